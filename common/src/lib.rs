@@ -1,0 +1,24 @@
+//! The vocabulary of Warren: the words every other crate shares.
+//!
+//! Ids, units, time, what was asked ([`spec`]), what was seen ([`status`]) and every bound
+//! ([`Limits`]). Types validate themselves; nothing here does I/O, reads a clock or knows a wire
+//! format. `docs/GLOSSARY.md` says what each word means.
+
+pub mod id;
+pub mod limits;
+pub mod name;
+pub mod spec;
+pub mod status;
+pub mod time;
+pub mod units;
+
+pub use id::{
+    BootId, ClientId, ClusterId, Generation, NodeEpoch, NodeId, ReplicaId, RequestId, Revision,
+    TokenId, WorkspaceId,
+};
+pub use limits::Limits;
+pub use name::{
+    ClientName, NodeName, SessionAddress, SessionName, WorkspaceAddress, WorkspaceName,
+};
+pub use time::Timestamp;
+pub use units::{Bytes, MilliCpus};

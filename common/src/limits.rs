@@ -1,0 +1,90 @@
+//! Every bound of Warren, with its name.
+
+use std::time::Duration;
+
+use crate::units::Bytes;
+
+/// The bounds: what is larger, longer or more than this is refused with this number in the error.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits;
+
+impl Limits {
+    /// One encoded command in the Raft log.
+    pub const COMMAND_BYTES: usize = 256 * 1024;
+    /// One value in the log store; longer entries are chunked.
+    pub const STORE_VALUE_BYTES: usize = 16 * 1024;
+    /// A client's, workspace's, session's or node's name.
+    pub const NAME_BYTES: usize = 40;
+    /// The key or the value of one label.
+    pub const LABEL_BYTES: usize = 256;
+    /// Labels on one object.
+    pub const LABELS: usize = 32;
+    /// A workspace's setup script.
+    pub const SETUP_BYTES: usize = 64 * 1024;
+    /// A repository's URL.
+    pub const URL_BYTES: usize = 2048;
+    /// A session's command line.
+    pub const SESSION_COMMAND_BYTES: usize = 4096;
+    /// Sessions named in one workspace's spec.
+    pub const SESSIONS: usize = 32;
+    /// A reason, message or explanation kept in state.
+    pub const REASON_BYTES: usize = 512;
+
+    /// The least memory cap: below it tmux and a shell do not fit.
+    pub const MEMORY_MIN: Bytes = Bytes::mib(64);
+    /// The largest memory cap.
+    pub const MEMORY_MAX: Bytes = Bytes::gib(4096);
+    /// The least home volume.
+    pub const DISK_MIN: Bytes = Bytes::mib(64);
+    /// Processes and threads in one workspace, at most.
+    pub const PIDS_MAX: u32 = 32_768;
+
+    /// Request ids remembered per principal.
+    pub const REQUESTS_PER_PRINCIPAL: usize = 100_000;
+    /// How long a request id is remembered.
+    pub const REQUEST_AGE: Duration = Duration::from_secs(24 * 3600);
+    /// How long a join token is good for.
+    pub const TOKEN_AGE: Duration = Duration::from_secs(15 * 60);
+    /// Join tokens outstanding at one time.
+    pub const TOKENS: usize = 1000;
+
+    /// One gRPC message, either way.
+    pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+    /// One Raft message between coordinators.
+    pub const RAFT_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+    /// One message between the node agent and PID 1 of a workspace.
+    pub const INSIDE_MESSAGE_BYTES: usize = 256 * 1024;
+    /// Bytes of terminal or pipe data in one frame.
+    pub const FRAME_BYTES: usize = 32 * 1024;
+    /// Messages waiting in one stream's queue.
+    pub const STREAM_QUEUE: usize = 16;
+    /// Terminals, execs and log streams open at one time in one workspace.
+    pub const STREAMS_PER_WORKSPACE: usize = 64;
+    /// Objects in one page of a list.
+    pub const PAGE: usize = 500;
+    /// Bytes of one argument list and environment handed to `exec`.
+    pub const EXEC_BYTES: usize = 64 * 1024;
+    /// Connections in their TLS handshake at one time.
+    pub const HANDSHAKES: usize = 64;
+    /// Lines of progress kept of one startup step.
+    pub const STEP_OUTPUT_BYTES: usize = 8 * 1024;
+
+    /// A TLS handshake.
+    pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A write through Raft; past it the outcome is unknown.
+    pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A unary call, unless it says otherwise.
+    pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+    /// Opening a terminal, exec or log stream on a node.
+    pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
+    /// One call of the container engine, streams and pulls aside.
+    pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(120);
+    /// A clone, unless the template says otherwise.
+    pub const CLONE_TIMEOUT: Duration = Duration::from_secs(600);
+    /// A setup script, unless the template says otherwise.
+    pub const SETUP_TIMEOUT: Duration = Duration::from_secs(1800);
+    /// From SIGTERM to SIGKILL when a workspace stops.
+    pub const STOP_GRACE: Duration = Duration::from_secs(10);
+    /// The daemons' own shutdown.
+    pub const SHUTDOWN: Duration = Duration::from_secs(10);
+}

@@ -1,0 +1,246 @@
+//! What was seen: nodes, workspaces, startup steps and sessions as the node agents report them.
+//!
+//! Soft state: it is streamed to every coordinator and never enters Raft. Texts that come from a
+//! workspace are untrusted; [`clean`] cuts them and takes their control characters out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId, spec::Labels,
+};
+
+/// What a node is and has, sent when it registers and when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// The host's name as the host gives it.
+    pub hostname: String,
+    /// The running boot.
+    pub boot: BootId,
+    /// Memory that workspaces may be given: the host's, less what the host keeps.
+    pub allocatable_memory: Bytes,
+    /// Swap of the host.
+    pub swap: Bytes,
+    /// Processor cores.
+    pub cpus: MilliCpus,
+    /// Free space where homes are kept, counting what homes hold already.
+    pub disk: Bytes,
+    /// Version of the node agent.
+    pub version: String,
+    /// Version of the container engine, empty where there is none.
+    pub engine: String,
+    /// Version of the kernel.
+    pub kernel: String,
+    /// `1` or `2`.
+    pub cgroup: u32,
+    /// Labels from the node's own configuration.
+    pub labels: Labels,
+    /// What its preflight found.
+    pub findings: Vec<Finding>,
+}
+
+/// One finding of a node's preflight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable code such as `W1102`; `docs/OPERATIONS.md` lists them.
+    pub code: String,
+    /// Whether the node can take workspaces with it.
+    pub level: FindingLevel,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do about it, in one sentence.
+    pub fix: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FindingLevel {
+    /// Works, but weaker than it could be.
+    Warning,
+    /// The node takes no workspaces until it is mended.
+    Blocking,
+}
+
+/// One workspace as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceObserved {
+    /// Which workspace.
+    pub workspace: WorkspaceId,
+    /// The generation the node acts on.
+    pub generation: Generation,
+    /// The run the node acts on.
+    pub run_serial: u64,
+    /// Where it stands.
+    pub state: RunState,
+    /// Why, for people; at most [`Limits::REASON_BYTES`].
+    pub reason: String,
+    /// When the state was entered, by the node's clock.
+    pub since: Timestamp,
+    /// Process id of PID 1 on the host while it runs.
+    pub pid: Option<u32>,
+    /// The steps of this start in their order: the node's own, then those inside.
+    pub steps: Vec<StartupStep>,
+    /// The sessions inside, by name.
+    pub sessions: Vec<SessionObserved>,
+    /// What it uses; zero where it does not run.
+    pub usage: Usage,
+}
+
+/// Where a workspace stands on its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunState {
+    /// Nothing of it is there.
+    Absent,
+    /// Volume, network and container are being made.
+    Preparing,
+    /// All is made; it waits for the permit.
+    Prepared,
+    /// The container runs; startup steps or sessions are not all done.
+    Starting,
+    /// The container runs and every startup step ended well.
+    Running,
+    /// It is being stopped.
+    Stopping,
+    /// The container is not running; the volume is kept.
+    Stopped {
+        /// Exit code of PID 1 where it is known.
+        exit_code: Option<i32>,
+        /// Whether the kernel killed for memory in this run.
+        oom: bool,
+    },
+    /// The node cannot do what is asked; it tries again on its own unless the order changes.
+    Failed {
+        /// Stable code such as `IMAGE_MISSING`.
+        code: String,
+        /// Whether trying again without a change can help.
+        retry: bool,
+    },
+}
+
+impl RunState {
+    /// Returns the word for people.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Preparing => "preparing",
+            Self::Prepared => "prepared",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped { .. } => "stopped",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// What a workspace uses at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Memory charged to it.
+    pub memory: Bytes,
+    /// Swap charged to it.
+    pub swap: Bytes,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Processor time since its container started, milliseconds.
+    pub cpu_ms: u64,
+    /// Processes killed for memory since its container started.
+    pub oom_kills: u64,
+}
+
+/// One step of a start, shown as a line of progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartupStep {
+    /// Stable name: `volume`, `container`, `git-identity`, `clone`, `setup`, `session:main`.
+    pub name: String,
+    /// What people read: `git clone acme/web (1,204 objects)`.
+    pub title: String,
+    /// How it stands.
+    pub state: StepState,
+    /// When it began, by the clock of whoever ran it; zero while pending.
+    pub started: Timestamp,
+    /// How long it took or has taken, milliseconds.
+    pub elapsed_ms: u64,
+    /// The last output, at most [`Limits::STEP_OUTPUT_BYTES`].
+    pub output: String,
+}
+
+/// How a startup step stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Running.
+    Running,
+    /// Ended well.
+    Done,
+    /// Not needed this time; the title says why.
+    Skipped,
+    /// Ended badly; the workspace runs on so that a person can look.
+    Failed {
+        /// What happened, in one sentence.
+        message: String,
+    },
+}
+
+/// One session as PID 1 of its workspace sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionObserved {
+    /// Its name.
+    pub name: SessionName,
+    /// What runs in it: the command line asked for, or the shell.
+    pub command: String,
+    /// How it stands.
+    pub state: SessionState,
+    /// When it was made, by the workspace's clock.
+    pub started: Timestamp,
+    /// When it last wrote something, 1 s steps.
+    pub active: Timestamp,
+    /// People looking at it now.
+    pub viewers: u32,
+}
+
+/// How a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionState {
+    /// Its program runs.
+    Running,
+    /// Its program ended; the screen is kept.
+    Exited {
+        /// The exit code, 128 + n for signal n.
+        code: i32,
+    },
+}
+
+/// Returns `text` without control characters other than line ends and tabs, cut to `limit` bytes
+/// at a character's boundary.
+pub fn clean(text: &str, limit: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(limit));
+    for character in text.chars() {
+        let kept = !character.is_control() || character == '\n' || character == '\t';
+        if !kept {
+            continue;
+        }
+        if out.len() + character.len_utf8() > limit {
+            break;
+        }
+        out.push(character);
+    }
+    out
+}
+
+/// Returns a reason fit for state and screens: one line, at most [`Limits::REASON_BYTES`].
+pub fn reason(text: &str) -> String {
+    clean(text, Limits::REASON_BYTES).replace(['\n', '\t'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_from_a_workspace_are_cut_and_cleaned() {
+        assert_eq!(clean("a\x1b[31mb\0c\n", 100), "a[31mbc\n");
+        assert_eq!(clean("ääää", 5), "ää");
+        assert_eq!(reason("two\nlines"), "two lines");
+    }
+}
