@@ -1,2 +1,56 @@
-//! Placeholder.
-fn main() {}
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench`.
+//!
+//! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
+//! stderr, results to stdout.
+
+mod ci;
+mod command;
+mod deny;
+mod purity;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Warren")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formatting, lints, tests, documentation, dependencies, purity and tidiness
+    Ci {
+        /// What must hold for each commit: no documentation build, no dependency policy
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Sizes, headers, words and leftovers in the sources
+    Tidy,
+    /// Licences, sources and bans of the dependencies, and unused ones
+    Deny,
+    /// Which crate may know which
+    Purity,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci { quick } => ci::run_command(quick),
+        Command::Tidy => tidy::run(),
+        Command::Deny => deny::run(),
+        Command::Purity => purity::run(),
+    }
+}
