@@ -1,0 +1,1 @@
+//! Yesterday's encodings still decode.
