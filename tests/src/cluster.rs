@@ -319,9 +319,7 @@ impl Node {
 /// # Errors
 /// Fails where it is not there.
 fn inside_binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("WARREN_TEST_INSIDE") {
-        return Ok(path.into());
-    }
-    // the fake engine starts no program; a real one needs the static build that deploy/test names
-    binary("warren-inside")
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/warren-inside");
+    anyhow::ensure!(path.exists(), "there is no static PID 1: run ./deploy/test prepare");
+    Ok(path)
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{Daemon, Host, Output, Program, Stage, stage::unmount_below, wait_until};
 
@@ -85,14 +85,14 @@ impl Engine {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Loads the workspace image that `deploy/test` built, from `WARREN_TEST_IMAGE`.
+    /// Loads the workspace image that `deploy/test prepare` built.
     ///
     /// # Errors
-    /// Fails where the variable is not set or the file is no image.
+    /// Fails where it was not built or is no image.
     pub fn load_image(&self) -> Result<()> {
-        let image = std::env::var("WARREN_TEST_IMAGE")
-            .context("WARREN_TEST_IMAGE names no image: run ./deploy/test e2e")?;
-        self.docker(&["load", "-q", "-i", &image]).map(drop)
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/workspace-image.tar");
+        anyhow::ensure!(image.exists(), "there is no workspace image: run ./deploy/test prepare");
+        self.docker(&["load", "-q", "-i", &image.to_string_lossy()]).map(drop)
     }
 
     fn wait(&mut self) -> Result<()> {

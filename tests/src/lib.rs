@@ -5,6 +5,7 @@
 //! outside the host's own Docker and firewall, and goes with the [`Stage`] that made it; what a
 //! killed run leaves is found by its prefix and cleaned at the next start.
 
+pub mod bench;
 pub mod cluster;
 pub mod daemon;
 pub mod engine;

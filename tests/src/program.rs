@@ -177,7 +177,9 @@ fn reader(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<
 /// Fails where it is not there, and says how it is built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("a test knows its own path")?;
-    let folder = test.ancestors().nth(2).context("tests run from target/<profile>/deps")?;
+    let folder = test.parent().context("a program has a folder")?;
+    // tests run from target/<profile>/deps, programs from target/<profile>
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     if !path.exists() {
         bail!("{} is missing: cargo build --workspace --bins", path.display());

@@ -3,6 +3,7 @@
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
 
+mod bench;
 mod ci;
 mod command;
 mod deny;
@@ -34,6 +35,15 @@ enum Command {
     Deny,
     /// Which crate may know which
     Purity,
+    /// A figure beside a peer's in the same run; ends with one JSON line
+    Bench {
+        /// Which one: start
+        #[arg(value_parser = bench::NAMES)]
+        name: String,
+        /// One pair only: to see that it runs, never to be quoted
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,5 +62,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Deny => deny::run(),
         Command::Purity => purity::run(),
+        Command::Bench { name, quick } => bench::run(&name, quick),
     }
 }
