@@ -1,1 +1,0 @@
-//! Yesterday's encodings still decode.
