@@ -27,6 +27,12 @@ impl Limits {
     pub const SESSION_COMMAND_BYTES: usize = 4096;
     /// Sessions named in one workspace's spec.
     pub const SESSIONS: usize = 32;
+    /// Startup steps of one workspace: the node's own and those inside.
+    pub const STEPS: usize = 64;
+    /// Startup steps inside, so that a workspace cannot fill its node's share of [`Self::STEPS`].
+    pub const STEPS_INSIDE: usize = 48;
+    /// Findings of one node's preflight.
+    pub const FINDINGS: usize = 64;
     /// A reason, message or explanation kept in state.
     pub const REASON_BYTES: usize = 512;
 
