@@ -7,9 +7,13 @@
 
 pub mod convert;
 #[cfg(feature = "grpc")]
+pub mod error;
+#[cfg(feature = "grpc")]
 mod method;
 
 pub use convert::InvalidMessage;
+#[cfg(feature = "grpc")]
+pub use error::ApiError;
 #[cfg(feature = "grpc")]
 pub use method::Method;
 

@@ -19,10 +19,7 @@ fn id<T: std::str::FromStr>(bytes: u128) -> T {
     text.parse().ok().expect("it has the form of a UUID")
 }
 
-fn name<T: std::str::FromStr>() -> impl Strategy<Value = T>
-where
-    T: std::fmt::Debug,
-{
+fn name<T: std::str::FromStr + std::fmt::Debug>() -> impl Strategy<Value = T> {
     "[a-z]([a-z0-9-]{0,8}[a-z0-9])?".prop_map(|text| text.parse().ok().expect("it fits the rule"))
 }
 
