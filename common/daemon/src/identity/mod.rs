@@ -15,9 +15,6 @@ mod server;
 mod tls;
 mod trouble;
 
-#[cfg(test)]
-mod tests;
-
 pub use client::{connect, connect_lazy};
 pub use connections::{Connection, Connections};
 pub use folder::{Folder, Identity};
