@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The coordinator: the shell around the model.
+
+pub mod ca;
+pub mod keystore;
