@@ -1,0 +1,55 @@
+//! Comparing what the engine made with what was planned.
+//!
+//! An engine translates: defaults, daemon settings, plugins and its own errors can all change what
+//! was asked. So the container is read back before it may start, field by field, and anything
+//! that differs is a [`Drift`] naming both sides. [`Inspected`] is plain text keyed by field: the
+//! engine builds one from the plan (what it meant to ask) and one from the container (what there
+//! is), and every field present in either is compared.
+
+use std::{collections::BTreeMap, fmt};
+
+/// One field of a container that is not as planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The field in the engine's own words, such as `HostConfig.Memory`.
+    pub field: &'static str,
+    /// What the plan asks.
+    pub planned: String,
+    /// What the container has.
+    pub actual: String,
+}
+
+/// A container's settings as text, by field. Lists are sorted where order means nothing.
+pub type Inspected = BTreeMap<&'static str, String>;
+
+impl Drift {
+    /// Returns drifts as one line for people, each value cut to 120 characters.
+    pub fn list(drifts: &[Self]) -> String {
+        let lines: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+        lines.join("; ")
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = |text: &str| text.chars().take(120).collect::<String>();
+        write!(f, "{} is {:?} instead of {:?}", self.field, cut(&self.actual), cut(&self.planned))
+    }
+}
+
+/// Returns every field that differs, in the order of field names; empty where nothing does.
+/// A field that only one side has counts as different.
+pub fn drift(planned: &Inspected, actual: &Inspected) -> Vec<Drift> {
+    let mut drifts = Vec::new();
+    let fields = planned.keys().chain(actual.keys().filter(|key| !planned.contains_key(*key)));
+    for field in fields {
+        let want = planned.get(field);
+        let have = actual.get(field);
+        if want != have {
+            let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+            drifts.push(Drift { field, planned: text(want), actual: text(have) });
+        }
+    }
+    drifts.sort_by_key(|drift| drift.field);
+    drifts
+}

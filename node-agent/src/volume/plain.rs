@@ -1,0 +1,1 @@
+//! Homes as folders.
