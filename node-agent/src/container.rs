@@ -7,6 +7,8 @@
 //! `docs/SECURITY.md`. The system-call filter is in [`seccomp`], address ranges in [`subnet`].
 
 pub mod drift;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod plan;
 pub mod seccomp;
 pub mod subnet;
