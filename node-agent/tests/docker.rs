@@ -2,7 +2,10 @@
 //!
 //! Set `WARREN_TEST_DOCKER=unix:///path/to/docker.sock` to a Docker of the test's own that holds
 //! `debian:bookworm-slim`; without it every test here is skipped, aloud. Each test has a cluster,
-//! a node, a workspace and folders of its own and removes what it made.
+//! a node, a workspace and folders of its own and removes what it made. With
+//! `WARREN_TEST_TOOLS_IMAGE` naming an image that has git, tmux, python3 and node, those are tried
+//! under the filter too.
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::{
     env, fs,
