@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The node agent: the hands of Warren on one server.
+
+pub mod container;
+pub mod engine;
+pub mod host;
+pub mod volume;
