@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod command;
 mod deny;
+mod image;
 mod purity;
 mod tidy;
 
@@ -35,6 +36,17 @@ enum Command {
     Deny,
     /// Which crate may know which
     Purity,
+    /// The image workspaces start from; says when it is unchanged
+    Image {
+        /// Its name
+        #[arg(long, default_value = "warren-workspace:latest")]
+        tag: String,
+        /// The network its build uses
+        #[arg(long)]
+        network: Option<String>,
+    },
+    /// The static PID 1 of workspaces; prints its path and size
+    Inside,
     /// A figure beside a peer's in the same run; ends with one JSON line
     Bench {
         /// Which one: start
@@ -62,6 +74,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Deny => deny::run(),
         Command::Purity => purity::run(),
+        Command::Image { tag, network } => image::image(&tag, network.as_deref()),
+        Command::Inside => image::inside(),
         Command::Bench { name, quick } => bench::run(&name, quick),
     }
 }
