@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The coordinator: the shell around the model.
+
+pub mod audit;
+pub mod raft;
+pub mod store;
