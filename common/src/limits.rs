@@ -64,8 +64,6 @@ impl Limits {
     pub const FRAME_BYTES: usize = 32 * 1024;
     /// Messages waiting in one stream's queue.
     pub const STREAM_QUEUE: usize = 16;
-    /// Workspaces that one node's reports may speak of.
-    pub const WORKSPACES_PER_NODE: usize = 4096;
     /// Terminals, execs and log streams open at one time in one workspace.
     pub const STREAMS_PER_WORKSPACE: usize = 64;
     /// Objects in one page of a list.

@@ -89,7 +89,7 @@ impl Default for RawRaft {
             election_min_ms: 500,
             election_max_ms: 1000,
             rpc_ms: 400,
-            checkpoint_entries: 10_000,
+            checkpoint_entries: 5000,
         }
     }
 }
@@ -250,7 +250,8 @@ pub enum ConfigError {
     },
     /// Timings that would not elect a stable leader.
     #[error(
-        "[raft] needs heartbeat_ms x 2 <= election_min_ms < election_max_ms <= 60000, all above 0"
+        "[raft] needs heartbeat_ms x 2 <= election_min_ms < election_max_ms <= 60000 and \
+         rpc_ms < election_min_ms, all above 0"
     )]
     Timings,
     /// Zero entries between checkpoints.
@@ -371,6 +372,7 @@ fn absolute(option: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError>
 fn timings(raw: &RawRaft) -> Result<RaftTimings, ConfigError> {
     let ordered = raw.heartbeat_ms > 0
         && raw.rpc_ms > 0
+        && raw.rpc_ms < raw.election_min_ms
         && raw.heartbeat_ms.saturating_mul(2) <= raw.election_min_ms
         && raw.election_min_ms < raw.election_max_ms
         && raw.election_max_ms <= 60_000;
@@ -450,6 +452,7 @@ mod tests {
             ("[advertise]\napi = \"host:0\"", "host:port"),
             ("[paths]\nstate = \"here\"", "absolute"),
             ("[raft]\nheartbeat_ms = 400", "heartbeat_ms"),
+            ("[raft]\nrpc_ms = 500", "rpc_ms"),
             ("[raft]\ncheckpoint_entries = 1", "checkpoint_entries"),
             ("[template]\nmemory = \"much\"", "memory"),
             ("[template]\nmemory = \"1M\"", "--memory"),
