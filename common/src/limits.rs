@@ -89,6 +89,20 @@ impl Limits {
     pub const INSIDE_MESSAGE_BYTES: usize = 256 * 1024;
     /// Bytes of terminal or pipe data in one frame.
     pub const FRAME_BYTES: usize = 32 * 1024;
+    /// Commands waiting for consensus.
+    pub const WRITE_QUEUE: usize = 4096;
+    /// Linearizable reads waiting for the next round.
+    pub const READ_QUEUE: usize = 4096;
+    /// Writes waiting for one flush of the log.
+    pub const FLUSH_QUEUE: usize = 4096;
+    /// Bytes of log entries in one Raft message, one entry aside.
+    pub const RAFT_APPEND_BYTES: usize = 1024 * 1024;
+    /// Bytes of one piece of a checkpoint on the wire.
+    pub const CHECKPOINT_CHUNK_BYTES: usize = 1024 * 1024;
+    /// One checkpoint.
+    pub const CHECKPOINT_BYTES: usize = 1024 * 1024 * 1024;
+    /// One segment of audit records; the next record begins a new one.
+    pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
     /// Messages waiting in one stream's queue.
     pub const STREAM_QUEUE: usize = 16;
     /// Terminals, execs and log streams open at one time in one workspace.
@@ -116,6 +130,10 @@ impl Limits {
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// A write through Raft; past it the outcome is unknown.
     pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A linearizable read.
+    pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Sending and installing one checkpoint.
+    pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(120);
     /// A unary call, unless it says otherwise.
     pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
     /// Opening a terminal, exec or log stream on a node.

@@ -1,0 +1,185 @@
+//! Checkpoints: the whole state as one file, and the way back when the newest one is damaged.
+//!
+//! A file is a header with version and SHA-256, then the log position and the state in postcard.
+//! The two newest are kept; the log behind the older one is kept too, so that a damaged newest
+//! costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
+//! empty state that looks healthy would be worse.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use openraft::LogIdOptionExt as _;
+use serde::{Deserialize, Serialize};
+use warren_common::Limits;
+use warren_model::ClusterState;
+
+use super::{
+    error::OpenError,
+    types::{LogId, SnapshotMeta},
+};
+use crate::store::{StoreError, files};
+
+/// The format written today.
+const VERSION: u8 = 1;
+/// How many files are kept.
+const KEPT: usize = 2;
+const PREFIX: &str = "checkpoint-";
+const SUFFIX: &str = ".bin";
+
+/// The folder of the checkpoints of one replica.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+    /// Position and file of the newest; locked while one is written, so that two never mix.
+    newest: Mutex<Option<(SnapshotMeta, String)>>,
+}
+
+/// A checkpoint that was read and checked.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) state: ClusterState,
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    meta: &'a SnapshotMeta,
+    state: &'a ClusterState,
+}
+
+#[derive(Deserialize)]
+struct OwnedContent {
+    meta: SnapshotMeta,
+    state: ClusterState,
+}
+
+impl Checkpoints {
+    /// Opens the folder and loads the newest checkpoint from which the log, purged up to `purged`,
+    /// can be replayed; blocks.
+    pub(crate) fn open(
+        folder: &Path,
+        purged: Option<LogId>,
+    ) -> Result<(Self, Option<Loaded>), OpenError> {
+        files::make_dir(folder).map_err(OpenError::Store)?;
+        let refused = |reason: String| OpenError::Checkpoint { path: folder.to_owned(), reason };
+        let mut damage = Vec::new();
+        for name in names(folder).map_err(OpenError::Store)?.into_iter().rev() {
+            match load(&folder.join(&name)).map_err(OpenError::Store)? {
+                Ok(loaded) if loaded.meta.last_log_id.next_index() >= purged.next_index() => {
+                    if !damage.is_empty() {
+                        tracing::warn!(%name, ?damage, "fell back to the checkpoint before");
+                    }
+                    let newest = Mutex::new(Some((loaded.meta.clone(), name)));
+                    return Ok((Self { folder: folder.to_owned(), newest }, Some(loaded)));
+                }
+                Ok(_) => damage.push(format!("{name} ends before the log begins")),
+                Err(reason) => {
+                    set_aside(folder, &name).map_err(OpenError::Store)?;
+                    damage.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        if let Some(purged) = purged {
+            let found = if damage.is_empty() { "there is none".into() } else { damage.join("; ") };
+            return Err(refused(format!(
+                "no checkpoint reaches the log, which begins after entry {}: {found}",
+                purged.index
+            )));
+        }
+        if !damage.is_empty() {
+            tracing::warn!(?damage, "no usable checkpoint; replaying the whole log");
+        }
+        Ok((Self { folder: folder.to_owned(), newest: Mutex::new(None) }, None))
+    }
+
+    /// Returns the content of a checkpoint's file.
+    pub(crate) fn encode(meta: &SnapshotMeta, state: &ClusterState) -> Result<Bytes, StoreError> {
+        let payload = postcard::to_stdvec(&Content { meta, state })
+            .map_err(|error| StoreError::Failed(format!("encoding a checkpoint: {error}")))?;
+        if payload.len() > Limits::CHECKPOINT_BYTES {
+            let limit = Limits::CHECKPOINT_BYTES;
+            return Err(StoreError::TooLong { bytes: payload.len(), limit });
+        }
+        Ok(files::frame(VERSION, &payload))
+    }
+
+    /// Checks and reads the content of a checkpoint's file; the error says what is wrong with it.
+    pub(crate) fn decode(content: &Bytes) -> Result<Loaded, String> {
+        let (_, payload) = files::unframe(content, VERSION)?;
+        let OwnedContent { meta, state } =
+            postcard::from_bytes(&payload).map_err(|error| format!("cannot be read: {error}"))?;
+        Ok(Loaded { meta, state })
+    }
+
+    /// Writes a checkpoint durably and removes all but the two newest; blocks. One older than the
+    /// newest is left out.
+    pub(crate) fn write(&self, meta: &SnapshotMeta, content: &Bytes) -> Result<(), StoreError> {
+        let mut newest = self.lock();
+        if newest.as_ref().is_some_and(|(newest, _)| newest.last_log_id > meta.last_log_id) {
+            return Ok(());
+        }
+        let name = format!("{PREFIX}{:020}{SUFFIX}", meta.last_log_id.next_index());
+        files::replace(&self.folder, &name, content)?;
+        *newest = Some((meta.clone(), name));
+        let all = names(&self.folder)?;
+        for old in &all[..all.len().saturating_sub(KEPT)] {
+            let path = self.folder.join(old);
+            fs::remove_file(&path).map_err(|e| StoreError::io("removing", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the newest checkpoint; none before the first. Blocks.
+    pub(crate) fn newest(&self) -> Result<Option<(SnapshotMeta, Bytes)>, StoreError> {
+        let newest = self.lock();
+        let Some((meta, name)) = newest.as_ref() else { return Ok(None) };
+        let path = self.folder.join(name);
+        let content = fs::read(&path).map_err(|e| StoreError::io("reading", &path, e))?;
+        Ok(Some((meta.clone(), Bytes::from(content))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(SnapshotMeta, String)>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads one file: the outer error is the disk's, the inner one the content's.
+fn load(path: &Path) -> Result<Result<Loaded, String>, StoreError> {
+    let content = match fs::read(path) {
+        Ok(content) => Bytes::from(content),
+        // What the disk cannot read back is damage like any other.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            return Ok(Err(format!("cannot be read: {error}")));
+        }
+        Err(error) => return Err(StoreError::io("reading", path, error)),
+    };
+    Ok(Checkpoints::decode(&content))
+}
+
+/// Keeps a damaged file for whoever wants to look, out of the way.
+fn set_aside(folder: &Path, name: &str) -> Result<(), StoreError> {
+    let path = folder.join(name);
+    let aside = folder.join(format!("{name}.damaged"));
+    fs::rename(&path, &aside).map_err(|e| StoreError::io("setting aside", &path, e))?;
+    files::sync_dir(folder)
+}
+
+/// Returns the checkpoints' file names, oldest first, and removes half-written ones.
+fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let listing = |e| StoreError::io("listing", folder, e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(listing)? {
+        let name = entry.map_err(listing)?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            names.push(name);
+        } else if name.ends_with(".tmp") {
+            let path = folder.join(&name);
+            fs::remove_file(&path).map_err(|e| StoreError::io("removing", &path, e))?;
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,128 @@
+//! Why consensus refused, did not answer, or could not start.
+
+use std::path::PathBuf;
+
+use warren_common::ReplicaId;
+
+use crate::{audit::AuditError, store::StoreError};
+
+/// A command that did not get an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Longer than [`warren_common::Limits::COMMAND_BYTES`]; nothing happened.
+    #[error("a command of {bytes} bytes is longer than the {limit} allowed")]
+    TooLarge {
+        /// Its encoded length.
+        bytes: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// Another replica leads, or nobody; nothing happened.
+    #[error("this coordinator does not lead{}", known(leader))]
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// It may take effect, have taken effect, or never: a read after it tells, and proposing it
+    /// again with the same request id is safe.
+    #[error("no majority confirmed the command in time; it may or may not take effect")]
+    Unknown,
+    /// The replica stopped, and the command's fate is unknown.
+    #[error("this coordinator has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A read that could not be confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Another replica leads, or nobody.
+    #[error("this coordinator does not lead{}", known(leader))]
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// No majority answered in time.
+    #[error("no majority of coordinators confirmed the read in time")]
+    NoQuorum,
+    /// Too many reads wait already.
+    #[error("too many reads are waiting")]
+    Busy,
+    /// The replica stopped.
+    #[error("this coordinator has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A cluster that could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InitialiseError {
+    /// It was made before; nothing happened.
+    #[error("this coordinator already belongs to a cluster")]
+    Already,
+    /// The list of members does not name this replica.
+    #[error("the members given do not include this coordinator")]
+    NotAMember,
+    /// The replica stopped.
+    #[error("this coordinator has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Leadership that could not be handed over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// This replica does not lead.
+    #[error("this coordinator does not lead{}", known(leader))]
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// The other replica has no vote here.
+    #[error("replica {0} is not a voter of this cluster")]
+    NotAVoter(ReplicaId),
+    /// The other one did not take over in time; this one may still lead.
+    #[error("replica {0} did not take over in time")]
+    Timeout(ReplicaId),
+    /// The replica stopped.
+    #[error("this coordinator has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A replica that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The log cannot be opened, read or written.
+    #[error("opening the log")]
+    Store(#[source] StoreError),
+    /// No checkpoint can be used.
+    #[error("{}: {reason}; move the folder aside and join as a new replica", path.display())]
+    Checkpoint {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The audit records cannot be opened or do not hold together.
+    #[error("opening the audit records")]
+    Audit(#[source] AuditError),
+    /// The configuration breaks a rule.
+    #[error("the raft configuration is invalid: {0}")]
+    Config(String),
+    /// The log could not be replayed.
+    #[error("replaying the log: {0}")]
+    Replay(String),
+}
+
+fn known(leader: &Option<ReplicaId>) -> String {
+    leader.map_or_else(|| "; nobody is known to".to_owned(), |leader| format!("; {leader} does"))
+}

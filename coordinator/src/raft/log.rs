@@ -1,0 +1,204 @@
+//! openraft's log on top of a [`LogStore`]: encoding, acknowledgement through the flusher, and the
+//! rule that the first storage error is the last thing this replica does.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    entry::RaftEntry as _,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use warren_common::Limits;
+
+use super::types::{Entry, LogId, TypeConfig, Vote, decode, encode};
+use crate::store::{Flusher, LogStore, Lost, Record, Slot, StoreError};
+
+/// The log as openraft wants it; clones are readers of the same log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    store: Arc<dyn LogStore>,
+    flusher: Flusher,
+}
+
+impl Log {
+    /// Takes over a store, finishing a purge that a crash interrupted; blocks.
+    pub(crate) fn open(store: Arc<dyn LogStore>, flusher: Flusher) -> Result<Self, io::Error> {
+        let log = Self { store, flusher };
+        if let Some(purged) = log.purged()?
+            && let Some((first, _)) = log.store.bounds().map_err(|error| log.failed(error))?
+            && first <= purged.index
+        {
+            let value = log.encoded(&purged)?;
+            log.store.purge(purged.index, &value).map_err(|error| log.failed(error))?;
+        }
+        Ok(log)
+    }
+
+    /// Returns the newest log id that was removed from the front; none where nothing was.
+    pub(crate) fn purged(&self) -> Result<Option<LogId>, io::Error> {
+        self.value(Slot::Purged)
+    }
+
+    /// Reports the failure, so that nothing is acknowledged any more, and returns it for openraft,
+    /// which then stops.
+    fn failed(&self, error: StoreError) -> io::Error {
+        self.flusher.fail(&error.chain());
+        error.into_io()
+    }
+
+    fn encoded<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, io::Error> {
+        encode(value).map_err(|error| error.into_io("encoding for the log"))
+    }
+
+    fn value<T: serde::de::DeserializeOwned>(&self, slot: Slot) -> Result<Option<T>, io::Error> {
+        let value = self.store.get(slot).map_err(|error| self.failed(error))?;
+        value
+            .map(|value| decode(&value).map_err(|error| error.into_io(slot.name())))
+            .transpose()
+            .inspect_err(|error| self.flusher.fail(&error.to_string()))
+    }
+
+    fn entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, io::Error> {
+        let records = self.store.read_range(from, to, max_bytes).map_err(|e| self.failed(e))?;
+        let decoded = records.iter().map(|(index, record)| {
+            decode(record).map_err(|error| error.into_io(&format!("log entry {index}")))
+        });
+        decoded.collect::<Result<_, _>>().inspect_err(|e| self.flusher.fail(&e.to_string()))
+    }
+
+    /// Runs a longer piece of work of the store off the async workers.
+    async fn blocking(
+        &self,
+        work: impl FnOnce(&dyn LogStore) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), io::Error> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(store.as_ref())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(panicked) => {
+                let error = StoreError::Failed(format!("the store stopped: {panicked}"));
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    fn alive(&self) -> Result<(), io::Error> {
+        self.flusher.lost().borrow().as_ref().map_or(Ok(()), |lost| Err(lost_io(lost)))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(from, to, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.entries(start, end, Limits::RAFT_APPEND_BYTES)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        self.value(Slot::Vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let last_purged_log_id = self.purged()?;
+        let bounds = self.store.bounds().map_err(|error| self.failed(error))?;
+        let last_log_id = match bounds {
+            Some((_, last)) => {
+                let entries = self.entries(last, last.saturating_add(1), usize::MAX)?;
+                entries.first().map(|entry| entry.log_id())
+            }
+            None => last_purged_log_id,
+        };
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.alive()?;
+        let value = self.encoded(vote)?;
+        self.store.put(Slot::Vote, &value).map_err(|error| self.failed(error))?;
+        self.flusher.flushed().await.map_err(|lost| lost_io(&lost))
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.alive()?;
+        let Some(committed) = committed else { return Ok(()) };
+        let value = self.encoded(&committed)?;
+        // Not flushed: it only saves replaying at the next start, and travels with the next flush.
+        self.store.put(Slot::Committed, &value).map_err(|error| self.failed(error))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.value(Slot::Committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.alive()?;
+        let mut records: Vec<Record> = Vec::new();
+        for entry in entries {
+            records.push((entry.log_id().index, Bytes::from(self.encoded(&entry)?)));
+        }
+        self.store.append(&records).map_err(|error| self.failed(error))?;
+        let done = move |result: Result<(), Lost>| {
+            callback.io_completed(result.map_err(|lost| lost_io(&lost)));
+        };
+        self.flusher.notify(Box::new(done)).await;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.alive()?;
+        let from = last.map_or(0, |last| last.index.saturating_add(1));
+        self.blocking(move |store| store.truncate_from(from)).await?;
+        self.flusher.flushed().await.map_err(|lost| lost_io(&lost))
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        self.alive()?;
+        let value = self.encoded(&upto)?;
+        self.blocking(move |store| store.purge(upto.index, &value)).await
+    }
+}
+
+fn lost_io(lost: &Lost) -> io::Error {
+    io::Error::other(lost.to_string())
+}

@@ -1,0 +1,242 @@
+//! The state machine: committed commands go through the model, records of them to the audit log.
+//!
+//! The state lives in memory; a crash is healed by the newest checkpoint and the log behind it.
+//! Readers get what is applied through [`View`], an O(1) clone that never waits for a writer.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine},
+};
+use tokio::sync::watch;
+use warren_common::Revision;
+use warren_model::{AuditRecord, ClusterState};
+
+use super::{
+    checkpoint::{Checkpoints, Loaded},
+    types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
+};
+use crate::{
+    audit::{AuditLog, AuditSync},
+    store::Flusher,
+};
+
+/// What is applied here, for readers.
+pub(crate) struct View {
+    state: ArcSwap<ClusterState>,
+    revision: watch::Sender<Revision>,
+}
+
+impl View {
+    /// Returns the state after the last applied entry.
+    pub(crate) fn state(&self) -> ClusterState {
+        ClusterState::clone(&self.state.load())
+    }
+
+    /// Tells the revision after each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    fn publish(&self, state: &ClusterState) {
+        self.state.store(Arc::new(state.clone()));
+        self.revision.send_if_modified(|revision| {
+            let changed = *revision != state.revision;
+            *revision = state.revision;
+            changed
+        });
+    }
+}
+
+/// The state machine of one replica.
+pub(crate) struct Machine {
+    state: ClusterState,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    audit: AuditLog,
+    checkpoints: Arc<Checkpoints>,
+    view: Arc<View>,
+    flusher: Flusher,
+}
+
+impl Machine {
+    /// Starts from a checkpoint, or from nothing.
+    pub(crate) fn new(
+        loaded: Option<Loaded>,
+        checkpoints: Arc<Checkpoints>,
+        audit: AuditLog,
+        flusher: Flusher,
+    ) -> Self {
+        let Loaded { meta, state } = loaded.unwrap_or_else(|| Loaded {
+            meta: SnapshotMeta::default(),
+            state: ClusterState::default(),
+        });
+        let view = Arc::new(View {
+            state: ArcSwap::from_pointee(state.clone()),
+            revision: watch::Sender::new(state.revision),
+        });
+        let (applied, membership) = (meta.last_log_id, meta.last_membership);
+        Self { state, applied, membership, audit, checkpoints, view, flusher }
+    }
+
+    /// Returns the readers' side.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Applies one entry; a panic of the model is an error that names the entry, because the entry
+    /// will be there again after a restart.
+    fn apply_one(&mut self, entry: Entry, records: &mut Vec<AuditRecord>) -> io::Result<Reply> {
+        let position = entry.log_id;
+        let reply = match entry.payload {
+            EntryPayload::Blank => Reply(None),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(position), membership);
+                Reply(None)
+            }
+            EntryPayload::Normal(proposal) => {
+                let state = &mut self.state;
+                let applied = catch_unwind(AssertUnwindSafe(|| state.apply(&proposal.0)));
+                let effect = applied.map_err(|_| {
+                    io::Error::other(format!("applying log entry {position} panicked"))
+                })?;
+                records.extend(effect.audit);
+                Reply(Some(effect.result))
+            }
+        };
+        self.applied = Some(position);
+        Ok(reply)
+    }
+
+    /// Nothing is acknowledged after a failure, whoever met it.
+    fn failed(&self, error: io::Error) -> io::Error {
+        self.flusher.fail(&error.to_string());
+        error
+    }
+
+    async fn install(&mut self, meta: &SnapshotMeta, content: Bytes) -> io::Result<()> {
+        // The records so far must be on disk before a checkpoint says that they exist.
+        let audit = self.audit.syncer();
+        let (meta, checkpoints) = (meta.clone(), self.checkpoints.clone());
+        let loaded = blocking("installing a checkpoint", move || {
+            let loaded = Checkpoints::decode(&content).and_then(|loaded| {
+                let same = loaded.meta == meta;
+                if same { Ok(loaded) } else { Err("is not the one announced".to_owned()) }
+            });
+            let loaded = loaded.map_err(|reason| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("the checkpoint {reason}"))
+            })?;
+            audit.sync().map_err(|error| error.into_io())?;
+            checkpoints.write(&meta, &content).map_err(|error| error.into_io())?;
+            Ok(loaded)
+        });
+        let loaded = loaded.await?;
+        self.audit.resume(loaded.state.audit).map_err(|error| error.into_io())?;
+        self.applied = loaded.meta.last_log_id;
+        self.membership = loaded.meta.last_membership;
+        self.state = loaded.state;
+        self.view.publish(&self.state);
+        Ok(())
+    }
+}
+
+/// Runs work on files off the async workers.
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|panicked| Err(io::Error::other(format!("{what}: {panicked}"))))
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (mut answers, mut records) = (Vec::new(), Vec::new());
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let reply = self.apply_one(entry, &mut records).map_err(|error| self.failed(error))?;
+            answers.extend(responder.map(|responder| (responder, reply)));
+        }
+        // One short write into the page cache; it is synced before a checkpoint lets the log go.
+        let written = self.audit.append(&records);
+        written.map_err(|error| self.failed(error.into_io()))?;
+        self.view.publish(&self.state);
+        for (responder, reply) in answers {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            meta: SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            },
+            state: self.state.clone(),
+            audit: self.audit.syncer(),
+            checkpoints: self.checkpoints.clone(),
+            flusher: self.flusher.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        content: Bytes,
+    ) -> Result<(), io::Error> {
+        let installed = self.install(meta, content).await;
+        installed.map_err(|error| self.failed(error))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let checkpoints = self.checkpoints.clone();
+        let read = move || checkpoints.newest().map_err(|error| error.into_io());
+        let newest = blocking("reading a checkpoint", read).await;
+        let newest = newest.map_err(|error| self.failed(error))?;
+        Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Writes one checkpoint of the state as it was when it was made.
+pub(crate) struct Builder {
+    meta: SnapshotMeta,
+    state: ClusterState,
+    audit: AuditSync,
+    checkpoints: Arc<Checkpoints>,
+    flusher: Flusher,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (meta, state) = (self.meta.clone(), self.state.clone());
+        let (audit, checkpoints) = (self.audit.clone(), self.checkpoints.clone());
+        let work = move || -> io::Result<Snapshot> {
+            audit.sync().map_err(|error| error.into_io())?;
+            let snapshot = Checkpoints::encode(&meta, &state).map_err(|error| error.into_io())?;
+            checkpoints.write(&meta, &snapshot).map_err(|error| error.into_io())?;
+            Ok(Snapshot { meta, snapshot })
+        };
+        let outcome = blocking("writing a checkpoint", work).await;
+        outcome.inspect_err(|error| self.flusher.fail(&error.to_string()))
+    }
+}

@@ -1,0 +1,26 @@
+//! Consensus: many coordinators agree on one log of commands, and each applies it to its state.
+//!
+//! [`Consensus`] is all the rest of the coordinator sees: propose a command, read the state, know
+//! who leads. Behind it openraft runs over the log in `store/`, over checkpoints (the whole state
+//! as one file) and over tonic. No other folder names openraft. What a command means is the
+//! model's business; who may propose it, the API's.
+
+mod answers;
+mod checkpoint;
+mod config;
+mod consensus;
+mod error;
+mod log;
+mod machine;
+mod network;
+mod observe;
+mod open;
+mod reads;
+mod server;
+mod types;
+
+pub use answers::{Leadership, Member, ReplicaRole, Status};
+pub use config::{Connect, Options, Tuning};
+pub use consensus::Consensus;
+pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use server::RaftRpc;

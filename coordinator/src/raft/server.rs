@@ -1,0 +1,145 @@
+//! The other side of `network`: takes the messages of other replicas and hands them to openraft.
+//!
+//! It trusts its caller to be a coordinator of this cluster: the Raft listener's TLS saw to that.
+//! It checks what TLS cannot: that the message is for this replica, readable, and of bounded size.
+
+use bytes::BytesMut;
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{Request, Response, Status, Streaming};
+use warren_common::{Limits, ReplicaId};
+use warren_proto::pb::raft::v1::{
+    self as pb,
+    raft_service_server::{RaftService, RaftServiceServer},
+};
+
+use super::{
+    checkpoint::Checkpoints,
+    network::TO,
+    types::{Raft, Snapshot, SnapshotMeta, Vote, decode, encode},
+};
+
+/// The service that the Raft listener mounts.
+#[derive(Clone)]
+pub struct RaftRpc {
+    replica: ReplicaId,
+    raft: Raft,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl RaftRpc {
+    pub(super) fn new(replica: ReplicaId, raft: Raft) -> Self {
+        Self { replica, raft }
+    }
+
+    /// Returns the gRPC service with Raft's message limits.
+    pub fn into_service(self) -> RaftServiceServer<Self> {
+        RaftServiceServer::new(self)
+            .max_decoding_message_size(Limits::RAFT_MESSAGE_BYTES)
+            .max_encoding_message_size(Limits::RAFT_MESSAGE_BYTES)
+    }
+
+    /// Refuses a message that was meant for another replica.
+    fn check_target<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let to = request.metadata().get(TO).and_then(|to| to.to_str().ok()?.parse().ok());
+        match to.map(ReplicaId) {
+            Some(to) if to == self.replica => Ok(()),
+            Some(to) => Err(Status::failed_precondition(format!(
+                "this is replica {}, not {to}",
+                self.replica
+            ))),
+            None => Err(Status::invalid_argument("the message names no replica")),
+        }
+    }
+
+    async fn receive(
+        &self,
+        mut pieces: Streaming<pb::InstallCheckpointRequest>,
+    ) -> Result<(Vote, Snapshot), Status> {
+        let mut content = BytesMut::new();
+        let mut header: Option<(Vote, SnapshotMeta)> = None;
+        while let Some(piece) = pieces.message().await? {
+            if header.is_none() {
+                header = Some(read(&piece.header)?);
+            }
+            if content.len() + piece.chunk.len() > Limits::CHECKPOINT_BYTES {
+                let limit = Limits::CHECKPOINT_BYTES;
+                return Err(Status::out_of_range(format!("a checkpoint over {limit} bytes")));
+            }
+            content.extend_from_slice(&piece.chunk);
+        }
+        let (vote, meta) = header.ok_or_else(|| Status::invalid_argument("an empty checkpoint"))?;
+        let snapshot = content.freeze();
+        // Checked here, where a bad one costs one call: while installing it would cost the replica.
+        let copy = snapshot.clone();
+        let checked = tokio::task::spawn_blocking(move || Checkpoints::decode(&copy)).await;
+        match checked.map_err(|error| Status::internal(error.to_string()))? {
+            Ok(loaded) if loaded.meta == meta => Ok((vote, Snapshot { meta, snapshot })),
+            Ok(_) => Err(Status::data_loss("the checkpoint is not the one announced")),
+            Err(reason) => Err(Status::data_loss(format!("the checkpoint {reason}"))),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
+    decode(payload).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn written<T: Serialize>(message: &T) -> Result<bytes::Bytes, Status> {
+    encode(message).map(Into::into).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// The replica has stopped; its caller tries again later or elsewhere.
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftRpc {
+    async fn append_entries(
+        &self,
+        request: Request<pb::AppendEntriesRequest>,
+    ) -> Answer<pb::AppendEntriesResponse> {
+        self.check_target(&request)?;
+        let rpc = read(&request.into_inner().payload)?;
+        let answer = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
+        self.check_target(&request)?;
+        let rpc = read(&request.into_inner().payload)?;
+        let answer = self.raft.vote(rpc).await.map_err(stopped)?;
+        Ok(Response::new(pb::VoteResponse { payload: written(&answer)? }))
+    }
+
+    async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
+        self.check_target(&request)?;
+        let rpc = read(&request.into_inner().payload)?;
+        let answer = self.raft.pre_vote(rpc).await.map_err(stopped)?;
+        Ok(Response::new(pb::PreVoteResponse { payload: written(&answer)? }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Answer<pb::TransferLeaderResponse> {
+        self.check_target(&request)?;
+        let rpc = read(&request.into_inner().payload)?;
+        let answer = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
+        Ok(Response::new(pb::TransferLeaderResponse { payload: written(&answer)? }))
+    }
+
+    async fn install_checkpoint(
+        &self,
+        request: Request<Streaming<pb::InstallCheckpointRequest>>,
+    ) -> Answer<pb::InstallCheckpointResponse> {
+        self.check_target(&request)?;
+        let receiving = self.receive(request.into_inner());
+        let received = tokio::time::timeout(Limits::CHECKPOINT_TIMEOUT, receiving).await;
+        let (vote, snapshot) =
+            received.map_err(|_| Status::deadline_exceeded("the checkpoint took too long"))??;
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(pb::InstallCheckpointResponse { payload: written(&answer)? }))
+    }
+}
