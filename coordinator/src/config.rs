@@ -4,16 +4,17 @@
 //! coordinator may rely on. `deploy/config/coordinator.toml` shows every option with its unit.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
-use warren_common::{
-    Bytes, Limits, MilliCpus,
-    spec::{InvalidResources, Resources},
-    units::InvalidAmount,
+use warren_common::{Bytes, Limits, MilliCpus, spec::Resources};
+use warren_daemon::{
+    config::{self, ConfigError, InvalidField},
+    telemetry::LogFormat,
 };
 
 /// Where the configuration is looked for unless `--config` says otherwise.
@@ -209,105 +210,28 @@ pub struct TemplateDefaults {
 pub struct LogConfig {
     /// A level or directives.
     pub filter: String,
-    /// Lines of JSON instead of text.
-    pub json: bool,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read configuration {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or names an option that does not exist.
-    #[error("configuration is malformed: {0}")]
-    Parse(String),
-    /// An address is not `ip:port`.
-    #[error("[{section}] {option} = {text:?} is not of the form {form}")]
-    Address {
-        /// The table.
-        section: &'static str,
-        /// The option.
-        option: &'static str,
-        /// What was written.
-        text: String,
-        /// What was expected.
-        form: &'static str,
-    },
-    /// A folder or socket that is not absolute.
-    #[error("[paths] {option} = {} is not an absolute path", path.display())]
-    Path {
-        /// The option.
-        option: &'static str,
-        /// What was written.
-        path: PathBuf,
-    },
-    /// Timings that would not elect a stable leader.
-    #[error(
-        "[raft] needs heartbeat_ms x 2 <= election_min_ms < election_max_ms <= 60000 and \
-         rpc_ms < election_min_ms, all above 0"
-    )]
-    Timings,
-    /// Zero entries between checkpoints.
-    #[error("[raft] checkpoint_entries = {0} is not between 100 and 1000000")]
-    Checkpoint(u64),
-    /// An amount that is none.
-    #[error("[template] {option}: {source}")]
-    Amount {
-        /// The option.
-        option: &'static str,
-        /// Why.
-        #[source]
-        source: InvalidAmount,
-    },
-    /// Default caps that no workspace could have.
-    #[error("[template] makes impossible workspaces: {0}")]
-    Resources(#[from] InvalidResources),
-    /// An image that is empty or longer than the bound.
-    #[error("[template] image is empty or longer than {limit} bytes", limit = Limits::LABEL_BYTES)]
-    Image,
-    /// Neither text nor JSON.
-    #[error("[log] format = {0:?} is neither \"text\" nor \"json\"")]
-    LogFormat(String),
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
 }
 
 impl Config {
-    /// Reads and validates `path`; a missing file at [`DEFAULT_PATH`] means the defaults.
+    /// Reads and validates `path`; without one, [`DEFAULT_PATH`], where a missing file means the
+    /// defaults.
     ///
     /// # Errors
-    /// Returns the first thing that is wrong, naming table and option.
+    /// Returns the first thing that is wrong, naming file, table and option.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&text),
-            Err(source) if path.is_none() && source.kind() == std::io::ErrorKind::NotFound => {
-                Self::try_from(RawConfig::default())
-            }
-            Err(source) => Err(ConfigError::Read { path: file.to_owned(), source }),
+        match path {
+            Some(path) => config::load::<RawConfig, Self>(path),
+            None => config::load_or_default::<RawConfig, Self>(Path::new(DEFAULT_PATH)),
         }
-    }
-
-    /// Validates the text of a configuration.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let raw: RawConfig =
-            toml::from_str(text).map_err(|error| ConfigError::Parse(error.to_string()))?;
-        Self::try_from(raw)
     }
 }
 
 impl TryFrom<RawConfig> for Config {
-    type Error = ConfigError;
+    type Error = InvalidField;
 
-    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+    fn try_from(raw: RawConfig) -> Result<Self, InvalidField> {
         let metrics = match raw.listen.metrics.as_str() {
             "" => None,
             text => Some(listen("metrics", text)?),
@@ -326,29 +250,27 @@ impl TryFrom<RawConfig> for Config {
             socket: absolute("socket", raw.paths.socket)?,
             raft: timings(&raw.raft)?,
             template: template(raw.template)?,
-            log: LogConfig { filter: raw.log.filter, json: json(&raw.log.format)? },
+            log: LogConfig { filter: raw.log.filter, format: format(&raw.log.format)? },
         })
     }
 }
 
-fn listen(option: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-    text.parse().map_err(|_| ConfigError::Address {
-        section: "listen",
-        option,
-        text: text.to_owned(),
-        form: "ip:port, such as 0.0.0.0:7400",
+fn listen(option: &'static str, text: &str) -> Result<SocketAddr, InvalidField> {
+    text.parse().map_err(|_| {
+        let why = format!("is {text:?}, not of the form ip:port, such as 0.0.0.0:7400");
+        InvalidField::new(format!("listen.{option}"), why)
     })
 }
 
-fn advertise(option: &'static str, text: String) -> Result<Option<String>, ConfigError> {
+fn advertise(option: &'static str, text: String) -> Result<Option<String>, InvalidField> {
     if text.is_empty() {
         return Ok(None);
     }
     if is_host_port(&text) {
         return Ok(Some(text));
     }
-    let form = "host:port, such as vps1.example:7400";
-    Err(ConfigError::Address { section: "advertise", option, text, form })
+    let why = format!("is {text:?}, not of the form host:port, such as vps1.example:7400");
+    Err(InvalidField::new(format!("advertise.{option}"), why))
 }
 
 /// Returns whether `text` is `host:port` with a port that can be dialled.
@@ -365,22 +287,27 @@ pub fn is_host_port(text: &str) -> bool {
     host_fits && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-fn absolute(option: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-    if path.is_absolute() { Ok(path) } else { Err(ConfigError::Path { option, path }) }
+fn absolute(option: &'static str, path: PathBuf) -> Result<PathBuf, InvalidField> {
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let why = format!("is {}, not an absolute path", path.display());
+    Err(InvalidField::new(format!("paths.{option}"), why))
 }
 
-fn timings(raw: &RawRaft) -> Result<RaftTimings, ConfigError> {
-    let ordered = raw.heartbeat_ms > 0
-        && raw.rpc_ms > 0
-        && raw.rpc_ms < raw.election_min_ms
-        && raw.heartbeat_ms.saturating_mul(2) <= raw.election_min_ms
-        && raw.election_min_ms < raw.election_max_ms
-        && raw.election_max_ms <= 60_000;
-    if !ordered {
-        return Err(ConfigError::Timings);
+fn timings(raw: &RawRaft) -> Result<RaftTimings, InvalidField> {
+    let refused = |option: &str, why: &str| InvalidField::new(format!("raft.{option}"), why);
+    if raw.heartbeat_ms == 0 || raw.heartbeat_ms.saturating_mul(2) > raw.election_min_ms {
+        return Err(refused("heartbeat_ms", "must be at least 1 and at most half election_min_ms"));
+    }
+    if raw.election_min_ms >= raw.election_max_ms || raw.election_max_ms > 60_000 {
+        return Err(refused("election_max_ms", "must be above election_min_ms, at most 60000"));
+    }
+    if raw.rpc_ms == 0 || raw.rpc_ms >= raw.election_min_ms {
+        return Err(refused("rpc_ms", "must be at least 1 and below election_min_ms"));
     }
     if !(100..=1_000_000).contains(&raw.checkpoint_entries) {
-        return Err(ConfigError::Checkpoint(raw.checkpoint_entries));
+        return Err(refused("checkpoint_entries", "must be between 100 and 1000000"));
     }
     Ok(RaftTimings {
         heartbeat: Duration::from_millis(raw.heartbeat_ms),
@@ -391,10 +318,12 @@ fn timings(raw: &RawRaft) -> Result<RaftTimings, ConfigError> {
     })
 }
 
-fn template(raw: RawTemplate) -> Result<TemplateDefaults, ConfigError> {
-    let bytes = |option, text: &str| {
-        text.parse::<Bytes>().map_err(|source| ConfigError::Amount { option, source })
+fn template(raw: RawTemplate) -> Result<TemplateDefaults, InvalidField> {
+    let refused = |option: &str, why: &dyn Display| {
+        InvalidField::new(format!("template.{option}"), format!("is refused: {why}"))
     };
+    let bytes =
+        |option, text: &str| text.parse::<Bytes>().map_err(|error| refused(option, &error));
     let mut resources = Resources::with_memory(bytes("memory", &raw.memory)?);
     let reserve_is_set = !raw.reserve.is_empty();
     if reserve_is_set {
@@ -406,23 +335,18 @@ fn template(raw: RawTemplate) -> Result<TemplateDefaults, ConfigError> {
     resources.pids = raw.pids;
     if !raw.cpus.is_empty() {
         let cpus = raw.cpus.parse::<MilliCpus>();
-        let cpus = cpus.map_err(|source| ConfigError::Amount { option: "cpus", source })?;
-        resources.cpus = Some(cpus);
+        resources.cpus = Some(cpus.map_err(|error| refused("cpus", &error))?);
     }
-    resources.validate()?;
+    resources.validate().map_err(|error| refused("*", &error))?;
     if raw.image.trim().is_empty() || raw.image.len() > Limits::LABEL_BYTES {
-        return Err(ConfigError::Image);
+        return Err(refused("image", &"it is empty or too long"));
     }
     let command = (!raw.command.is_empty()).then_some(raw.command);
     Ok(TemplateDefaults { image: raw.image, resources, reserve_is_set, command })
 }
 
-fn json(format: &str) -> Result<bool, ConfigError> {
-    match format {
-        "text" => Ok(false),
-        "json" => Ok(true),
-        other => Err(ConfigError::LogFormat(other.to_owned())),
-    }
+fn format(text: &str) -> Result<LogFormat, InvalidField> {
+    text.parse().map_err(|error| InvalidField::new("log.format", format!("is refused: {error}")))
 }
 
 #[cfg(test)]
@@ -431,36 +355,41 @@ mod tests {
 
     const SHIPPED: &str = include_str!("../../deploy/config/coordinator.toml");
 
+    fn parse(text: &str) -> Result<Config, String> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        Config::try_from(raw).map_err(|error| format!("{error:?}"))
+    }
+
     #[test]
     fn the_shipped_example_is_the_defaults() {
-        let shipped = Config::parse(SHIPPED).expect("the shipped example");
-        let default = Config::try_from(RawConfig::default()).expect("the defaults");
+        let shipped = parse(SHIPPED).expect("the shipped example");
+        let default = parse("").expect("the defaults");
         assert_eq!(format!("{shipped:?}"), format!("{default:?}"));
     }
 
     #[test]
     fn an_unknown_option_is_refused() {
-        let error = Config::parse("[listen]\nadi = \"x\"").expect_err("unknown");
-        assert!(error.to_string().contains("adi"), "{error}");
+        let error = parse("[listen]\nadi = \"x\"").expect_err("unknown");
+        assert!(error.contains("adi"), "{error}");
     }
 
     #[test]
     fn wrong_values_name_their_option() {
         for (text, part) in [
-            ("[listen]\napi = \"localhost\"", "api"),
-            ("[advertise]\napi = \"host\"", "host:port"),
+            ("[listen]\napi = \"localhost\"", "listen.api"),
+            ("[advertise]\napi = \"host\"", "advertise.api"),
             ("[advertise]\napi = \"host:0\"", "host:port"),
-            ("[paths]\nstate = \"here\"", "absolute"),
-            ("[raft]\nheartbeat_ms = 400", "heartbeat_ms"),
-            ("[raft]\nrpc_ms = 500", "rpc_ms"),
-            ("[raft]\ncheckpoint_entries = 1", "checkpoint_entries"),
-            ("[template]\nmemory = \"much\"", "memory"),
+            ("[paths]\nstate = \"here\"", "paths.state"),
+            ("[raft]\nheartbeat_ms = 400", "raft.heartbeat_ms"),
+            ("[raft]\nrpc_ms = 500", "raft.rpc_ms"),
+            ("[raft]\ncheckpoint_entries = 1", "raft.checkpoint_entries"),
+            ("[template]\nmemory = \"much\"", "template.memory"),
             ("[template]\nmemory = \"1M\"", "--memory"),
-            ("[template]\nimage = \"\"", "image"),
-            ("[log]\nformat = \"xml\"", "xml"),
+            ("[template]\nimage = \"\"", "template.image"),
+            ("[log]\nformat = \"xml\"", "log.format"),
         ] {
-            let error = Config::parse(text).expect_err(text);
-            assert!(error.to_string().contains(part), "{text}: {error}");
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

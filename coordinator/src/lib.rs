@@ -6,8 +6,10 @@
 
 pub mod api;
 pub mod audit;
+pub mod ca;
 pub mod config;
 pub mod hub;
+pub mod keystore;
 pub mod live;
 pub mod raft;
 pub mod store;

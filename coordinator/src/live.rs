@@ -146,7 +146,7 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         }
     }
     if before.workspaces.len() + changed.workspaces.len() > after.workspaces.len() {
-        let gone = before.workspaces.keys().filter(|id| !after.workspaces.contains_key(id));
+        let gone = before.workspaces.keys().filter(|id| !after.workspaces.contains_key(*id));
         let had = changed.workspaces.len();
         changed.workspaces.extend(gone);
         changed.standing |= changed.workspaces.len() > had;

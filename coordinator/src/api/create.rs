@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::Code;
-use warren_common::{WorkspaceAddress, WorkspaceId, WorkspaceName, spec::PlacementRules};
+use warren_common::{WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
     Command, Outcome, Principal,
     command::CreateWorkspace,
@@ -21,7 +21,6 @@ use super::{
     mutation::Asked,
     resolve,
     template::{self, ResourceRequest},
-    view,
 };
 
 /// How long a new workspace is waited for to leave the queue, so that the answer can say where it
@@ -62,7 +61,7 @@ impl Api {
         let workspace = workspace.ok_or_else(|| errors::not_found("workspace", &id.to_string()))?;
         Ok(pb::CreateWorkspaceResponse {
             workspace: Some(moment.view().workspace(workspace)),
-            explanation: Some(moment.explain(id)),
+            explanation: moment.explain(id),
         })
     }
 
@@ -82,14 +81,12 @@ impl Api {
 
 /// Refuses where no node would take it now.
 fn must_fit(moment: &Moment, client: &Client, command: &CreateWorkspace) -> Result<(), ApiError> {
-    let address =
-        WorkspaceAddress { client: client.name.clone(), workspace: command.name.clone() };
-    let ask = plan::Ask { client: client.id, address: &address, spec: &command.spec };
+    let ask = plan::Ask { client: client.id, name: &command.name, spec: &command.spec };
     let preview = warren_model::preview(&moment.state, &moment.live, &ask, moment.now);
-    if preview.node.is_some() {
+    let Some(preview) = preview.filter(|preview| preview.node.is_none()) else {
         return Ok(());
-    }
-    let message = format!("no node can hold workspace {address}");
+    };
+    let message = format!("no node can hold workspace {}/{}", client.name, command.name);
     Err(ApiError::new(Code::ResourceExhausted, reason::NO_NODE_FITS, message)
         .why(preview.summary)
         .next("lower --memory, add a node, or leave --no-queue out"))

@@ -107,6 +107,12 @@ pub fn not_initialised() -> ApiError {
         .next("warren cluster init on the coordinator's machine")
 }
 
+/// Tells that the caller showed no certificate.
+pub fn no_certificate() -> ApiError {
+    let message = "the call needs a certificate";
+    ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_MISSING, message)
+}
+
 /// Tells a field that is no value of its kind.
 pub fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::new(Code::InvalidArgument, reason::INVALID_ARGUMENT, format!("{field}: {why}"))

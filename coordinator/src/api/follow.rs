@@ -14,7 +14,7 @@ use warren_proto::pb::admin::v1 as pb;
 use super::{Api, errors};
 
 /// What a follower receives.
-pub type Stream =
+pub(super) type Stream =
     Pin<Box<dyn futures_util::Stream<Item = Result<pb::FollowWorkspaceResponse, Status>> + Send>>;
 
 /// How often it is looked at without a change: a node that falls silent makes none.
@@ -26,12 +26,12 @@ impl Api {
         // one value waits at most: a slow reader gets newer ones, not more
         let (sender, receiver) = mpsc::channel(1);
         let api = self.clone();
-        let stop = self.parts().stop.clone();
-        self.parts().tasks.spawn(async move {
+        let shutdown = self.parts().shutdown.clone();
+        self.parts().shutdown.spawn(async move {
             let () = tokio::select! {
                 () = api.feed(workspace, &sender) => {}
                 () = sender.closed() => {}
-                () = stop.cancelled() => {}
+                () = shutdown.requested() => {}
             };
         });
         Box::pin(ReceiverStream::new(receiver))

@@ -22,19 +22,16 @@ mod workspace;
 
 use std::sync::Arc;
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
 use warren_daemon::{
-    clock,
-    identity::{Peer, PeerIdentity},
+    Shutdown, clock,
+    identity::{Connection, PeerIdentity},
 };
 use warren_model::{ClusterState, LiveView, Principal};
 use warren_proto::error::ApiError;
 
-use crate::{
-    config::TemplateDefaults, hub::Hub, keystore::Keystore, live::Live, raft::Consensus,
-};
+use crate::{ca::Ca, config::TemplateDefaults, hub::Hub, live::Live, raft::Consensus};
 use view::View;
 
 /// Every service of the API; cheap to clone.
@@ -52,13 +49,11 @@ pub struct Parts {
     /// The nodes that are connected.
     pub hub: Arc<Hub>,
     /// Signs certificates.
-    pub keystore: Arc<Keystore>,
+    pub ca: Arc<Ca>,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
-    /// Ends every stream.
-    pub stop: CancellationToken,
-    /// Streams that outlive their call.
-    pub tasks: TaskTracker,
+    /// Ends every stream, and waits for them.
+    pub shutdown: Shutdown,
 }
 
 /// One consistent moment of state and live view.
@@ -104,9 +99,9 @@ impl Api {
     }
 }
 
-/// Returns who calls, as the access check left it with the request.
+/// Returns who calls, as TLS has verified it.
 fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
-    match &peer(request)?.identity {
+    match peer(request)? {
         PeerIdentity::Node(node) => Ok(Principal::Node(*node)),
         PeerIdentity::Coordinator(replica) => Ok(Principal::Coordinator(*replica)),
         PeerIdentity::Person { name, .. } => Ok(Principal::Person(name.to_string())),
@@ -115,7 +110,7 @@ fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
 
 /// Returns the node that calls.
 fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
-    match &peer(request)?.identity {
+    match peer(request)? {
         PeerIdentity::Node(node) => Ok(*node),
         PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => {
             Err(Status::permission_denied("only nodes may call this"))
@@ -123,7 +118,11 @@ fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
     }
 }
 
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
-    let missing = || errors::internal("finding the caller's identity", "no access check ran");
-    request.extensions().get::<Peer>().ok_or_else(|| missing().into())
+fn peer<T>(request: &Request<T>) -> Result<&PeerIdentity, Status> {
+    match request.extensions().get::<Connection>() {
+        Some(Connection::Remote { peer: Some(peer), .. }) => Ok(&peer.identity),
+        Some(Connection::Remote { peer: None, .. } | Connection::Local { .. }) | None => {
+            Err(errors::no_certificate().into())
+        }
+    }
 }

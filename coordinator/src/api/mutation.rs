@@ -11,15 +11,15 @@ use super::{Api, errors};
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub(super) struct Asked {
     /// Who asks.
-    pub principal: Principal,
+    pub(super) principal: Principal,
     /// As which request.
-    pub request: RequestId,
+    pub(super) request: RequestId,
     /// Refuse where the object has changed since.
-    pub if_revision: Option<Revision>,
+    pub(super) if_revision: Option<Revision>,
     /// When it came.
-    pub at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 impl Asked {
@@ -27,7 +27,7 @@ impl Asked {
     ///
     /// # Errors
     /// Refuses a request without an id; which ids are good is the model's to say.
-    pub fn read(principal: Principal, mutation: Option<pb::Mutation>) -> Result<Self, ApiError> {
+    pub(super) fn read(principal: Principal, mutation: Option<pb::Mutation>) -> Result<Self, ApiError> {
         let mutation = mutation.unwrap_or_default();
         if mutation.request_id.is_empty() {
             let message = "the mutation carries no request id";

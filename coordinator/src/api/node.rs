@@ -30,7 +30,7 @@ impl NodeService for Api {
         self.known(node)?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
         let serving = self.uplink().status(node, request.into_inner(), sender);
-        self.parts().tasks.spawn(serving.in_current_span());
+        self.parts().shutdown.spawn(serving.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -46,7 +46,7 @@ impl NodeService for Api {
         self.known(node)?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
         let serving = uplink.control(node, request.into_inner(), sender);
-        self.parts().tasks.spawn(serving.in_current_span());
+        self.parts().shutdown.spawn(serving.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -86,7 +86,7 @@ impl Api {
             hub: parts.hub.clone(),
             live: parts.live.clone(),
             consensus: parts.consensus.clone(),
-            stop: parts.stop.clone(),
+            shutdown: parts.shutdown.clone(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! `NodeAdminService`: nodes as operators see them, and the tokens they join with.
 
 use tonic::{Code, Request, Response, Status};
-use warren_common::{Limits, TokenId};
+use warren_common::{Limits, Timestamp, TokenId};
+use warren_daemon::token::{JoinToken, TokenRole};
 use warren_model::{Command, command::IssueToken};
 use warren_proto::{
     error::ApiError,
@@ -9,6 +10,7 @@ use warren_proto::{
 };
 
 use super::{Api, caller, errors, mutation::Asked, page::Page, resolve};
+use crate::hub::control::coordinators;
 
 #[tonic::async_trait]
 impl NodeAdminService for Api {
@@ -24,9 +26,8 @@ impl NodeAdminService for Api {
             name => Some(name.parse().map_err(|why| errors::invalid("node_name", why))?),
         };
         let id = TokenId::new(uuid::Uuid::now_v7());
-        let token = self.parts().keystore.join_token(id);
-        let token = token.map_err(|why| errors::internal("minting a token", why))?;
         let expires = asked.at.plus(Limits::TOKEN_AGE);
+        let token = self.join_token(id, expires)?;
         let secret_hash = token.secret_hash();
         let issue = IssueToken { token: id, secret_hash, node_name, expires };
         let applied = self.mutate(&asked, Command::IssueToken(issue)).await?;
@@ -35,8 +36,9 @@ impl NodeAdminService for Api {
             let error = ApiError::new(Code::FailedPrecondition, "TOKEN_SHOWN_ONCE", message);
             return Err(error.next("mint another one: warren node token").into());
         }
+        let text = token.to_text().map_err(|why| errors::internal("writing the token", why))?;
         Ok(Response::new(pb::CreateNodeTokenResponse {
-            token: token.to_string(),
+            token: text.expose().clone(),
             expires_unix_ms: expires.0,
         }))
     }
@@ -71,5 +73,15 @@ impl NodeAdminService for Api {
             freshness: Some(view.freshness()),
             node: Some(view.node(node, self.parts().live.usage(node.id))),
         }))
+    }
+}
+
+impl Api {
+    fn join_token(&self, id: TokenId, expires: Timestamp) -> Result<JoinToken, ApiError> {
+        let minting = |why: &dyn std::fmt::Display| errors::internal("minting a token", why);
+        let secret = JoinToken::random_secret().ok_or_else(|| minting(&"no randomness"))?;
+        let pin = self.parts().ca.pin().map_err(|why| minting(&why))?;
+        let addresses = coordinators(&self.parts().consensus.local());
+        Ok(JoinToken { role: TokenRole::Node, id, secret, pin, expires, addresses })
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tonic::Code;
-use warren_common::{ClientName, WorkspaceAddress, WorkspaceName};
+use warren_common::{ClientId, ClientName, NodeId, WorkspaceAddress, WorkspaceId, WorkspaceName};
 use warren_model::{
     ClusterState,
     state::{Client, Node, Workspace},
@@ -20,7 +20,7 @@ use super::errors::{invalid, not_found};
 pub fn client<'a>(state: &'a ClusterState, text: &str) -> Result<&'a Client, ApiError> {
     given("client", text)?;
     let named = text.parse::<ClientName>().ok().and_then(|name| state.client_named(&name));
-    let found = named.or_else(|| state.clients.get(&text.parse().ok()?));
+    let found = named.or_else(|| state.clients.get(&text.parse::<ClientId>().ok()?));
     found.ok_or_else(|| not_found("client", text))
 }
 
@@ -31,7 +31,7 @@ pub fn client<'a>(state: &'a ClusterState, text: &str) -> Result<&'a Client, Api
 pub fn node<'a>(state: &'a ClusterState, text: &str) -> Result<&'a Arc<Node>, ApiError> {
     given("node", text)?;
     let named = text.parse().ok().and_then(|name| state.node_named(&name));
-    let found = named.or_else(|| state.nodes.get(&text.parse().ok()?));
+    let found = named.or_else(|| state.nodes.get(&text.parse::<NodeId>().ok()?));
     found.ok_or_else(|| not_found("node", text))
 }
 
@@ -60,7 +60,7 @@ pub fn workspace<'a>(state: &'a ClusterState, text: &str) -> Result<&'a Arc<Work
             }
         }
     }
-    let found = text.parse().ok().and_then(|id| state.workspaces.get(&id));
+    let found = text.parse::<WorkspaceId>().ok().and_then(|id| state.workspaces.get(&id));
     found.ok_or_else(|| not_found("workspace", text))
 }
 

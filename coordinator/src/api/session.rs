@@ -76,12 +76,12 @@ impl SessionService for Api {
             }
         }));
         let viewer = End { frames, sender };
-        let stop = self.parts().stop.clone();
+        let shutdown = self.parts().shutdown.clone();
         let relaying = async move {
-            relay(viewer, node_end, stop).await;
+            relay(viewer, node_end, shutdown).await;
             drop(slot);
         };
-        self.parts().tasks.spawn(relaying.in_current_span());
+        self.parts().shutdown.spawn(relaying.in_current_span());
         let answers = ReceiverStream::new(receiver);
         let answers = answers.map(|frame| Ok(pb::OpenStreamResponse { frame: Some(frame) }));
         Ok(Response::new(Box::pin(answers)))

@@ -297,10 +297,10 @@ mod tests {
     use warren_common::Limits;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, RawConfig};
 
     fn defaults() -> TemplateDefaults {
-        Config::parse("").expect("the defaults").template
+        Config::try_from(RawConfig::default()).expect("the defaults").template
     }
 
     fn with(parameters: &[(&str, &str)]) -> Request {

@@ -2,7 +2,7 @@
 
 use warren_common::{Bytes, NodeId, Timestamp};
 use warren_model::{
-    ClusterState, LiveView, NodeStanding, Standing,
+    ClusterState, Liveness, LiveView,
     command::Availability,
     plan::{Candidate, Explanation, FilterCount, ScorePart},
     state::{Client, Desired, Node, PhaseKind, Workspace},
@@ -39,14 +39,14 @@ impl View<'_> {
 
     /// Shows a node with what it last said it has free.
     pub fn node(&self, node: &Node, usage: Option<node_pb::NodeUsage>) -> pb::Node {
-        let standing = self.standing(node.id);
+        let standing = warren_model::liveness(node, self.live, self.now);
         let placed = || self.state.workspaces_on(node.id).map(|one| &one.spec.resources);
         let sum = |sum: Bytes, part: Bytes| sum.plus(part);
         pb::Node {
             id: node.id.to_string(),
             name: node.name.to_string(),
             availability: availability(node.availability).into(),
-            liveness: liveness(standing.standing).into(),
+            liveness: liveness(standing.liveness).into(),
             reason: standing.reason,
             last_seen_unix_ms: standing.last_seen.map_or(0, |at| at.0),
             epoch: node.epoch.0,
@@ -114,47 +114,48 @@ impl View<'_> {
         sessions.into_iter().map(show).collect()
     }
 
-    /// Returns how a node stands.
-    pub fn standing(&self, node: NodeId) -> NodeStanding {
-        warren_model::standing(self.state, self.live, node, self.now)
-    }
-
     /// Whether a node has reported within its time.
     pub fn is_ready(&self, node: NodeId) -> bool {
-        self.standing(node).standing == Standing::Ready
+        let liveness = |node| warren_model::liveness(node, self.live, self.now).liveness;
+        self.state.nodes.get(&node).is_some_and(|node| liveness(node) == Liveness::Ready)
     }
-}
 
-/// Shows a placement decision.
-pub fn explanation(explanation: Explanation) -> pb::Explanation {
-    pb::Explanation {
-        summary: explanation.summary,
-        node: explanation.node.map(|node| node.to_string()).unwrap_or_default(),
-        filters: explanation.filters.into_iter().map(filter).collect(),
-        candidates: explanation.candidates.into_iter().map(candidate).collect(),
+    /// Shows a placement decision.
+    pub fn explanation(&self, explanation: Explanation) -> pb::Explanation {
+        let node = explanation.node.map(|node| self.state.node_label(node));
+        pb::Explanation {
+            summary: explanation.summary,
+            node: node.unwrap_or_default(),
+            filters: explanation.filters.into_iter().map(filter).collect(),
+            candidates: explanation.candidates.into_iter().map(candidate).collect(),
+        }
     }
 }
 
 fn filter(filter: FilterCount) -> pb::FilterCount {
     pb::FilterCount {
-        filter: filter.filter.to_string(),
+        filter: filter.filter.as_str().to_owned(),
         considered: filter.considered,
         refused: filter.refused,
     }
 }
 
 fn candidate(candidate: Candidate) -> pb::Candidate {
+    let (refused_by, detail) = match candidate.misfit {
+        Some(misfit) => (misfit.cause.filter().as_str().to_owned(), misfit.detail),
+        None => (String::new(), format!("{} free", candidate.free)),
+    };
     pb::Candidate {
         node: candidate.name.to_string(),
-        refused_by: candidate.refused_by.map(|filter| filter.to_string()).unwrap_or_default(),
-        detail: candidate.detail,
+        refused_by,
+        detail,
         score: candidate.score,
         parts: candidate.parts.into_iter().map(part).collect(),
     }
 }
 
 fn part(part: ScorePart) -> pb::ScorePart {
-    pb::ScorePart { name: part.name.to_string(), value: part.value, weight: part.weight }
+    pb::ScorePart { name: part.name.to_owned(), value: part.value, weight: part.weight }
 }
 
 const fn desired(desired: Desired) -> pb::DesiredRun {
@@ -191,13 +192,12 @@ const fn availability(availability: Availability) -> pb::NodeAvailability {
     }
 }
 
-const fn liveness(standing: Standing) -> pb::NodeLiveness {
-    match standing {
-        Standing::Joining => pb::NodeLiveness::Joining,
-        Standing::Ready => pb::NodeLiveness::Ready,
-        Standing::Suspect => pb::NodeLiveness::Suspect,
-        Standing::Unreachable => pb::NodeLiveness::Unreachable,
-        Standing::Lost => pb::NodeLiveness::Lost,
+const fn liveness(liveness: Liveness) -> pb::NodeLiveness {
+    match liveness {
+        Liveness::Joining => pb::NodeLiveness::Joining,
+        Liveness::Ready => pb::NodeLiveness::Ready,
+        Liveness::Suspect => pb::NodeLiveness::Suspect,
+        Liveness::Unreachable => pb::NodeLiveness::Unreachable,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     Api, Moment, caller, follow,
     mutation::Asked,
     page::{Page, key},
-    resolve, view,
+    resolve,
 };
 
 #[tonic::async_trait]
@@ -77,7 +77,7 @@ impl WorkspaceService for Api {
         let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
         Ok(Response::new(pb::ExplainWorkspaceResponse {
             freshness: Some(moment.view().freshness()),
-            explanation: Some(moment.explain(workspace.id)),
+            explanation: moment.explain(workspace.id),
         }))
     }
 
@@ -160,9 +160,10 @@ impl Api {
 }
 
 impl Moment {
-    /// Explains where a workspace is, or why it is nowhere.
-    pub(super) fn explain(&self, workspace: WorkspaceId) -> pb::Explanation {
-        view::explanation(warren_model::explain(&self.state, &self.live, workspace, self.now))
+    /// Explains where a workspace is, or why it is nowhere; none where there is no such workspace.
+    pub(super) fn explain(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
+        let explained = warren_model::explain(&self.state, &self.live, workspace, self.now);
+        explained.map(|explanation| self.view().explanation(explanation))
     }
 }
 

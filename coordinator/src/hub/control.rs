@@ -15,7 +15,7 @@ use warren_common::{Limits, NodeEpoch, NodeId, RequestId, spec::WorkspaceOrder, 
 use warren_daemon::clock;
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
-    command::{RegisterNode, UpdateNodeFacts},
+    command::RegisterNode,
 };
 use warren_proto::{
     convert::{InvalidMessage, required},
@@ -66,7 +66,7 @@ impl Uplink {
         answers: mpsc::Sender<Answer>,
     ) {
         let place = self.hub.enter_control(node);
-        let stop = self.stop.clone();
+        let shutdown = self.shutdown.clone();
         let served = async {
             let mut session = self.register(node, &mut requests, answers.clone()).await?;
             info!(%node, epoch = %session.epoch, "node registered");
@@ -78,7 +78,7 @@ impl Uplink {
                 Err(ApiError::new(Code::Aborted, "REPLACED", "a newer stream took over"))
             }
             () = answers.closed() => Ok(()),
-            () = stop.cancelled() => Ok(()),
+            () = shutdown.requested() => Ok(()),
         };
         if let Err(error) = end {
             debug!(%node, %error, "a control stream ends");
@@ -117,7 +117,7 @@ impl Uplink {
             coordinators: coordinators(&state),
             term,
         };
-        let session = Session {
+        let mut session = Session {
             up: self,
             node,
             epoch,
@@ -193,7 +193,7 @@ impl Session {
             Some(control_request::Kind::AppliedRevision(revision)) => {
                 debug!(node = %self.node, revision, "the document is applied");
             }
-            Some(control_request::Kind::Facts(facts)) => self.facts(facts).await?,
+            Some(control_request::Kind::Facts(facts)) => self.facts(facts)?,
             Some(control_request::Kind::Register(_)) => {
                 return Err(errors::invalid("register", "it came before"));
             }
@@ -202,14 +202,11 @@ impl Session {
         Ok(())
     }
 
-    async fn facts(&self, facts: pb::NodeFacts) -> Result<(), ApiError> {
-        let (node, facts) = (self.node, self::facts(Some(facts))?);
-        let state = self.up.consensus.local();
-        if state.nodes.get(&node).is_some_and(|known| known.facts == facts) {
-            return Ok(());
-        }
-        self.up.live.facts(node, self.epoch, (facts.clone(), clock::now()));
-        self.up.propose(node, Command::UpdateNodeFacts(UpdateNodeFacts { node, facts })).await
+    /// Takes changed facts into the live view; the planner proposes them.
+    fn facts(&self, facts: pb::NodeFacts) -> Result<(), ApiError> {
+        let facts = self::facts(Some(facts))?;
+        self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
+        Ok(())
     }
 
     /// Sends the document where it says something new.
@@ -260,7 +257,7 @@ impl Session {
         Ok(())
     }
 
-    async fn answer(&self, kind: control_response::Kind) {
+    async fn answer(&mut self, kind: control_response::Kind) {
         // a closed stream is noticed where streams end
         let _ = self.answers.send(Ok(pb::ControlResponse { kind: Some(kind) })).await;
     }

@@ -16,6 +16,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_common::{Limits, NodeId};
+use warren_daemon::Shutdown;
 use warren_proto::pb::node::v1 as pb;
 
 use crate::{live::Live, raft::Consensus, sync::locked};
@@ -39,7 +40,7 @@ pub struct Uplink {
     /// What they are told.
     pub consensus: Consensus,
     /// Ends every stream.
-    pub stop: CancellationToken,
+    pub shutdown: Shutdown,
 }
 
 /// One stream per node, each with what reaches it.

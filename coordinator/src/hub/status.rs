@@ -43,13 +43,13 @@ impl Uplink {
                     return;
                 }
                 () = answers.closed() => return,
-                () = self.stop.cancelled() => return,
+                () = self.shutdown.requested() => return,
             };
             // a node that does not read is not heard until it does: its reports age meanwhile
             let sent = tokio::select! {
                 sent = answers.send(Ok(pb::StatusResponse { kind: Some(answer) })) => sent.is_ok(),
                 () = place.replaced.cancelled() => false,
-                () = self.stop.cancelled() => false,
+                () = self.shutdown.requested() => false,
             };
             if !sent {
                 return;

@@ -12,8 +12,8 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use warren_common::{Limits, NodeId, WorkspaceId};
+use warren_daemon::Shutdown;
 use warren_proto::pb::inside::v1::{Failed, Frame, frame};
 
 use crate::sync::locked;
@@ -124,16 +124,17 @@ impl Tunnels {
     }
 }
 
-/// Passes frames both ways until the program ended, either side went away, or `stop`. A viewer
+/// Passes frames both ways until the program ended, either side went away, or the coordinator
+/// stops. A viewer
 /// that only closed its sending half still receives.
-pub async fn relay(viewer: End, node: End, stop: CancellationToken) {
+pub async fn relay(viewer: End, node: End, shutdown: Shutdown) {
     let up = pass_up(viewer.frames, node.sender);
     let down = pass_down(node.frames, &viewer.sender);
     tokio::select! {
         () = up => {}
         () = down => {}
         () = viewer.sender.closed() => {}
-        () = stop.cancelled() => finish(&viewer.sender, "SHUTTING_DOWN", "the coordinator is shutting down").await,
+        () = shutdown.requested() => finish(&viewer.sender, "SHUTTING_DOWN", "the coordinator is shutting down").await,
     }
 }
 
@@ -273,7 +274,7 @@ mod tests {
     async fn frames_pass_until_the_program_ends() {
         let (viewer, viewer_feed, mut shown) = end();
         let (node, node_feed, mut typed) = end();
-        let relay = tokio::spawn(relay(viewer, node, CancellationToken::new()));
+        let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         viewer_feed.send(Ok(stdin(1))).await.expect("open");
         assert_eq!(typed.recv().await, Some(stdin(1)));
         drop(viewer_feed);
@@ -290,7 +291,7 @@ mod tests {
     async fn a_dead_viewer_ends_the_tunnel() {
         let (viewer, viewer_feed, shown) = end();
         let (node, _node_feed, mut typed) = end();
-        let relay = tokio::spawn(relay(viewer, node, CancellationToken::new()));
+        let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         drop(shown);
         relay.await.expect("ends with the viewer");
         assert_eq!(typed.recv().await, None);
@@ -301,7 +302,7 @@ mod tests {
     async fn a_broken_node_is_told_to_the_viewer() {
         let (viewer, _viewer_feed, mut shown) = end();
         let (node, node_feed, _typed) = end();
-        let relay = tokio::spawn(relay(viewer, node, CancellationToken::new()));
+        let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         drop(node_feed);
         let last = shown.recv().await.and_then(|frame| frame.kind);
         assert!(matches!(last, Some(frame::Kind::Failed(failed)) if failed.reason == "NODE_DISCONNECTED"));
@@ -312,7 +313,7 @@ mod tests {
     async fn a_frame_past_the_bound_ends_the_tunnel() {
         let (viewer, viewer_feed, _shown) = end();
         let (node, _node_feed, mut typed) = end();
-        let relay = tokio::spawn(relay(viewer, node, CancellationToken::new()));
+        let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         viewer_feed.send(Ok(stdin(Limits::FRAME_BYTES))).await.expect("open");
         assert!(typed.recv().await.is_some(), "at the bound");
         viewer_feed.send(Ok(stdin(Limits::FRAME_BYTES + 1))).await.expect("open");
