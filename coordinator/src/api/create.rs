@@ -81,7 +81,7 @@ impl Api {
 
 /// Refuses where no node would take it now.
 fn must_fit(moment: &Moment, client: &Client, command: &CreateWorkspace) -> Result<(), ApiError> {
-    let ask = plan::Ask { client: client.id, name: &command.name, spec: &command.spec };
+    let ask = plan::Ask { client: client.id, spec: &command.spec };
     let preview = warren_model::preview(&moment.state, &moment.live, &ask, moment.now);
     let Some(preview) = preview.filter(|preview| preview.node.is_none()) else {
         return Ok(());

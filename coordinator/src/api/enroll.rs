@@ -5,7 +5,7 @@ use uuid::Uuid;
 use warren_common::{NodeId, NodeName, RequestId, status::NodeFacts};
 use warren_daemon::{
     clock,
-    identity::{Connection, PeerIdentity},
+    identity::PeerIdentity,
     token::{JoinToken, TokenRole},
 };
 use warren_model::{Command, Outcome, Principal, command::JoinNode};
@@ -15,8 +15,9 @@ use warren_proto::{
     pb::node::v1::{self as pb, enroll_service_server::EnrollService},
 };
 
-use super::{Api, errors, mutation::Asked, peer};
+use super::{Api, errors, mutation::Asked};
 use crate::{
+    authz::Caller,
     ca::{CaError, SigningRequest},
     hub::control::coordinators,
 };
@@ -27,9 +28,9 @@ impl EnrollService for Api {
         &self,
         request: Request<pb::EnrollRequest>,
     ) -> Result<Response<pb::EnrollResponse>, Status> {
-        let address = match request.extensions().get::<Connection>() {
-            Some(Connection::Remote { address, .. }) => address.to_string(),
-            Some(Connection::Local { .. }) | None => "this machine".to_owned(),
+        let address = match Caller::of(&request)? {
+            Caller::Anonymous { address } | Caller::Peer { address, .. } => address.to_string(),
+            Caller::Local { .. } => "this machine".to_owned(),
         };
         let answer = self.join(request.into_inner()).await;
         match &answer {
@@ -45,7 +46,8 @@ impl EnrollService for Api {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let identity = peer(&request)?.clone();
+        let identity = Caller::of(&request)?.identity().cloned();
+        let identity = identity.ok_or_else(errors::no_certificate)?;
         let asked = SigningRequest::from_pem(&request.into_inner().csr_pem);
         let asked = asked.map_err(ApiError::from)?;
         if let PeerIdentity::Node(node) = identity

@@ -24,14 +24,13 @@ use std::sync::Arc;
 
 use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
-use warren_daemon::{
-    Shutdown, clock,
-    identity::{Connection, PeerIdentity},
-};
+use warren_daemon::{Shutdown, clock};
 use warren_model::{ClusterState, LiveView, Principal};
 use warren_proto::error::ApiError;
 
-use crate::{ca::Ca, config::TemplateDefaults, hub::Hub, live::Live, raft::Consensus};
+use crate::{
+    authz::Caller, ca::Ca, config::TemplateDefaults, hub::Hub, live::Live, raft::Consensus,
+};
 use view::View;
 
 /// Every service of the API; cheap to clone.
@@ -99,30 +98,14 @@ impl Api {
     }
 }
 
-/// Returns who calls, as TLS has verified it.
+/// Returns who asks, as the audit log will name them.
 fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
-    match peer(request)? {
-        PeerIdentity::Node(node) => Ok(Principal::Node(*node)),
-        PeerIdentity::Coordinator(replica) => Ok(Principal::Coordinator(*replica)),
-        PeerIdentity::Person { name, .. } => Ok(Principal::Person(name.to_string())),
-    }
+    let principal = Caller::of(request)?.principal();
+    principal.ok_or_else(|| errors::no_certificate().into())
 }
 
 /// Returns the node that calls.
 fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
-    match peer(request)? {
-        PeerIdentity::Node(node) => Ok(*node),
-        PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => {
-            Err(Status::permission_denied("only nodes may call this"))
-        }
-    }
-}
-
-fn peer<T>(request: &Request<T>) -> Result<&PeerIdentity, Status> {
-    match request.extensions().get::<Connection>() {
-        Some(Connection::Remote { peer: Some(peer), .. }) => Ok(&peer.identity),
-        Some(Connection::Remote { peer: None, .. } | Connection::Local { .. }) | None => {
-            Err(errors::no_certificate().into())
-        }
-    }
+    let node = Caller::of(request)?.node();
+    node.ok_or_else(|| errors::no_certificate().into())
 }

@@ -34,8 +34,9 @@ impl Asked {
             return Err(ApiError::new(Code::InvalidArgument, "REQUEST_ID_MISSING", message)
                 .next("mint a UUID of version 7 per mutation and repeat it with every retry"));
         }
-        let request = mutation.request_id.parse();
+        let request = mutation.request_id.parse::<RequestId>();
         let request = request.map_err(|why| errors::invalid("mutation.request_id", why))?;
+        tracing::Span::current().record("request", tracing::field::display(&request));
         let if_revision = mutation.if_revision.map(Revision);
         Ok(Self { principal, request, if_revision, at: clock::now() })
     }

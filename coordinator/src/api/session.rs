@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 use warren_common::{Limits, NodeId};
+use warren_daemon::identity::Role;
 use warren_model::state::{PhaseKind, Workspace};
 use warren_proto::{
     error::{ApiError, reason},
@@ -15,7 +16,7 @@ use warren_proto::{
         admin::v1::{
             self as pb, open_stream_request::Kind, session_service_server::SessionService,
         },
-        inside::v1::{Open, open},
+        inside::v1::{Open, frame, open::What},
         node::v1 as node_pb,
     },
 };
@@ -26,7 +27,10 @@ use super::{
     resolve,
     workspace::by_address,
 };
-use crate::hub::tunnel::{End, relay};
+use crate::{
+    authz::{Caller, may_open},
+    hub::tunnel::{End, Frames, relay},
+};
 
 #[tonic::async_trait]
 impl SessionService for Api {
@@ -60,22 +64,18 @@ impl SessionService for Api {
         &self,
         request: Request<Streaming<pb::OpenStreamRequest>>,
     ) -> Result<Response<Self::OpenStreamStream>, Status> {
+        let caller = Caller::of(&request)?.clone();
         let mut requests = request.into_inner();
-        let (text, open) = target(&mut requests).await?;
+        let (text, what) = target(&mut requests).await?;
+        may_open(&caller, &what)?;
         let moment = self.read().await?;
         let workspace = Arc::clone(resolve::workspace(&moment.state, &text)?);
-        let node = reachable(&moment, &workspace, &open)?;
+        let node = reachable(&moment, &workspace, &what)?;
         let hub = &self.parts().hub;
         let slot = hub.tunnels.slot(workspace.id).ok_or_else(too_many)?;
-        let node_end = self.ask_node(node, &workspace, open).await?;
+        let node_end = self.ask_node(node, &workspace, what).await?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
-        let frames = Box::pin(requests.map(|request| match request?.kind {
-            Some(Kind::Frame(frame)) => Ok(frame),
-            Some(Kind::Target(_)) | None => {
-                Err(Status::invalid_argument("only frames may follow the target"))
-            }
-        }));
-        let viewer = End { frames, sender };
+        let viewer = End { frames: frames(requests, caller.role()), sender };
         let shutdown = self.parts().shutdown.clone();
         let relaying = async move {
             relay(viewer, node_end, shutdown).await;
@@ -94,7 +94,7 @@ impl Api {
         &self,
         node: NodeId,
         workspace: &Workspace,
-        open: Open,
+        what: What,
     ) -> Result<End, ApiError> {
         let hub = &self.parts().hub;
         let request = hub.tunnels.request(node);
@@ -103,7 +103,7 @@ impl Api {
             tunnel_id: request.id().to_vec().into(),
             workspace_id: workspace.id.to_string(),
             generation: workspace.generation.0,
-            open: Some(open),
+            open: Some(Open { what: Some(what) }),
         };
         hub.open_tunnel(node, order).map_err(|why| node_silent(&why.to_string()))?;
         request.answered().await.ok_or_else(|| {
@@ -114,16 +114,16 @@ impl Api {
 }
 
 /// Reads the first request, which says what to open where.
-async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(String, Open), Status> {
+async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(String, What), Status> {
     let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.message()).await;
     let first = first.map_err(|_| errors::invalid("target", "it did not come in time"))??;
     let Some(Kind::Target(target)) = first.and_then(|first| first.kind) else {
         return Err(errors::invalid("target", "the first request must name it").into());
     };
-    let Some(open) = target.open.filter(|open| open.what.is_some()) else {
+    let Some(what) = target.open.and_then(|open| open.what) else {
         return Err(errors::invalid("target.open", "is not set").into());
     };
-    if let Some(open::What::Exec(exec)) = &open.what {
+    if let What::Exec(exec) = &what {
         let bytes: usize = exec.argv.iter().map(String::len).sum();
         if exec.argv.is_empty() {
             return Err(errors::invalid("target.open.exec.argv", "is empty").into());
@@ -133,13 +133,32 @@ async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(Stri
             return Err(errors::invalid("target.open.exec.argv", why).into());
         }
     }
-    Ok((target.workspace, open))
+    Ok((target.workspace, what))
+}
+
+/// Returns the frames that follow the target. A viewer's window may change, and nothing else of a
+/// viewer reaches the workspace.
+fn frames(requests: Streaming<pb::OpenStreamRequest>, role: Option<Role>) -> Frames {
+    let looks = !matches!(role, Some(Role::Admin | Role::Operator));
+    Box::pin(requests.filter_map(move |request| {
+        let passed = match request.map(|request| request.kind) {
+            Ok(Some(Kind::Frame(frame))) => {
+                let harmless = matches!(frame.kind, Some(frame::Kind::Resize(_)));
+                (!looks || harmless).then_some(Ok(frame))
+            }
+            Ok(Some(Kind::Target(_)) | None) => {
+                Some(Err(Status::invalid_argument("only frames may follow the target")))
+            }
+            Err(status) => Some(Err(status)),
+        };
+        std::future::ready(passed)
+    }))
 }
 
 /// Returns the node to ask; a log may be read of a workspace that does not run.
-fn reachable(moment: &Moment, workspace: &Workspace, open: &Open) -> Result<NodeId, ApiError> {
+fn reachable(moment: &Moment, workspace: &Workspace, what: &What) -> Result<NodeId, ApiError> {
     let label = moment.state.workspace_label(workspace.id);
-    let log = matches!(open.what, Some(open::What::Logs(_)));
+    let log = matches!(what, What::Logs(_));
     let runs = matches!(workspace.phase.kind, PhaseKind::Active | PhaseKind::StartPermitted);
     match &workspace.assignment {
         Some(assignment) if runs || log => Ok(assignment.node),

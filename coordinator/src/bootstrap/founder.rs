@@ -1,6 +1,11 @@
 //! Bringing a cluster of one up: from nothing, from half of it, or from a finished one.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use tracing::info;
@@ -35,6 +40,8 @@ pub struct Founder(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    /// Where API and Raft really listen.
+    bound: (SocketAddr, SocketAddr),
     shutdown: Shutdown,
     stage: Mutex<Stage>,
 }
@@ -107,8 +114,9 @@ pub enum FoundError {
 impl Founder {
     /// Makes one that will serve on these listeners.
     pub fn new(config: Config, listeners: Listeners, shutdown: Shutdown) -> Self {
+        let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
-        Self(Arc::new(Inner { config, shutdown, stage }))
+        Self(Arc::new(Inner { config, bound, shutdown, stage }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -137,7 +145,13 @@ impl Founder {
         api_address: Option<String>,
     ) -> Result<Found, FoundError> {
         let intent = self.intent(name, api_address)?;
-        self.bring_up(&intent).await
+        let found = self.bring_up(&intent).await?;
+        let wanted = self.addresses(&intent);
+        let known = found.consensus.local().replicas.get(&intent.replica).cloned();
+        if known.is_none_or(|known| known.api_address != wanted.api_address) {
+            propose(&found.consensus, intent.replica, Command::SetReplica(wanted)).await?;
+        }
+        Ok(found)
     }
 
     /// Returns the consensus handle once there is one.
@@ -188,7 +202,7 @@ impl Founder {
                 consensus,
                 own: opened.own.clone(),
                 config: self.0.config.clone(),
-                replica: intent.replica,
+                replica: self.addresses(intent),
             };
             started.serve(listeners, &self.0.shutdown).await.map_err(FoundError::Serve)?;
             info!(cluster = intent.name, replica = %intent.replica, "serving");
@@ -203,7 +217,7 @@ impl Founder {
         let folder = folder.map_err(FoundError::Identity)?;
         let identity = own_identity(&ca, &folder, intent.replica, clock::now());
         let identity = identity.map_err(FoundError::Ca)?;
-        let own = Own::new(folder, &identity, &ca).map_err(FoundError::Serve)?;
+        let own = Own::new(folder, &identity, &ca).map_err(FoundError::Identity)?;
         let own = Arc::new(own);
         let options = own.raft_options(&self.0.config, intent.replica);
         let consensus = Consensus::open(options).await.map_err(FoundError::Open)?;
@@ -213,13 +227,11 @@ impl Founder {
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
     async fn first_entries(&self, intent: &Intent, opened: &Opened) -> Result<bool, FoundError> {
         let consensus = &opened.consensus;
-        let addresses = {
-            let listeners = &self.0.config;
-            opened.own.addresses(listeners, intent)
-        };
-        if consensus.local().cluster.is_some() {
+        let state = consensus.local();
+        if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
             return Ok(false);
         }
+        let addresses = self.addresses(intent);
         let members = [(intent.replica, addresses.raft_address.clone())].into();
         match consensus.initialise(members).await {
             Ok(()) | Err(InitialiseError::Already) => {}
@@ -244,6 +256,18 @@ impl Founder {
         Ok(created)
     }
 
+    /// Where others are told to come: as configured, else as `init` was told, else where it
+    /// listens.
+    fn addresses(&self, intent: &Intent) -> SetReplica {
+        let Inner { config, bound: (api, raft), .. } = &*self.0;
+        let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
+        SetReplica {
+            replica: intent.replica,
+            api_address: api_address.unwrap_or_else(|| reachable(*api)),
+            raft_address: config.advertise.raft.clone().unwrap_or_else(|| reachable(*raft)),
+        }
+    }
+
     fn authorities(&self, minted: ClusterId) -> Result<Ca, FoundError> {
         let keystore = Keystore::open(&self.state_dir().join("keys"));
         let keystore = keystore.map_err(FoundError::Keystore)?;
@@ -252,5 +276,37 @@ impl Founder {
 
     fn state_dir(&self) -> &Path {
         &self.0.config.state_dir
+    }
+}
+
+/// An address that can be dialled on this machine at least.
+fn reachable(bound: SocketAddr) -> String {
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let ip = match bound {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, bound.port()).to_string()
+}
+
+/// Proposes one of the first entries; false where an earlier attempt had written it.
+async fn propose(
+    consensus: &Consensus,
+    replica: ReplicaId,
+    command: Command,
+) -> Result<bool, FoundError> {
+    let envelope = Envelope {
+        request: RequestId::new(Uuid::now_v7()),
+        principal: Principal::Coordinator(replica),
+        at: clock::now(),
+        if_revision: None,
+        command,
+    };
+    match consensus.propose(envelope).await.map_err(FoundError::Propose)? {
+        Ok(_) => Ok(true),
+        Err(refusal) if refusal.code == RefusalCode::AlreadyInitialised => Ok(false),
+        Err(refusal) => Err(FoundError::Refused(refusal)),
     }
 }
