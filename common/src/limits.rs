@@ -81,6 +81,8 @@ impl Limits {
 
     /// One gRPC message, either way.
     pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+    /// The one document that tells a node what to run.
+    pub const NODE_SPEC_BYTES: usize = 32 * 1024 * 1024;
     /// One Raft message between coordinators.
     pub const RAFT_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
     /// One message between the node agent and PID 1 of a workspace.

@@ -5,9 +5,18 @@
 //! agree, [`api`] for what may be asked and [`authz`] by whom, [`hub`] for how nodes are told, and
 //! [`controller`] for when it is planned.
 
+pub mod api;
 pub mod audit;
 pub mod authz;
+pub mod bootstrap;
 pub mod ca;
+pub mod config;
+pub mod controller;
+pub mod hub;
 pub mod keystore;
+pub mod live;
 pub mod raft;
+pub mod run;
+pub mod serve;
 pub mod store;
+mod sync;

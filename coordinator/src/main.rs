@@ -1,2 +1,61 @@
-//! Placeholder.
-fn main() {}
+//! `warren-coordinator`: reads its configuration and runs.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use warren_coordinator::{
+    config::{Config, DEFAULT_PATH},
+    run,
+};
+use warren_daemon::{Shutdown, metrics, telemetry};
+
+/// The coordinator of a Warren cluster.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file [default: /etc/warren/coordinator.toml, or the defaults without one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Check the configuration and exit
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match go(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // stderr may be closed; the exit code tells all the same
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go(args: &Args) -> anyhow::Result<()> {
+    let config = Config::load(args.config.as_deref())?;
+    match args.command {
+        Some(Verb::CheckConfig) => {
+            let file = args.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+            writeln!(std::io::stdout(), "{}: ok", file.display()).context("writing to stdout")
+        }
+        None => serve(config),
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::start(config.log.format, &config.log.filter)?;
+    let counting = metrics::start()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().context("catching signals")?;
+        run::run(config, Some(counting), shutdown).await.map_err(Into::into)
+    })
+}

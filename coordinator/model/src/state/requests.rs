@@ -123,6 +123,15 @@ impl RequestTable {
         }
     }
 
+    /// Returns what `request` of `principal` was answered, where that is remembered.
+    pub fn answered(
+        &self,
+        principal: &Principal,
+        request: RequestId,
+    ) -> Option<&Result<Applied, Refusal>> {
+        self.principals.get(principal)?.answers.get(&request).map(|answer| &answer.result)
+    }
+
     /// Returns how many answers are held of `principal`.
     pub fn held(&self, principal: &Principal) -> usize {
         self.principals.get(principal).map_or(0, |of| of.answers.len())

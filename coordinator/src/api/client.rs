@@ -1,0 +1,87 @@
+//! `ClientService`: customer engagements.
+
+use tonic::{Request, Response, Status};
+use warren_common::ClientId;
+use warren_model::{
+    Command, Outcome,
+    command::{CreateClient, DeleteClient},
+};
+use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
+
+use super::{Api, caller, errors, mutation::Asked, page::Page, resolve};
+
+#[tonic::async_trait]
+impl ClientService for Api {
+    async fn create_client(
+        &self,
+        request: Request<pb::CreateClientRequest>,
+    ) -> Result<Response<pb::CreateClientResponse>, Status> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(principal, request.mutation)?;
+        let name = request.name.parse().map_err(|why| errors::invalid("name", why))?;
+        let client = ClientId::new(uuid::Uuid::now_v7());
+        let labels = request.labels.into_iter().collect();
+        let command = Command::CreateClient(CreateClient { client, name, labels });
+        let applied = self.mutate(&asked, command).await?;
+        let Outcome::Client(id) = applied.outcome else {
+            return Err(errors::internal("making a client", "another outcome").into());
+        };
+        let moment = self.local();
+        let client = moment.state.clients.get(&id).map(|client| moment.view().client(client));
+        let client = client.ok_or_else(|| errors::not_found("client", &request.name))?;
+        Ok(Response::new(pb::CreateClientResponse { client: Some(client) }))
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<pb::ListClientsRequest>,
+    ) -> Result<Response<pb::ListClientsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::read(request.page_size, &request.page_token)?;
+        let moment = self.read().await?;
+        let view = moment.view();
+        let named = moment.state.client_names.iter();
+        let named = named.filter_map(|(name, id)| {
+            Some((name.to_string(), moment.state.clients.get(id)?))
+        });
+        let paged = page.cut(named, |client| view.client(client));
+        Ok(Response::new(pb::ListClientsResponse {
+            freshness: Some(view.freshness()),
+            clients: paged.items,
+            next_page_token: paged.next,
+        }))
+    }
+
+    async fn get_client(
+        &self,
+        request: Request<pb::GetClientRequest>,
+    ) -> Result<Response<pb::GetClientResponse>, Status> {
+        let moment = self.read().await?;
+        let view = moment.view();
+        let client = resolve::client(&moment.state, &request.into_inner().client)?;
+        Ok(Response::new(pb::GetClientResponse {
+            freshness: Some(view.freshness()),
+            client: Some(view.client(client)),
+        }))
+    }
+
+    async fn delete_client(
+        &self,
+        request: Request<pb::DeleteClientRequest>,
+    ) -> Result<Response<pb::DeleteClientResponse>, Status> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(principal, request.mutation)?;
+        let moment = self.read().await?;
+        let client = match resolve::client(&moment.state, &request.client) {
+            Ok(client) => client.id,
+            Err(_) if self.took_effect(&asked) => {
+                return Ok(Response::new(pb::DeleteClientResponse {}));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.mutate(&asked, Command::DeleteClient(DeleteClient { client })).await?;
+        Ok(Response::new(pb::DeleteClientResponse {}))
+    }
+}

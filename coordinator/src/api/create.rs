@@ -1,0 +1,154 @@
+//! Making a workspace: from the request to a complete spec, into Raft, and what became of it.
+
+use std::time::Duration;
+
+use tonic::Code;
+use warren_common::{WorkspaceId, WorkspaceName, spec::PlacementRules};
+use warren_model::{
+    Command, Outcome, Principal,
+    command::CreateWorkspace,
+    plan,
+    state::{Client, PhaseKind},
+};
+use warren_proto::{
+    convert::InvalidMessage,
+    error::{ApiError, reason},
+    pb::{admin::v1 as pb, node::v1 as node_pb},
+};
+
+use super::{
+    Api, Moment, errors,
+    mutation::Asked,
+    resolve,
+    template::{self, ResourceRequest},
+};
+
+/// How long a new workspace is waited for to leave the queue, so that the answer can say where it
+/// went; past it the answer says what the planner would do.
+const PLACING: Duration = Duration::from_secs(1);
+
+impl Api {
+    /// Makes a workspace, or answers what an earlier request of this id made.
+    pub(super) async fn create(
+        &self,
+        principal: Principal,
+        mut request: pb::CreateWorkspaceRequest,
+    ) -> Result<pb::CreateWorkspaceResponse, ApiError> {
+        let asked = Asked::read(principal, request.mutation.take())?;
+        let name: WorkspaceName =
+            request.name.parse().map_err(|why| errors::invalid("name", why))?;
+        let moment = self.read().await?;
+        let client = resolve::client(&moment.state, &request.client)?;
+        let no_queue = request.no_queue;
+        let spec = template::expand(wanted(request, &moment)?, &self.parts().template)?;
+        let command = CreateWorkspace {
+            workspace: WorkspaceId::new(uuid::Uuid::now_v7()),
+            client: client.id,
+            name,
+            spec,
+            no_queue,
+        };
+        if no_queue && !self.took_effect(&asked) {
+            must_fit(&moment, client, &command)?;
+        }
+        let applied = self.mutate(&asked, Command::CreateWorkspace(Box::new(command))).await?;
+        let Outcome::Workspace(id) = applied.outcome else {
+            return Err(errors::internal("making a workspace", "another outcome"));
+        };
+        self.placed(id).await;
+        let moment = self.local();
+        let workspace = moment.state.workspaces.get(&id);
+        let workspace = workspace.ok_or_else(|| errors::not_found("workspace", &id.to_string()))?;
+        Ok(pb::CreateWorkspaceResponse {
+            workspace: Some(moment.view().workspace(workspace)),
+            explanation: moment.explain(id),
+        })
+    }
+
+    /// Waits until the planner has looked at a workspace, at most [`PLACING`].
+    async fn placed(&self, workspace: WorkspaceId) {
+        let mut changes = self.parts().consensus.changes();
+        let queued = || {
+            let state = self.parts().consensus.local();
+            let kind = state.workspaces.get(&workspace).map(|one| one.phase.kind.clone());
+            kind == Some(PhaseKind::Queued)
+        };
+        let left = async { while queued() && changes.changed().await.is_ok() {} };
+        // a workspace that stays queued is answered as such
+        let _ = tokio::time::timeout(PLACING, left).await;
+    }
+}
+
+/// Refuses where no node would take it now.
+fn must_fit(moment: &Moment, client: &Client, command: &CreateWorkspace) -> Result<(), ApiError> {
+    let ask = plan::Ask { client: client.id, spec: &command.spec };
+    let preview = warren_model::preview(&moment.state, &moment.live, &ask, moment.now);
+    let Some(preview) = preview.filter(|preview| preview.node.is_none()) else {
+        return Ok(());
+    };
+    let message = format!("no node can hold workspace {}/{}", client.name, command.name);
+    Err(ApiError::new(Code::ResourceExhausted, reason::NO_NODE_FITS, message)
+        .why(preview.summary)
+        .next("lower --memory, add a node, or leave --no-queue out"))
+}
+
+/// Reads what a request asks for beyond name and client.
+fn wanted(
+    request: pb::CreateWorkspaceRequest,
+    moment: &Moment,
+) -> Result<template::Request, ApiError> {
+    let placement = placement(&request.pin_node, request.placement, moment)?;
+    let failover = match request.failover {
+        0 => warren_common::spec::Failover::default(),
+        number => node_pb::Failover::try_from(number)
+            .map_err(|_| InvalidMessage::new("failover", format!("has the unknown value {number}")))?
+            .try_into()?,
+    };
+    let session = |(index, session): (usize, node_pb::SessionSpec)| {
+        let session: Result<warren_common::spec::SessionSpec, InvalidMessage> = session.try_into();
+        session.map_err(|error| error.within(&format!("sessions[{index}]")))
+    };
+    let sessions = request.sessions.into_iter().enumerate().map(session);
+    Ok(template::Request {
+        template: request.template,
+        parameters: request.parameters.into_iter().collect(),
+        sessions: sessions.collect::<Result<_, _>>()?,
+        resources: request.resources.map(resources).unwrap_or_default(),
+        placement,
+        failover,
+        labels: request.labels.into_iter().collect(),
+    })
+}
+
+fn placement(
+    pin_node: &str,
+    placement: Option<node_pb::Placement>,
+    moment: &Moment,
+) -> Result<PlacementRules, ApiError> {
+    let mut rules = match placement {
+        None => PlacementRules::default(),
+        Some(mut placement) => {
+            if placement.tier == node_pb::IsolationTier::Unspecified as i32 {
+                placement.tier = node_pb::IsolationTier::Container.into();
+            }
+            let rules: Result<PlacementRules, InvalidMessage> = placement.try_into();
+            rules.map_err(|error| error.within("placement"))?
+        }
+    };
+    if !pin_node.is_empty() {
+        rules.pin = Some(resolve::node(&moment.state, pin_node)?.id);
+    }
+    Ok(rules)
+}
+
+fn resources(request: pb::ResourceRequest) -> ResourceRequest {
+    ResourceRequest {
+        memory: request.memory_bytes,
+        swap: request.swap_bytes,
+        reserve: request.reserve_bytes,
+        cpu_weight: request.cpu_weight,
+        milli_cpus: request.milli_cpus,
+        disk: request.disk_bytes,
+        pids: request.pids,
+    }
+}

@@ -1,0 +1,122 @@
+//! `EnrollService`: how a machine becomes a node and keeps its certificate.
+
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+use warren_common::{NodeId, NodeName, RequestId, status::NodeFacts};
+use warren_daemon::{
+    clock,
+    identity::PeerIdentity,
+    token::{JoinToken, TokenRole},
+};
+use warren_model::{Command, Outcome, Principal, command::JoinNode};
+use warren_proto::{
+    convert::{InvalidMessage, required},
+    error::{ApiError, reason},
+    pb::node::v1::{self as pb, enroll_service_server::EnrollService},
+};
+
+use super::{Api, errors, mutation::Asked};
+use crate::{
+    authz::Caller,
+    ca::{CaError, SigningRequest},
+    hub::control::coordinators,
+};
+
+#[tonic::async_trait]
+impl EnrollService for Api {
+    async fn enroll(
+        &self,
+        request: Request<pb::EnrollRequest>,
+    ) -> Result<Response<pb::EnrollResponse>, Status> {
+        let address = match Caller::of(&request)? {
+            Caller::Anonymous { address } | Caller::Peer { address, .. } => address.to_string(),
+            Caller::Local { .. } => "this machine".to_owned(),
+        };
+        let answer = self.join(request.into_inner()).await;
+        match &answer {
+            Ok(joined) => {
+                tracing::info!(node = joined.node_id, name = joined.node_name, address, "node joined");
+            }
+            Err(error) => tracing::info!(%error, address, "a node was not let in"),
+        }
+        Ok(Response::new(answer?))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        let identity = Caller::of(&request)?.identity().cloned();
+        let identity = identity.ok_or_else(errors::no_certificate)?;
+        let asked = SigningRequest::from_pem(&request.into_inner().csr_pem);
+        let asked = asked.map_err(ApiError::from)?;
+        if let PeerIdentity::Node(node) = identity
+            && !self.parts().consensus.local().nodes.contains_key(&node)
+        {
+            return Err(errors::not_found("node", &node.to_string()).into());
+        }
+        let certificate_pem = self.issue(&asked, &identity)?;
+        tracing::info!(%identity, "certificate renewed");
+        let trust_pem = self.parts().ca.coordinator_trust().to_owned();
+        Ok(Response::new(pb::RenewResponse { certificate_pem, trust_pem }))
+    }
+}
+
+impl Api {
+    /// Spends a token: makes the node it is for, or finds the one that this key got before.
+    async fn join(&self, request: pb::EnrollRequest) -> Result<pb::EnrollResponse, ApiError> {
+        let token: JoinToken = request.token.parse().map_err(invalid_token)?;
+        match token.role {
+            TokenRole::Node => {}
+            role @ (TokenRole::Coordinator | TokenRole::Person) => {
+                return Err(invalid_token(format!("it is a token for a {role}, not for a node")));
+            }
+        }
+        let csr = SigningRequest::from_pem(&request.csr_pem)?;
+        let name: NodeName =
+            request.node_name.parse().map_err(|why| errors::invalid("node_name", why))?;
+        let facts: Result<NodeFacts, InvalidMessage> =
+            required("facts", request.facts)?.try_into();
+        let node = NodeId::new(Uuid::now_v7());
+        let join = JoinNode {
+            token: token.id,
+            secret_hash: token.secret_hash(),
+            key_hash: csr.key_hash(),
+            node,
+            name,
+            facts: facts.map_err(|error| error.within("facts"))?,
+        };
+        // a node has no name of its own yet: the token and the key make a repeat take effect once
+        let asked = Asked {
+            principal: Principal::Coordinator(self.parts().replica),
+            request: RequestId::new(Uuid::now_v7()),
+            if_revision: None,
+            at: clock::now(),
+        };
+        let applied = self.mutate(&asked, Command::JoinNode(join)).await?;
+        let Outcome::Node(node) = applied.outcome else {
+            return Err(errors::internal("joining a node", "another outcome"));
+        };
+        let state = self.parts().consensus.local();
+        let joined = state.nodes.get(&node);
+        let joined = joined.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
+        Ok(pb::EnrollResponse {
+            cluster_id: self.parts().ca.cluster().to_string(),
+            node_id: node.to_string(),
+            node_name: joined.name.to_string(),
+            certificate_pem: self.issue(&csr, &PeerIdentity::Node(node))?,
+            trust_pem: self.parts().ca.coordinator_trust().to_owned(),
+            coordinators: coordinators(&state),
+        })
+    }
+
+    fn issue(&self, csr: &SigningRequest, identity: &PeerIdentity) -> Result<String, ApiError> {
+        let issued: Result<_, CaError> = self.parts().ca.issue(csr, identity, clock::now());
+        Ok(issued?.chain_pem)
+    }
+}
+
+fn invalid_token(why: impl std::fmt::Display) -> ApiError {
+    ApiError::new(Code::InvalidArgument, reason::TOKEN_INVALID, why)
+        .next("mint another one: warren node token")
+}

@@ -1,0 +1,111 @@
+//! What people's tools and nodes may ask, one file per service.
+//!
+//! A service reads the request, resolves names, asks Raft, and shows the state: nothing is decided
+//! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
+//! callers stands in [`errors`].
+
+mod client;
+mod cluster;
+mod create;
+mod enroll;
+pub mod errors;
+mod follow;
+mod mutation;
+mod node;
+mod node_admin;
+pub mod page;
+pub mod resolve;
+mod session;
+pub mod template;
+pub mod view;
+mod workspace;
+
+use std::sync::Arc;
+
+use tonic::{Request, Status};
+use warren_common::{NodeId, ReplicaId};
+use warren_daemon::{Shutdown, clock};
+use warren_model::{ClusterState, LiveView, Principal};
+use warren_proto::error::ApiError;
+
+use crate::{
+    authz::Caller, ca::Ca, config::TemplateDefaults, hub::Hub, live::Live, raft::Consensus,
+};
+use view::View;
+
+/// Every service of the API; cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What the services are made of.
+pub struct Parts {
+    /// This coordinator.
+    pub replica: ReplicaId,
+    /// Where commands go and state comes from.
+    pub consensus: Consensus,
+    /// What nodes report.
+    pub live: Arc<Live>,
+    /// The nodes that are connected.
+    pub hub: Arc<Hub>,
+    /// Signs certificates.
+    pub ca: Arc<Ca>,
+    /// What a workspace gets by default.
+    pub template: TemplateDefaults,
+    /// Ends every stream, and waits for them.
+    pub shutdown: Shutdown,
+}
+
+/// One consistent moment of state and live view.
+pub struct Moment {
+    state: ClusterState,
+    live: LiveView,
+    now: warren_common::Timestamp,
+}
+
+impl Moment {
+    /// Returns what answers are made from.
+    pub const fn view(&self) -> View<'_> {
+        View { state: &self.state, live: &self.live, now: self.now }
+    }
+}
+
+impl Api {
+    /// Puts the services together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Returns what the services are made of.
+    pub fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// Reads the state with everything in it that was acknowledged before the call.
+    async fn read(&self) -> Result<Moment, ApiError> {
+        match self.0.consensus.linearizable().await {
+            Ok(state) => Ok(self.moment(state)),
+            Err(error) => Err(errors::read(error, &self.0.consensus.local())),
+        }
+    }
+
+    /// Reads what is applied here.
+    fn local(&self) -> Moment {
+        self.moment(self.0.consensus.local())
+    }
+
+    fn moment(&self, state: ClusterState) -> Moment {
+        Moment { state, live: self.0.live.snapshot(), now: clock::now() }
+    }
+}
+
+/// Returns who asks, as the audit log will name them.
+fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let principal = Caller::of(request)?.principal();
+    principal.ok_or_else(|| errors::no_certificate().into())
+}
+
+/// Returns the node that calls.
+fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let node = Caller::of(request)?.node();
+    node.ok_or_else(|| errors::no_certificate().into())
+}

@@ -1,0 +1,75 @@
+//! What every mutation has in common: an id minted by the caller, the moment minted here, and one
+//! way into Raft.
+
+use tonic::Code;
+use warren_common::{RequestId, Revision, Timestamp};
+use warren_daemon::clock;
+use warren_model::{Applied, Command, Envelope, Principal};
+use warren_proto::{error::ApiError, pb::admin::v1 as pb};
+
+use super::{Api, errors};
+
+/// A mutation as its caller asks it.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Who asks.
+    pub(super) principal: Principal,
+    /// As which request.
+    pub(super) request: RequestId,
+    /// Refuse where the object has changed since.
+    pub(super) if_revision: Option<Revision>,
+    /// When it came.
+    pub(super) at: Timestamp,
+}
+
+impl Asked {
+    /// Reads what a mutation carries.
+    ///
+    /// # Errors
+    /// Refuses a request without an id; which ids are good is the model's to say.
+    pub(super) fn read(principal: Principal, mutation: Option<pb::Mutation>) -> Result<Self, ApiError> {
+        let mutation = mutation.unwrap_or_default();
+        if mutation.request_id.is_empty() {
+            let message = "the mutation carries no request id";
+            return Err(ApiError::new(Code::InvalidArgument, "REQUEST_ID_MISSING", message)
+                .next("mint a UUID of version 7 per mutation and repeat it with every retry"));
+        }
+        let request = mutation.request_id.parse::<RequestId>();
+        let request = request.map_err(|why| errors::invalid("mutation.request_id", why))?;
+        tracing::Span::current().record("request", tracing::field::display(&request));
+        let if_revision = mutation.if_revision.map(Revision);
+        Ok(Self { principal, request, if_revision, at: clock::now() })
+    }
+
+    fn envelope(&self, command: Command) -> Envelope {
+        Envelope {
+            request: self.request,
+            principal: self.principal.clone(),
+            at: self.at,
+            if_revision: self.if_revision,
+            command,
+        }
+    }
+}
+
+impl Api {
+    /// Proposes a command and waits until it is applied here; a refusal is an error for the caller.
+    pub(super) async fn mutate(
+        &self,
+        asked: &Asked,
+        command: Command,
+    ) -> Result<Applied, ApiError> {
+        let consensus = &self.parts().consensus;
+        match consensus.propose(asked.envelope(command)).await {
+            Ok(Ok(applied)) => Ok(applied),
+            Ok(Err(refusal)) => Err(errors::refusal(refusal)),
+            Err(error) => Err(errors::propose(error, &consensus.local())),
+        }
+    }
+
+    /// Whether this very request took effect before: then what it removed is rightly gone.
+    pub(super) fn took_effect(&self, asked: &Asked) -> bool {
+        let state = self.parts().consensus.local();
+        matches!(state.requests.answered(&asked.principal, asked.request), Some(Ok(_)))
+    }
+}

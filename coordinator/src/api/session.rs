@@ -1,0 +1,192 @@
+//! `SessionService`: what runs in workspaces, and the streams of people looking at it.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Instrument as _;
+use warren_common::{Limits, NodeId};
+use warren_daemon::identity::Role;
+use warren_model::state::{PhaseKind, Workspace};
+use warren_proto::{
+    error::{ApiError, reason},
+    pb::{
+        admin::v1::{
+            self as pb, open_stream_request::Kind, session_service_server::SessionService,
+        },
+        inside::v1::{Open, frame, open::What},
+        node::v1 as node_pb,
+    },
+};
+
+use super::{
+    Api, Moment, errors,
+    page::{Page, key},
+    resolve,
+    workspace::by_address,
+};
+use crate::{
+    authz::{Caller, may_open},
+    hub::tunnel::{End, Frames, relay},
+};
+
+#[tonic::async_trait]
+impl SessionService for Api {
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::read(request.page_size, &request.page_token)?;
+        let moment = self.read().await?;
+        let view = moment.view();
+        let only = match request.workspace.as_str() {
+            "" => None,
+            text => Some(resolve::workspace(&moment.state, text)?.id),
+        };
+        let workspaces = by_address(&moment).map(|(_, one)| one);
+        let workspaces = workspaces.filter(|one| only.is_none_or(|only| only == one.id));
+        let sessions = workspaces.flat_map(|one| view.sessions(one)).map(keyed);
+        let paged = page.cut(sessions, |session| session);
+        Ok(Response::new(pb::ListSessionsResponse {
+            freshness: Some(view.freshness()),
+            sessions: paged.items,
+            next_page_token: paged.next,
+        }))
+    }
+
+    type OpenStreamStream =
+        Pin<Box<dyn Stream<Item = Result<pb::OpenStreamResponse, Status>> + Send>>;
+
+    async fn open_stream(
+        &self,
+        request: Request<Streaming<pb::OpenStreamRequest>>,
+    ) -> Result<Response<Self::OpenStreamStream>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let mut requests = request.into_inner();
+        let (text, what) = target(&mut requests).await?;
+        may_open(&caller, &what)?;
+        let moment = self.read().await?;
+        let workspace = Arc::clone(resolve::workspace(&moment.state, &text)?);
+        let node = reachable(&moment, &workspace, &what)?;
+        let hub = &self.parts().hub;
+        let slot = hub.tunnels.slot(workspace.id).ok_or_else(too_many)?;
+        let node_end = self.ask_node(node, &workspace, what).await?;
+        let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
+        let viewer = End { frames: frames(requests, caller.role()), sender };
+        let shutdown = self.parts().shutdown.clone();
+        let relaying = async move {
+            relay(viewer, node_end, shutdown).await;
+            drop(slot);
+        };
+        self.parts().shutdown.spawn(relaying.in_current_span());
+        let answers = ReceiverStream::new(receiver);
+        let answers = answers.map(|frame| Ok(pb::OpenStreamResponse { frame: Some(frame) }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Api {
+    /// Has the node dial back for one stream.
+    async fn ask_node(
+        &self,
+        node: NodeId,
+        workspace: &Workspace,
+        what: What,
+    ) -> Result<End, ApiError> {
+        let hub = &self.parts().hub;
+        let request = hub.tunnels.request(node);
+        let request = request.map_err(|why| errors::internal("minting a tunnel's id", why))?;
+        let order = node_pb::OpenTunnel {
+            tunnel_id: request.id().to_vec().into(),
+            workspace_id: workspace.id.to_string(),
+            generation: workspace.generation.0,
+            open: Some(Open { what: Some(what) }),
+        };
+        hub.open_tunnel(node, order).map_err(|why| node_silent(&why.to_string()))?;
+        request.answered().await.ok_or_else(|| {
+            let limit = Limits::TUNNEL_TIMEOUT.as_secs();
+            node_silent(&format!("it did not open the stream within {limit} s"))
+        })
+    }
+}
+
+/// Reads the first request, which says what to open where.
+async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(String, What), Status> {
+    let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.message()).await;
+    let first = first.map_err(|_| errors::invalid("target", "it did not come in time"))??;
+    let Some(Kind::Target(target)) = first.and_then(|first| first.kind) else {
+        return Err(errors::invalid("target", "the first request must name it").into());
+    };
+    let Some(what) = target.open.and_then(|open| open.what) else {
+        return Err(errors::invalid("target.open", "is not set").into());
+    };
+    if let What::Exec(exec) = &what {
+        let bytes: usize = exec.argv.iter().map(String::len).sum();
+        if exec.argv.is_empty() {
+            return Err(errors::invalid("target.open.exec.argv", "is empty").into());
+        }
+        if bytes > Limits::EXEC_BYTES {
+            let why = format!("has {bytes} bytes, the limit is {}", Limits::EXEC_BYTES);
+            return Err(errors::invalid("target.open.exec.argv", why).into());
+        }
+    }
+    Ok((target.workspace, what))
+}
+
+/// Returns the frames that follow the target. A viewer's window may change, and nothing else of a
+/// viewer reaches the workspace.
+fn frames(requests: Streaming<pb::OpenStreamRequest>, role: Option<Role>) -> Frames {
+    let looks = !matches!(role, Some(Role::Admin | Role::Operator));
+    Box::pin(requests.filter_map(move |request| {
+        let passed = match request.map(|request| request.kind) {
+            Ok(Some(Kind::Frame(frame))) => {
+                let harmless = matches!(frame.kind, Some(frame::Kind::Resize(_)));
+                (!looks || harmless).then_some(Ok(frame))
+            }
+            Ok(Some(Kind::Target(_)) | None) => {
+                Some(Err(Status::invalid_argument("only frames may follow the target")))
+            }
+            Err(status) => Some(Err(status)),
+        };
+        std::future::ready(passed)
+    }))
+}
+
+/// Returns the node to ask; a log may be read of a workspace that does not run.
+fn reachable(moment: &Moment, workspace: &Workspace, what: &What) -> Result<NodeId, ApiError> {
+    let label = moment.state.workspace_label(workspace.id);
+    let log = matches!(what, What::Logs(_));
+    let runs = matches!(workspace.phase.kind, PhaseKind::Active | PhaseKind::StartPermitted);
+    match &workspace.assignment {
+        Some(assignment) if runs || log => Ok(assignment.node),
+        Some(_) | None => {
+            let message = format!("workspace {label} does not run");
+            let error = ApiError::new(Code::FailedPrecondition, reason::NOT_RUNNING, message);
+            let error = error.why(&workspace.phase.reason);
+            Err(error.next(format!("warren workspace explain {label}")))
+        }
+    }
+}
+
+fn too_many() -> ApiError {
+    let limit = Limits::STREAMS_PER_WORKSPACE;
+    let message = format!("{limit} streams are open in the workspace, the limit");
+    ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, message)
+        .next("close another terminal, exec or log of it")
+}
+
+fn node_silent(why: &str) -> ApiError {
+    let message = "the workspace's node cannot be reached";
+    ApiError::new(Code::Unavailable, reason::NODE_UNREACHABLE, message)
+        .why(why)
+        .next("warren node list; what runs in the workspace runs on")
+}
+
+fn keyed(session: pb::Session) -> (String, pb::Session) {
+    let name = session.observed.as_ref().map(|one| one.name.as_str()).unwrap_or_default();
+    (key(&[&session.client, &session.workspace, name]), session)
+}
+

@@ -1,0 +1,379 @@
+//! Templates: from parameters and overrides to a complete workspace spec.
+//!
+//! One template is built in, `base`. It fills every field of the spec, so that what enters the
+//! model names nothing that could change later. Values are checked here with the vocabulary's own
+//! rules, and each refusal says what to do next.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use warren_common::{
+    Bytes, MilliCpus, SessionName,
+    spec::{
+        Failover, GitIdentity, InvalidRepo, InvalidSpec, Labels, PlacementRules, RepoUrl, Resources,
+        SessionSpec, WorkspaceSpec,
+    },
+};
+
+use crate::config::TemplateDefaults;
+
+/// The only template, and the default.
+pub const BASE: &str = "base";
+
+/// Its parameters with what each is, in the order in which errors list them.
+pub const PARAMETERS: [(&str, &str); 7] = [
+    ("repo", "https URL of the git repository cloned into the home"),
+    ("branch", "branch to check out"),
+    ("setup", "shell script run in the checkout after the clone"),
+    ("image", "container image"),
+    ("git_name", "user.name of git inside"),
+    ("git_email", "user.email of git inside"),
+    ("command", "command line of the session main"),
+];
+
+/// What a request says about a workspace; everything it leaves out comes from the template.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The template's name; [`BASE`] where empty.
+    pub template: String,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// The sessions asked for by name; `main` where there are none.
+    pub sessions: Vec<SessionSpec>,
+    /// The caps asked for.
+    pub resources: ResourceRequest,
+    /// Where it may run.
+    pub placement: PlacementRules,
+    /// What happens when its node dies.
+    pub failover: Failover,
+    /// The operator's labels.
+    pub labels: Labels,
+}
+
+/// The caps a request names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResourceRequest {
+    /// Hard memory cap, bytes.
+    pub memory: Option<u64>,
+    /// Swap beyond it, bytes.
+    pub swap: Option<u64>,
+    /// What placement sets aside, bytes.
+    pub reserve: Option<u64>,
+    /// Share of the processor.
+    pub cpu_weight: Option<u32>,
+    /// Hard processor cap, thousandths of a core.
+    pub milli_cpus: Option<u32>,
+    /// Size of the home volume, bytes.
+    pub disk: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
+/// Why a request makes no workspace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// No template of this name.
+    #[error("there is no template {0:?}; the only one is {BASE}")]
+    Template(String),
+    /// A parameter the template does not have.
+    #[error("template {BASE} has no parameter {name:?}{}", nearest_text(*nearest))]
+    Parameter {
+        /// What was given, cut.
+        name: String,
+        /// The known one that is spelt most alike.
+        nearest: Option<&'static str>,
+    },
+    /// A parameter without a value.
+    #[error("parameter {0} is empty")]
+    Empty(&'static str),
+    /// A repository that cannot or may not be cloned.
+    #[error(transparent)]
+    Repo(#[from] InvalidRepo),
+    /// Only one half of the git identity.
+    #[error("parameters git_name and git_email go together, {0} is missing")]
+    Identity(&'static str),
+    /// Something that needs a repository, without one.
+    #[error("parameter branch needs parameter repo")]
+    BranchWithoutRepo,
+    /// The whole breaks a rule.
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+}
+
+fn nearest_text(nearest: Option<&'static str>) -> String {
+    nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+impl InvalidRequest {
+    /// Returns the stable reason of the API.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Template(_) => "UNKNOWN_TEMPLATE",
+            Self::Parameter { .. } => "UNKNOWN_PARAMETER",
+            Self::Repo(InvalidRepo::Credentials) => "REPO_CREDENTIALS",
+            Self::Repo(
+                InvalidRepo::TooLong(_) | InvalidRepo::Scheme(_) | InvalidRepo::Malformed(_),
+            ) => "INVALID_REPO",
+            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo => "INVALID_PARAMETER",
+            Self::Spec(InvalidSpec::Resources(_)) => "INVALID_RESOURCES",
+            Self::Spec(
+                InvalidSpec::TooLong { .. }
+                | InvalidSpec::TooMany { .. }
+                | InvalidSpec::Empty { .. }
+                | InvalidSpec::Control { .. }
+                | InvalidSpec::Branch(_)
+                | InvalidSpec::DuplicateSession(_),
+            ) => "INVALID_SPEC",
+        }
+    }
+
+    /// Returns what to do about it, where more can be said than the sentence does.
+    pub fn next(&self) -> Option<String> {
+        match self {
+            Self::Template(_) => Some(format!("leave --template out, or write --template {BASE}")),
+            Self::Parameter { .. } => Some(known_parameters()),
+            Self::Repo(InvalidRepo::Credentials) => Some(
+                "give the URL without user and password, and log in from a session inside the \
+                 workspace; secrets that Warren keeps come with a later version"
+                    .to_owned(),
+            ),
+            Self::Repo(InvalidRepo::Scheme(_)) => Some(
+                "give the repository's https:// URL, such as https://git.example/acme/web.git"
+                    .to_owned(),
+            ),
+            Self::Identity(missing) => Some(format!("add --param {missing}=…")),
+            Self::Empty(name) => Some(format!("leave --param {name} out, or give it a value")),
+            Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
+            | Self::BranchWithoutRepo
+            | Self::Spec(_) => None,
+        }
+    }
+}
+
+fn known_parameters() -> String {
+    let mut text = String::from("the parameters are ");
+    for (index, (name, meaning)) in PARAMETERS.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        // writing to a String cannot fail
+        let _ = write!(text, "{comma}{name} ({meaning})");
+    }
+    text
+}
+
+/// Makes the complete spec of a request.
+///
+/// # Errors
+/// Returns the first thing that is wrong with it.
+pub fn expand(
+    request: Request,
+    defaults: &TemplateDefaults,
+) -> Result<WorkspaceSpec, InvalidRequest> {
+    if !request.template.is_empty() && request.template != BASE {
+        return Err(InvalidRequest::Template(request.template.chars().take(40).collect()));
+    }
+    let mut parameters = Parameters::known(request.parameters)?;
+    let repo = parameters.take("repo").map(|url| url.parse::<RepoUrl>()).transpose()?;
+    let branch = parameters.take("branch");
+    if branch.is_some() && repo.is_none() {
+        return Err(InvalidRequest::BranchWithoutRepo);
+    }
+    let identity = identity(parameters.take("git_name"), parameters.take("git_email"))?;
+    let command = parameters.take("command");
+    let spec = WorkspaceSpec {
+        template: BASE.to_owned(),
+        image: parameters.take("image").unwrap_or_else(|| defaults.image.clone()),
+        repo,
+        branch,
+        setup: parameters.take("setup"),
+        git_identity: identity,
+        sessions: sessions(request.sessions, command, defaults),
+        resources: resources(request.resources, defaults),
+        placement: request.placement,
+        failover: request.failover,
+        labels: request.labels,
+    };
+    spec.validate()?;
+    Ok(spec)
+}
+
+/// Parameters that the template knows, none of them empty.
+struct Parameters(BTreeMap<&'static str, String>);
+
+impl Parameters {
+    fn known(given: BTreeMap<String, String>) -> Result<Self, InvalidRequest> {
+        let mut known = BTreeMap::new();
+        for (name, value) in given {
+            let Some((name, _)) = PARAMETERS.iter().find(|(known, _)| *known == name) else {
+                let nearest = nearest(&name);
+                let name = name.chars().take(40).collect();
+                return Err(InvalidRequest::Parameter { name, nearest });
+            };
+            if value.trim().is_empty() {
+                return Err(InvalidRequest::Empty(name));
+            }
+            known.insert(*name, value);
+        }
+        Ok(Self(known))
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+}
+
+fn identity(
+    name: Option<String>,
+    email: Option<String>,
+) -> Result<Option<GitIdentity>, InvalidRequest> {
+    match (name, email) {
+        (Some(name), Some(email)) => Ok(Some(GitIdentity { name, email })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(InvalidRequest::Identity("git_email")),
+        (None, Some(_)) => Err(InvalidRequest::Identity("git_name")),
+    }
+}
+
+/// The sessions asked for; `main` where there are none, or where a command for it is given.
+fn sessions(
+    mut sessions: Vec<SessionSpec>,
+    command: Option<String>,
+    defaults: &TemplateDefaults,
+) -> Vec<SessionSpec> {
+    let main: SessionName = "main".parse().expect("main is a name");
+    if let Some(session) = sessions.iter_mut().find(|session| session.name == main) {
+        session.command = command.or_else(|| session.command.take());
+    } else if sessions.is_empty() || command.is_some() {
+        let command = command.or_else(|| defaults.command.clone());
+        sessions.insert(0, SessionSpec { name: main, command });
+    }
+    sessions
+}
+
+fn resources(request: ResourceRequest, defaults: &TemplateDefaults) -> Resources {
+    let default = &defaults.resources;
+    let memory = request.memory.map_or(default.memory, Bytes);
+    let reserve = match request.reserve {
+        Some(reserve) => Bytes(reserve),
+        None if defaults.reserve_is_set => default.reserve.min(memory),
+        None => Resources::with_memory(memory).reserve,
+    };
+    Resources {
+        memory,
+        swap: request.swap.map_or(default.swap, Bytes),
+        reserve,
+        cpu_weight: request.cpu_weight.unwrap_or(default.cpu_weight),
+        cpus: request.milli_cpus.map(MilliCpus).or(default.cpus),
+        disk: request.disk.map_or(default.disk, Bytes),
+        pids: request.pids.unwrap_or(default.pids),
+    }
+}
+
+/// Returns the parameter that is at most two edits away, the nearest first.
+fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > 40 {
+        return None;
+    }
+    let distances = PARAMETERS.iter().map(|(known, _)| (distance(name, known), *known));
+    distances.min().filter(|(edits, _)| *edits <= 2).map(|(_, known)| known)
+}
+
+/// Counts the insertions, removals and replacements between two texts (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::Limits;
+
+    use super::*;
+    use crate::config::{Config, RawConfig};
+
+    fn defaults() -> TemplateDefaults {
+        Config::try_from(RawConfig::default()).expect("the defaults").template
+    }
+
+    fn with(parameters: &[(&str, &str)]) -> Request {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Request { parameters: parameters.iter().map(pair).collect(), ..Request::default() }
+    }
+
+    fn refused(parameters: &[(&str, &str)]) -> InvalidRequest {
+        expand(with(parameters), &defaults()).expect_err("refused")
+    }
+
+    #[test]
+    fn an_empty_request_is_a_shell_in_the_default_image() {
+        let spec = expand(Request::default(), &defaults()).expect("complete");
+        assert_eq!(spec.template, BASE);
+        assert_eq!(spec.image, "warren-workspace:latest");
+        assert_eq!(spec.resources.reserve, Bytes::gib(1));
+        assert_eq!(spec.sessions.len(), 1);
+        assert_eq!(spec.sessions[0].name.as_str(), "main");
+    }
+
+    #[test]
+    fn an_unknown_parameter_names_the_nearest_and_all() {
+        let error = refused(&[("rep", "https://h/x")]);
+        assert_eq!(error.reason(), "UNKNOWN_PARAMETER");
+        assert!(error.to_string().contains("did you mean repo?"), "{error}");
+        let next = error.next().expect("the list");
+        assert!(PARAMETERS.iter().all(|(name, _)| next.contains(name)), "{next}");
+        assert!(!refused(&[("colour", "red")]).to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_refused_with_a_next_step_and_never_repeated() {
+        let error = refused(&[("repo", "https://me:hunter2@h/x.git")]);
+        assert_eq!(error.reason(), "REPO_CREDENTIALS");
+        assert!(error.next().is_some());
+        assert!(!format!("{error:?}{error}").contains("hunter2"));
+    }
+
+    #[test]
+    fn impossible_caps_and_long_scripts_are_refused() {
+        let resources = ResourceRequest { memory: Some(1), ..ResourceRequest::default() };
+        let error = expand(Request { resources, ..Request::default() }, &defaults());
+        assert_eq!(error.expect_err("1 byte").reason(), "INVALID_RESOURCES");
+        let script = "x".repeat(Limits::SETUP_BYTES + 1);
+        assert_eq!(refused(&[("setup", &script)]).reason(), "INVALID_SPEC");
+        assert_eq!(refused(&[("git_name", "a")]).reason(), "INVALID_PARAMETER");
+        assert_eq!(refused(&[("branch", "main")]).reason(), "INVALID_PARAMETER");
+        assert_eq!(refused(&[("image", " ")]).reason(), "INVALID_PARAMETER");
+    }
+
+    #[test]
+    fn the_reserve_follows_the_cap_unless_it_is_given() {
+        let resources = ResourceRequest { memory: Some(Bytes::gib(8).0), ..Default::default() };
+        let spec = expand(Request { resources, ..Request::default() }, &defaults()).expect("fits");
+        assert_eq!(spec.resources.reserve, Bytes::gib(4));
+    }
+
+    #[test]
+    fn a_command_is_of_the_session_main() {
+        let spec = expand(with(&[("command", "claude")]), &defaults()).expect("fits");
+        assert_eq!(spec.sessions[0].command.as_deref(), Some("claude"));
+        let other = SessionSpec { name: "logs".parse().expect("a name"), command: None };
+        let request = Request { sessions: vec![other], ..with(&[("command", "claude")]) };
+        let spec = expand(request, &defaults()).expect("fits");
+        let names: Vec<&str> = spec.sessions.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["main", "logs"]);
+    }
+
+    #[test]
+    fn distances_count_edits() {
+        assert_eq!(distance("repo", "repo"), 0);
+        assert_eq!(distance("", "repo"), 4);
+        assert_eq!(distance("brunch", "branch"), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! `WorkspaceService`: everything but making ([`super::create`]) and following ([`super::follow`]).
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use warren_common::WorkspaceId;
+use warren_model::{
+    Command, Principal,
+    command::{RunRequest, SetRun},
+    state::Workspace,
+};
+use warren_proto::{
+    error::ApiError,
+    pb::admin::v1::{self as pb, workspace_service_server::WorkspaceService},
+};
+
+use super::{
+    Api, Moment, caller, follow,
+    mutation::Asked,
+    page::{Page, key},
+    resolve,
+};
+
+#[tonic::async_trait]
+impl WorkspaceService for Api {
+    type FollowWorkspaceStream = follow::Stream;
+
+    async fn create_workspace(
+        &self,
+        request: Request<pb::CreateWorkspaceRequest>,
+    ) -> Result<Response<pb::CreateWorkspaceResponse>, Status> {
+        let principal = caller(&request)?;
+        Ok(Response::new(self.create(principal, request.into_inner()).await?))
+    }
+
+    async fn list_workspaces(
+        &self,
+        request: Request<pb::ListWorkspacesRequest>,
+    ) -> Result<Response<pb::ListWorkspacesResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::read(request.page_size, &request.page_token)?;
+        let moment = self.read().await?;
+        let view = moment.view();
+        let paged = match request.client.as_str() {
+            "" => page.cut(by_address(&moment), |one| view.workspace(one)),
+            client => {
+                let client = resolve::client(&moment.state, client)?.id;
+                let of_client = by_address(&moment).filter(|(_, one)| one.client == client);
+                page.cut(of_client, |one| view.workspace(one))
+            }
+        };
+        Ok(Response::new(pb::ListWorkspacesResponse {
+            freshness: Some(view.freshness()),
+            workspaces: paged.items,
+            next_page_token: paged.next,
+        }))
+    }
+
+    async fn get_workspace(
+        &self,
+        request: Request<pb::GetWorkspaceRequest>,
+    ) -> Result<Response<pb::GetWorkspaceResponse>, Status> {
+        let moment = self.read().await?;
+        let view = moment.view();
+        let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
+        Ok(Response::new(pb::GetWorkspaceResponse {
+            freshness: Some(view.freshness()),
+            workspace: Some(view.workspace(workspace)),
+        }))
+    }
+
+    async fn explain_workspace(
+        &self,
+        request: Request<pb::ExplainWorkspaceRequest>,
+    ) -> Result<Response<pb::ExplainWorkspaceResponse>, Status> {
+        let moment = self.read().await?;
+        let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
+        Ok(Response::new(pb::ExplainWorkspaceResponse {
+            freshness: Some(moment.view().freshness()),
+            explanation: moment.explain(workspace.id),
+        }))
+    }
+
+    async fn start_workspace(
+        &self,
+        request: Request<pb::StartWorkspaceRequest>,
+    ) -> Result<Response<pb::StartWorkspaceResponse>, Status> {
+        let principal = caller(&request)?;
+        let pb::StartWorkspaceRequest { mutation, workspace } = request.into_inner();
+        let ask = Ask { principal, mutation, workspace, run: RunRequest::Start };
+        let workspace = self.set_run(ask).await?;
+        Ok(Response::new(pb::StartWorkspaceResponse { workspace }))
+    }
+
+    async fn stop_workspace(
+        &self,
+        request: Request<pb::StopWorkspaceRequest>,
+    ) -> Result<Response<pb::StopWorkspaceResponse>, Status> {
+        let principal = caller(&request)?;
+        let pb::StopWorkspaceRequest { mutation, workspace } = request.into_inner();
+        let ask = Ask { principal, mutation, workspace, run: RunRequest::Stop };
+        let workspace = self.set_run(ask).await?;
+        Ok(Response::new(pb::StopWorkspaceResponse { workspace }))
+    }
+
+    async fn restart_workspace(
+        &self,
+        request: Request<pb::RestartWorkspaceRequest>,
+    ) -> Result<Response<pb::RestartWorkspaceResponse>, Status> {
+        let principal = caller(&request)?;
+        let pb::RestartWorkspaceRequest { mutation, workspace } = request.into_inner();
+        let ask = Ask { principal, mutation, workspace, run: RunRequest::Restart };
+        let workspace = self.set_run(ask).await?;
+        Ok(Response::new(pb::RestartWorkspaceResponse { workspace }))
+    }
+
+    async fn delete_workspace(
+        &self,
+        request: Request<pb::DeleteWorkspaceRequest>,
+    ) -> Result<Response<pb::DeleteWorkspaceResponse>, Status> {
+        let principal = caller(&request)?;
+        let pb::DeleteWorkspaceRequest { mutation, workspace } = request.into_inner();
+        let ask = Ask { principal, mutation, workspace, run: RunRequest::Delete };
+        let workspace = self.set_run(ask).await?;
+        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace }))
+    }
+
+    async fn follow_workspace(
+        &self,
+        request: Request<pb::FollowWorkspaceRequest>,
+    ) -> Result<Response<follow::Stream>, Status> {
+        let moment = self.read().await?;
+        let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
+        Ok(Response::new(self.follow(workspace.id)))
+    }
+}
+
+/// A run state asked for.
+struct Ask {
+    principal: Principal,
+    mutation: Option<pb::Mutation>,
+    workspace: String,
+    run: RunRequest,
+}
+
+impl Api {
+    /// Asks for a run state; answers with the workspace as it is then, none where it is gone.
+    async fn set_run(&self, ask: Ask) -> Result<Option<pb::Workspace>, ApiError> {
+        let asked = Asked::read(ask.principal, ask.mutation)?;
+        let moment = self.read().await?;
+        let workspace = match resolve::workspace(&moment.state, &ask.workspace) {
+            Ok(workspace) => workspace.id,
+            Err(_) if ask.run == RunRequest::Delete && self.took_effect(&asked) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        self.mutate(&asked, Command::SetRun(SetRun { workspace, run: ask.run })).await?;
+        let moment = self.local();
+        Ok(moment.state.workspaces.get(&workspace).map(|one| moment.view().workspace(one)))
+    }
+}
+
+impl Moment {
+    /// Explains where a workspace is, or why it is nowhere; none where there is no such workspace.
+    pub(super) fn explain(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
+        let explained = warren_model::explain(&self.state, &self.live, workspace, self.now);
+        explained.map(|explanation| self.view().explanation(explanation))
+    }
+}
+
+/// All workspaces by client's name, then name.
+pub(super) fn by_address(moment: &Moment) -> impl Iterator<Item = (String, &Arc<Workspace>)> {
+    moment.state.client_names.iter().flat_map(move |(client, id)| {
+        let of_client = moment.state.workspaces_of(*id);
+        of_client.map(move |one| (key(&[client.as_str(), one.name.as_str()]), one))
+    })
+}

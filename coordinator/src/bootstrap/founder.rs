@@ -1,0 +1,312 @@
+//! Bringing a cluster of one up: from nothing, from half of it, or from a finished one.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+use tracing::info;
+use uuid::Uuid;
+use warren_common::{ClusterId, ReplicaId, RequestId};
+use warren_daemon::{
+    Shutdown, clock,
+    identity::{Folder, IdentityError},
+};
+use warren_model::{
+    Command, Envelope, Principal, Refusal, RefusalCode,
+    command::{InitCluster, SetReplica},
+};
+
+use super::{Intent, IntentError};
+use crate::{
+    ca::{Ca, CaError, own_identity},
+    config::Config,
+    keystore::{Keystore, KeystoreError},
+    raft::{Consensus, InitialiseError, OpenError, ProposeError},
+    serve::{self, Listeners, Own, ServeError},
+};
+
+/// How long a group of one may take to elect itself.
+const ELECTION: Duration = Duration::from_secs(15);
+/// The first coordinator of every cluster.
+const FIRST: ReplicaId = ReplicaId(1);
+
+/// Makes the cluster, once, and starts to serve it; clones share it.
+#[derive(Clone)]
+pub struct Founder(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    /// Where API and Raft really listen.
+    bound: (SocketAddr, SocketAddr),
+    shutdown: Shutdown,
+    stage: Mutex<Stage>,
+}
+
+/// How far it has come in this process.
+struct Stage {
+    /// Bound, and given away once there is something to serve.
+    listeners: Option<Listeners>,
+    opened: Option<Opened>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    ca: Arc<Ca>,
+    consensus: Consensus,
+    own: Arc<Own>,
+}
+
+/// A cluster that is served.
+pub struct Found {
+    /// Its authorities.
+    pub ca: Arc<Ca>,
+    /// Its state.
+    pub consensus: Consensus,
+    /// It was made by this call.
+    pub created: bool,
+}
+
+/// Why a cluster cannot be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// It exists under another name.
+    #[error("this coordinator belongs to cluster {name} already")]
+    OtherName {
+        /// Its name.
+        name: String,
+    },
+    /// Its record cannot be kept.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    /// Its keys cannot be kept.
+    #[error("opening the keystore")]
+    Keystore(#[source] KeystoreError),
+    /// Its authorities cannot be used.
+    #[error("preparing the authorities")]
+    Ca(#[source] CaError),
+    /// This coordinator's certificate cannot be kept.
+    #[error("preparing the coordinator's own certificate")]
+    Identity(#[source] IdentityError),
+    /// Its log cannot be opened.
+    #[error("opening the cluster's log")]
+    Open(#[source] OpenError),
+    /// Its Raft group cannot be made.
+    #[error("making the Raft group")]
+    Initialise(#[source] InitialiseError),
+    /// It did not elect itself in time.
+    #[error("no coordinator leads yet, after {} s", ELECTION.as_secs())]
+    NotLeading,
+    /// A first entry got no answer.
+    #[error("writing the cluster's first entries")]
+    Propose(#[source] ProposeError),
+    /// A first entry was refused.
+    #[error("the cluster's first entries were refused: {0}")]
+    Refused(Refusal),
+    /// It cannot be served.
+    #[error("serving the cluster")]
+    Serve(#[source] ServeError),
+}
+
+impl Founder {
+    /// Makes one that will serve on these listeners.
+    pub fn new(config: Config, listeners: Listeners, shutdown: Shutdown) -> Self {
+        let bound = (listeners.api.address, listeners.raft.address);
+        let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
+        Self(Arc::new(Inner { config, bound, shutdown, stage }))
+    }
+
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.0.shutdown
+    }
+
+    /// Brings up the cluster that the state folder holds, finished or half made; none where it
+    /// holds none.
+    ///
+    /// # Errors
+    /// It cannot be brought up.
+    pub async fn resume(&self) -> Result<Option<Consensus>, FoundError> {
+        match Intent::load(self.state_dir())? {
+            Some(intent) => self.bring_up(&intent).await.map(|found| Some(found.consensus)),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the cluster of this name, or finds it made.
+    ///
+    /// # Errors
+    /// There is one of another name, or it cannot be brought up.
+    pub async fn found(
+        &self,
+        name: &str,
+        api_address: Option<String>,
+    ) -> Result<Found, FoundError> {
+        let intent = self.intent(name, api_address)?;
+        let found = self.bring_up(&intent).await?;
+        let wanted = self.addresses(&intent);
+        let known = found.consensus.local().replicas.get(&intent.replica).cloned();
+        if known.is_none_or(|known| known.api_address != wanted.api_address) {
+            propose(&found.consensus, intent.replica, Command::SetReplica(wanted)).await?;
+        }
+        Ok(found)
+    }
+
+    /// Returns the consensus handle once there is one.
+    pub async fn consensus(&self) -> Option<Consensus> {
+        self.0.stage.lock().await.opened.as_ref().map(|opened| opened.consensus.clone())
+    }
+
+    /// Finds the intent or writes a fresh one. The authorities come first: their cluster id holds
+    /// where an earlier attempt made them and went no further.
+    fn intent(&self, name: &str, api_address: Option<String>) -> Result<Intent, FoundError> {
+        if let Some(mut intent) = Intent::load(self.state_dir())? {
+            if intent.name != name {
+                return Err(FoundError::OtherName { name: intent.name });
+            }
+            if api_address.is_some() && intent.api_address != api_address {
+                intent.api_address = api_address;
+                intent.store(self.state_dir())?;
+            }
+            return Ok(intent);
+        }
+        let now = clock::now();
+        let ca = self.authorities(ClusterId::new(Uuid::now_v7()))?;
+        let intent = Intent {
+            cluster: ca.cluster(),
+            name: name.to_owned(),
+            incarnation: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX),
+            replica: FIRST,
+            api_address,
+        };
+        intent.store(self.state_dir())?;
+        Ok(intent)
+    }
+
+    async fn bring_up(&self, intent: &Intent) -> Result<Found, FoundError> {
+        let mut stage = self.0.stage.lock().await;
+        let opened = match &stage.opened {
+            Some(opened) => opened.clone(),
+            None => {
+                let opened = self.open(intent).await?;
+                stage.opened.insert(opened).clone()
+            }
+        };
+        let created = self.first_entries(intent, &opened).await?;
+        if let Some(listeners) = stage.listeners.take() {
+            let consensus = opened.consensus.clone();
+            let started = serve::Start {
+                ca: opened.ca.clone(),
+                consensus,
+                own: opened.own.clone(),
+                config: self.0.config.clone(),
+                replica: self.addresses(intent),
+            };
+            started.serve(listeners, &self.0.shutdown).await.map_err(FoundError::Serve)?;
+            info!(cluster = intent.name, replica = %intent.replica, "serving");
+        }
+        let Opened { ca, consensus, .. } = opened;
+        Ok(Found { ca, consensus, created })
+    }
+
+    async fn open(&self, intent: &Intent) -> Result<Opened, FoundError> {
+        let ca = Arc::new(self.authorities(intent.cluster)?);
+        let folder = Folder::open(self.state_dir().join("identity"));
+        let folder = folder.map_err(FoundError::Identity)?;
+        let identity = own_identity(&ca, &folder, intent.replica, clock::now());
+        let identity = identity.map_err(FoundError::Ca)?;
+        let own = Own::new(folder, &identity, &ca).map_err(FoundError::Identity)?;
+        let own = Arc::new(own);
+        let options = own.raft_options(&self.0.config, intent.replica);
+        let consensus = Consensus::open(options).await.map_err(FoundError::Open)?;
+        Ok(Opened { ca, consensus, own })
+    }
+
+    /// Makes the Raft group and writes what every cluster begins with; true where it did.
+    async fn first_entries(&self, intent: &Intent, opened: &Opened) -> Result<bool, FoundError> {
+        let consensus = &opened.consensus;
+        let state = consensus.local();
+        if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
+            return Ok(false);
+        }
+        let addresses = self.addresses(intent);
+        let members = [(intent.replica, addresses.raft_address.clone())].into();
+        match consensus.initialise(members).await {
+            Ok(()) | Err(InitialiseError::Already) => {}
+            Err(
+                error @ (InitialiseError::NotAMember | InitialiseError::Stopped { .. }),
+            ) => return Err(FoundError::Initialise(error)),
+        }
+        let mut leadership = consensus.leadership();
+        let leading = leadership.wait_for(|now| now.leading);
+        let leading = tokio::time::timeout(ELECTION, leading).await;
+        if !matches!(leading, Ok(Ok(_))) {
+            return Err(FoundError::NotLeading);
+        }
+        drop(leading);
+        let init = Command::InitCluster(InitCluster {
+            cluster: intent.cluster,
+            name: intent.name.clone(),
+            incarnation: intent.incarnation,
+        });
+        let created = propose(consensus, intent.replica, init).await?;
+        propose(consensus, intent.replica, Command::SetReplica(addresses)).await?;
+        Ok(created)
+    }
+
+    /// Where others are told to come: as configured, else as `init` was told, else where it
+    /// listens.
+    fn addresses(&self, intent: &Intent) -> SetReplica {
+        let Inner { config, bound: (api, raft), .. } = &*self.0;
+        let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
+        SetReplica {
+            replica: intent.replica,
+            api_address: api_address.unwrap_or_else(|| reachable(*api)),
+            raft_address: config.advertise.raft.clone().unwrap_or_else(|| reachable(*raft)),
+        }
+    }
+
+    fn authorities(&self, minted: ClusterId) -> Result<Ca, FoundError> {
+        let keystore = Keystore::open(&self.state_dir().join("keys"));
+        let keystore = keystore.map_err(FoundError::Keystore)?;
+        Ca::load_or_create(&keystore, minted, clock::now()).map_err(FoundError::Ca)
+    }
+
+    fn state_dir(&self) -> &Path {
+        &self.0.config.state_dir
+    }
+}
+
+/// An address that can be dialled on this machine at least.
+fn reachable(bound: SocketAddr) -> String {
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let ip = match bound {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, bound.port()).to_string()
+}
+
+/// Proposes one of the first entries; false where an earlier attempt had written it.
+async fn propose(
+    consensus: &Consensus,
+    replica: ReplicaId,
+    command: Command,
+) -> Result<bool, FoundError> {
+    let envelope = Envelope {
+        request: RequestId::new(Uuid::now_v7()),
+        principal: Principal::Coordinator(replica),
+        at: clock::now(),
+        if_revision: None,
+        command,
+    };
+    match consensus.propose(envelope).await.map_err(FoundError::Propose)? {
+        Ok(_) => Ok(true),
+        Err(refusal) if refusal.code == RefusalCode::AlreadyInitialised => Ok(false),
+        Err(refusal) => Err(FoundError::Refused(refusal)),
+    }
+}

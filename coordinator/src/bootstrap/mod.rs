@@ -1,0 +1,107 @@
+//! `BootstrapService`: making the cluster, for root of this machine over the local socket.
+//!
+//! Every step finds what an earlier attempt left and goes on from there, so `init` may be killed
+//! at any line and repeated. What it makes, in this order: the authorities, the intent (who the
+//! cluster is), the Raft group of one, the cluster's first entries, the listeners, and the
+//! administrator's certificate.
+
+mod founder;
+mod intent;
+mod socket;
+
+pub use founder::{Founder, FoundError};
+pub use intent::{Intent, IntentError};
+pub use socket::{SocketError, serve};
+
+use tonic::{Code, Request, Response, Status};
+use warren_common::ClientName;
+use warren_daemon::{
+    clock,
+    identity::{PeerIdentity, Role},
+};
+use warren_proto::{
+    error::{ApiError, reason},
+    pb::admin::v1::{self as pb, bootstrap_service_server::BootstrapService},
+};
+
+use crate::{
+    api::errors,
+    ca::SigningRequest,
+    config::is_host_port,
+    hub::control::coordinators,
+};
+
+#[tonic::async_trait]
+impl BootstrapService for Founder {
+    async fn init(
+        &self,
+        request: Request<pb::InitRequest>,
+    ) -> Result<Response<pb::InitResponse>, Status> {
+        // a caller that goes away must not leave the cluster half made
+        let founder = self.clone();
+        let making = self.shutdown().spawn(async move { founder.make(request.into_inner()).await });
+        match making.await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(error) => Err(errors::internal("making the cluster", error).into()),
+        }
+    }
+}
+
+impl Founder {
+    async fn make(&self, request: pb::InitRequest) -> Result<pb::InitResponse, ApiError> {
+        let csr = SigningRequest::from_pem(&request.csr_pem)?;
+        let name = request.admin_name.parse();
+        let name = name.map_err(|why| errors::invalid("admin_name", why))?;
+        let cluster_name = cluster_name(&request.cluster_name)?;
+        let api_address = Some(request.api_address).filter(|address| !address.is_empty());
+        if let Some(address) = api_address.as_ref().filter(|address| !is_host_port(address)) {
+            let why = format!("{address:?} is not of the form host:port");
+            return Err(errors::invalid("api_address", why));
+        }
+        let found = self.found(&cluster_name, api_address).await.map_err(told)?;
+        let identity = PeerIdentity::Person { role: Role::Admin, name };
+        let issued = found.ca.issue(&csr, &identity, clock::now())?;
+        tracing::info!(%identity, "administrator's certificate issued");
+        let state = found.consensus.local();
+        Ok(pb::InitResponse {
+            cluster_id: found.ca.cluster().to_string(),
+            created: found.created,
+            certificate_pem: issued.chain_pem,
+            trust_pem: found.ca.coordinator_trust().to_owned(),
+            coordinators: coordinators(&state),
+            cluster_name,
+        })
+    }
+}
+
+/// A cluster's name follows the rule of all names.
+fn cluster_name(text: &str) -> Result<String, ApiError> {
+    if text.parse::<ClientName>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let why = "a cluster's name has 1 to 40 of a-z, 0-9 and '-', with a letter or digit at both ends";
+    Err(errors::invalid("cluster_name", why))
+}
+
+fn told(error: FoundError) -> ApiError {
+    match error {
+        FoundError::OtherName { .. } => {
+            let told = ApiError::new(Code::AlreadyExists, reason::ALREADY_INITIALISED, &error);
+            told.next("use the name it has, or another state folder for another cluster")
+        }
+        FoundError::NotLeading => ApiError::new(Code::Unavailable, reason::NO_QUORUM, &error)
+            .next("repeat the call"),
+        FoundError::Ca(error) => error.into(),
+        FoundError::Refused(refusal) => errors::refusal(refusal),
+        FoundError::Propose(_)
+        | FoundError::Intent(_)
+        | FoundError::Open(_)
+        | FoundError::Initialise(_)
+        | FoundError::Keystore(_)
+        | FoundError::Identity(_)
+        | FoundError::Serve(_) => {
+            let cause = warren_daemon::telemetry::Chain(&error).to_string();
+            errors::internal("making the cluster", &cause).why(cause)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The controller: on the leader alone, it turns state and live view into commands.
+//!
+//! It takes no hint of what changed: each round reads everything, plans, and proposes, so a lost
+//! wake-up or a kill at any line costs a tick and nothing else. What is decided, and why, is the
+//! model's; here is only when to look.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+use warren_common::{ReplicaId, RequestId, Timestamp, WorkspaceId};
+use warren_daemon::{Shutdown, clock};
+use warren_model::{Command, Envelope, Plan, Principal, plan};
+
+use crate::{
+    live::Live,
+    raft::{Consensus, Leadership},
+};
+
+/// Between two rounds while something is under way.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two rounds while nothing is.
+const REST: Duration = Duration::from_secs(60);
+/// A round that is due at once still lets what woke it settle.
+const SETTLE: Duration = Duration::from_millis(5);
+/// Commands of one round on their way at one time; they are logged in the plan's order.
+const PROPOSING: usize = 32;
+
+/// Plans for as long as this coordinator leads.
+pub struct Controller {
+    /// This coordinator, in whose name commands are proposed.
+    pub replica: ReplicaId,
+    /// Where commands go and state comes from.
+    pub consensus: Consensus,
+    /// What nodes report.
+    pub live: Arc<Live>,
+}
+
+/// What one round left behind.
+struct Round {
+    /// How long to wait unless something happens.
+    wait: Duration,
+    overdue: BTreeSet<WorkspaceId>,
+}
+
+impl Controller {
+    /// Runs until shutdown or until consensus ends.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut leadership = self.consensus.leadership();
+        loop {
+            if leadership.borrow_and_update().leading {
+                tokio::select! {
+                    () = self.lead(&mut leadership) => {}
+                    () = shutdown.requested() => return,
+                }
+            }
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = shutdown.requested() => return,
+            }
+        }
+    }
+
+    /// Plans until leadership changes.
+    async fn lead(&self, leadership: &mut watch::Receiver<Leadership>) {
+        info!(term = leadership.borrow().term, "planning begins");
+        let mut decided = self.consensus.changes();
+        let mut seen = self.live.changes();
+        let mut overdue = BTreeSet::new();
+        loop {
+            decided.mark_unchanged();
+            seen.mark_unchanged();
+            let round = self.round(overdue).await;
+            overdue = round.overdue;
+            tokio::select! {
+                changed = decided.changed() => if changed.is_err() { return },
+                changed = seen.changed() => if changed.is_err() { return },
+                _ = leadership.changed() => return,
+                () = tokio::time::sleep(round.wait) => {}
+            }
+        }
+    }
+
+    async fn round(&self, known: BTreeSet<WorkspaceId>) -> Round {
+        let state = match self.consensus.linearizable().await {
+            Ok(state) => state,
+            Err(error) => {
+                debug!(%error, "no round: the state cannot be confirmed");
+                return Round { wait: TICK, overdue: known };
+            }
+        };
+        let now = clock::now();
+        let Plan { commands, report, wake_at } = plan(&state, &self.live.snapshot(), now);
+        let count = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
+        metrics::gauge!("warren_workspaces_queued").set(count(report.queued.len()));
+        metrics::gauge!("warren_workspaces_overdue").set(count(report.overdue.len()));
+        for (workspace, reason) in &report.overdue {
+            if !known.contains(workspace) {
+                let workspace = state.workspace_label(*workspace);
+                warn!(workspace, reason, "a workspace takes longer than it should");
+            }
+        }
+        let under_way = !commands.is_empty()
+            || state.workspaces.values().any(|one| one.phase.deadline.is_some());
+        self.propose(commands, now).await;
+        let due = wake_at.map_or(REST, |at| at.since(now).max(SETTLE));
+        let wait = due.min(if under_way { TICK } else { REST });
+        Round { wait, overdue: report.overdue.into_iter().map(|(id, _)| id).collect() }
+    }
+
+    /// Proposes in the plan's order. A refusal means that the state moved on: the next round sees.
+    async fn propose(&self, commands: Vec<Command>, at: Timestamp) {
+        let proposing = stream::iter(commands).map(|command| {
+            let name = name(&command);
+            let envelope = Envelope {
+                request: RequestId::new(Uuid::now_v7()),
+                principal: Principal::Coordinator(self.replica),
+                at,
+                if_revision: None,
+                command,
+            };
+            async move { (name, self.consensus.propose(envelope).await) }
+        });
+        let mut proposed = proposing.buffered(PROPOSING);
+        while let Some((command, outcome)) = proposed.next().await {
+            metrics::counter!("warren_planned_commands_total", "command" => command).increment(1);
+            match outcome {
+                Ok(Ok(applied)) => debug!(command, revision = %applied.revision, "planned"),
+                Ok(Err(refusal)) => debug!(command, %refusal, "the state moved on"),
+                Err(error) => warn!(command, %error, "a planned command got no answer"),
+            }
+        }
+    }
+}
+
+const fn name(command: &Command) -> &'static str {
+    match command {
+        Command::InitCluster(_) => "init-cluster",
+        Command::SetReplica(_) => "set-replica",
+        Command::CreateClient(_) => "create-client",
+        Command::DeleteClient(_) => "delete-client",
+        Command::IssueToken(_) => "issue-token",
+        Command::JoinNode(_) => "join-node",
+        Command::RegisterNode(_) => "register-node",
+        Command::UpdateNodeFacts(_) => "update-node-facts",
+        Command::SetNodeAvailability(_) => "set-node-availability",
+        Command::CreateWorkspace(_) => "create-workspace",
+        Command::SetRun(_) => "set-run",
+        Command::Assign(_) => "assign",
+        Command::Advance(_) => "advance",
+        Command::Forget(_) => "forget",
+        Command::RevokeCertificate(_) => "revoke-certificate",
+    }
+}

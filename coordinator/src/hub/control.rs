@@ -1,0 +1,281 @@
+//! A node's Control stream: its registration and leases come up, the one document goes down.
+//!
+//! Only the leader serves it, and only for as long as it leads in one term. The document is sent
+//! when it says something new: while one is on its way, changes gather and the next one holds them
+//! all. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
+
+use std::{future::Future, pin::Pin};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tonic::{Code, Status};
+use tracing::{debug, info};
+use uuid::Uuid;
+use warren_common::{Limits, NodeEpoch, NodeId, RequestId, spec::WorkspaceOrder, status::NodeFacts};
+use warren_daemon::clock;
+use warren_model::{
+    ClusterState, Command, Envelope, Principal,
+    command::RegisterNode,
+};
+use warren_proto::{
+    convert::{InvalidMessage, required},
+    error::ApiError,
+    pb::node::v1::{self as pb, control_request, control_response},
+};
+
+use super::Uplink;
+use crate::{
+    api::errors,
+    raft::{Leadership, ReadError},
+};
+
+type Answer = Result<pb::ControlResponse, Status>;
+type Round = Pin<Box<dyn Future<Output = (pb::RenewLease, Result<ClusterState, ReadError>)> + Send>>;
+
+/// One registration of one node with this leader.
+struct Session {
+    up: Uplink,
+    node: NodeId,
+    epoch: NodeEpoch,
+    term: u64,
+    answers: mpsc::Sender<Answer>,
+    /// What the node was last told.
+    told: Option<Vec<WorkspaceOrder>>,
+    /// The renewal that is being confirmed.
+    round: Option<Round>,
+    /// The newest renewal that waits for the next round.
+    waiting: Option<pb::RenewLease>,
+}
+
+impl Uplink {
+    /// Returns the term this coordinator leads.
+    ///
+    /// # Errors
+    /// Names the leader where it does not.
+    pub fn leading(&self) -> Result<u64, ApiError> {
+        let Leadership { leader, term, leading } = *self.consensus.leadership().borrow();
+        if leading { Ok(term) } else { Err(errors::not_leader(leader, &self.consensus.local())) }
+    }
+
+    /// Serves one Control stream until it ends, a newer one replaces it, leadership goes, or the
+    /// coordinator stops.
+    pub async fn control(
+        self,
+        node: NodeId,
+        mut requests: impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin,
+        answers: mpsc::Sender<Answer>,
+    ) {
+        let place = self.hub.enter_control(node);
+        let shutdown = self.shutdown.clone();
+        let served = async {
+            let mut session = self.register(node, &mut requests, answers.clone()).await?;
+            info!(%node, epoch = %session.epoch, "node registered");
+            session.run(&mut requests).await
+        };
+        let end = tokio::select! {
+            end = served => end,
+            () = place.replaced.cancelled() => {
+                Err(ApiError::new(Code::Aborted, "REPLACED", "a newer stream took over"))
+            }
+            () = answers.closed() => Ok(()),
+            () = shutdown.requested() => Ok(()),
+        };
+        if let Err(error) = end {
+            debug!(%node, %error, "a control stream ends");
+            let _ = answers.try_send(Err(error.into()));
+        }
+    }
+
+    async fn register(
+        self,
+        node: NodeId,
+        requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
+        answers: mpsc::Sender<Answer>,
+    ) -> Result<Session, ApiError> {
+        let term = self.leading()?;
+        let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.next()).await;
+        let first = first.map_err(|_| errors::invalid("register", "it did not come in time"))?;
+        let Some(Ok(pb::ControlRequest { kind: Some(control_request::Kind::Register(register)) })) =
+            first
+        else {
+            return Err(errors::invalid("register", "it must be the first request"));
+        };
+        let known = self.consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
+        if register.incarnation > known {
+            let message = "the node has seen a newer incarnation of this cluster";
+            return Err(ApiError::new(Code::FailedPrecondition, "OLD_INCARNATION", message)
+                .why("this coordinator holds an older copy of the cluster, from before a restore"));
+        }
+        let facts = facts(register.facts)?;
+        self.propose(node, Command::RegisterNode(RegisterNode { node, facts })).await?;
+        let state = self.consensus.local();
+        let epoch = state.nodes.get(&node).map(|node| node.epoch);
+        let epoch = epoch.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
+        self.live.seen(node, epoch, clock::now());
+        let registered = pb::Registered {
+            node_epoch: epoch.0,
+            coordinators: coordinators(&state),
+            term,
+        };
+        let mut session = Session {
+            up: self,
+            node,
+            epoch,
+            term,
+            answers,
+            told: None,
+            round: None,
+            waiting: None,
+        };
+        session.answer(control_response::Kind::Registered(registered)).await;
+        Ok(session)
+    }
+
+    /// Proposes a command in the node's own name.
+    async fn propose(&self, node: NodeId, command: Command) -> Result<(), ApiError> {
+        let envelope = Envelope {
+            request: RequestId::new(Uuid::now_v7()),
+            principal: Principal::Node(node),
+            at: clock::now(),
+            if_revision: None,
+            command,
+        };
+        match self.consensus.propose(envelope).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refusal)) => Err(errors::refusal(refusal)),
+            Err(error) => Err(errors::propose(error, &self.consensus.local())),
+        }
+    }
+}
+
+impl Session {
+    async fn run(
+        &mut self,
+        requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
+    ) -> Result<(), ApiError> {
+        let mut decided = self.up.consensus.changes();
+        let mut leadership = self.up.consensus.leadership();
+        self.tell().await;
+        loop {
+            tokio::select! {
+                changed = decided.changed() => match changed {
+                    Ok(()) => self.tell().await,
+                    Err(_) => return Ok(()),
+                },
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    if self.up.leading()? != self.term {
+                        let message = "the term this stream was opened in is over";
+                        return Err(ApiError::new(Code::Aborted, "TERM_OVER", message));
+                    }
+                }
+                request = requests.next() => match request {
+                    Some(Ok(request)) => self.take(request).await?,
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                (renewal, read) = finished(&mut self.round) => {
+                    self.round = None;
+                    self.confirm(renewal, read).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, request: pb::ControlRequest) -> Result<(), ApiError> {
+        match request.kind {
+            Some(control_request::Kind::RenewLease(renewal)) => {
+                self.up.live.seen(self.node, self.epoch, clock::now());
+                self.waiting = Some(renewal);
+                self.next_round();
+            }
+            Some(control_request::Kind::AppliedRevision(revision)) => {
+                debug!(node = %self.node, revision, "the document is applied");
+            }
+            Some(control_request::Kind::Facts(facts)) => self.facts(facts)?,
+            Some(control_request::Kind::Register(_)) => {
+                return Err(errors::invalid("register", "it came before"));
+            }
+            None => return Err(errors::invalid("kind", "is not set")),
+        }
+        Ok(())
+    }
+
+    /// Takes changed facts into the live view; the planner proposes them.
+    fn facts(&self, facts: pb::NodeFacts) -> Result<(), ApiError> {
+        let facts = self::facts(Some(facts))?;
+        self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
+        Ok(())
+    }
+
+    /// Sends the document where it says something new.
+    async fn tell(&mut self) {
+        let state = self.up.consensus.local();
+        let spec = warren_model::node_spec(&state, self.node, self.term);
+        if self.told.as_ref() == Some(&spec.workspaces) {
+            return;
+        }
+        self.told = Some(spec.workspaces.clone());
+        self.answer(control_response::Kind::Spec(spec.into())).await;
+    }
+
+    /// Begins to confirm the newest renewal, unless a round is on its way.
+    fn next_round(&mut self) {
+        if self.round.is_some() {
+            return;
+        }
+        if let Some(renewal) = self.waiting.take() {
+            let consensus = self.up.consensus.clone();
+            self.round = Some(Box::pin(async move { (renewal, consensus.linearizable().await) }));
+        }
+    }
+
+    async fn confirm(
+        &mut self,
+        renewal: pb::RenewLease,
+        read: Result<ClusterState, ReadError>,
+    ) -> Result<(), ApiError> {
+        match read {
+            Ok(state) => {
+                if state.nodes.get(&self.node).is_none_or(|node| node.epoch != self.epoch) {
+                    let message = "a newer registration of the node took over";
+                    return Err(ApiError::new(Code::Aborted, "REPLACED", message));
+                }
+                let pb::RenewLease { sequence, sent_monotonic_ms } = renewal;
+                let confirmed = pb::LeaseConfirmed { sequence, sent_monotonic_ms };
+                self.answer(control_response::Kind::LeaseConfirmed(confirmed)).await;
+            }
+            Err(ReadError::NotLeader { leader }) => {
+                return Err(errors::not_leader(leader, &self.up.consensus.local()));
+            }
+            Err(error @ (ReadError::NoQuorum | ReadError::Busy | ReadError::Stopped { .. })) => {
+                debug!(node = %self.node, %error, "a lease is not confirmed");
+            }
+        }
+        self.next_round();
+        Ok(())
+    }
+
+    async fn answer(&mut self, kind: control_response::Kind) {
+        // a closed stream is noticed where streams end
+        let _ = self.answers.send(Ok(pb::ControlResponse { kind: Some(kind) })).await;
+    }
+}
+
+async fn finished(round: &mut Option<Round>) -> (pb::RenewLease, Result<ClusterState, ReadError>) {
+    match round {
+        Some(round) => round.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn facts(facts: Option<pb::NodeFacts>) -> Result<NodeFacts, InvalidMessage> {
+    let facts: Result<NodeFacts, InvalidMessage> = required("facts", facts)?.try_into();
+    facts.map_err(|error| error.within("facts"))
+}
+
+/// Returns the API addresses of every coordinator.
+pub fn coordinators(state: &ClusterState) -> Vec<String> {
+    state.replicas.values().map(|replica| replica.api_address.clone()).collect()
+}

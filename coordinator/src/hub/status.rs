@@ -1,0 +1,111 @@
+//! A node's Status stream: its reports come up, requests for tunnels go down.
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tonic::Status;
+use tracing::{debug, warn};
+use warren_common::{Limits, NodeEpoch, NodeId, status::WorkspaceObserved};
+use warren_daemon::clock;
+use warren_model::Report;
+use warren_proto::{
+    convert::InvalidMessage,
+    pb::node::v1::{self as pb, status_response::Kind},
+};
+
+use super::Uplink;
+
+type Answer = Result<pb::StatusResponse, Status>;
+
+impl Uplink {
+    /// Serves one Status stream until it ends, a newer one replaces it, or the coordinator stops.
+    pub async fn status(
+        self,
+        node: NodeId,
+        mut reports: impl Stream<Item = Result<pb::StatusRequest, Status>> + Unpin,
+        answers: mpsc::Sender<Answer>,
+    ) {
+        let (place, mut orders) = self.hub.enter_status(node);
+        loop {
+            let answer = tokio::select! {
+                report = reports.next() => match self.reported(node, report) {
+                    Ok(Some(sequence)) => Kind::Acknowledged(sequence),
+                    Ok(None) => continue,
+                    Err(end) => {
+                        if let Some(status) = end {
+                            let _ = answers.try_send(Err(status));
+                        }
+                        return;
+                    }
+                },
+                Some(order) = orders.recv() => Kind::OpenTunnel(order),
+                () = place.replaced.cancelled() => {
+                    let _ = answers.try_send(Err(Status::aborted("a newer stream took over")));
+                    return;
+                }
+                () = answers.closed() => return,
+                () = self.shutdown.requested() => return,
+            };
+            // a node that does not read is not heard until it does: its reports age meanwhile
+            let sent = tokio::select! {
+                sent = answers.send(Ok(pb::StatusResponse { kind: Some(answer) })) => sent.is_ok(),
+                () = place.replaced.cancelled() => false,
+                () = self.shutdown.requested() => false,
+            };
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    /// Takes one report: what to acknowledge, if anything, or how the stream ends.
+    fn reported(
+        &self,
+        node: NodeId,
+        report: Option<Result<pb::StatusRequest, Status>>,
+    ) -> Result<Option<u64>, Option<Status>> {
+        let report = match report {
+            Some(Ok(report)) => report,
+            Some(Err(status)) => {
+                debug!(%node, %status, "a status stream broke");
+                return Err(None);
+            }
+            None => return Err(None),
+        };
+        self.take(node, report).map_err(|error| {
+            warn!(%node, %error, "a node's report is malformed");
+            Some(error.into())
+        })
+    }
+
+    /// Takes a report into the live view. One of another registration than the node's present one,
+    /// as far as this coordinator knows, changes nothing and is not acknowledged.
+    fn take(&self, node: NodeId, report: pb::StatusRequest) -> Result<Option<u64>, InvalidMessage> {
+        let epoch = NodeEpoch(report.node_epoch);
+        let present = self.consensus.local().nodes.get(&node).map(|node| node.epoch);
+        if present != Some(epoch) {
+            debug!(%node, %epoch, ?present, "a report is of another registration");
+            return Ok(None);
+        }
+        if report.workspaces.len() > Limits::OBSERVED_PER_NODE {
+            let why = format!("more than the limit of {}", Limits::OBSERVED_PER_NODE);
+            return Err(InvalidMessage::new("workspaces", why));
+        }
+        let observed = |(index, one): (usize, pb::WorkspaceObserved)| {
+            let one: Result<WorkspaceObserved, InvalidMessage> = one.try_into();
+            one.map_err(|error| error.within(&format!("workspaces[{index}]")))
+        };
+        let workspaces = report.workspaces.into_iter().enumerate().map(observed);
+        let sequence = report.sequence;
+        let taken = Report {
+            epoch,
+            sequence,
+            received: clock::now(),
+            full: report.full,
+            workspaces: workspaces.collect::<Result<_, _>>()?,
+        };
+        if !self.live.take(node, taken, report.usage) {
+            debug!(%node, sequence, "a report is older than one taken before");
+        }
+        Ok(Some(sequence))
+    }
+}

@@ -1,0 +1,267 @@
+//! The live view: what nodes reported last, as far as this coordinator has heard.
+//!
+//! Soft state, fed by the Status streams of every node and never replicated. How reports merge is
+//! the model's ([`LiveView`]); here is the lock around it, what nodes have free, and who is woken
+//! by a change. What a node may speak for is decided by the reader, who compares generations with
+//! the assignment, because a report may be ahead of what this coordinator has applied.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use tokio::sync::watch;
+use warren_common::{
+    NodeEpoch, NodeId, Timestamp, WorkspaceId,
+    status::{NodeFacts, WorkspaceObserved},
+};
+use warren_model::{LiveView, NodeLive, Report};
+use warren_proto::pb::node::v1::NodeUsage;
+
+use crate::sync::locked;
+
+/// Takes reports and tells of changes.
+pub struct Live {
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    followers: Mutex<BTreeMap<WorkspaceId, watch::Sender<u64>>>,
+}
+
+struct State {
+    view: LiveView,
+    usage: BTreeMap<NodeId, NodeUsage>,
+}
+
+#[derive(Default)]
+struct Changed {
+    /// The planner may decide otherwise.
+    standing: bool,
+    /// Workspaces of which anything changed.
+    workspaces: Vec<WorkspaceId>,
+}
+
+impl Live {
+    /// Makes an empty view that listens from `started` on.
+    pub fn new(started: Timestamp) -> Self {
+        Self {
+            state: Mutex::new(State { view: LiveView::new(started), usage: BTreeMap::new() }),
+            changes: watch::Sender::new(0),
+            followers: Mutex::default(),
+        }
+    }
+
+    /// Takes a report and wakes those who wait for what changed in it. Returns whether it was
+    /// taken: an older registration or sequence is not.
+    pub fn take(&self, node: NodeId, report: Report, usage: Option<NodeUsage>) -> bool {
+        let named: Vec<WorkspaceId> = report.workspaces.iter().map(|one| one.workspace).collect();
+        let mut state = self.state();
+        let before = state.view.nodes.get(&node).cloned();
+        if !state.view.report(node, report) {
+            return false;
+        }
+        if let Some(usage) = usage {
+            state.usage.insert(node, usage);
+        }
+        let changed = state.view.nodes.get(&node).map(|after| compare(before.as_ref(), after, named));
+        drop(state);
+        self.wake(&changed.unwrap_or_default());
+        true
+    }
+
+    /// Takes facts that came outside a registration.
+    pub fn facts(&self, node: NodeId, epoch: NodeEpoch, (facts, at): (NodeFacts, Timestamp)) {
+        if self.state().view.facts(node, epoch, (facts, at)) {
+            self.wake(&Changed { standing: true, ..Changed::default() });
+        }
+    }
+
+    /// Notes a sign of life; the first of a registration wakes the planner.
+    pub fn seen(&self, node: NodeId, epoch: NodeEpoch, at: Timestamp) {
+        let mut state = self.state();
+        let known = state.view.nodes.get(&node).map(|live| live.epoch);
+        let taken = state.view.seen(node, epoch, at);
+        drop(state);
+        if taken && known != Some(epoch) {
+            self.wake(&Changed { standing: true, ..Changed::default() });
+        }
+    }
+
+    /// Returns the whole view as it is now: O(1).
+    pub fn snapshot(&self) -> LiveView {
+        self.state().view.clone()
+    }
+
+    /// Returns what `node` last said it has free.
+    pub fn usage(&self, node: NodeId) -> Option<NodeUsage> {
+        self.state().usage.get(&node).copied()
+    }
+
+    /// Tells of every report after which the planner may decide otherwise: a workspace stands
+    /// elsewhere on its node, or a registration spoke for the first time.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Tells of changes in what is reported of one workspace; costs nothing for the others.
+    pub fn follow(&self, workspace: WorkspaceId) -> watch::Receiver<u64> {
+        let mut followers = locked(&self.followers);
+        followers.retain(|_, sender| sender.receiver_count() > 0);
+        followers.entry(workspace).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    fn wake(&self, changed: &Changed) {
+        if changed.standing {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        let followers = locked(&self.followers);
+        for workspace in &changed.workspaces {
+            if let Some(sender) = followers.get(workspace) {
+                sender.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        }
+    }
+}
+
+/// What a report that named these workspaces changed.
+fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>) -> Changed {
+    let Some(before) = before.filter(|before| before.epoch == after.epoch) else {
+        let mut workspaces = named;
+        workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
+        return Changed { standing: true, workspaces };
+    };
+    let mut changed = Changed {
+        standing: before.inventory != after.inventory,
+        workspaces: Vec::new(),
+    };
+    for workspace in named {
+        let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
+        let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
+        if old != new {
+            changed.workspaces.push(workspace);
+            changed.standing |= !stands_alike(old, new);
+        }
+    }
+    if before.workspaces.len() + changed.workspaces.len() > after.workspaces.len() {
+        let gone = before.workspaces.keys().filter(|id| !after.workspaces.contains_key(*id));
+        let had = changed.workspaces.len();
+        changed.workspaces.extend(gone);
+        changed.standing |= changed.workspaces.len() > had;
+    }
+    changed
+}
+
+/// Whether the two say the same to the planner: what is used and shown aside.
+fn stands_alike(one: Option<&WorkspaceObserved>, other: Option<&WorkspaceObserved>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            one.generation == other.generation
+                && one.run_serial == other.run_serial
+                && one.state == other.state
+                && one.reason == other.reason
+        }
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use warren_common::{
+        Generation,
+        status::{RunState, Usage},
+    };
+
+    use super::*;
+
+    fn workspace(n: u128) -> WorkspaceId {
+        WorkspaceId::new(Uuid::from_u128(n))
+    }
+
+    fn node() -> NodeId {
+        NodeId::new(Uuid::from_u128(1))
+    }
+
+    fn observed(n: u128, state: RunState) -> WorkspaceObserved {
+        WorkspaceObserved {
+            workspace: workspace(n),
+            generation: Generation::new(1, 1),
+            run_serial: 1,
+            state,
+            reason: "as it is".to_owned(),
+            since: Timestamp(1),
+            pid: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+
+    fn take(live: &Live, epoch: u64, sequence: u64, workspaces: Vec<WorkspaceObserved>) -> bool {
+        let epoch = NodeEpoch(epoch);
+        let received = Timestamp(100 + sequence);
+        let report = Report { epoch, sequence, received, full: true, workspaces };
+        live.take(node(), report, None)
+    }
+
+    fn woken(receiver: &mut watch::Receiver<u64>) -> bool {
+        let changed = receiver.has_changed().expect("open");
+        receiver.mark_unchanged();
+        changed
+    }
+
+    #[test]
+    fn an_older_epoch_or_sequence_changes_nothing() {
+        let live = Live::new(Timestamp(1));
+        let running = || vec![observed(1, RunState::Running)];
+        assert!(take(&live, 2, 5, running()));
+        let now = live.snapshot();
+        let mut changes = live.changes();
+        assert!(!take(&live, 1, 9, Vec::new()) && !take(&live, 2, 5, Vec::new()));
+        assert!(!woken(&mut changes));
+        assert!(take(&live, 3, 1, Vec::new()));
+        assert!(woken(&mut changes));
+        assert!(live.snapshot().observed(node(), workspace(1)).is_none(), "a full report replaces");
+        assert!(now.observed(node(), workspace(1)).is_some(), "a snapshot stays as it was");
+    }
+
+    #[test]
+    fn only_followers_of_what_changed_are_woken() {
+        let live = Live::new(Timestamp(1));
+        let (mut one, mut two) = (live.follow(workspace(1)), live.follow(workspace(2)));
+        let mut planner = live.changes();
+        let seen = || vec![observed(1, RunState::Running)];
+        take(&live, 1, 1, seen());
+        assert!(woken(&mut one) && woken(&mut planner) && !woken(&mut two));
+        take(&live, 1, 2, seen());
+        assert!(!woken(&mut one) && !woken(&mut planner), "nothing changed");
+        take(&live, 1, 3, Vec::new());
+        assert!(woken(&mut one) && woken(&mut planner), "going away is a change");
+        take(&live, 2, 1, seen());
+        assert!(woken(&mut one) && woken(&mut planner), "a new registration is one");
+    }
+
+    #[test]
+    fn what_is_used_does_not_wake_the_planner() {
+        let live = Live::new(Timestamp(1));
+        take(&live, 1, 1, vec![observed(1, RunState::Running)]);
+        let (mut follower, mut planner) = (live.follow(workspace(1)), live.changes());
+        let usage = Usage { pids: 7, ..Usage::default() };
+        take(&live, 1, 2, vec![WorkspaceObserved { usage, ..observed(1, RunState::Running) }]);
+        assert!(woken(&mut follower) && !woken(&mut planner));
+    }
+
+    #[test]
+    fn the_first_sign_of_life_of_a_registration_wakes_the_planner() {
+        let live = Live::new(Timestamp(1));
+        let mut planner = live.changes();
+        live.seen(node(), NodeEpoch(1), Timestamp(2));
+        assert!(woken(&mut planner));
+        live.seen(node(), NodeEpoch(1), Timestamp(3));
+        assert!(!woken(&mut planner));
+    }
+}

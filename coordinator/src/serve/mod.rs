@@ -1,0 +1,282 @@
+//! Serving a cluster: which services stand on which listener, and what runs beside them.
+
+mod listen;
+mod own;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tonic::transport::server::Router;
+use tower::layer::util::{Identity as NoLayer, Stack};
+use tracing::{error, field, info, info_span, warn};
+use uuid::Uuid;
+use warren_common::{Limits, RequestId};
+use warren_daemon::{
+    Shutdown, clock,
+    identity::{Connections, Peer, PeerIdentity, ServerTls, incoming, server_builder},
+};
+use warren_model::{
+    ClusterState, Command, Envelope, Principal,
+    command::{Availability, SetReplica},
+};
+use warren_proto::{
+    DESCRIPTORS,
+    pb::{
+        admin::v1::{
+            client_service_server::ClientServiceServer,
+            cluster_service_server::ClusterServiceServer,
+            node_admin_service_server::NodeAdminServiceServer,
+            session_service_server::SessionServiceServer,
+            workspace_service_server::WorkspaceServiceServer,
+        },
+        node::v1::{
+            enroll_service_server::EnrollServiceServer, node_service_server::NodeServiceServer,
+        },
+    },
+};
+
+use crate::{
+    api::{Api, Parts},
+    authz::Authz,
+    ca::Ca,
+    config::Config,
+    controller::Controller,
+    hub::Hub,
+    live::Live,
+    raft::Consensus,
+};
+
+pub use listen::{Addresses, BindError, Bound, Listeners, publish};
+pub use own::Own;
+
+/// How long open calls are given once the end was asked for.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A cluster that is ready to be served.
+pub struct Start {
+    /// Its authorities.
+    pub ca: Arc<Ca>,
+    /// Its state.
+    pub consensus: Consensus,
+    /// This coordinator's certificate in use.
+    pub own: Arc<Own>,
+    /// How workspaces are made.
+    pub config: Config,
+    /// This coordinator and where others reach it.
+    pub replica: SetReplica,
+}
+
+/// Why a cluster cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The coordinator is stopping.
+    #[error("the coordinator is stopping")]
+    Stopping,
+    /// The descriptors for reflection are damaged.
+    #[error("the API's descriptors cannot be served")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+macro_rules! bounded {
+    ($server:ident, $api:expr) => {
+        $server::new($api.clone())
+            .max_decoding_message_size(Limits::MESSAGE_BYTES)
+            .max_encoding_message_size(Limits::MESSAGE_BYTES)
+    };
+}
+
+impl Start {
+    /// Serves API and Raft until shutdown, plans while leading, and keeps certificates fresh.
+    ///
+    /// # Errors
+    /// Nothing is served then, and the listeners are gone.
+    pub async fn serve(self, listeners: Listeners, shutdown: &Shutdown) -> Result<(), ServeError> {
+        let live = Arc::new(Live::new(clock::now()));
+        let api = self.api(live.clone(), shutdown);
+        let router = self.api_router(&api).await?;
+        let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
+        let connections = Connections::default();
+        let on = (listener, self.own.api.clone(), connections.clone());
+        run("api", router, on, shutdown);
+        let router = server_builder()
+            .layer(self.authz())
+            .add_service(self.consensus.service().into_service());
+        let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
+        run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
+
+        let id = self.replica.replica;
+        let controller = Controller { replica: id, consensus: self.consensus.clone(), live };
+        shutdown.spawn(controller.run(shutdown.clone()));
+        shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
+        let consensus = self.consensus.clone();
+        shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
+        shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
+        shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
+        Ok(())
+    }
+
+    fn api(&self, live: Arc<Live>, shutdown: &Shutdown) -> Api {
+        Api::new(Parts {
+            replica: self.replica.replica,
+            consensus: self.consensus.clone(),
+            live,
+            hub: Arc::new(Hub::default()),
+            ca: self.ca.clone(),
+            template: self.config.template.clone(),
+            shutdown: shutdown.clone(),
+        })
+    }
+
+    fn authz(&self) -> Authz {
+        let consensus = self.consensus.clone();
+        Authz::new(move |peer| is_condemned(&consensus.local(), peer))
+    }
+
+    async fn api_router(
+        &self,
+        api: &Api,
+    ) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<ClusterServiceServer<Api>>().await;
+        health.set_serving::<ClientServiceServer<Api>>().await;
+        health.set_serving::<NodeAdminServiceServer<Api>>().await;
+        health.set_serving::<WorkspaceServiceServer<Api>>().await;
+        health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<EnrollServiceServer<Api>>().await;
+        health.set_serving::<NodeServiceServer<Api>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .build_v1()
+            .map_err(ServeError::Reflection)?;
+        // one document names every workspace of a node, each with its setup script
+        let nodes = NodeServiceServer::new(api.clone())
+            .max_decoding_message_size(Limits::MESSAGE_BYTES)
+            .max_encoding_message_size(Limits::NODE_SPEC_BYTES);
+        Ok(server_builder()
+            .trace_fn(|request| {
+                info_span!("call", path = request.uri().path(), request = field::Empty)
+            })
+            .layer(self.authz())
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(bounded!(ClusterServiceServer, api))
+            .add_service(bounded!(ClientServiceServer, api))
+            .add_service(bounded!(NodeAdminServiceServer, api))
+            .add_service(bounded!(WorkspaceServiceServer, api))
+            .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(EnrollServiceServer, api))
+            .add_service(nodes))
+    }
+}
+
+type On = (TcpListener, Arc<ServerTls>, Connections);
+
+/// Serves one listener. At the end, open calls get [`GRACE`]; then their connections are cut.
+fn run(
+    name: &'static str,
+    router: Router<Stack<Authz, NoLayer>>,
+    (listener, tls, connections): On,
+    shutdown: &Shutdown,
+) {
+    let accepted = incoming(listener, tls, connections.clone(), shutdown);
+    let (asked, late) = (shutdown.clone(), shutdown.clone());
+    shutdown.spawn(async move {
+        let serving =
+            router.serve_with_incoming_shutdown(accepted, async move { asked.requested().await });
+        let late = async {
+            late.requested().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                error!(name, %error, "a listener is not served any more");
+            },
+            () = late => {
+                let cut = connections.close_where(|_| true);
+                warn!(name, cut, "connections did not end in time");
+            }
+        }
+    });
+}
+
+async fn until(shutdown: Shutdown, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        () = shutdown.requested() => {}
+    }
+}
+
+/// Whether a peer's certificate is refused although it has not expired.
+fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
+    let retired = match &peer.identity {
+        PeerIdentity::Node(node) => {
+            state.nodes.get(node).is_some_and(|node| node.availability == Availability::Retired)
+        }
+        PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => false,
+    };
+    retired || state.revoked.contains_key(&peer.serial)
+}
+
+/// Cuts the connections of those who were let in before they were condemned.
+async fn cut_revoked(consensus: Consensus, connections: Connections) {
+    let mut changes = consensus.changes();
+    let mut known = ClusterState::default();
+    while changes.changed().await.is_ok() {
+        let state = consensus.local();
+        if state.revoked.ptr_eq(&known.revoked) && state.nodes.ptr_eq(&known.nodes) {
+            continue;
+        }
+        let cut = connections.close_where(|peer| is_condemned(&state, peer));
+        if cut > 0 {
+            info!(cut, "connections of revoked certificates were cut");
+        }
+        known = state;
+    }
+}
+
+/// Tells the cluster where this coordinator is reached, where that has changed.
+async fn announce(consensus: Consensus, wanted: SetReplica) {
+    let mut leadership = consensus.leadership();
+    loop {
+        if leadership.borrow_and_update().leading {
+            let state = consensus.local();
+            let known = state.replicas.get(&wanted.replica);
+            let same = known.is_some_and(|known| {
+                known.api_address == wanted.api_address && known.raft_address == wanted.raft_address
+            });
+            if same {
+                return;
+            }
+            let envelope = Envelope {
+                request: RequestId::new(Uuid::now_v7()),
+                principal: Principal::Coordinator(wanted.replica),
+                at: clock::now(),
+                if_revision: None,
+                command: Command::SetReplica(wanted.clone()),
+            };
+            match consensus.propose(envelope).await {
+                Ok(Ok(_)) => return info!(api = wanted.api_address, "this coordinator has moved"),
+                Ok(Err(refusal)) => return warn!(%refusal, "this coordinator's address is refused"),
+                Err(error) => {
+                    warn!(%error, "this coordinator's address is not known yet");
+                    tokio::time::sleep(GRACE).await;
+                    continue;
+                }
+            }
+        }
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends the process when storage fails: it acknowledges nothing any more.
+async fn watch_storage(consensus: Consensus, shutdown: Shutdown) {
+    let mut failure = consensus.failure();
+    if let Ok(lost) = failure.wait_for(Option::is_some).await {
+        if let Some(lost) = lost.as_ref() {
+            error!(reason = %lost.reason, "storage failed; stopping");
+        }
+        shutdown.request();
+    }
+}
