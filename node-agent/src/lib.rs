@@ -4,10 +4,12 @@
 //! [`reconciler`] makes it so through [`engine`], [`volume`] and [`inside`], and what it sees goes
 //! up again. Nothing here decides where a workspace runs.
 
+pub mod board;
 pub mod config;
 pub mod container;
 pub mod engine;
 pub mod host;
 pub mod inside;
 pub mod ledger;
+pub mod tunnel;
 pub mod volume;
