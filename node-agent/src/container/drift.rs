@@ -12,15 +12,16 @@ use std::{collections::BTreeMap, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// The field in the engine's own words, such as `HostConfig.Memory`.
-    pub field: &'static str,
+    pub field: String,
     /// What the plan asks.
     pub planned: String,
     /// What the container has.
     pub actual: String,
 }
 
-/// A container's settings as text, by field. Lists are sorted where order means nothing.
-pub type Inspected = BTreeMap<&'static str, String>;
+/// A container's settings as text, by field. Lists are sorted where order means nothing, and a
+/// field that is empty, zero or off is left out: engines write those in several ways.
+pub type Inspected = BTreeMap<String, String>;
 
 impl Drift {
     /// Returns drifts as one line for people, each value cut to 120 characters.
@@ -47,9 +48,29 @@ pub fn drift(planned: &Inspected, actual: &Inspected) -> Vec<Drift> {
         let have = actual.get(field);
         if want != have {
             let text = |value: Option<&String>| value.cloned().unwrap_or_default();
-            drifts.push(Drift { field, planned: text(want), actual: text(have) });
+            drifts.push(Drift { field: field.clone(), planned: text(want), actual: text(have) });
         }
     }
-    drifts.sort_by_key(|drift| drift.field);
+    drifts.sort_by(|a, b| a.field.cmp(&b.field));
     drifts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(fields: &[(&str, &str)]) -> Inspected {
+        fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_difference_is_named_once() {
+        let planned = facts(&[("A", "1"), ("B", "2"), ("C", "3")]);
+        assert_eq!(drift(&planned, &planned), []);
+        let actual = facts(&[("A", "1"), ("B", "x"), ("D", "4")]);
+        let drifts = drift(&planned, &actual);
+        let fields: Vec<&str> = drifts.iter().map(|drift| drift.field.as_str()).collect();
+        assert_eq!(fields, ["B", "C", "D"]);
+        assert_eq!(drifts[2].to_string(), r#"D is "4" instead of """#);
+    }
 }

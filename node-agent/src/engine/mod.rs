@@ -6,7 +6,9 @@
 //! node's document, what a container looks like from [`crate::container::plan`]. `bollard` is
 //! named in `docker` alone.
 
+pub mod docker;
 pub mod error;
+pub mod fake;
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
