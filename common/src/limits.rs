@@ -51,8 +51,35 @@ impl Limits {
     pub const REQUEST_AGE: Duration = Duration::from_secs(24 * 3600);
     /// How long a join token is good for.
     pub const TOKEN_AGE: Duration = Duration::from_secs(15 * 60);
+    /// How far ahead of us the clock that minted a request id may be.
+    pub const REQUEST_SKEW: Duration = Duration::from_secs(24 * 3600);
     /// Join tokens outstanding at one time.
     pub const TOKENS: usize = 1000;
+    /// Coordinators of one cluster.
+    pub const REPLICAS: usize = 9;
+    /// Clients of one cluster.
+    pub const CLIENTS: usize = 10_000;
+    /// Nodes of one cluster, retired ones included.
+    pub const NODES: usize = 1000;
+    /// Workspaces of one cluster.
+    pub const WORKSPACES: usize = 100_000;
+    /// Workspaces placed on one node.
+    pub const WORKSPACES_PER_NODE: usize = 250;
+    /// Workspaces one node may report on: those placed there and those it still has of earlier.
+    pub const OBSERVED_PER_NODE: usize = 1000;
+    /// Certificates on the deny-list that have not expired by themselves.
+    pub const REVOKED: usize = 10_000;
+    /// Bytes of a certificate's serial.
+    pub const SERIAL_BYTES: usize = 64;
+    /// Findings in one node's facts.
+    pub const FINDINGS: usize = 64;
+    /// Commands of one planning round; the rest follow in the next.
+    pub const PLAN_COMMANDS: usize = 256;
+
+    /// Caps may exceed allocatable memory by this many thousandths of the swap (rule B).
+    pub const SWAP_SHARE_PER_MILLE: u64 = 500;
+    /// Processor caps on a node may add up to this many times its cores.
+    pub const CPU_OVERCOMMIT: u64 = 4;
 
     /// One gRPC message, either way.
     pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
