@@ -71,8 +71,6 @@ impl Limits {
     pub const REVOKED: usize = 10_000;
     /// Bytes of a certificate's serial.
     pub const SERIAL_BYTES: usize = 64;
-    /// Findings in one node's facts.
-    pub const FINDINGS: usize = 64;
     /// Commands of one planning round; the rest follow in the next.
     pub const PLAN_COMMANDS: usize = 256;
 

@@ -14,8 +14,26 @@ use warren_common::{WorkspaceId, status::WorkspaceObserved};
 /// The board: one picture per workspace, each with the version at which it last changed.
 #[derive(Debug, Default)]
 pub struct Board {
-    entries: Mutex<BTreeMap<WorkspaceId, (u64, WorkspaceObserved)>>,
+    entries: Mutex<Entries>,
     version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    pictures: BTreeMap<WorkspaceId, (u64, WorkspaceObserved)>,
+    /// The version at which a workspace was last taken off.
+    removed: u64,
+}
+
+/// What a reader has not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// How far this goes; the next reading starts here.
+    pub version: u64,
+    /// These are all workspaces, not only those that changed.
+    pub full: bool,
+    /// By id.
+    pub workspaces: Vec<WorkspaceObserved>,
 }
 
 impl Board {
@@ -23,34 +41,36 @@ impl Board {
     pub fn publish(&self, observed: WorkspaceObserved) {
         let mut entries = self.lock();
         let id = observed.workspace;
-        if entries.get(&id).is_some_and(|(_, shown)| *shown == observed) {
+        if entries.pictures.get(&id).is_some_and(|(_, shown)| *shown == observed) {
             return;
         }
         let version = *self.version.borrow() + 1;
-        entries.insert(id, (version, observed));
+        entries.pictures.insert(id, (version, observed));
         self.version.send_replace(version);
     }
 
     /// Takes a workspace off: the node knows nothing of it any more.
     pub fn remove(&self, workspace: WorkspaceId) {
-        self.lock().remove(&workspace);
+        let mut entries = self.lock();
+        if entries.pictures.remove(&workspace).is_some() {
+            entries.removed = *self.version.borrow() + 1;
+            self.version.send_replace(entries.removed);
+        }
     }
 
-    /// Returns the present version and the workspaces that changed after `version`, by id.
-    pub fn since(&self, version: u64) -> (u64, Vec<WorkspaceObserved>) {
+    /// Returns what changed after `version`: everything where nothing was read before (version
+    /// zero), or where a workspace was taken off meanwhile.
+    pub fn since(&self, version: u64) -> Changes {
         let entries = self.lock();
-        let changed = entries.values().filter(|(at, _)| *at > version);
-        (*self.version.borrow(), changed.map(|(_, observed)| observed.clone()).collect())
-    }
-
-    /// Returns the present version and every workspace, by id.
-    pub fn all(&self) -> (u64, Vec<WorkspaceObserved>) {
-        self.since(0)
+        let full = version == 0 || entries.removed > version;
+        let news = entries.pictures.values().filter(|(at, _)| full || *at > version);
+        let workspaces = news.map(|(_, observed)| observed.clone()).collect();
+        Changes { version: *self.version.borrow(), full, workspaces }
     }
 
     /// Returns the picture of one workspace.
     pub fn get(&self, workspace: WorkspaceId) -> Option<WorkspaceObserved> {
-        self.lock().get(&workspace).map(|(_, observed)| observed.clone())
+        self.lock().pictures.get(&workspace).map(|(_, observed)| observed.clone())
     }
 
     /// Watches the version.
@@ -58,7 +78,7 @@ impl Board {
         self.version.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkspaceId, (u64, WorkspaceObserved)>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,16 +109,18 @@ mod tests {
         let board = Board::default();
         board.publish(picture(1, "a"));
         board.publish(picture(2, "a"));
-        let (first, all) = board.all();
-        assert_eq!(all.len(), 2);
+        let first = board.since(0);
+        assert_eq!((first.full, first.workspaces.len()), (true, 2));
         board.publish(picture(1, "a"));
-        assert_eq!(board.since(first), (first, Vec::new()), "the same picture is no change");
+        let same = board.since(first.version);
+        assert_eq!(same.workspaces, [], "the same picture is no change");
         board.publish(picture(1, "b"));
         board.publish(picture(1, "c"));
-        let (second, changed) = board.since(first);
-        assert_eq!(changed, [picture(1, "c")], "only the last of it");
+        let second = board.since(first.version);
+        assert_eq!((second.full, &second.workspaces[..]), (false, &[picture(1, "c")][..]));
         board.remove(picture(2, "").workspace);
-        assert_eq!(board.since(second).1, []);
-        assert_eq!(board.all().1.len(), 1);
+        let third = board.since(second.version);
+        assert_eq!((third.full, &third.workspaces[..]), (true, &[picture(1, "c")][..]));
+        assert_eq!(board.since(third.version).workspaces, []);
     }
 }

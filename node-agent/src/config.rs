@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -14,66 +13,14 @@ use std::{
 use serde::Deserialize;
 use warren_common::{
     Bytes, Limits, NodeName,
-    name::InvalidName,
     spec::{self, Labels},
-    units::InvalidAmount,
 };
+use warren_daemon::config::{self, ConfigError, InvalidField};
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
-
-/// Why a configuration cannot be used. Each names the option.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not TOML, or names an option that does not exist.
-    #[error("the configuration {} is malformed", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
-    },
-    /// `name` breaks the rule for names.
-    #[error("name: {0}")]
-    Name(#[source] InvalidName),
-    /// An entry of `coordinators` is not host:port.
-    #[error("coordinators: {0:?} is not of the form host:port")]
-    Coordinator(String),
-    /// Not an IPv4 range, or too small for one workspace.
-    #[error("engine.network_range: {0:?} is not an IPv4 range of /8 to /28, such as 10.213.0.0/16")]
-    NetworkRange(String),
-    /// Not an amount.
-    #[error("host.memory_reserve: {0}")]
-    MemoryReserve(#[source] InvalidAmount),
-    /// A folder or file that is not absolute.
-    #[error("{option}: {} is not an absolute path", path.display())]
-    Relative {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        path: PathBuf,
-    },
-    /// The runtime folder's sockets would not fit into a socket address.
-    #[error(
-        "runtime_dir: {} is too long: a socket's path below it has at most 107 bytes",
-        path.display()
-    )]
-    RuntimeTooLong {
-        /// Its value.
-        path: PathBuf,
-    },
-    /// Labels beyond their bounds.
-    #[error("labels: {0}")]
-    Labels(#[source] spec::InvalidSpec),
-}
+/// Bytes of a socket's path, its end included (`sun_path`, unix(7)).
+const SOCKET_PATH_BYTES: usize = 108;
 
 /// Which engine runs the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -104,8 +51,8 @@ pub struct Config {
     pub labels: Labels,
     /// The container engine.
     pub engine: EngineConfig,
-    /// Memory the host keeps for itself.
-    pub memory_reserve: Bytes,
+    /// Memory the host keeps for itself; a share of what it has without it.
+    pub memory_reserve: Option<Bytes>,
 }
 
 /// The container engine's part.
@@ -145,10 +92,10 @@ struct RawEngine {
     cgroup_parent: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawHost {
-    memory_reserve: String,
+    memory_reserve: Option<String>,
 }
 
 impl Default for RawConfig {
@@ -178,38 +125,16 @@ impl Default for RawEngine {
     }
 }
 
-impl Default for RawHost {
-    fn default() -> Self {
-        Self { memory_reserve: "512M".to_owned() }
-    }
-}
-
 impl Config {
     /// Reads a file; without a path the default one, and the defaults where that does not exist.
     ///
     /// # Errors
-    /// The first option that cannot be used.
+    /// The file cannot be read, or the first option that cannot be used.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        match fs::read_to_string(file) {
-            Ok(text) => Self::parse(&text, file),
-            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
-                RawConfig::default().validate()
-            }
-            Err(source) => Err(ConfigError::Read { path: file.to_owned(), source }),
+        match path {
+            Some(path) => config::load::<RawConfig, Self>(path),
+            None => config::load_or_default::<RawConfig, Self>(Path::new(DEFAULT_PATH)),
         }
-    }
-
-    /// Reads a configuration's text; `path` is for the error alone.
-    ///
-    /// # Errors
-    /// The first option that cannot be used.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: RawConfig = toml::from_str(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        raw.validate()
     }
 
     /// Returns the agent's own runtime folder, `<runtime_dir>/<node>`.
@@ -218,64 +143,88 @@ impl Config {
     }
 }
 
-impl RawConfig {
-    fn validate(self) -> Result<Config, ConfigError> {
-        for (option, path) in [
-            ("state_dir", &self.state_dir),
-            ("runtime_dir", &self.runtime_dir),
-            ("inside_binary", &self.inside_binary),
-            ("engine.socket", &self.engine.socket),
+impl TryFrom<RawConfig> for Config {
+    type Error = InvalidField;
+    fn try_from(raw: RawConfig) -> Result<Self, InvalidField> {
+        for (field, path) in [
+            ("state_dir", &raw.state_dir),
+            ("runtime_dir", &raw.runtime_dir),
+            ("inside_binary", &raw.inside_binary),
+            ("engine.socket", &raw.engine.socket),
         ] {
             if !path.is_absolute() {
-                return Err(ConfigError::Relative { option, path: path.clone() });
+                return Err(InvalidField::new(field, "must be an absolute path"));
             }
         }
-        // <runtime_dir>/<node>/<workspace id>/agent.sock in sun_path
-        let below = 1 + Limits::NAME_BYTES + 1 + 36 + "/agent.sock".len();
-        let shortest = 1 + 1 + 1 + 36 + "/agent.sock".len();
-        let name = self.name.as_ref().map_or(below, |name| shortest + name.len() - 1);
-        if self.runtime_dir.as_os_str().len() + name > 107 {
-            return Err(ConfigError::RuntimeTooLong { path: self.runtime_dir });
-        }
-        let name = self.name.map(|name| name.parse()).transpose().map_err(ConfigError::Name)?;
-        for address in &self.coordinators {
+        let named = raw.name.as_ref().map_or(Limits::NAME_BYTES, String::len);
+        check_runtime(&raw.runtime_dir, named)?;
+        for address in &raw.coordinators {
             check_address(address)?;
         }
-        spec::validate_labels("labels", &self.labels).map_err(ConfigError::Labels)?;
-        Ok(Config {
-            name,
-            coordinators: self.coordinators,
-            state_dir: self.state_dir,
-            runtime_dir: self.runtime_dir,
-            inside_binary: self.inside_binary,
-            metrics: self.metrics,
-            labels: self.labels,
+        spec::validate_labels("labels", &raw.labels)
+            .map_err(|why| InvalidField::new("labels", format!("is refused: {why}")))?;
+        check_range(&raw.engine.network_range)?;
+        Ok(Self {
+            name: parsed("name", raw.name)?,
+            coordinators: raw.coordinators,
+            state_dir: raw.state_dir,
+            runtime_dir: raw.runtime_dir,
+            inside_binary: raw.inside_binary,
+            metrics: raw.metrics,
+            labels: raw.labels,
             engine: EngineConfig {
-                kind: self.engine.kind,
-                socket: self.engine.socket,
-                network_range: check_range(self.engine.network_range)?,
-                cgroup_parent: self.engine.cgroup_parent,
+                kind: raw.engine.kind,
+                socket: raw.engine.socket,
+                network_range: raw.engine.network_range,
+                cgroup_parent: raw.engine.cgroup_parent,
             },
-            memory_reserve: self.host.memory_reserve.parse().map_err(ConfigError::MemoryReserve)?,
+            memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
         })
     }
 }
 
-fn check_address(address: &str) -> Result<(), ConfigError> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
-        Some(port) if port > 0 => Ok(()),
-        Some(_) | None => Err(ConfigError::Coordinator(address.to_owned())),
+fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, InvalidField>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let refused = |why: T::Err| InvalidField::new(field, format!("is refused: {why}"));
+    text.map(|text| text.parse().map_err(refused)).transpose()
+}
+
+/// Sockets lie at `<runtime_dir>/<node>/<workspace id>/agent.sock`.
+fn check_runtime(dir: &Path, node: usize) -> Result<(), InvalidField> {
+    let below = 1 + node + 1 + 36 + "/agent.sock".len() + 1;
+    let most = SOCKET_PATH_BYTES.saturating_sub(below);
+    match dir.as_os_str().len() <= most {
+        true => Ok(()),
+        false => Err(InvalidField::new(
+            "runtime_dir",
+            format!("must have at most {most} characters, or sockets below it cannot be dialled"),
+        )),
     }
 }
 
-fn check_range(text: String) -> Result<String, ConfigError> {
+fn check_address(address: &str) -> Result<(), InvalidField> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(port) if port > 0 => Ok(()),
+        Some(_) | None => Err(InvalidField::new(
+            "coordinators",
+            format!("holds {address:?}, which is not of the form host:port"),
+        )),
+    }
+}
+
+fn check_range(text: &str) -> Result<(), InvalidField> {
     let range = text.split_once('/').and_then(|(address, prefix)| {
         Some((address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?))
     });
     match range {
-        Some((address, prefix @ 8..=28)) if u32::from(address) << prefix == 0 => Ok(text),
-        Some(_) | None => Err(ConfigError::NetworkRange(text)),
+        Some((address, prefix @ 8..=28)) if u32::from(address) << prefix == 0 => Ok(()),
+        Some(_) | None => Err(InvalidField::new(
+            "engine.network_range",
+            "must be an IPv4 range of /8 to /28, such as 10.213.0.0/16",
+        )),
     }
 }
 
@@ -284,45 +233,52 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, Path::new("test.toml"))
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("node-agent.toml");
+        std::fs::write(&path, text).expect("written");
+        Config::load(Some(&path))
     }
+
+    const EXAMPLE: &str = include_str!("../../deploy/config/node-agent.toml");
 
     #[test]
     fn the_shipped_example_says_the_defaults() {
-        let example = include_str!("../../deploy/config/node-agent.toml");
-        assert_eq!(parse(example).expect("the example"), parse("").expect("the defaults"));
+        assert_eq!(parse(EXAMPLE).expect("the example"), parse("").expect("the defaults"));
     }
 
     #[test]
     fn every_option_of_the_example_can_be_set() {
-        // the optional ones stand there as comments: `# key = value`
-        let example = include_str!("../../deploy/config/node-agent.toml");
-        let set: String = example
-            .lines()
-            .map(|line| line.strip_prefix("#= ").unwrap_or(line).to_owned() + "\n")
-            .collect();
+        // the optional ones stand there as comments: `#= key = value`
+        let set = EXAMPLE.replace("#= ", "");
         let config = parse(&set).expect("the example with its optional lines");
         assert!(config.name.is_some() && !config.coordinators.is_empty());
         assert!(config.engine.cgroup_parent.is_some() && !config.labels.is_empty());
+        assert!(config.memory_reserve.is_some());
     }
 
     #[test]
     fn odd_options_are_named() {
         for (text, word) in [
-            ("nmae = 'x'", "malformed"),
-            ("name = 'A b'", "name"),
-            ("coordinators = ['nowhere']", "coordinators"),
-            ("coordinators = ['h:0']", "coordinators"),
-            ("state_dir = 'relative'", "state_dir"),
-            ("engine.network_range = '10.213.0.1/16'", "network_range"),
-            ("engine.network_range = '10.213.0.0/30'", "network_range"),
-            ("engine.kind = 'podman'", "malformed"),
-            ("host.memory_reserve = 'some'", "memory_reserve"),
+            ("nmae = 'x'", "nmae"),
+            ("name = 'A b'", "name is refused"),
+            ("coordinators = ['nowhere']", "coordinators holds"),
+            ("coordinators = ['h:0']", "coordinators holds"),
+            ("state_dir = 'relative'", "state_dir must"),
+            ("engine.network_range = '10.213.0.1/16'", "network_range must"),
+            ("engine.network_range = '10.213.0.0/30'", "network_range must"),
+            ("engine.kind = 'podman'", "podman"),
+            ("host.memory_reserve = 'some'", "memory_reserve is refused"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
-        let deep = format!("runtime_dir = '/{}'", "x".repeat(80));
-        assert!(matches!(parse(&deep), Err(ConfigError::RuntimeTooLong { .. })));
+    }
+
+    #[test]
+    fn a_runtime_folder_at_the_limit_and_one_past_it() {
+        let text = |length: usize| format!("name = 'n1'\nruntime_dir = '/{}'", "x".repeat(length));
+        let most = SOCKET_PATH_BYTES - 1 - "/n1/".len() - 36 - "/agent.sock".len();
+        assert!(parse(&text(most - 1)).is_ok());
+        assert!(parse(&text(most)).is_err());
     }
 }

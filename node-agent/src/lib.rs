@@ -12,4 +12,5 @@ pub mod host;
 pub mod inside;
 pub mod ledger;
 pub mod tunnel;
+pub mod uplink;
 pub mod volume;
