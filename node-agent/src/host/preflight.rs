@@ -99,11 +99,11 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "use a kernel with the pids controller",
     );
     note(
-        !info.user_namespaces,
-        "W1106",
-        FindingLevel::Warning,
-        "user ids are not remapped: the wall around a workspace is one layer thinner",
-        r#"set {"userns-remap": "default"} in /etc/docker/daemon.json on a new node"#,
+        info.user_namespaces,
+        "E1006",
+        FindingLevel::Blocking,
+        "Docker remaps user ids, which Warren cannot use yet: homes would not be writable",
+        "give Warren a Docker without userns-remap",
     );
     let docker = version(info.version.trim_start_matches("Docker "));
     note(
@@ -172,7 +172,7 @@ mod tests {
             swap_limit: true,
             pids_limit: true,
             live_restore: true,
-            user_namespaces: true,
+            user_namespaces: false,
             apparmor: true,
             seccomp: true,
             runtimes: vec!["runc".to_owned()],
@@ -204,7 +204,7 @@ mod tests {
         host.cgroups.version = 1;
         host.cgroups.controllers.clear();
         host.core_pattern = "|/usr/lib/systemd/systemd-coredump".to_owned();
-        let all = "E1003 E1004 E1005 W1101 W1102 W1103 W1104 W1105 W1106 W1107 W1108";
+        let all = "E1003 E1004 E1005 W1101 W1102 W1103 W1104 W1105 W1107 W1108";
         assert_eq!(codes(&info, &host).join(" "), all);
     }
 

@@ -3,6 +3,7 @@
 //! A volume is only ever removed because an order says so; nothing here cleans up on its own.
 //! [`plain`] keeps them as folders; the fake beside it can be told to fail.
 
+pub mod fake;
 pub mod plain;
 
 use std::{io, path::PathBuf};
@@ -46,7 +47,7 @@ pub struct Volume {
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The disk of the homes is full.
-    #[error("{operation} {}: no space is left on the disk of the homes", path.display())]
+    #[error("cannot {operation} {}: no space is left on the disk of the homes", path.display())]
     DiskFull {
         /// What was being done.
         operation: &'static str,
