@@ -11,6 +11,7 @@ pub mod engine;
 pub mod host;
 pub mod inside;
 pub mod ledger;
+pub mod reconciler;
 pub mod tunnel;
 pub mod uplink;
 pub mod volume;

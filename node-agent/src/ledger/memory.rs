@@ -37,6 +37,8 @@ pub struct Started {
     pub run_serial: u64,
     /// The boot it was started in.
     pub boot: BootId,
+    /// PID 1 has told that every startup step ended.
+    pub settled: bool,
 }
 
 /// What a document changed.

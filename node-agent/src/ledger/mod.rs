@@ -17,7 +17,7 @@ use std::{
 };
 
 use warren_common::{
-    BootId, Generation, Revision, WorkspaceId,
+    Revision, WorkspaceId,
     spec::{NodeSpec, WorkspaceOrder},
 };
 
@@ -157,16 +157,19 @@ impl Ledger {
         .await
     }
 
-    /// Returns whether the start of this run was begun, in whatever boot.
-    pub fn begun(&self, workspace: WorkspaceId, generation: Generation, run_serial: u64) -> bool {
-        let memory = self.memory();
-        let started = memory.started.get(&workspace);
-        started.is_some_and(|run| run.generation == generation && run.run_serial == run_serial)
-    }
-
-    /// Returns the boot in which this run was begun.
-    pub fn begun_in(&self, workspace: WorkspaceId) -> Option<BootId> {
-        self.memory().started.get(&workspace).map(|run| run.boot)
+    /// Remembers that the startup steps of the run that was begun have ended, so that a restarted
+    /// agent knows it before PID 1 speaks again.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn settle(&self, workspace: WorkspaceId) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            if let Some(started) = memory.started.get_mut(&workspace) {
+                started.settled = true;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Forgets what only mattered while something of a workspace was here. The generation stays.

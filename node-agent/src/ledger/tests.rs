@@ -55,13 +55,15 @@ async fn what_was_accepted_is_there_after_a_restart() {
     let spec = document((7, 2, 9), vec![order(1, Generation::new(7, 1))]);
     let accepted = ledger.accept(spec.clone()).await.expect("the first document");
     assert_eq!(accepted.changed, [id(1)]);
-    let started = Started { generation: Generation::new(7, 1), run_serial: 1, boot: boot(1) };
+    let generation = Generation::new(7, 1);
+    let started = Started { generation, run_serial: 1, boot: boot(1), settled: false };
     ledger.begin(id(1), started).await.expect("a start");
+    ledger.settle(id(1)).await.expect("settled");
 
     let again = Ledger::open(dir.path()).expect("the same ledger");
     assert_eq!(again.memory(), ledger.memory());
-    assert!(again.begun(id(1), Generation::new(7, 1), 1));
-    assert!(!again.begun(id(1), Generation::new(7, 1), 2));
+    let kept = again.memory().started.get(&id(1)).copied();
+    assert_eq!(kept, Some(Started { settled: true, ..started }));
     let accepted = again.accept(spec).await.expect("the same document again");
     assert_eq!(accepted.changed, [], "nothing changed");
 }
