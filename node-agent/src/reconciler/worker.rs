@@ -60,7 +60,7 @@ enum Follow {
     /// All is as it should be: wait to be woken.
     Idle,
     /// A step failed: wait for another order, or try again after a while.
-    Failed(Option<WorkspaceOrder>, Option<Duration>),
+    Failed(Option<Box<WorkspaceOrder>>, Option<Duration>),
     /// Nothing of the workspace is left and nobody asks for it.
     Gone,
 }
@@ -86,7 +86,7 @@ impl Worker {
             match self.turn().await {
                 Follow::Again => {}
                 Follow::Idle => self.idle().await,
-                Follow::Failed(order, wait) => self.pause(order.as_ref(), wait).await,
+                Follow::Failed(order, wait) => self.pause(order.as_deref(), wait).await,
                 Follow::Gone => return,
             }
         }
@@ -150,7 +150,7 @@ impl Worker {
                 let pid = self.running.as_ref().and_then(pid_of);
                 let reason = &failure.message;
                 self.picture.stand(Standing { run, state: failure.state(), reason, pid });
-                Follow::Failed(order, failure.retry.then(|| self.backoff.next_wait()))
+                Follow::Failed(order.map(Box::new), failure.retry.then(|| self.backoff.next_wait()))
             }
         }
     }
@@ -168,7 +168,7 @@ impl Worker {
             let (run, reason) = (ordered.unwrap_or(shown), failure.message.as_str());
             self.picture.stand(Standing { run, state: failure.state(), reason, pid: None });
         }
-        Follow::Failed(order, Some(self.backoff.next_wait()))
+        Follow::Failed(order.map(Box::new), Some(self.backoff.next_wait()))
     }
 
     /// Nothing is left: forgets everything but the generation.
