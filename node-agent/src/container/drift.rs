@@ -24,7 +24,7 @@ pub struct Drift {
 pub type Inspected = BTreeMap<String, String>;
 
 impl Drift {
-    /// Returns drifts as one line for people, each value cut to 120 characters.
+    /// Returns drifts as one line for people, each value cut to what differs.
     pub fn list(drifts: &[Self]) -> String {
         let lines: Vec<String> = drifts.iter().map(ToString::to_string).collect();
         lines.join("; ")
@@ -33,9 +33,16 @@ impl Drift {
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cut = |text: &str| text.chars().take(120).collect::<String>();
-        write!(f, "{} is {:?} instead of {:?}", self.field, cut(&self.actual), cut(&self.planned))
+        let actual = without(&self.actual, &self.planned);
+        let planned = without(&self.planned, &self.actual);
+        write!(f, "{} is {actual:?} instead of {planned:?}", self.field)
     }
+}
+
+/// Returns the lines of `text` that `other` has not, cut to 120 characters.
+fn without(text: &str, other: &str) -> String {
+    let lines = text.lines().filter(|line| !other.lines().any(|known| known == *line));
+    lines.collect::<Vec<_>>().join(", ").chars().take(120).collect()
 }
 
 /// Returns every field that differs, in the order of field names; empty where nothing does.
@@ -72,5 +79,11 @@ mod tests {
         let fields: Vec<&str> = drifts.iter().map(|drift| drift.field.as_str()).collect();
         assert_eq!(fields, ["B", "C", "D"]);
         assert_eq!(drifts[2].to_string(), r#"D is "4" instead of """#);
+    }
+
+    #[test]
+    fn of_a_list_only_what_differs_is_told() {
+        let (planned, actual) = (facts(&[("M", "a\nb")]), facts(&[("M", "a\nc\nb")]));
+        assert_eq!(Drift::list(&drift(&planned, &actual)), r#"M is "c" instead of """#);
     }
 }

@@ -25,7 +25,7 @@ pub const INSIDE: &str = "/warren/inside";
 pub const RUN: &str = "/warren/run";
 /// Name of the agent's socket in its folder.
 pub const SOCKET: &str = "agent.sock";
-/// Open files of one process.
+/// Open files of one process, at most.
 pub const OPEN_FILES: u64 = 65_536;
 /// Added to the score by which the kernel chooses a victim: workspaces go before daemons.
 pub const OOM_SCORE_ADJ: i64 = 500;
@@ -67,6 +67,8 @@ pub struct Abilities {
     pub apparmor: bool,
     /// The kernel has IPv6, so it must be switched off inside.
     pub ipv6: bool,
+    /// Open files that can be given to a process; a host may be held below [`OPEN_FILES`] itself.
+    pub open_files: u64,
 }
 
 /// The whole of one workspace's container, for an engine to create.
@@ -98,6 +100,8 @@ pub struct ContainerPlan {
     pub cpu_weight: u32,
     /// Hard cap of the processor.
     pub cpus: Option<MilliCpus>,
+    /// Open files of one process.
+    pub open_files: u64,
     /// Folders and files of the host, in the order of mounting.
     pub mounts: Vec<Mount>,
     /// Memory filesystems.
@@ -191,6 +195,7 @@ pub fn plan(order: &WorkspaceOrder, ground: &Ground) -> ContainerPlan {
         pids: abilities.pids_limit.then_some(resources.pids),
         cpu_weight: resources.cpu_weight,
         cpus: resources.cpus,
+        open_files: abilities.open_files.min(OPEN_FILES),
         mounts: mounts(ground),
         tmpfs: vec![Tmpfs {
             target: "/run".to_owned(),
@@ -261,4 +266,52 @@ fn sysctls(abilities: Abilities) -> BTreeMap<String, String> {
         sysctls.insert("net.ipv6.conf.all.disable_ipv6".to_owned(), "1".to_owned());
     }
     sysctls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::fixture::{ground, order};
+
+    #[test]
+    fn names_fit_devices_and_are_found_again() {
+        let (order, ground) = (order(), ground());
+        let plan = plan(&order, &ground);
+        assert_eq!(plan.name, "warren-acme-web-deadbeef");
+        assert_eq!(plan.network, "wrn-deadbeef");
+        assert!(plan.network.len() <= 15);
+        assert_eq!(plan.hostname, "web");
+        assert_eq!(plan.labels["warren.generation"], order.generation.0.to_string());
+        assert_eq!(plan.labels["warren.run"], "7");
+        let network = plan_network(&order, &ground, "10.213.0.0/16");
+        assert_eq!(network.name, plan.network);
+        assert_eq!(network.labels["warren.workspace"], order.workspace.to_string());
+    }
+
+    #[test]
+    fn memory_and_swap_are_always_explicit() {
+        let mut order = order();
+        order.spec.resources.memory = Bytes::mib(256);
+        order.spec.resources.swap = Bytes::mib(64);
+        let plan = super::plan(&order, &ground());
+        assert_eq!(plan.memory, Bytes::mib(256));
+        assert_eq!(plan.memory_and_swap, Some(Bytes::mib(320)));
+        assert_eq!(plan.shm, Bytes::mib(128), "half of a small workspace");
+        order.spec.resources.memory = Bytes::gib(8);
+        assert_eq!(super::plan(&order, &ground()).shm, Bytes::mib(256));
+    }
+
+    #[test]
+    fn only_home_and_tmp_can_be_written() {
+        let plan = plan(&order(), &ground());
+        let writable: Vec<&str> = plan
+            .mounts
+            .iter()
+            .filter(|mount| !mount.read_only)
+            .map(|mount| mount.target.as_str())
+            .collect();
+        assert_eq!(writable, [HOME, "/tmp"]);
+        assert_eq!(plan.source(RUN), Some(Path::new("/run/warren/n1/w")));
+        assert_eq!(plan.source("/etc"), None);
+    }
 }

@@ -3,7 +3,7 @@
 //! Every call is idempotent (what is already so is fine, what is already gone is gone), has a
 //! deadline ([`warren_common::Limits::ENGINE_TIMEOUT`] where nothing else is said), and fails with
 //! an [`EngineError`] that a person can read. The engine decides nothing: what runs comes from the
-//! node's document, what a container looks like from [`crate::container::plan`]. `bollard` is
+//! node's document, what a container looks like from [`crate::container::plan()`]. `bollard` is
 //! named in `docker` alone.
 
 pub mod docker;

@@ -51,7 +51,23 @@ pub fn abilities(engine: &EngineInfo) -> Abilities {
         pids_limit: engine.pids_limit,
         apparmor: engine.apparmor,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        open_files: open_files(),
     }
+}
+
+/// Returns how many open files a process can be given here. Whoever may not raise limits (some
+/// hosted machines take that right from root) is bound by the one the engine was started with,
+/// which is taken to be this process's own.
+fn open_files() -> u64 {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let powers = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let powers = powers.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    if (powers >> CAP_SYS_RESOURCE) & 1 == 1 {
+        return u64::MAX;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// Returns the IPv4 ranges this host has routes to, default routes left out.

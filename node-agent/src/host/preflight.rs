@@ -156,7 +156,7 @@ fn version(text: &str) -> Option<[u32; 3]> {
 
 /// Mended in 1.2.8, 1.3.3 and 1.4.
 fn old_runc(version: [u32; 3]) -> bool {
-    version < [1, 2, 8] || (version >= [1, 3, 0] && version < [1, 3, 3])
+    version < [1, 2, 8] || ([1, 3, 0]..[1, 3, 3]).contains(&version)
 }
 
 #[cfg(test)]

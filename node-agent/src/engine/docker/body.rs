@@ -12,7 +12,7 @@ use warren_common::Bytes;
 
 use crate::container::{
     ContainerPlan, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, OPEN_FILES, USER},
+    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
     seccomp,
 };
 
@@ -122,7 +122,7 @@ fn limits(plan: &ContainerPlan) -> HostConfig {
         pids_limit: plan.pids.map(i64::from),
         cpu_shares: Some(i64::from(plan.cpu_weight)),
         nano_cpus: plan.cpus.map(|cpus| i64::from(cpus.0) * 1_000_000),
-        ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", OPEN_FILES)]),
+        ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", plan.open_files)]),
         ..HostConfig::default()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The connection is made and the API version agreed at the first call, and again after Docker was
 //! away. Every call has a deadline of its own; the client library's is only a backstop. What a
-//! container looks like is [`body`], whether it came out so is [`readback`].
+//! container looks like is `body`, whether it came out so is `readback`.
 
 mod body;
 mod fault;
@@ -40,7 +40,8 @@ use crate::{
     host::cgroup,
 };
 
-/// Longer than any deadline of ours; the library applies it to response headers only.
+/// Longer than any deadline of ours; the library applies its own to response headers only, which
+/// is what bounds the opening of a stream.
 const BACKSTOP_SECONDS: u64 = 24 * 3600;
 /// How often a removal that Docker is still at is looked at again.
 const REMOVAL_POLL: Duration = Duration::from_millis(50);
@@ -182,7 +183,7 @@ impl DockerEngine {
                 Err(error) => return Err(error),
             }
         }
-        found.sort_by(|a, b| (a.workspace, a.run_serial).cmp(&(b.workspace, b.run_serial)));
+        found.sort_by_key(|one| (one.workspace, one.run_serial));
         Ok(found)
     }
 
@@ -273,7 +274,7 @@ impl Engine for DockerEngine {
 
     fn logs<'a>(&'a self, id: &'a str, query: LogQuery) -> LogStream<'a> {
         let open = async move {
-            let api = self.api().await?;
+            let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
             let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
             let options = LogsOptionsBuilder::default()
                 .follow(query.follow)
@@ -295,7 +296,7 @@ impl Engine for DockerEngine {
 
     fn events(&self) -> EventStream<'_> {
         let open = async move {
-            let api = self.api().await?;
+            let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
             let mut filters = self.filter();
             filters.insert("type", vec!["container".to_owned()]);
             let kinds = ["start", "die", "oom", "destroy"].map(str::to_owned);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::body::{LOG, security_options, signed};
 use crate::container::{
     ContainerPlan, Inspected, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, OPEN_FILES, USER},
+    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
 };
 
 /// Fields of `HostConfig` that grant nothing and differ between versions.
@@ -48,7 +48,7 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
         "NanoCpus": plan.cpus.map(|cpus| u64::from(cpus.0) * 1_000_000),
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            {"Name": "nofile", "Soft": plan.open_files, "Hard": plan.open_files},
         ],
         "MaskedPaths": MASKED,
         "ReadonlyPaths": READ_ONLY,

@@ -1,7 +1,7 @@
 //! An engine without containers, for tests of everything around it.
 //!
 //! Containers are records in `engine.json`, so they survive the agent's SIGKILL as real ones do.
-//! A started one gets a PID 1 of its own, [`inside`], a task that dials the agent's socket and
+//! A started one gets a PID 1 of its own, `inside`, a task that dials the agent's socket and
 //! speaks `warren.inside.v1`; an agent that comes back finds its running containers dialling
 //! again. `control.json` in the same folder, read anew at each use, makes calls fail or slow and
 //! containers end: see [`control::Control`].
@@ -262,7 +262,7 @@ impl Engine for FakeEngine {
             let state = self.shared.state();
             let mut all: Vec<ContainerSeen> =
                 state.record.containers.values().map(|one| one.seen.clone()).collect();
-            all.sort_by(|a, b| (a.workspace, a.run_serial).cmp(&(b.workspace, b.run_serial)));
+            all.sort_by_key(|one| (one.workspace, one.run_serial));
             Ok(all)
         }
         .boxed()
