@@ -91,6 +91,7 @@ pub struct Agent {
     pub board: Arc<Board>,
     /// Where metrics are served; none where they are not.
     pub metrics: Option<SocketAddr>,
+    ledger: Ledger,
     tunnels: Tunnels,
     shutdown: Shutdown,
     _lock: File,
@@ -154,7 +155,7 @@ impl Agent {
             tls: tls(&identity)?,
             identity: join::identity_folder(&state).map_err(AgentError::Join)?,
             coordinators: Coordinators::open(&state, &config.coordinators)?,
-            ledger,
+            ledger: ledger.clone(),
             board: Arc::clone(&board),
             tunnels: tunnels.clone(),
             facts: facts_seen,
@@ -164,7 +165,7 @@ impl Agent {
         let uplink = uplink::start(parts, &shutdown);
         let metrics = serve_metrics(&config, counted, &shutdown).await?;
         info!(node = %membership.name, id = %membership.node, "the node agent runs");
-        Ok(Self { membership, uplink, board, metrics, tunnels, shutdown, _lock: lock })
+        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _lock: lock })
     }
 
     /// Waits for the end to be asked for, then until every part is through or the deadline is.
@@ -172,6 +173,7 @@ impl Agent {
         self.shutdown.requested().await;
         let through = self.shutdown.join(Limits::SHUTDOWN).await;
         let streams = tokio::time::timeout(Limits::SHUTDOWN, self.tunnels.ended()).await;
+        self.ledger.close().await;
         through && streams.is_ok()
     }
 }

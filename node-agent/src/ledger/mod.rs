@@ -65,7 +65,7 @@ pub enum LedgerError {
     /// The document may not be applied.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The writing task was cancelled: the process is stopping.
+    /// The ledger is closed: the process is stopping.
     #[error("the agent is stopping")]
     Stopping,
 }
@@ -98,10 +98,14 @@ pub struct Ledger {
     shared: Arc<Shared>,
 }
 
+#[derive(Debug, Default)]
+struct Closed(bool);
+
 #[derive(Debug)]
 struct Shared {
     file: LedgerFile,
-    writing: Mutex<()>,
+    /// Whose turn it is; whether there will be no more.
+    writing: Mutex<Closed>,
     memory: RwLock<Arc<Memory>>,
 }
 
@@ -119,7 +123,7 @@ impl Ledger {
         })?;
         let memory = file.read()?.unwrap_or_default();
         let memory = RwLock::new(Arc::new(memory));
-        Ok(Self { shared: Arc::new(Shared { file, writing: Mutex::new(()), memory }) })
+        Ok(Self { shared: Arc::new(Shared { file, writing: Mutex::default(), memory }) })
     }
 
     /// Returns what is remembered now.
@@ -187,6 +191,17 @@ impl Ledger {
         .await
     }
 
+    /// Waits until the change under way is durable and refuses every later one: after this another
+    /// agent may open the file.
+    pub async fn close(&self) {
+        let shared = Arc::clone(&self.shared);
+        let closing = tokio::task::spawn_blocking(move || {
+            shared.writing.lock().unwrap_or_else(PoisonError::into_inner).0 = true;
+        });
+        // a runtime that is going away writes nothing more either
+        let _ = closing.await;
+    }
+
     /// Applies `edit` to a copy, makes the copy durable, then shows it. Not cancelled half way:
     /// the blocking task ends even where the caller is dropped.
     async fn change<T: Send + 'static>(
@@ -195,7 +210,10 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || {
-            let _turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            if turn.0 {
+                return Err(LedgerError::Stopping);
+            }
             let held = Arc::clone(&shared.memory.read().unwrap_or_else(PoisonError::into_inner));
             let mut memory = Memory::clone(&held);
             let outcome = edit(&mut memory)?;

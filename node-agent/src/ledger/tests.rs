@@ -150,3 +150,13 @@ async fn a_change_that_cannot_be_written_is_not_shown() {
     assert!(matches!(error, LedgerError::Io { .. }));
     assert_eq!(ledger.memory().rank, None);
 }
+
+#[tokio::test]
+async fn a_closed_ledger_takes_nothing_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::open(dir.path()).expect("a new ledger");
+    ledger.close().await;
+    let error = ledger.accept(document((1, 1, 1), Vec::new())).await.expect_err("closed");
+    assert!(matches!(error, LedgerError::Stopping));
+    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+}

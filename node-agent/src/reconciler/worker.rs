@@ -13,7 +13,7 @@ use warren_common::{
     spec::{Run, WorkspaceOrder},
     status::RunState,
 };
-use warren_daemon::backoff::Backoff;
+use warren_daemon::{backoff::Backoff, telemetry::Chain};
 use warren_model::{Action, Held, HeldContainer, HeldState, diff};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     engine::{ContainerSeen, ContainerState},
     inside::{Door, Expected, InsideView},
+    ledger::Started,
 };
 
 /// Usage is read this often while a container runs.
@@ -202,19 +203,27 @@ impl Worker {
         }
         let network = self.network(order, container.as_ref()).await?;
         self.running = container.clone().filter(|seen| pid_of(seen).is_some());
-        let held = container.as_ref().map(|seen| {
-            let started = started.filter(|run| {
-                (run.generation, run.run_serial) == (seen.generation, seen.run_serial)
-            });
-            HeldContainer {
-                generation: seen.generation,
-                run_serial: seen.run_serial,
-                state: self.state(seen, started.is_some_and(|run| run.settled)),
-                started_in_boot: started.map(|run| run.boot),
-            }
-        });
+        let held = match &container {
+            Some(seen) => Some(self.hold(seen, started).await),
+            None => None,
+        };
         let started = started.map(|run| (run.generation, run.run_serial));
         Ok(Found { held: Held { volume, network, container: held, started }, container })
+    }
+
+    async fn hold(&self, seen: &ContainerSeen, started: Option<Started>) -> HeldContainer {
+        let run = (seen.generation, seen.run_serial);
+        let started = started.filter(|begun| (begun.generation, begun.run_serial) == run);
+        let state = self.state(seen, started.is_some_and(|begun| begun.settled));
+        if state == (HeldState::Running { settled: true }) {
+            self.settle(started).await;
+        }
+        HeldContainer {
+            generation: seen.generation,
+            run_serial: seen.run_serial,
+            state,
+            started_in_boot: started.map(|begun| begun.boot),
+        }
     }
 
     /// Whether the network is there. The engine does not list networks: one that was made in this
@@ -320,15 +329,17 @@ impl Worker {
         if view.status.is_some() {
             self.picture.inside(view.status.as_ref());
         }
-        let (_, state) = self.picture.standing();
-        if state != RunState::Starting || !started(&view) {
-            return false;
+        self.picture.standing().1 == RunState::Starting && started(&view)
+    }
+
+    /// Notes that the start has ended, so that a restarted agent knows before PID 1 speaks again.
+    async fn settle(&self, run: Option<Started>) {
+        if run.is_none_or(|run| run.settled) {
+            return;
         }
         if let Err(failed) = self.shared.parts.ledger.settle(self.workspace).await {
-            // only a restarted agent would miss it, until PID 1 speaks again
-            warn!(workspace = %self.workspace, error = %failed, "cannot note the end of the start");
+            warn!(workspace = %self.workspace, error = %Chain(&failed), "a start is not noted");
         }
-        true
     }
 
     async fn measure(&self) {

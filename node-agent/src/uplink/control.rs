@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Returns the leader that a follower named.
 fn leader_named(ended: &LinkError) -> Option<String> {
     match ended {
-        LinkError::Refused(error) => error.leader.clone(),
+        LinkError::Refused(error) => error.leader.as_deref().map(str::to_owned),
         LinkError::Trouble(_)
         | LinkError::Closed
         | LinkError::Silent
