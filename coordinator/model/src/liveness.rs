@@ -59,7 +59,10 @@ pub struct NodeStanding {
 pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
     let heard = live.nodes.get(&node.id);
     let current = heard.filter(|heard| heard.epoch == node.epoch);
-    let last_seen = heard.map(|heard| heard.last_seen).max(node.registered);
+    let last_seen = match current {
+        Some(current) => Some(current.last_seen),
+        None => heard.map(|heard| heard.last_seen).max(node.registered),
+    };
     if node.epoch == NodeEpoch(0) {
         let reason = "it joined and has not registered yet".to_owned();
         return NodeStanding { liveness: Liveness::Joining, reason, last_seen, changes_at: None };

@@ -206,13 +206,26 @@ pub struct Load {
 impl Load {
     /// Adds one workspace.
     pub fn add(&mut self, client: ClientId, resources: &Resources) {
+        self.sum(resources);
+        *self.clients.entry(client).or_default() += 1;
+    }
+
+    /// Returns the sums with one more workspace; whose they are is left out.
+    fn with(&self, resources: &Resources) -> Self {
+        let Self { reserved, caps, swap, cpus, disk, count, clients: _ } = *self;
+        let clients = BTreeMap::new();
+        let mut sums = Self { reserved, caps, swap, cpus, disk, count, clients };
+        sums.sum(resources);
+        sums
+    }
+
+    fn sum(&mut self, resources: &Resources) {
         self.reserved = self.reserved.plus(resources.reserve);
         self.caps = self.caps.plus(resources.memory);
         self.swap = self.swap.plus(resources.swap);
         self.cpus = self.cpus.saturating_add(resources.cpus.map_or(0, |cpus| u64::from(cpus.0)));
         self.disk = self.disk.plus(resources.disk);
         self.count += 1;
-        *self.clients.entry(client).or_default() += 1;
     }
 
     /// Returns how many workspaces of `client` there are.
@@ -349,8 +362,7 @@ fn room(node: &Node, load: &Load, asked: &Resources) -> Result<(), Misfit> {
         let detail = format!("free {disk} of {} of disk asked for", asked.disk);
         return Err(Misfit::new(Cause::Disk, detail));
     }
-    let mut with = load.clone();
-    with.add(ClientId::MIN, asked);
+    let with = load.with(asked);
     if asked.swap > Bytes(0) && with.swap > capacity.swap {
         let free = capacity.swap.minus(load.swap);
         let detail = format!("free {free} of {} of swap asked for", asked.swap);

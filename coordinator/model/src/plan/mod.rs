@@ -13,8 +13,7 @@ pub mod text;
 use std::{collections::BTreeMap, time::Duration};
 
 use warren_common::{
-    ClientId, Limits, NodeId, Timestamp, WorkspaceId, WorkspaceName, spec::WorkspaceSpec,
-    status::NodeFacts,
+    ClientId, Limits, NodeId, Timestamp, WorkspaceId, spec::WorkspaceSpec, status::NodeFacts,
 };
 
 use crate::{
@@ -31,6 +30,9 @@ use fit::{Load, Need};
 
 /// What is queued is looked at again after this time even if nothing woke the planner.
 pub const RESCAN: Duration = Duration::from_secs(60);
+
+/// Candidates kept of each decision of a round; [`explain`] has them all.
+const KEPT: usize = 3;
 
 /// What to do now, why, and when to look again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,8 +63,6 @@ pub struct PlanReport {
 pub struct Ask<'a> {
     /// Whose it would be.
     pub client: ClientId,
-    /// Its name, for the sentence.
-    pub name: &'a WorkspaceName,
     /// What is asked for.
     pub spec: &'a WorkspaceSpec,
 }
@@ -99,7 +99,7 @@ pub fn plan(state: &ClusterState, live: &LiveView, now: Timestamp) -> Plan {
             plan.report.overdue.push((workspace.id, reason));
         }
     }
-    place_queued(&mut round, &mut plan);
+    place_queued(&mut round, &mut plan, None);
     if !plan.report.queued.is_empty() {
         wake.at(now.plus(RESCAN));
     }
@@ -141,7 +141,7 @@ pub fn explain(
     }
     // those before it are placed first
     let mut before = Plan::default();
-    place_queued(&mut round, &mut before);
+    place_queued(&mut round, &mut before, Some(workspace.id));
     let PlanReport { placed, queued, .. } = before.report;
     let mut all = placed.into_iter().chain(queued);
     let found = all.find(|(id, _)| *id == workspace.id).map(|(_, explanation)| explanation);
@@ -167,7 +167,7 @@ pub fn preview(
 ) -> Option<Explanation> {
     let mut round = Round::new(state, live, now);
     let mut before = Plan::default();
-    place_queued(&mut round, &mut before);
+    place_queued(&mut round, &mut before, None);
     let client = state.clients.get(&ask.client)?;
     let need = Need { client: client.id, client_name: &client.name, spec: ask.spec };
     let mut explanation = place::choose(&round, &need);
@@ -182,9 +182,15 @@ fn need<'a>(state: &'a ClusterState, workspace: &'a Workspace) -> Option<Need<'a
     Some(Need { client: client.id, client_name: &client.name, spec: &workspace.spec })
 }
 
-/// Places what is queued, oldest first; a small one may pass a large one that fits nowhere.
-fn place_queued(round: &mut Round<'_>, plan: &mut Plan) {
+/// Places what is queued, oldest first; a small one may pass a large one that fits nowhere. Of each
+/// decision but that on `whole` only the first candidates are kept.
+fn place_queued(round: &mut Round<'_>, plan: &mut Plan, whole: Option<WorkspaceId>) {
     let state = round.state;
+    let keep = |explanation: &mut Explanation, id| {
+        if whole != Some(id) {
+            explanation.candidates.truncate(KEPT);
+        }
+    };
     let waiting =
         |one: &&Workspace| one.phase.kind == PhaseKind::Queued && one.desired == Desired::Running;
     let mut queue: Vec<&Workspace> =
@@ -195,6 +201,7 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan) {
         let mut explanation = place::choose(round, &need);
         let Some(node) = explanation.node else {
             explanation.position = u32::try_from(plan.report.queued.len() + 1).ok();
+            keep(&mut explanation, workspace.id);
             plan.report.queued.push((workspace.id, explanation));
             continue;
         };
@@ -207,6 +214,7 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan) {
             previous: workspace.generation,
             reason: explanation.summary.clone(),
         }));
+        keep(&mut explanation, workspace.id);
         plan.report.placed.push((workspace.id, explanation));
     }
 }

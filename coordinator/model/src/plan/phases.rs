@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use warren_common::{
-    BootId, NodeId, Timestamp,
+    NodeId, Timestamp,
     status::{RunState, WorkspaceObserved},
 };
 
@@ -116,10 +116,10 @@ fn running(
         RunState::Preparing | RunState::Prepared | RunState::Absent if *kind == Active => {
             lost(workspace, seen)
         }
-        RunState::Prepared => match permit(round, workspace, assignment) {
-            Some(boot) => Some(Step::Permit { boot }),
-            None => (*kind == Assigned).then_some(Step::Preparing),
-        },
+        RunState::Prepared => {
+            let preparing = (*kind == Assigned).then_some(Step::Preparing);
+            permit(round, workspace, assignment).or(preparing)
+        }
         RunState::Preparing | RunState::Failed { retry: true, .. } => {
             (*kind == Assigned).then_some(Step::Preparing)
         }
@@ -128,14 +128,14 @@ fn running(
     step.map(|step| advance(workspace, step))
 }
 
-/// The boot to permit a start in: the node is heard from, the back-off is over, and there is no
+/// The permit to start in its node's boot: the node is heard from, the back-off is over, and there is no
 /// such permit yet.
-fn permit(round: &Round<'_>, workspace: &Workspace, assignment: &Assignment) -> Option<BootId> {
+fn permit(round: &Round<'_>, workspace: &Workspace, assignment: &Assignment) -> Option<Step> {
     let boot = round.state.nodes.get(&assignment.node)?.facts.boot;
     let ready = round.standings.get(&assignment.node)?.liveness == Liveness::Ready;
     let waited = workspace.not_before.is_none_or(|end| round.now >= end);
     let permitted = assignment.permit.is_some_and(|permit| permit.boot == boot);
-    (ready && waited && !permitted).then_some(boot)
+    (ready && waited && !permitted).then_some(Step::Permit { boot })
 }
 
 /// A node that lost its ledger prepares a run that had been running: that run is over.

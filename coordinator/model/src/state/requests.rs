@@ -113,7 +113,8 @@ impl RequestTable {
             Some(cursor) => Bound::Excluded(cursor.clone()),
             None => Bound::Unbounded,
         };
-        let next = self.principals.range((from, Bound::Unbounded)).next();
+        let after = self.principals.range((from, Bound::Unbounded)).next();
+        let next = after.or_else(|| self.principals.get_min().map(|(first, of)| (first, of)));
         self.cursor = next.map(|(principal, _)| principal.clone());
         if let Some(principal) = &self.cursor
             && let Some(other) = self.principals.get_mut(principal)
