@@ -1,7 +1,7 @@
 //! Observation, to every coordinator: all workspaces when a stream begins, then what changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -13,13 +13,15 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Streaming;
-use tracing::{debug, info};
+use tracing::info;
 use warren_common::Limits;
 use warren_daemon::{backoff::Backoff, clock};
 use warren_proto::pb::node::v1::{self as pb, status_response};
 
 use super::{HEARTBEAT, LinkError, RETRY, Registration, SILENCE, Shared, push, report};
 
+/// A report that was not acknowledged for this long is sent again.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The least time between two reports: what changes meanwhile is gathered.
 const GATHER: Duration = Duration::from_millis(200);
 
@@ -87,14 +89,26 @@ struct Session<'a> {
     version: u64,
     /// When the last report was sent.
     sent: Instant,
+    /// Reports that were not acknowledged yet: sequence, and how far each read the board.
+    pending: VecDeque<(u64, u64)>,
+    /// How far the coordinator is known to have read.
+    taken: u64,
 }
 
 async fn session(shared: &Shared, address: &str) -> Result<(), LinkError> {
     let mut registered = shared.registration.subscribe();
     let registration = current(&mut registered).await?;
     let (queue, requests) = mpsc::channel(Limits::STREAM_QUEUE);
-    let mut session =
-        Session { shared, address, queue, registration, version: 0, sent: Instant::now() };
+    let mut session = Session {
+        shared,
+        address,
+        queue,
+        registration,
+        version: 0,
+        sent: Instant::now(),
+        pending: VecDeque::new(),
+        taken: 0,
+    };
     session.report().await?;
     let mut api = shared.api(address);
     let calling = timeout(Limits::CALL_TIMEOUT, api.status(ReceiverStream::new(requests)));
@@ -127,8 +141,8 @@ impl Session<'_> {
         mut registered: watch::Receiver<Option<Registration>>,
     ) -> Result<(), LinkError> {
         let mut board = self.shared.parts.board.watch();
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(PATIENCE);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
@@ -141,7 +155,8 @@ impl Session<'_> {
                     let registration = current(&mut registered).await?;
                     if registration.epoch != self.registration.epoch {
                         self.registration = registration;
-                        self.version = 0;
+                        (self.version, self.taken) = (0, 0);
+                        self.pending.clear();
                         self.report().await?;
                     }
                 }
@@ -149,14 +164,28 @@ impl Session<'_> {
                     changed?;
                     self.report().await?;
                 }
-                _ = heartbeat.tick() => {
+                _ = look.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(LinkError::Silent);
                     }
-                    self.report().await?;
+                    self.beat().await?;
                 }
             }
         }
+    }
+
+    /// Sends again what was not taken, and a sign of life where nothing else was sent. A follower
+    /// that has not heard of the registration yet drops reports without a word.
+    async fn beat(&mut self) -> Result<(), LinkError> {
+        if !self.pending.is_empty() && self.sent.elapsed() >= PATIENCE {
+            self.version = self.taken;
+            self.pending.clear();
+            return self.report().await;
+        }
+        if self.sent.elapsed() >= HEARTBEAT {
+            return self.report().await;
+        }
+        Ok(())
     }
 
     /// Sends what changed since the last report, which may be nothing: then it is a heartbeat.
@@ -164,9 +193,11 @@ impl Session<'_> {
         let changes = self.shared.parts.board.since(self.version);
         self.version = changes.version;
         self.sent = Instant::now();
+        let sequence = self.shared.next_sequence();
+        self.pending.push_back((sequence, changes.version));
         let message = report::fit(pb::StatusRequest {
             node_epoch: self.registration.epoch.0,
-            sequence: self.shared.next_sequence(),
+            sequence,
             sent_unix_ms: clock::now().0,
             full: changes.full,
             workspaces: changes.workspaces.into_iter().map(Into::into).collect(),
@@ -175,16 +206,32 @@ impl Session<'_> {
         push(&self.queue, message).await
     }
 
-    fn take(&self, message: pb::StatusResponse) {
+    fn take(&mut self, message: pb::StatusResponse) {
         match message.kind {
             Some(status_response::Kind::OpenTunnel(request)) => {
                 let channel = self.shared.channel(self.address);
                 self.shared.parts.tunnels.answer(channel, request);
             }
             Some(status_response::Kind::Acknowledged(sequence)) => {
-                debug!(coordinator = self.address, sequence, "a report was taken");
+                self.acknowledged(sequence);
             }
             None => {}
+        }
+    }
+
+    /// Reports are acknowledged in their order: one that was passed over was dropped, so what it
+    /// said is sent again.
+    fn acknowledged(&mut self, sequence: u64) {
+        match self.pending.front() {
+            Some(&(sent, version)) if sent == sequence => {
+                self.pending.pop_front();
+                self.taken = version;
+            }
+            Some(&(sent, _)) if sent < sequence => {
+                self.pending.clear();
+                self.version = self.taken;
+            }
+            Some(_) | None => {}
         }
     }
 }

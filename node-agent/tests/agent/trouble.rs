@@ -163,3 +163,39 @@ async fn streams_that_cannot_be_say_why() {
     assert_eq!(why(GENERATION.0, attach("nobody")).await, "SESSION_NOT_FOUND");
     assert_eq!(why(GENERATION.0 + 1, attach("main")).await, "NOT_RUNNING");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_coordinator_did_not_take_is_told_again() {
+    let mut world = World::start().await;
+    world.up().await;
+    world.end().await;
+    world.coordinator.state.seen.send_replace(Default::default());
+    // the inventory is lost; what comes after it is not enough
+    *world.coordinator.state.deaf.lock().expect("lock") = 1;
+    world.run().await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reboot_ends_the_run_and_needs_a_permit_of_its_own() {
+    let mut world = World::start().await;
+    world.up().await;
+    world.end().await;
+    let boot: warren_common::BootId =
+        "0199a0b2-7f00-4000-8000-000000000002".parse().expect("an id");
+    std::fs::write(world.fake_engine().join("boot"), format!("{boot}")).expect("written");
+    world.coordinator.state.seen.send_replace(Default::default());
+    world.run().await;
+    let stopped = |state: &RunState| matches!(state, RunState::Stopped { .. });
+    world.coordinator.sees(web(), |seen| stopped(&seen.state) && seen.run_serial == 1).await;
+    world
+        .change(|order| {
+            order.run_serial = 2;
+            order.permit = None;
+        })
+        .await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    let permit = warren_common::spec::Permit { run_serial: 2, boot };
+    world.change(|order| order.permit = Some(permit)).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
