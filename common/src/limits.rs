@@ -27,6 +27,12 @@ impl Limits {
     pub const SESSION_COMMAND_BYTES: usize = 4096;
     /// Sessions named in one workspace's spec.
     pub const SESSIONS: usize = 32;
+    /// Startup steps of one workspace: the node's own and those inside.
+    pub const STEPS: usize = 64;
+    /// Startup steps inside, so that a workspace cannot fill its node's share of [`Self::STEPS`].
+    pub const STEPS_INSIDE: usize = 48;
+    /// Findings of one node's preflight.
+    pub const FINDINGS: usize = 64;
     /// A reason, message or explanation kept in state.
     pub const REASON_BYTES: usize = 512;
 
@@ -66,11 +72,21 @@ impl Limits {
     pub const EXEC_BYTES: usize = 64 * 1024;
     /// Connections in their TLS handshake at one time.
     pub const HANDSHAKES: usize = 64;
+    /// Connections open at one time on one listener.
+    pub const CONNECTIONS: usize = 4096;
+    /// A configuration file.
+    pub const CONFIG_BYTES: usize = 256 * 1024;
+    /// A certificate signing request, or a chain of certificates, in PEM.
+    pub const PEM_BYTES: usize = 16 * 1024;
+    /// API addresses in one join token or one list of coordinators.
+    pub const ADDRESSES: usize = 16;
     /// Lines of progress kept of one startup step.
     pub const STEP_OUTPUT_BYTES: usize = 8 * 1024;
 
     /// A TLS handshake.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A TCP connection to one address.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// A write through Raft; past it the outcome is unknown.
     pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
     /// A unary call, unless it says otherwise.
