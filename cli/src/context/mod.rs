@@ -1,14 +1,15 @@
 //! Contexts: the clusters this machine knows, with a person's key and certificate for each.
 //!
-//! `config.toml` names them; each identity lies in a folder of its own below `contexts/`. A new
-//! identity is written completely into a new folder first, and the rename of `config.toml` makes
-//! it the one in use, so a crash leaves the old or the new one, never half of each.
-
-mod store;
+//! `config.toml` names them; the identity of each lies in `contexts/<name>/`, kept by
+//! [`warren_daemon::identity::Folder`]. All of it is private (0600 in 0700) and replaced whole.
 
 use std::{collections::BTreeMap, env, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use warren_daemon::{
+    files,
+    identity::{Folder, Identity},
+};
 
 use crate::error::{Error, Kind};
 
@@ -30,24 +31,15 @@ pub(crate) struct Config {
 pub(crate) struct Context {
     /// The cluster's own name.
     pub(crate) cluster: String,
+    /// Its id.
     pub(crate) cluster_id: String,
     /// host:port of each coordinator, tried in this order.
     pub(crate) coordinators: Vec<String>,
     /// The name in our certificate.
     pub(crate) person: String,
-    /// Folder of key, certificate and trust, below the configuration folder.
-    pub(crate) identity: PathBuf,
     /// The socket over which the cluster was made from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<PathBuf>,
-}
-
-/// Key, certificate and trust as PEM.
-#[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) key: String,
-    pub(crate) certificate: String,
-    pub(crate) trust: String,
 }
 
 /// Where contexts are kept.
@@ -79,6 +71,40 @@ impl Store {
         Self { root: root.into() }
     }
 
+    /// Returns the path of `config.toml`.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Reads `config.toml`; nothing known where there is no such file.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is not ours.
+    pub(crate) fn load(&self) -> Result<Config, Error> {
+        let path = self.file();
+        let text = files::read_private(&path).map_err(|error| local(&error))?;
+        toml::from_str(&text.unwrap_or_default()).map_err(|error| {
+            let message = format!("{} cannot be understood", path.display());
+            Error::new(Kind::Failed, "INVALID_CONFIG", message)
+                .why(error.message().to_owned())
+                .next("mend the file, or move it away and run warren cluster init again")
+        })
+    }
+
+    /// Replaces `config.toml` in one step.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the old one is then still there.
+    pub(crate) fn save(&self, config: &Config) -> Result<(), Error> {
+        let text = toml::to_string(config).map_err(|error| {
+            Error::new(Kind::Failed, "INVALID_CONFIG", "the contexts cannot be encoded")
+                .why(error.to_string())
+        })?;
+        files::private_folder(&self.root)
+            .and_then(|()| files::write_atomic(&self.file(), text.as_bytes(), 0o600))
+            .map_err(|error| local(&error))
+    }
+
     /// Returns the named context, or the current one, with its name.
     ///
     /// # Errors
@@ -86,54 +112,100 @@ impl Store {
     pub(crate) fn choose(&self, name: Option<&str>) -> Result<(String, Context), Error> {
         let mut config = self.load()?;
         let current = config.current.take();
+        let missing = |message| Error::new(Kind::NotFound, "NO_CONTEXT", message);
         let Some(name) = name.map(str::to_owned).or(current) else {
-            return Err(Error::new(Kind::NotFound, "NO_CONTEXT", "no cluster is known here")
+            return Err(missing("no cluster is known here".to_owned())
                 .why(format!("{} names none", self.file().display()))
-                .next(
-                    "warren cluster init --name NAME on the coordinator's machine, \
-                     or warren context use NAME",
-                ));
+                .next("run warren cluster init --name NAME on the coordinator's machine"));
         };
-        match config.contexts.remove(&name) {
-            Some(context) => Ok((name, context)),
-            None => Err(Error::new(
-                Kind::NotFound,
-                "NO_CONTEXT",
-                format!("no context is named {name:?}"),
-            )
-            .why(match config.contexts.is_empty() {
-                true => "there are none".to_owned(),
-                false => format!(
-                    "there are: {}",
-                    config.contexts.keys().cloned().collect::<Vec<_>>().join(", ")
-                ),
-            })
-            .next("warren context list")),
+        if let Some(context) = config.contexts.remove(&name) {
+            return Ok((name, context));
         }
+        let names: Vec<String> = config.contexts.into_keys().collect();
+        let why = match names.is_empty() {
+            true => "there are none".to_owned(),
+            false => format!("there are: {}", names.join(", ")),
+        };
+        Err(missing(format!("no context is named {name:?}")).why(why).next("warren context list"))
     }
+
+    /// Returns the folder of a context's identity, made where it is missing. The name is safe as
+    /// a folder's: it is checked like every other name before it gets here.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub(crate) fn folder(&self, name: &str) -> Result<Folder, Error> {
+        Folder::open(self.root.join("contexts").join(name)).map_err(|error| local(&error))
+    }
+
+    /// Reads the identity of a context.
+    ///
+    /// # Errors
+    /// Where it is missing or damaged.
+    pub(crate) fn identity(&self, name: &str, context: &Context) -> Result<Identity, Error> {
+        let next = format!(
+            "warren cluster init --name {} on the coordinator's machine makes a fresh one",
+            context.cluster
+        );
+        let loaded = self.folder(name)?.load();
+        loaded.map_err(|error| local(&error).next(next.clone()))?.ok_or_else(|| {
+            let message = format!("the certificate of context {name} is missing");
+            Error::new(Kind::NotFound, "NO_IDENTITY", message).next(next)
+        })
+    }
+}
+
+/// Makes an error of a local file or identity, with its causes.
+pub(crate) fn local(error: &(dyn std::error::Error + 'static)) -> Error {
+    let message = error.to_string();
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    let error = Error::new(Kind::Failed, "LOCAL_IO", message);
+    if causes.is_empty() { error } else { error.why(causes.join(": ")) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
-    #[test]
-    fn a_context_that_is_not_there_says_which_are() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::at(folder.path());
-        assert_eq!(store.choose(None).expect_err("none").kind, Kind::NotFound);
-        let context = Context {
+    fn context() -> Context {
+        Context {
             cluster: "demo".to_owned(),
             cluster_id: "x".to_owned(),
             coordinators: vec!["127.0.0.1:7400".to_owned()],
             person: "ann".to_owned(),
-            identity: PathBuf::from("contexts/demo/1"),
             socket: None,
-        };
-        let contexts = BTreeMap::from([("demo".to_owned(), context.clone())]);
+        }
+    }
+
+    #[test]
+    fn a_context_that_is_not_there_says_which_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::at(folder.path().join("new"));
+        assert_eq!(store.load().expect("nothing known"), Config::default());
+        assert_eq!(store.choose(None).expect_err("none").kind, Kind::NotFound);
+        let contexts = BTreeMap::from([("demo".to_owned(), context())]);
         store.save(&Config { current: Some("demo".to_owned()), contexts }).expect("saved");
-        assert_eq!(store.choose(None).expect("current"), ("demo".to_owned(), context));
+        let mode = fs::metadata(store.file()).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(store.choose(None).expect("current"), ("demo".to_owned(), context()));
         let error = store.choose(Some("prod")).expect_err("none of this name");
         assert_eq!(error.why.as_deref(), Some("there are: demo"));
+        let error = store.identity("demo", &context()).err().expect("no identity");
+        assert_eq!(error.reason, "NO_IDENTITY");
+    }
+
+    #[test]
+    fn a_file_of_others_is_refused_with_its_cause() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Store::at(root.path());
+        files::write_atomic(&store.file(), b"current = 3", 0o600).expect("written");
+        assert_eq!(store.load().expect_err("no text").reason, "INVALID_CONFIG");
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn filled(text: &str) -> Option<String> {
 pub(crate) fn served(freshness: Option<&pb::Freshness>) -> Timestamp {
     match freshness {
         Some(freshness) if freshness.served_unix_ms != 0 => Timestamp(freshness.served_unix_ms),
-        _ => crate::clock::now(),
+        _ => warren_daemon::clock::now(),
     }
 }
 
