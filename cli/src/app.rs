@@ -6,13 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    api::Api,
-    args::Global,
-    context::Store,
-    error::Error,
-    render::Output,
-};
+use crate::{api::Api, args::Global, context::Store, error::Error, render::Output};
 
 /// How long `--wait` waits where nothing was said.
 const WAIT: Duration = Duration::from_secs(600);
@@ -57,6 +51,6 @@ impl App {
         let store = Store::locate()?;
         let (name, context) = store.choose(self.context.as_deref())?;
         let identity = store.identity(&name, &context)?;
-        Api::new((name, context), &identity, self.timeout, self.output.clone())
+        Api::new(context, &identity, self.timeout, self.output.clone())
     }
 }

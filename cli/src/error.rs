@@ -114,15 +114,10 @@ impl Error {
     pub(crate) fn pipe(what: &str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::new(Kind::BrokenPipe, "BROKEN_PIPE", what),
-            _ => Self::new(Kind::Failed, "LOCAL_IO", format!("{what} failed"))
-                .why(error.to_string()),
+            _ => {
+                Self::new(Kind::Failed, "LOCAL_IO", format!("{what} failed")).why(error.to_string())
+            }
         }
-    }
-
-    /// Makes an error of a file that could not be read or written.
-    pub(crate) fn file(verb: &str, path: &std::path::Path, error: &io::Error) -> Self {
-        Self::new(Kind::Failed, "LOCAL_IO", format!("cannot {verb} {}", path.display()))
-            .why(error.to_string())
     }
 
     /// Returns the three lines people read, with a line end; `colour` marks the first word red.
@@ -163,9 +158,10 @@ mod tests {
 
     #[test]
     fn three_lines_as_the_design_shows_them() {
-        let error = Error::new(Kind::Conflict, "NO_NODE_FITS", "no node can hold workspace acme/web")
-            .why("it asks for 64 GiB; of 3 nodes 2 lack memory (largest free 11.2 GiB on n2)")
-            .next("warren workspace explain acme/web, or lower --memory");
+        let error =
+            Error::new(Kind::Conflict, "NO_NODE_FITS", "no node can hold workspace acme/web")
+                .why("it asks for 64 GiB; of 3 nodes 2 lack memory (largest free 11.2 GiB on n2)")
+                .next("warren workspace explain acme/web, or lower --memory");
         assert_eq!(
             error.text(false),
             "error: no node can hold workspace acme/web\n  \

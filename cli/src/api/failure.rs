@@ -22,6 +22,11 @@ pub(crate) fn from_status(status: &Status, context: &Context, expires: Timestamp
     if let Some(trouble) = trouble(status) {
         return from_trouble(&trouble, context, expires);
     }
+    advise(plain(status), context)
+}
+
+/// Returns what the other side said, without advice of our own.
+pub(crate) fn plain(status: &Status) -> Error {
     let said = ApiError::from(status);
     let kind = kind(&said);
     let message = if said.message.is_empty() {
@@ -30,9 +35,9 @@ pub(crate) fn from_status(status: &Status, context: &Context, expires: Timestamp
         said.message.clone()
     };
     let mut error = Error::new(kind, &said.reason, message);
-    error.why = said.why.clone();
-    error.next = said.next.clone();
-    advise(error, context)
+    error.why = said.why;
+    error.next = said.next;
+    error
 }
 
 /// Adds the advice that only this side can give.
@@ -203,7 +208,10 @@ mod tests {
     fn an_expired_certificate_is_told_from_a_foreign_one() {
         let refused = Trouble::Refused("certificate refused: it was not issued by this cluster");
         let error = from_trouble(&refused, &context(), Timestamp(1_000));
-        assert_eq!((error.kind, error.reason.as_str()), (Kind::NotPermitted, "CERTIFICATE_EXPIRED"));
+        assert_eq!(
+            (error.kind, error.reason.as_str()),
+            (Kind::NotPermitted, "CERTIFICATE_EXPIRED")
+        );
         assert!(error.why.expect("a cause").contains("1970-01-01T00:00:01Z"));
         let error = from_trouble(&refused, &context(), LATER);
         assert_eq!(error.reason, "CERTIFICATE_REFUSED");

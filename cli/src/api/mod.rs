@@ -17,8 +17,7 @@ use warren_proto::pb::admin::v1::{
     Mutation, client_service_client::ClientServiceClient,
     cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
-    session_service_client::SessionServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    session_service_client::SessionServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
     value::show_duration,
 };
 
-pub(crate) use failure::{from_status, from_trouble, is_lost};
+pub(crate) use failure::{from_status, from_trouble, is_lost, plain};
 pub(crate) use pages::pages;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -47,8 +46,6 @@ pub(crate) enum Patience {
 
 /// The coordinators of one cluster, as one caller.
 pub(crate) struct Api {
-    /// Name of the context in use.
-    pub(crate) name: String,
     /// The context in use.
     pub(crate) context: Context,
     tls: Arc<ClientTls>,
@@ -65,7 +62,7 @@ impl Api {
     /// # Errors
     /// Where the identity cannot be used for TLS.
     pub(crate) fn new(
-        (name, context): (String, Context),
+        context: Context,
         identity: &Identity,
         timeout: Option<Duration>,
         output: Output,
@@ -73,7 +70,7 @@ impl Api {
         let tls = ClientTls::new(&identity.credentials, &identity.trust_pem);
         let tls = Arc::new(tls.map_err(|error| context::local(&error))?);
         let expires = identity.credentials.peer().not_after;
-        Ok(Self { name, context, tls, expires, timeout, output, channel: None, first: 0 })
+        Ok(Self { context, tls, expires, timeout, output, channel: None, first: 0 })
     }
 
     /// Calls for an answer that changes nothing.
@@ -177,7 +174,9 @@ impl Api {
                 return Ok(channel);
             }
             Ok(Err(trouble)) => trouble,
-            Err(_) => Trouble::Unreachable(format!("{} did not answer in time", addresses.join(", "))),
+            Err(_) => {
+                Trouble::Unreachable(format!("{} did not answer in time", addresses.join(", ")))
+            }
         };
         let passing = matches!(trouble, Trouble::Unreachable(_));
         let error = from_trouble(&trouble, &self.context, self.expires);

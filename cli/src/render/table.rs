@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn cells_cannot_break_the_table() {
-        let text = lay_out(&["A", "B"], vec![vec!["x\ny".to_owned(), "\x1b[2J".to_owned()]], 1, None);
+        let text =
+            lay_out(&["A", "B"], vec![vec!["x\ny".to_owned(), "\x1b[2J".to_owned()]], 1, None);
         assert_eq!(text, "A     B\nx y   [2J\n");
     }
 }

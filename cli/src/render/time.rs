@@ -34,7 +34,7 @@ pub(crate) fn spell(duration: Duration) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 != 0 => format!("{minutes}m{}s", seconds % 60),
+        120..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         120..10_800 => format!("{minutes}m"),
         10_800..86_400 => format!("{hours}h{}m", minutes % 60),
         86_400..691_200 => format!("{days}d{}h", hours % 24),

@@ -53,12 +53,7 @@ impl Tabular for Client {
     const FLEXIBLE: usize = 3;
 
     fn row(&self, now: Timestamp) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.workspaces.to_string(),
-            self.age(now),
-            labels(&self.labels),
-        ]
+        vec![self.name.clone(), self.workspaces.to_string(), self.age(now), labels(&self.labels)]
     }
 
     fn address(&self) -> String {

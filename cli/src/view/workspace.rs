@@ -109,24 +109,20 @@ impl Workspace {
             return if self.run == "deleted" { "deleting" } else { self.phase }.to_owned();
         };
         if self.node.is_some() && !self.observed_live {
-            return format!(
-                "last seen {} at {} on {node}",
-                observed.state,
-                rfc3339_seconds(at.0)
-            );
+            return format!("last seen {} at {} on {node}", observed.state, rfc3339_seconds(at.0));
         }
         if self.run == "deleted" {
             return "deleting".to_owned();
         }
         let current = observed.run_serial == self.run_serial;
         match (self.phase, observed.failed_step()) {
-            ("active", Some(step)) if current => format!("{}, {} failed", observed.state, step.name),
+            ("active", Some(step)) if current => {
+                format!("{}, {} failed", observed.state, step.name)
+            }
             ("active", None) if current => observed.state.to_owned(),
-            _ if observed.state == "failed" => format!(
-                "{}: {}",
-                self.phase,
-                observed.failure_code.as_deref().unwrap_or("failed")
-            ),
+            _ if observed.state == "failed" => {
+                format!("{}: {}", self.phase, observed.failure_code.as_deref().unwrap_or("failed"))
+            }
             _ => self.phase.to_owned(),
         }
     }

@@ -96,9 +96,8 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
         labels: labels.into_iter().collect(),
     };
     let mut api = app.api()?;
-    let created = api
-        .write(async |channel| api::clients(channel).create_client(request.clone()).await)
-        .await;
+    let created =
+        api.write(async |channel| api::clients(channel).create_client(request.clone()).await).await;
     let (client, word) = match created {
         Ok(answer) => (Client::from(present(answer.client)?), "created"),
         Err(error) if create.if_missing && error.kind == Kind::Conflict => {

@@ -11,9 +11,7 @@ use serde::Serialize;
 use tonic::transport::Channel;
 use warren_common::{Limits, PersonName};
 use warren_daemon::identity::{Key, Trouble, connect_local};
-use warren_proto::pb::admin::v1::{
-    self as pb, bootstrap_service_client::BootstrapServiceClient,
-};
+use warren_proto::pb::admin::v1::{self as pb, bootstrap_service_client::BootstrapServiceClient};
 
 use crate::{
     api::{self, Api},
@@ -56,7 +54,9 @@ const FIRST_CALL: Duration = Duration::from_secs(15);
 
 fn name(text: &str) -> Result<String, String> {
     let checked = text.parse::<warren_common::ClientName>();
-    checked.map(|name| name.to_string()).map_err(|error| error.to_string().replace("client", "cluster"))
+    checked
+        .map(|name| name.to_string())
+        .map_err(|error| error.to_string().replace("client", "cluster"))
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -135,8 +135,7 @@ fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
 async fn works(app: &App, store: &Store, (name, context): (&str, &Context)) -> Result<(), Error> {
     let identity = store.identity(name, context)?;
     let timeout = Some(app.timeout().unwrap_or(FIRST_CALL));
-    let target = (name.to_owned(), context.clone());
-    let mut api = Api::new(target, &identity, timeout, app.output.clone())?;
+    let mut api = Api::new(context.clone(), &identity, timeout, app.output.clone())?;
     let answer = api
         .read(async |channel| api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await)
         .await?;
@@ -160,7 +159,8 @@ async fn call(
     };
     let limit = app.timeout().unwrap_or(Limits::CALL_TIMEOUT);
     let calling = async {
-        let channel = connect_local(&init.socket).await.map_err(|trouble| nobody(init, &trouble))?;
+        let channel =
+            connect_local(&init.socket).await.map_err(|trouble| nobody(init, &trouble))?;
         let mut bootstrap = BootstrapServiceClient::<Channel>::new(channel);
         let answer = bootstrap.init(request).await.map_err(|status| {
             let context = Context {

@@ -5,15 +5,12 @@
 
 mod request;
 
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 use warren_common::{
     Bytes, MilliCpus, NodeName, WorkspaceAddress,
     spec::{RepoUrl, SessionSpec},
 };
-
 
 use crate::{
     api,
@@ -177,9 +174,8 @@ fn retry_advice(error: Error, create: &Create, request_id: &str) -> Error {
     match error.kind {
         Kind::Unreachable => {
             let why = error.why.clone();
-            let error = error.next(format!(
-                "the same command with --request-id {request_id} takes effect once"
-            ));
+            let error = error
+                .next(format!("the same command with --request-id {request_id} takes effect once"));
             match why {
                 Some(_) => error,
                 None => error.why("whether it took effect is not known"),
@@ -194,4 +190,3 @@ fn retry_advice(error: Error, create: &Create, request_id: &str) -> Error {
         | Kind::BrokenPipe => error,
     }
 }
-

@@ -61,8 +61,7 @@ pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
         .await?;
     let explanation = Explanation::from(present(answer.explanation)?);
     let name = explanation.node.clone().unwrap_or_default();
-    app.output
-        .object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;
+    app.output.object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;
     Ok(0)
 }
 
@@ -70,10 +69,7 @@ pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
 ///
 /// # Errors
 /// Not found, ambiguous, or that no coordinator answered.
-pub(crate) async fn get(
-    api: &mut Api,
-    workspace: &str,
-) -> Result<pb::GetWorkspaceResponse, Error> {
+pub(crate) async fn get(api: &mut Api, workspace: &str) -> Result<pb::GetWorkspaceResponse, Error> {
     let request = pb::GetWorkspaceRequest { workspace: workspace.to_owned() };
     api.read(async |channel| api::workspaces(channel).get_workspace(request.clone()).await).await
 }

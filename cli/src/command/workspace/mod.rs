@@ -19,12 +19,10 @@ pub(crate) enum Verb {
     /// The repository is cloned inside the workspace, over http(s) or git, without credentials.
     /// Exit code 1 where a startup step fails (the workspace runs on, so that one can look), 4
     /// where no node may hold it and --no-queue was given, 6 where --timeout ends first.
-    #[command(
-        after_help = "Examples:
+    #[command(after_help = "Examples:
   warren workspace create acme/web --repo https://git.example/acme/web.git --memory 4G
   warren workspace create acme/web --session main=claude --session tests='npm run watch'
-  warren workspace create acme/api --setup @setup.sh --pin n2 --wait=none -o json"
-    )]
+  warren workspace create acme/api --setup @setup.sh --pin n2 --wait=none -o json")]
     Create(Box<create::Create>),
     /// List workspaces.
     #[command(
@@ -57,12 +55,10 @@ pub(crate) enum Verb {
     ///
     /// The program runs as the workspace's user, in the checkout, and is killed when this command
     /// ends. Signals are passed on. Exit code 126 and 127: it cannot be run, or is not there.
-    #[command(
-        after_help = "Examples:
+    #[command(after_help = "Examples:
   warren workspace exec acme/web -- git status
   warren workspace exec -it acme/web -- bash
-  tar c . | warren workspace exec -i acme/web -- tar x -C /home/agent/in"
-    )]
+  tar c . | warren workspace exec -i acme/web -- tar x -C /home/agent/in")]
     Exec(exec::Exec),
     /// Print the start-up and service log of a workspace.
     #[command(

@@ -13,12 +13,7 @@ use warren_common::{
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
 use super::{Create, Failover as FailoverArg, ResourceArgs};
-use crate::{
-    api,
-    command::refused,
-    error::Error,
-    value,
-};
+use crate::{api, command::refused, error::Error, value};
 
 /// The options that are parameters of the template `base`.
 const OPTIONS: [(&str, &str); 6] = [
@@ -40,8 +35,8 @@ pub(super) fn build(
 ) -> Result<pb::CreateWorkspaceRequest, Error> {
     let setup = create.setup.as_deref().map(setup).transpose()?;
     let labels = value::labels("--label", &create.labels).map_err(Error::usage)?;
-    let required = value::labels("--require-label", &create.placement.require_labels)
-        .map_err(Error::usage)?;
+    let required =
+        value::labels("--require-label", &create.placement.require_labels).map_err(Error::usage)?;
     check(create, setup.as_deref(), &labels, &required)?;
     let resources = &create.resources;
     let failover = match create.placement.failover {
