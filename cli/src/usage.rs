@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    error::Error as _,
     io::{self, Write as _},
 };
 
@@ -30,8 +31,15 @@ pub(crate) fn explain(error: &clap::Error) -> u8 {
     }
 }
 
-/// Takes the message and the tip out of clap's text.
+/// Takes the message and the tip out of clap's text. A value that its own type refused is not
+/// repeated: it may hold a password, or be 10 MB long.
 fn translate(error: &clap::Error) -> Error {
+    if error.kind() == ErrorKind::ValueValidation
+        && let (Some(option), Some(cause)) = (error.get(ContextKind::InvalidArg), error.source())
+    {
+        return Error::usage(format!("{option}: {cause}"))
+            .next("add --help for options and examples");
+    }
     let text = error.render().to_string();
     let mut message = Vec::new();
     let mut tips = Vec::new();

@@ -55,10 +55,6 @@ pub(crate) struct Create {
     /// Container image instead of the template's.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    #[command(flatten, next_help_heading = "Resources")]
-    resources: ResourceArgs,
-    #[command(flatten, next_help_heading = "Placement")]
-    placement: PlacementArgs,
     /// A label of your own; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     labels: Vec<(String, String)>,
@@ -67,6 +63,10 @@ pub(crate) struct Create {
     wait: Wait,
     #[command(flatten)]
     change: Change,
+    #[command(flatten, next_help_heading = "Resources")]
+    resources: ResourceArgs,
+    #[command(flatten, next_help_heading = "Placement")]
+    placement: PlacementArgs,
 }
 
 /// Caps and weights; what is left out is the template's.
