@@ -52,7 +52,7 @@ fn translate(error: &clap::Error) -> Error {
             message.push(line.strip_prefix("error: ").unwrap_or(line).to_owned());
         }
     }
-    let ours = Error::usage(message.join(" "));
+    let ours = Error::usage(redact(&message.join(" ")));
     let ours = match error.get(ContextKind::Usage) {
         Some(usage) => {
             let usage = usage.to_string();
@@ -65,6 +65,18 @@ fn translate(error: &clap::Error) -> Error {
     } else {
         tips.join("; ")
     })
+}
+
+/// Takes credentials out of URLs that stand where clap did not expect them.
+fn redact(text: &str) -> String {
+    let word = |word: &str| match word.split_once("://") {
+        Some((scheme, rest)) if rest.contains('@') => {
+            let after = rest.rsplit_once('@').map_or("", |(_, after)| after);
+            format!("{scheme}://…@{after}")
+        }
+        _ => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<String>>().join(" ")
 }
 
 /// The arguments were not understood, so the output format is looked for by hand.

@@ -31,7 +31,12 @@ impl Progress {
         Some(line(&reason(summary), took))
     }
 
-    /// Returns the lines that are new.
+    /// Returns what newly holds a stop or a removal up; the steps of its last start say nothing.
+    pub(super) fn ending(&mut self, workspace: &Workspace) -> Vec<String> {
+        self.new_note(workspace).into_iter().collect()
+    }
+
+    /// Returns the lines of a start that are new.
     pub(super) fn update(&mut self, workspace: &Workspace, took: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(note) = self.new_note(workspace) {

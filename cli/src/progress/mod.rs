@@ -112,7 +112,11 @@ impl Waiter {
     /// Shows what is new; returns the end where this is it.
     fn show(&mut self, workspace: &Workspace) -> Option<Result<(), Error>> {
         let took = self.begun.elapsed();
-        for line in self.progress.update(workspace, took) {
+        let lines = match self.goal {
+            Goal::Placed | Goal::Running { .. } => self.progress.update(workspace, took),
+            Goal::Stopped | Goal::Deleted => self.progress.ending(workspace),
+        };
+        for line in lines {
             self.screen.line(&line);
         }
         match self.goal.judge(workspace) {

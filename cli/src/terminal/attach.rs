@@ -17,7 +17,7 @@ use super::{
     pump::{End, OnSignal, Pump, Signals, exit_code, lost},
     raw::Raw,
     size,
-    stream::{Event, Repeat, Stream},
+    stream::{Repeat, Stream},
 };
 use crate::{
     api::Api,
@@ -27,7 +27,7 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long the other side may take to tidy the screen when we leave.
+/// How long the other side may take to notice that we leave.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What to show.
@@ -73,13 +73,14 @@ pub(crate) async fn run(api: &mut Api, viewer: &Viewer) -> Result<Visit, Error> 
             keys: Some(&mut keys),
             raw: Some(&raw),
             mute: viewer.read_only,
+            close: false,
             on_signal: OnSignal::Leave,
         };
         match pump.run(&mut signals).await? {
             End::Exited(code) => return Ok(Visit::Ended(exit_code(code))),
             End::Detached => return Ok(Visit::Left),
             End::Left => {
-                goodbye(&mut stream, &raw).await;
+                goodbye(stream, &raw).await;
                 return Ok(Visit::Left);
             }
             End::Signal(number) => return Ok(Visit::Signalled(exit_code(128 + number))),
@@ -105,18 +106,18 @@ async fn open(api: &mut Api, viewer: &Viewer) -> Result<Stream, Error> {
     Stream::open(api, &viewer.workspace, (open::What::Attach(attach), Repeat::Allowed)).await
 }
 
-/// Lets the other side tidy the screen: what it still writes is shown, for a moment.
-async fn goodbye(stream: &mut Stream, raw: &Raw) {
-    stream.close_input();
+/// Lets what was typed last arrive and shows what is still written, for a moment.
+async fn goodbye(stream: Stream, raw: &Raw) {
+    let mut leaving = stream.leave();
     let rest = async {
-        while let Event::Stdout(bytes) = stream.next().await {
+        while let Some(bytes) = leaving.output().await {
             raw.watch(&bytes);
             if pipe::stdout(&bytes).await.is_err() {
                 return;
             }
         }
     };
-    // whatever it did not tidy in time is reset when the terminal is restored
+    // whatever was not tidied is reset when the terminal is restored
     let _ = timeout(GOODBYE, rest).await;
 }
 

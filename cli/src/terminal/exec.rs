@@ -36,7 +36,8 @@ pub(crate) async fn run(api: &mut Api, program: Program) -> Outcome {
         move |error: std::io::Error| Error::pipe(&what, &error)
     };
     let mut signals = Signals::catch()?;
-    let raw = match terminal {
+    // without input the terminal stays as it is: Ctrl-C is a signal, which is forwarded
+    let raw = match terminal && program.stdin {
         true => Some(Raw::enter().map_err(failed("taking over the terminal"))?),
         false => None,
     };
@@ -50,6 +51,7 @@ pub(crate) async fn run(api: &mut Api, program: Program) -> Outcome {
         keys: None,
         raw: raw.as_ref(),
         mute: false,
+        close: !terminal,
         on_signal: OnSignal::Forward,
     };
     let end = pump.run(&mut signals).await;

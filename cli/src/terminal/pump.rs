@@ -118,6 +118,8 @@ pub(super) struct Pump<'a> {
     pub(super) raw: Option<&'a Raw>,
     /// Typed bytes are not sent, but still watched for the detach keys.
     pub(super) mute: bool,
+    /// The end of input is passed on; in a terminal it would be typed, as Ctrl-D.
+    pub(super) close: bool,
     /// What to do with signals.
     pub(super) on_signal: OnSignal,
 }
@@ -133,7 +135,7 @@ impl Pump<'_> {
         let mut waiting: VecDeque<frame::Kind> = VecDeque::new();
         let mut signalled = false;
         let mut input_open = self.input.is_some();
-        if !input_open {
+        if !input_open && self.close {
             waiting.push_back(frame::Kind::StdinClosed(StdinClosed {}));
         }
         loop {
@@ -154,7 +156,9 @@ impl Pump<'_> {
                     None if self.keys.is_some() => return Ok(End::Left),
                     None => {
                         input_open = false;
-                        waiting.push_back(frame::Kind::StdinClosed(StdinClosed {}));
+                        if self.close {
+                            waiting.push_back(frame::Kind::StdinClosed(StdinClosed {}));
+                        }
                     }
                 },
                 () = send(&up, &mut waiting), if !waiting.is_empty() => {}

@@ -10,7 +10,7 @@ use warren_proto::{
     error::reason,
     pb::{
         admin::v1::{OpenStreamRequest, OpenStreamResponse, StreamTarget, open_stream_request},
-        inside::v1::{Failed, Frame, Open, StdinClosed, frame, open},
+        inside::v1::{Failed, Frame, Open, frame, open},
     },
 };
 
@@ -140,9 +140,26 @@ impl Stream {
         &self.up
     }
 
-    /// Says that no more input comes, where there is still room to say so.
-    pub(super) fn close_input(&self) {
-        let _ = self.up.try_send(request(frame::Kind::StdinClosed(StdinClosed {})));
+    /// Ends our half, so that what was sent still arrives, and returns the other half until its
+    /// end. Never [`StdinClosed`]: in a terminal that would be typed, as Ctrl-D.
+    ///
+    /// [`StdinClosed`]: warren_proto::pb::inside::v1::StdinClosed
+    pub(super) fn leave(self) -> Leaving {
+        let (up, _) = mpsc::channel(1);
+        Leaving(Self { up, down: self.down })
+    }
+}
+
+/// A stream whose input has ended.
+pub(super) struct Leaving(Stream);
+
+impl Leaving {
+    /// Returns the next output; none at the end.
+    pub(super) async fn output(&mut self) -> Option<Bytes> {
+        match self.0.next().await {
+            Event::Stdout(bytes) => Some(bytes),
+            Event::Stderr(_) | Event::Exited { .. } | Event::Refused(_) | Event::Lost(_) => None,
+        }
     }
 }
 
@@ -175,8 +192,15 @@ fn lost_error(what: &str, why: &str) -> Error {
 fn refused(failed: &Failed) -> Error {
     let kind = match failed.reason.as_str() {
         reason::SESSION_NOT_FOUND | reason::NOT_FOUND => Kind::NotFound,
-        reason::NOT_RUNNING | reason::WRONG_STATE | reason::LIMIT_REACHED => Kind::Conflict,
-        reason::NODE_UNREACHABLE | reason::UNREACHABLE | reason::TIMEOUT => Kind::Unreachable,
+        reason::NOT_RUNNING | reason::WRONG_STATE | reason::LIMIT_REACHED | "TOO_MANY_STREAMS" => {
+            Kind::Conflict
+        }
+        reason::NODE_UNREACHABLE
+        | reason::UNREACHABLE
+        | reason::TIMEOUT
+        | "NODE_DISCONNECTED"
+        | "SHUTTING_DOWN"
+        | "STREAM_BROKEN" => Kind::Unreachable,
         reason::NOT_PERMITTED => Kind::NotPermitted,
         _ => Kind::Failed,
     };

@@ -1,5 +1,7 @@
 //! Workspaces as they are printed.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use warren_common::{Bytes, Generation, MilliCpus, Timestamp};
 use warren_proto::pb::admin::v1 as pb;
@@ -158,10 +160,13 @@ impl Workspace {
             |cap| format!("at most {}, weight {}", MilliCpus(cap), resources.cpu_weight),
         );
         let memory = format!(
-            "{} ({} reserved, {} swap)",
+            "{} ({} reserved, {})",
             self.memory(),
             Bytes(resources.reserve_bytes),
-            Bytes(resources.swap_bytes)
+            match resources.swap_bytes {
+                0 => "no swap".to_owned(),
+                bytes => format!("{} swap", Bytes(bytes)),
+            }
         );
         let mut rows = vec![
             ("workspace", self.address.clone()),
@@ -200,7 +205,7 @@ fn steps_text(observed: &Observed) -> String {
         return String::new();
     }
     let row = |step: &super::observed::Step| {
-        let seconds = format!("{}.{} s", step.elapsed_ms / 1000, step.elapsed_ms % 1000 / 100);
+        let seconds = format!("{:.1} s", Duration::from_millis(step.elapsed_ms).as_secs_f64());
         let title = match &step.message {
             Some(message) => format!("{}: {message}", step.title),
             None => step.title.clone(),

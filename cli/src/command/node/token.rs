@@ -44,7 +44,7 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     let expires = Timestamp(answer.expires_unix_ms);
     let coordinators = api.context.coordinators.clone();
     let view = View {
-        command: command(&coordinators, &answer.token, token.name.as_ref()),
+        command: command(&answer.token, token.name.as_ref()),
         token: answer.token,
         expires_at: rfc3339(expires),
         coordinators,
@@ -55,15 +55,8 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     Ok(0)
 }
 
-/// Returns the one command for the new machine.
-fn command(coordinators: &[String], token: &str, name: Option<&NodeName>) -> String {
-    let mut command = "warren-node-agent join".to_owned();
-    for coordinator in coordinators {
-        command.push_str(&format!(" --coordinator {coordinator}"));
-    }
-    if let Some(name) = name {
-        command.push_str(&format!(" --name {name}"));
-    }
-    command.push_str(&format!(" --token {token}"));
-    command
+/// Returns the one command for the new machine; the token knows the coordinators.
+fn command(token: &str, name: Option<&NodeName>) -> String {
+    let name = name.map(|name| format!(" --name {name}"));
+    format!("warren-node-agent join{} {token}", name.unwrap_or_default())
 }
