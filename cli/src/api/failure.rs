@@ -2,7 +2,7 @@
 //! for what TLS and TCP report.
 
 use tonic::{Code, Status};
-use warren_common::Timestamp;
+use warren_common::{Limits, Timestamp, status::clean};
 use warren_daemon::{
     clock,
     identity::{Trouble, explain},
@@ -21,6 +21,13 @@ const HAS_REASON: &str = "warren-reason";
 pub(crate) fn from_status(status: &Status, context: &Context, expires: Timestamp) -> Error {
     if let Some(trouble) = trouble(status) {
         return from_trouble(&trouble, context, expires);
+    }
+    if is_lost(status) {
+        let cluster = &context.cluster;
+        let message = format!("a coordinator of cluster {cluster} did not answer to the end");
+        return Error::new(Kind::Unreachable, reason::UNREACHABLE, message)
+            .why(clean(status.message(), Limits::REASON_BYTES))
+            .next("try again; warren cluster status shows how the cluster is");
     }
     advise(plain(status), context)
 }

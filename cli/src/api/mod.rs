@@ -27,7 +27,8 @@ use crate::{
     value::show_duration,
 };
 
-pub(crate) use failure::{from_status, from_trouble, is_lost, plain};
+use failure::from_trouble;
+pub(crate) use failure::{from_status, is_lost, plain};
 pub(crate) use pages::pages;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -148,6 +149,12 @@ impl Api {
                 show_duration(left.min(Limits::CALL_TIMEOUT))
             )),
         };
+        // a call that was not sent yet when the server refused us fails without a cause
+        let refusal = self.tls.refusal().filter(|_| is_lost(&status));
+        if let Some(trouble) = refusal {
+            let error = from_trouble(&trouble, &self.context, self.expires);
+            return Err(Attempt::Final(error));
+        }
         let error = self.failed(&status);
         if patience != Patience::Once && failure::may_pass(&status) {
             // the next attempt asks the next coordinator on a fresh connection

@@ -15,7 +15,14 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
-use crate::support::{Bench, DEADLINE, wait_until};
+use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
+
+use crate::support::{
+    Bench, DEADLINE,
+    data::{step, steps, web},
+    fake::Follow,
+    wait_until,
+};
 
 /// A terminal with `warren` in it.
 struct Terminal {
@@ -212,4 +219,24 @@ fn a_delete_is_asked_for_in_a_terminal() {
     terminal.key(b"n\n");
     assert_eq!(terminal.end(), Some(1));
     assert!(bench.fake.state().deleted.is_empty());
+}
+
+#[test]
+fn a_start_is_counted_on_a_live_line_that_goes_away() {
+    let bench = Bench::new();
+    let mut clone = step("clone", "git clone acme/web", node::StepState::Running, 100);
+    clone.started_unix_ms = warren_daemon::clock::now().0;
+    let cloning = web(pb::Phase::Active, node::RunState::Starting, vec![clone]);
+    bench.fake.state().workspaces[0] = cloning.clone();
+    bench.fake.state().follow.extend([Follow::Seen(Box::new(cloning)), Follow::Break]);
+    let arguments = ["--timeout", "30s", "workspace", "create", "acme/web"];
+    let mut terminal = Terminal::run(&bench, &arguments);
+    terminal.see("\r  git clone acme/web ");
+    let running = web(pb::Phase::Active, node::RunState::Running, steps());
+    bench.fake.state().follow.push_back(Follow::Seen(Box::new(running)));
+    terminal.see("acme/web is running. Next:");
+    assert_eq!(terminal.end(), Some(0));
+    let text = terminal.text();
+    let last = text.rfind("\x1b[K").expect("the live line was cleared");
+    assert!(!text[last..].contains("\r  "), "nothing is redrawn after it: {text:?}");
 }

@@ -168,3 +168,41 @@ fn usage() {
     transcript.add(&bench, &["--context", "nope", "workspace", "list"]);
     transcript.check("usage");
 }
+
+#[test]
+fn every_command_has_an_example() {
+    let bench = Bench::new();
+    for command in [
+        "cluster init",
+        "cluster status",
+        "node token",
+        "node list",
+        "node show",
+        "client create",
+        "client list",
+        "client show",
+        "client delete",
+        "workspace create",
+        "workspace list",
+        "workspace show",
+        "workspace explain",
+        "workspace start",
+        "workspace stop",
+        "workspace restart",
+        "workspace delete",
+        "workspace exec",
+        "workspace logs",
+        "session list",
+        "session attach",
+        "context list",
+        "context use",
+        "context show",
+        "version",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let run = bench.warren(&arguments);
+        assert_eq!(run.code, 0, "{command}");
+        let example = run.stdout.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(&format!("warren {command}")), "{command}: {}", run.stdout);
+    }
+}
