@@ -155,6 +155,10 @@ impl TryFrom<RawConfig> for Config {
             if !path.is_absolute() {
                 return Err(InvalidField::new(field, "must be an absolute path"));
             }
+            // the engine cleans paths before it mounts them, and would then seem to have changed ours
+            if path.components().any(|part| part == std::path::Component::ParentDir) {
+                return Err(InvalidField::new(field, "must not hold '..'"));
+            }
         }
         let named = raw.name.as_ref().map_or(Limits::NAME_BYTES, String::len);
         check_runtime(&raw.runtime_dir, named)?;
@@ -167,9 +171,9 @@ impl TryFrom<RawConfig> for Config {
         Ok(Self {
             name: parsed("name", raw.name)?,
             coordinators: raw.coordinators,
-            state_dir: raw.state_dir,
-            runtime_dir: raw.runtime_dir,
-            inside_binary: raw.inside_binary,
+            state_dir: raw.state_dir.components().collect(),
+            runtime_dir: raw.runtime_dir.components().collect(),
+            inside_binary: raw.inside_binary.components().collect(),
             metrics: raw.metrics,
             labels: raw.labels,
             engine: EngineConfig {
@@ -264,6 +268,7 @@ mod tests {
             ("coordinators = ['nowhere']", "coordinators holds"),
             ("coordinators = ['h:0']", "coordinators holds"),
             ("state_dir = 'relative'", "state_dir must"),
+            ("inside_binary = '/a/../b'", "inside_binary must not hold"),
             ("engine.network_range = '10.213.0.1/16'", "network_range must"),
             ("engine.network_range = '10.213.0.0/30'", "network_range must"),
             ("engine.kind = 'podman'", "podman"),

@@ -321,5 +321,5 @@ impl Node {
 fn inside_binary() -> Result<PathBuf> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/warren-inside");
     anyhow::ensure!(path.exists(), "there is no static PID 1: run ./deploy/test prepare");
-    Ok(path)
+    Ok(fs::canonicalize(path)?)
 }
