@@ -16,6 +16,8 @@ use warren_common::{WorkspaceId, status::WorkspaceObserved};
 pub struct Board {
     entries: Mutex<Entries>,
     version: watch::Sender<u64>,
+    /// The version at which a workspace last came to stand elsewhere.
+    moved: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +43,18 @@ impl Board {
     pub fn publish(&self, observed: WorkspaceObserved) {
         let mut entries = self.lock();
         let id = observed.workspace;
-        if entries.pictures.get(&id).is_some_and(|(_, shown)| *shown == observed) {
+        let shown = entries.pictures.get(&id).map(|(_, shown)| shown);
+        if shown == Some(&observed) {
             return;
         }
+        let standing = |seen: &WorkspaceObserved| (seen.run_serial, seen.state.clone());
+        let moved = shown.map(standing) != Some(standing(&observed));
         let version = *self.version.borrow() + 1;
         entries.pictures.insert(id, (version, observed));
         self.version.send_replace(version);
+        if moved {
+            self.moved.send_replace(version);
+        }
     }
 
     /// Takes a workspace off: the node knows nothing of it any more.
@@ -76,6 +84,12 @@ impl Board {
     /// Watches the version.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Watches the version at which a workspace last came to stand elsewhere: that is waited for,
+    /// the rest is only looked at.
+    pub fn watch_moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -118,6 +132,7 @@ mod tests {
         board.publish(picture(1, "c"));
         let second = board.since(first.version);
         assert_eq!((second.full, &second.workspaces[..]), (false, &[picture(1, "c")][..]));
+        assert_eq!(*board.watch_moves().borrow(), first.version, "words are no move");
         board.remove(picture(2, "").workspace);
         let third = board.since(second.version);
         assert_eq!((third.full, &third.workspaces[..]), (true, &[picture(1, "c")][..]));

@@ -123,6 +123,26 @@ pub fn membership(state: &Path) -> Result<Option<(Membership, Identity)>, JoinEr
     if fits { Ok(Some((membership, identity))) } else { Err(damaged()) }
 }
 
+/// Returns what this machine is already in the token's cluster; none where the token is yet to be
+/// spent. Talks to nobody.
+///
+/// # Errors
+/// The token lets no node in, or the machine is a node of another cluster.
+pub fn joined(state: &Path, token: &str) -> Result<Option<Membership>, JoinError> {
+    let token: JoinToken = token.parse().map_err(JoinError::Token)?;
+    if token.role != TokenRole::Node {
+        return Err(JoinError::Role(token.role));
+    }
+    files::private_folder(state).map_err(JoinError::File)?;
+    if let Some((membership, identity)) = membership(state)? {
+        return already(membership, &identity, &token, state).map(Some);
+    }
+    match token.expires <= clock::now() {
+        true => Err(JoinError::Expired),
+        false => Ok(None),
+    }
+}
+
 /// Spends a token; a machine that has joined that cluster before stays what it is.
 ///
 /// # Errors
@@ -133,17 +153,10 @@ pub async fn join(
     name: &NodeName,
     facts: NodeFacts,
 ) -> Result<Membership, JoinError> {
+    if let Some(membership) = joined(state, token)? {
+        return Ok(membership);
+    }
     let token: JoinToken = token.parse().map_err(JoinError::Token)?;
-    if token.role != TokenRole::Node {
-        return Err(JoinError::Role(token.role));
-    }
-    files::private_folder(state).map_err(JoinError::File)?;
-    if let Some((membership, identity)) = membership(state)? {
-        return already(membership, &identity, &token, state);
-    }
-    if token.expires <= clock::now() {
-        return Err(JoinError::Expired);
-    }
     let folder = identity_folder(state)?;
     let key = folder.pending_key().map_err(JoinError::Identity)?;
     let answer = enroll(&token, &key, name, facts).await?;

@@ -71,8 +71,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 None => join::name_of_host(&host::hostname())
                     .context("the host's name makes no node name; give one with --name")?,
             };
-            let facts = agent::facts(&config).await?;
-            let joined = join::join(&config.state_dir, &token, &name, facts).await?;
+            let joined = match join::joined(&config.state_dir, &token)? {
+                Some(joined) => joined,
+                None => {
+                    let facts = agent::facts(&config).await?;
+                    join::join(&config.state_dir, &token, &name, facts).await?
+                }
+            };
             say(&format!("this machine is node {} ({})", joined.name, joined.node))
         }
         Command::Run => {

@@ -9,6 +9,7 @@ use warren_model::Action;
 
 use super::{
     failure::Failure,
+    picture::{CONTAINER, IMAGE, VOLUME},
     worker::{Found, Worker},
 };
 use crate::{
@@ -20,10 +21,6 @@ use crate::{
     volume::Volume,
 };
 
-/// Names of the node's own startup steps.
-const VOLUME: &str = "volume";
-const IMAGE: &str = "image";
-const CONTAINER: &str = "container";
 /// What a stop adds to the grace that PID 1 had already.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 

@@ -1,7 +1,7 @@
 //! Makes what runs on this node what its document says.
 //!
 //! Level-triggered: a change of the document, an event of the engine, a word from PID 1 or a timer
-//! wakes the one task of a workspace ([`worker`]), which looks at what there is, asks
+//! wakes the one task of a workspace (`worker`), which looks at what there is, asks
 //! `warren_model::diff` for the single next step, takes it, and looks again. A lost wake-up costs
 //! at most one sweep; a crash between two steps loses nothing. Workspaces do not wait for each
 //! other, beyond the bound on steps taken at one time.

@@ -19,6 +19,13 @@ use warren_proto::convert::InsideStatus;
 
 use crate::board::Board;
 
+/// Names of the node's own startup steps.
+pub(super) const VOLUME: &str = "volume";
+pub(super) const IMAGE: &str = "image";
+pub(super) const CONTAINER: &str = "container";
+/// How they are shown, though the network of the container is made before an image is pulled.
+const ORDER: [&str; 3] = [VOLUME, IMAGE, CONTAINER];
+
 /// The picture of one workspace; clones show the same.
 #[derive(Clone)]
 pub(super) struct Picture {
@@ -192,8 +199,11 @@ impl Inner {
             elapsed_ms: 0,
             output: String::new(),
         };
-        self.steps.push(OwnStep { step, running_since: None });
-        self.steps.len() - 1
+        let place = |name: &str| ORDER.iter().position(|known| *known == name);
+        let later = |own: &OwnStep| place(&own.step.name) > place(name);
+        let index = self.steps.iter().position(later).unwrap_or(self.steps.len());
+        self.steps.insert(index, OwnStep { step, running_since: None });
+        index
     }
 
     fn compose(&self) -> WorkspaceObserved {
@@ -249,12 +259,14 @@ mod tests {
         picture.begin("volume", "home volume");
         picture.end("volume", StepState::Done);
         picture.begin("container", "container");
-        picture.fail_steps("no image");
+        picture.begin("image", "image x");
+        picture.end("image", StepState::Done);
+        picture.fail_steps("no network");
         picture.inside(Some(&inside(&[StepState::Done])));
         let shown = board.get(id()).expect("shown");
         let names: Vec<&str> = shown.steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names, ["volume", "container", "clone"]);
-        assert_eq!(shown.steps[1].state, StepState::Failed { message: "no image".to_owned() });
+        assert_eq!(names, ["volume", "image", "container", "clone"]);
+        assert_eq!(shown.steps[2].state, StepState::Failed { message: "no network".to_owned() });
         picture.stand(standing(2, RunState::Preparing));
         assert_eq!(board.get(id()).expect("shown").steps, []);
     }

@@ -32,6 +32,8 @@ use crate::{
 const USAGE: Duration = Duration::from_secs(5);
 /// Waits after a failed step.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// The longest wait while engine or disk do not answer: what ended meanwhile is to be seen soon.
+const BLIND: Duration = Duration::from_secs(5);
 
 /// The task of one workspace.
 pub(super) struct Worker {
@@ -159,7 +161,9 @@ impl Worker {
     /// The engine or the disk does not answer. What ran goes on running as far as anybody knows.
     fn blind(&mut self, order: Option<WorkspaceOrder>, failure: &Failure) -> Follow {
         let (code, error) = (failure.code, &failure.message);
-        warn!(workspace = %self.workspace, code, %error, "cannot look");
+        if self.backoff.failures() == 0 {
+            warn!(workspace = %self.workspace, code, %error, "cannot look; trying again");
+        }
         let ordered = order.as_ref().map(|order| (order.generation, order.run_serial));
         let (shown, state) = self.picture.standing();
         let ran = matches!(state, RunState::Starting | RunState::Running);
@@ -169,7 +173,7 @@ impl Worker {
             let (run, reason) = (ordered.unwrap_or(shown), failure.message.as_str());
             self.picture.stand(Standing { run, state: failure.state(), reason, pid: None });
         }
-        Follow::Failed(order.map(Box::new), Some(self.backoff.next_wait()))
+        Follow::Failed(order.map(Box::new), Some(self.backoff.next_wait().min(BLIND)))
     }
 
     /// Nothing is left: forgets everything but the generation.

@@ -1,7 +1,7 @@
 //! Interactive streams: a coordinator asks, the node dials back, frames flow both ways.
 //!
-//! Terminals and execs are relayed to and from PID 1 ([`relay`]); logs are answered here from the
-//! engine ([`logs`]). A tunnel changes nothing that persists; it carries the generation and is
+//! Terminals and execs are relayed to and from PID 1 (`relay`); logs are answered here from the
+//! engine (`logs`). A tunnel changes nothing that persists; it carries the generation and is
 //! refused where the node holds another. When either side goes, both are closed.
 
 mod logs;

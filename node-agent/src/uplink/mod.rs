@@ -1,8 +1,8 @@
 //! The node's connections to the coordinators.
 //!
-//! One connection to each: `Status` on all of them ([`status`]), `Control` with the leader alone
-//! ([`control`]), tunnels on the one that asked. Nothing dials a node. The certificate renews
-//! itself ([`renew`]) and holds for every connection made afterwards. Nothing here decides
+//! One connection to each: `Status` on all of them (`status`), `Control` with the leader alone
+//! (`control`), tunnels on the one that asked. Nothing dials a node. The certificate renews
+//! itself (`renew`) and holds for every connection made afterwards. Nothing here decides
 //! anything: a document goes into the ledger, and whoever reconciles is told what changed.
 
 mod control;

@@ -123,15 +123,24 @@ async fn current(
     some.clone().ok_or(LinkError::Closed)
 }
 
-/// Waits until the board is past `version` and [`GATHER`] has passed since `sent`. Cancel safe.
+/// Waits until the board is past `version`, and [`GATHER`] has passed since `sent` unless a
+/// workspace stands elsewhere: somebody waits for that. Cancel safe.
 async fn news(
-    board: &mut watch::Receiver<u64>,
+    (board, moves): &mut (watch::Receiver<u64>, watch::Receiver<u64>),
     version: u64,
     sent: Instant,
 ) -> Result<(), LinkError> {
-    board.wait_for(|now| *now > version).await.map(drop).map_err(|_| LinkError::Closed)?;
-    sleep(GATHER.saturating_sub(sent.elapsed())).await;
-    Ok(())
+    let gathered = async {
+        board.wait_for(|now| *now > version).await.map(drop)?;
+        sleep(GATHER.saturating_sub(sent.elapsed())).await;
+        Ok(())
+    };
+    let moved = async { moves.wait_for(|now| *now > version).await.map(drop) };
+    let waited: Result<(), watch::error::RecvError> = tokio::select! {
+        gathered = gathered => gathered,
+        moved = moved => moved,
+    };
+    waited.map_err(|_| LinkError::Closed)
 }
 
 impl Session<'_> {
@@ -140,7 +149,8 @@ impl Session<'_> {
         mut incoming: Streaming<pb::StatusResponse>,
         mut registered: watch::Receiver<Option<Registration>>,
     ) -> Result<(), LinkError> {
-        let mut board = self.shared.parts.board.watch();
+        let board = &self.shared.parts.board;
+        let mut board = (board.watch(), board.watch_moves());
         let mut look = interval(PATIENCE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();

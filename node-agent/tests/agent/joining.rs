@@ -87,6 +87,9 @@ async fn there_is_one_agent_and_it_has_joined() {
     world.join().await.expect("joined");
     world.run().await;
     assert!(matches!(start(&world).await.err(), Some(AgentError::Taken(_))));
+    let token = world.coordinator.token(TokenRole::Node, Timestamp(clock::now().0 + 600_000));
+    let known = join::joined(&world.state(), &token).expect("readable while it runs");
+    assert_eq!(known, world.membership);
     assert!(world.state().join("addresses.json").exists());
     world.end().await;
     std::fs::write(world.state().join("ledger.json"), "garbage").expect("written");

@@ -199,3 +199,21 @@ async fn a_reboot_ends_the_run_and_needs_a_permit_of_its_own() {
     world.change(|order| order.permit = Some(permit)).await;
     world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_is_away_leaves_what_runs_as_running() {
+    let world = World::start().await;
+    world.up().await;
+    world.control(&serde_json::json!({"fail": {"list": {"code": "ENGINE_UNREACHABLE"}}}));
+    world.coordinator.order(|spec| spec.workspaces[0].spec.labels = labels()).await;
+    let away = world.coordinator.sees(web(), |seen| seen.reason.contains("does not answer")).await;
+    assert_eq!(away.state, RunState::Running, "it runs on as far as anybody knows");
+    let exit = serde_json::json!({"exit": {"acme/web": {"run": 1, "exit_code": 3}}});
+    world.control(&exit);
+    let ended = RunState::Stopped { exit_code: Some(3), oom: false };
+    world.coordinator.sees(web(), |seen| seen.state == ended).await;
+}
+
+fn labels() -> warren_common::spec::Labels {
+    [("changed".to_owned(), "so that the node looks".to_owned())].into()
+}
