@@ -24,6 +24,9 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
+            /// The lowest in order: never minted, the start of a range.
+            pub const MIN: Self = Self(Uuid::nil());
+
             /// Wraps a value minted by the caller.
             pub const fn new(id: Uuid) -> Self {
                 Self(id)

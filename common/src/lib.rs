@@ -18,7 +18,7 @@ pub use id::{
 };
 pub use limits::Limits;
 pub use name::{
-    ClientName, NodeName, SessionAddress, SessionName, WorkspaceAddress, WorkspaceName,
+    ClientName, NodeName, PersonName, SessionAddress, SessionName, WorkspaceAddress, WorkspaceName,
 };
 pub use time::Timestamp;
 pub use units::{Bytes, MilliCpus};

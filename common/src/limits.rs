@@ -27,6 +27,12 @@ impl Limits {
     pub const SESSION_COMMAND_BYTES: usize = 4096;
     /// Sessions named in one workspace's spec.
     pub const SESSIONS: usize = 32;
+    /// Startup steps of one workspace: the node's own and those inside.
+    pub const STEPS: usize = 64;
+    /// Startup steps inside, so that a workspace cannot fill its node's share of [`Self::STEPS`].
+    pub const STEPS_INSIDE: usize = 48;
+    /// Findings of one node's preflight.
+    pub const FINDINGS: usize = 64;
     /// A reason, message or explanation kept in state.
     pub const REASON_BYTES: usize = 512;
 
@@ -45,8 +51,33 @@ impl Limits {
     pub const REQUEST_AGE: Duration = Duration::from_secs(24 * 3600);
     /// How long a join token is good for.
     pub const TOKEN_AGE: Duration = Duration::from_secs(15 * 60);
+    /// How far ahead of us the clock that minted a request id may be.
+    pub const REQUEST_SKEW: Duration = Duration::from_secs(24 * 3600);
     /// Join tokens outstanding at one time.
     pub const TOKENS: usize = 1000;
+    /// Coordinators of one cluster.
+    pub const REPLICAS: usize = 9;
+    /// Clients of one cluster.
+    pub const CLIENTS: usize = 10_000;
+    /// Nodes of one cluster, retired ones included.
+    pub const NODES: usize = 1000;
+    /// Workspaces of one cluster.
+    pub const WORKSPACES: usize = 100_000;
+    /// Workspaces placed on one node.
+    pub const WORKSPACES_PER_NODE: usize = 250;
+    /// Workspaces one node may report on: those placed there and those it still has of earlier.
+    pub const OBSERVED_PER_NODE: usize = 1000;
+    /// Certificates on the deny-list that have not expired by themselves.
+    pub const REVOKED: usize = 10_000;
+    /// Bytes of a certificate's serial.
+    pub const SERIAL_BYTES: usize = 64;
+    /// Commands of one planning round; the rest follow in the next.
+    pub const PLAN_COMMANDS: usize = 256;
+
+    /// Caps may exceed allocatable memory by this many thousandths of the swap (rule B).
+    pub const SWAP_SHARE_PER_MILLE: u64 = 500;
+    /// Processor caps on a node may add up to this many times its cores.
+    pub const CPU_OVERCOMMIT: u64 = 4;
 
     /// One gRPC message, either way.
     pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -60,17 +91,29 @@ impl Limits {
     pub const STREAM_QUEUE: usize = 16;
     /// Terminals, execs and log streams open at one time in one workspace.
     pub const STREAMS_PER_WORKSPACE: usize = 64;
+    /// The same on one node, logs included.
+    pub const STREAMS_PER_NODE: usize = 1024;
     /// Objects in one page of a list.
     pub const PAGE: usize = 500;
     /// Bytes of one argument list and environment handed to `exec`.
     pub const EXEC_BYTES: usize = 64 * 1024;
     /// Connections in their TLS handshake at one time.
     pub const HANDSHAKES: usize = 64;
+    /// Connections open at one time on one listener.
+    pub const CONNECTIONS: usize = 4096;
+    /// A configuration file.
+    pub const CONFIG_BYTES: usize = 256 * 1024;
+    /// A certificate signing request, or a chain of certificates, in PEM.
+    pub const PEM_BYTES: usize = 16 * 1024;
+    /// API addresses in one join token or one list of coordinators.
+    pub const ADDRESSES: usize = 16;
     /// Lines of progress kept of one startup step.
     pub const STEP_OUTPUT_BYTES: usize = 8 * 1024;
 
     /// A TLS handshake.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A TCP connection to one address.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// A write through Raft; past it the outcome is unknown.
     pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
     /// A unary call, unless it says otherwise.

@@ -122,6 +122,11 @@ name!(
     NodeName, "node"
 );
 
+name!(
+    /// A person's name, as their certificate says it.
+    PersonName, "person"
+);
+
 /// `client/workspace`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkspaceAddress {

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The coordinator: the shell around the model.
+
+pub mod authz;
+pub mod ca;
+pub mod keystore;

@@ -5,11 +5,15 @@
 //! PID 1 of a workspace may know. Conversions stand in [`convert`], one file per message, and
 //! nowhere else; generated code is only reached through the `pb` modules here.
 
-#[cfg(feature = "grpc")]
 pub mod convert;
+#[cfg(feature = "grpc")]
+pub mod error;
 #[cfg(feature = "grpc")]
 mod method;
 
+pub use convert::InvalidMessage;
+#[cfg(feature = "grpc")]
+pub use error::ApiError;
 #[cfg(feature = "grpc")]
 pub use method::Method;
 

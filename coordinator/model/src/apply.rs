@@ -1,77 +1,210 @@
-//! What applying a command answers.
+//! [`ClusterState::apply`]: one command in, one effect out.
+//!
+//! Total and deterministic: the same envelopes in the same order give the same bytes of state on
+//! every replica. A refused command changes nothing but the memory of having been refused. The
+//! mutations themselves stand with their nouns under [`crate::state`].
 
-use serde::{Deserialize, Serialize};
-use warren_common::{ClientId, NodeId, Revision, TokenId, WorkspaceId};
+use std::fmt::Display;
 
-/// The answer to a command that took effect, or that an earlier request with its id did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// Revision of the state with the effect in it.
-    pub revision: Revision,
-    /// The object concerned.
-    pub outcome: Outcome,
-    /// The request id had been applied before; nothing happened now.
-    pub repeated: bool,
+use warren_common::{ReplicaId, Revision, Timestamp};
+
+use crate::{
+    answer::{Applied, Effect, Outcome, Refusal, RefusalCode},
+    audit::{AuditHead, AuditObject, AuditRecord},
+    command::{Command, Envelope, Principal},
+    event::{Event, EventKind},
+    state::{ClusterState, client, cluster, node, requests::Known, token, workspace},
+};
+
+/// What a mutation may know beyond its command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The command's time.
+    pub(crate) at: Timestamp,
+    /// The revision that this mutation will have.
+    pub(crate) revision: Revision,
+    if_revision: Option<Revision>,
 }
 
-/// The object a command concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Nothing to name.
-    Done,
-    /// A client was made or removed.
-    Client(ClientId),
-    /// A token was issued.
-    Token(TokenId),
-    /// A node joined, registered or changed.
-    Node(NodeId),
-    /// A workspace was made or changed.
-    Workspace(WorkspaceId),
+impl Context {
+    /// Refuses where the caller saw an older revision of the object than the one it has.
+    pub(crate) fn unchanged_since(
+        &self,
+        revision: Revision,
+        object: impl FnOnce() -> String,
+    ) -> Result<(), Refusal> {
+        match self.if_revision {
+            Some(seen) if revision > seen => {
+                let object = object();
+                let message = format!("{object} has changed: revision {revision} is after {seen}");
+                Err(Refusal::new(RefusalCode::RevisionMismatch, message))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
-/// A command that the state does not allow: a value for its caller, never a fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// What kind of refusal it is.
-    pub code: RefusalCode,
-    /// One sentence for people, naming the objects.
-    pub message: String,
+/// What a mutation did.
+#[derive(Debug)]
+pub(crate) struct Change {
+    outcome: Outcome,
+    /// None where everything was as asked: no revision, no record.
+    record: Option<Recorded>,
+    events: Vec<EventKind>,
 }
 
-/// The kinds of refusal; the API maps each to a status code and a stable reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RefusalCode {
-    /// The cluster was made before.
-    AlreadyInitialised,
-    /// The cluster was not made yet.
-    NotInitialised,
-    /// The name is taken.
-    NameTaken,
-    /// No object of this id.
-    NotFound,
-    /// The object has changed since `if_revision`.
-    RevisionMismatch,
-    /// The client still has workspaces.
-    ClientNotEmpty,
-    /// Token unknown or secret wrong.
-    TokenInvalid,
-    /// Token past its time.
-    TokenExpired,
-    /// Token spent by another key.
-    TokenUsed,
-    /// The spec breaks a rule.
-    InvalidSpec,
-    /// No node can hold it.
-    NoNodeFits,
-    /// The command is stale or illegal in the object's state.
-    WrongState,
-    /// The principal may not ask this.
-    NotAllowed,
-    /// A bound of `Limits` is reached.
-    LimitReached,
-    /// The request id belongs to another command.
-    RequestReused,
-    /// The request is older than what is remembered.
-    RequestIdTooOld,
+#[derive(Debug)]
+struct Recorded {
+    action: &'static str,
+    address: String,
+    id: String,
+    detail: String,
+}
+
+impl Change {
+    /// A mutation took place.
+    pub(crate) fn new(action: &'static str, outcome: Outcome) -> Self {
+        let (address, id, detail) = Default::default();
+        let record = Some(Recorded { action, address, id, detail });
+        Self { outcome, record, events: Vec::new() }
+    }
+
+    /// Everything was as asked.
+    pub(crate) fn none(outcome: Outcome) -> Self {
+        Self { outcome, record: None, events: Vec::new() }
+    }
+
+    /// Names the object for the audit record.
+    pub(crate) fn object(mut self, address: &impl Display, id: &impl Display) -> Self {
+        if let Some(record) = &mut self.record {
+            (record.address, record.id) = (address.to_string(), id.to_string());
+        }
+        self
+    }
+
+    /// Adds what a reader of the audit log wants to know.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        if let Some(record) = &mut self.record {
+            record.detail = detail.into();
+        }
+        self
+    }
+
+    /// Adds an event.
+    pub(crate) fn event(mut self, kind: EventKind) -> Self {
+        self.events.push(kind);
+        self
+    }
+}
+
+impl ClusterState {
+    /// Applies one command: the only way in which this state changes.
+    pub fn apply(&mut self, envelope: &Envelope) -> Effect {
+        let intent = match self.requests.look_up(envelope) {
+            Known::Answered(result) => return Effect { result, audit: None, events: Vec::new() },
+            Known::Unguarded => None,
+            Known::New(intent) => Some(intent),
+        };
+        let effect = match self.mutate(envelope) {
+            Ok(change) => self.commit(envelope, change),
+            Err(refusal) => Effect { result: Err(refusal), audit: None, events: Vec::new() },
+        };
+        if let Some(intent) = intent {
+            self.requests.remember(envelope, intent, &effect.result);
+        }
+        debug_assert_eq!(crate::invariants::check(self), Ok(()), "after {envelope:?}");
+        effect
+    }
+
+    fn mutate(&mut self, envelope: &Envelope) -> Result<Change, Refusal> {
+        let context = Context {
+            at: envelope.at,
+            revision: self.revision.next(),
+            if_revision: envelope.if_revision,
+        };
+        permitted(&envelope.principal, &envelope.command)?;
+        let making = matches!(envelope.command, Command::InitCluster(_));
+        if self.cluster.is_none() && !making {
+            let message = "the cluster is not initialised";
+            return Err(Refusal::new(RefusalCode::NotInitialised, message));
+        }
+        match &envelope.command {
+            Command::InitCluster(command) => cluster::init(self, &context, command),
+            Command::SetReplica(command) => cluster::set_replica(self, command),
+            Command::CreateClient(command) => client::create(self, &context, command),
+            Command::DeleteClient(command) => client::delete(self, &context, command),
+            Command::IssueToken(command) => token::issue(self, &context, command),
+            Command::JoinNode(command) => token::join(self, &context, command),
+            Command::RegisterNode(command) => node::register(self, &context, command),
+            Command::UpdateNodeFacts(command) => node::update_facts(self, &context, command),
+            Command::SetNodeAvailability(command) => {
+                node::set_availability(self, &context, command)
+            }
+            Command::CreateWorkspace(command) => workspace::create(self, &context, command),
+            Command::SetRun(command) => workspace::set_run(self, &context, command),
+            Command::Assign(command) => workspace::assign(self, &context, command),
+            Command::Advance(command) => workspace::advance(self, &context, command),
+            Command::Forget(command) => workspace::forget(self, &context, command),
+            Command::RevokeCertificate(command) => cluster::revoke(self, &context, command),
+        }
+    }
+
+    /// Counts the mutation, seals its record and dates its events.
+    fn commit(&mut self, envelope: &Envelope, change: Change) -> Effect {
+        let Change { outcome, record, events } = change;
+        if record.is_some() {
+            self.revision = self.revision.next();
+        }
+        let (revision, at) = (self.revision, envelope.at);
+        let audit = record.map(|record| {
+            let mut record = AuditRecord {
+                sequence: self.audit.sequence.saturating_add(1),
+                at,
+                principal: envelope.principal.clone(),
+                request: envelope.request,
+                revision,
+                action: record.action.to_owned(),
+                object: AuditObject { address: record.address, id: record.id },
+                detail: record.detail,
+                previous_hash: self.audit.hash,
+                hash: [0; 32],
+            };
+            record.hash = record.seal();
+            self.audit = AuditHead { sequence: record.sequence, hash: record.hash };
+            record
+        });
+        let result = Ok(Applied { revision, outcome, repeated: false });
+        let events = events.into_iter().map(|kind| Event { revision, at, kind }).collect();
+        Effect { result, audit, events }
+    }
+}
+
+/// The coarse rule of who may ask what; roles are the edge's, which knows certificates.
+fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
+    let own = |node| *principal == Principal::Node(node);
+    let coordinator = matches!(principal, Principal::Coordinator(ReplicaId(_)));
+    let allowed = match command {
+        Command::Assign(_) | Command::Advance(_) | Command::Forget(_) => coordinator,
+        Command::RegisterNode(command) => coordinator || own(command.node),
+        Command::UpdateNodeFacts(command) => coordinator || own(command.node),
+        Command::JoinNode(_) => true,
+        Command::InitCluster(_)
+        | Command::SetReplica(_)
+        | Command::CreateClient(_)
+        | Command::DeleteClient(_)
+        | Command::IssueToken(_)
+        | Command::SetNodeAvailability(_)
+        | Command::CreateWorkspace(_)
+        | Command::SetRun(_)
+        | Command::RevokeCertificate(_) => !matches!(principal, Principal::Node(_)),
+    };
+    if allowed {
+        return Ok(());
+    }
+    let who = match principal {
+        Principal::Person(name) => format!("{name} is a person and"),
+        Principal::Node(id) => format!("node {id}"),
+        Principal::Coordinator(id) => format!("coordinator {id}"),
+    };
+    Err(Refusal::new(RefusalCode::NotAllowed, format!("{who} may not ask this")))
 }

@@ -184,6 +184,18 @@ pub enum Availability {
     Retired,
 }
 
+impl Availability {
+    /// Returns the word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Retired => "retired",
+        }
+    }
+}
+
 /// See [`Command::CreateWorkspace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateWorkspace {
@@ -261,15 +273,12 @@ pub enum Step {
     Active,
     /// The container is stopped as asked.
     Stopped,
-    /// The container ended by itself; it is run again, as a new run, not before `not_before`.
+    /// The container ended by itself; it is run again, as a new run, after the back-off that
+    /// `apply` computes.
     Ended {
         /// How it ended, for people.
         reason: String,
-        /// End of the back-off.
-        not_before: Timestamp,
     },
-    /// The back-off is over: prepare the next run.
-    Again,
     /// The node cannot do what is asked, and trying again without a change is of no use.
     Fail {
         /// Stable code such as `IMAGE_MISSING`.
@@ -277,6 +286,32 @@ pub enum Step {
         /// What happened and what to do.
         reason: String,
     },
+}
+
+impl Step {
+    /// Returns the word for people: what a workspace becomes by it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Permit { .. } => "start permitted",
+            Self::Active => "active",
+            Self::Stopped => "stopped",
+            Self::Ended { .. } => "ended",
+            Self::Fail { .. } => "failed",
+        }
+    }
+
+    /// Returns the name of the action in the audit log.
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::Preparing => "workspace.preparing",
+            Self::Permit { .. } => "workspace.permit",
+            Self::Active => "workspace.active",
+            Self::Stopped => "workspace.stopped",
+            Self::Ended { .. } => "workspace.ended",
+            Self::Fail { .. } => "workspace.fail",
+        }
+    }
 }
 
 /// See [`Command::Forget`].

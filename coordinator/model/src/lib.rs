@@ -2,12 +2,28 @@
 //!
 //! Commands go in, refusals and state come out; the planner turns state and observation into more
 //! commands and says why. No I/O, no async, no clock, no randomness, no hash order, no logging:
-//! `cargo xtask ci` proves the absences. Start with [`command`], then [`state`].
+//! `cargo xtask ci` proves the absences. Start with [`command`], then [`state`], then [`plan()`].
 
-pub mod apply;
+pub mod answer;
+mod apply;
+pub mod audit;
 pub mod command;
+pub mod diff;
+pub mod event;
+pub mod invariants;
+pub mod live;
+pub mod liveness;
+mod node_spec;
+pub mod plan;
 pub mod state;
 
-pub use apply::{Applied, Outcome, Refusal, RefusalCode};
+pub use answer::{Applied, Effect, Outcome, Refusal, RefusalCode};
+pub use audit::{AuditHead, AuditObject, AuditRecord, verify_chain};
 pub use command::{Command, Envelope, Principal};
+pub use diff::{Action, Held, HeldContainer, HeldState, Next, diff};
+pub use event::{Event, EventKind};
+pub use live::{LiveView, NodeLive, Report, Seen};
+pub use liveness::{Liveness, NodeStanding, Standing, liveness, standing};
+pub use node_spec::node_spec;
+pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview};
 pub use state::ClusterState;

@@ -1,18 +1,32 @@
-//! The replicated state of a cluster, and the one function that changes it.
+//! The replicated state of a cluster: what it holds and how its objects are found.
+//!
+//! One file per noun holds the type and its mutations; [`ClusterState::apply`] is the only way in.
+//! Every map is persistent, so a clone is O(1); nodes and workspaces are shared behind `Arc`, so a
+//! mutation copies one of them and not its neighbours.
 
 pub mod client;
+pub(crate) mod cluster;
 pub mod node;
+pub mod requests;
+pub mod token;
 pub mod workspace;
+mod workspace_run;
 
-use imbl::OrdMap;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, ReplicaId, Revision, Timestamp, TokenId,
-    WorkspaceId, WorkspaceName,
+    WorkspaceAddress, WorkspaceId, WorkspaceName,
 };
 
+use crate::audit::AuditHead;
+
 pub use client::Client;
-pub use node::{JoinToken, Node};
+pub use node::Node;
+pub use requests::RequestTable;
+pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
 
 /// Everything the coordinators agree on. Cloning it is O(1): the maps share their structure.
@@ -29,17 +43,23 @@ pub struct ClusterState {
     /// Their names.
     pub client_names: OrdMap<ClientName, ClientId>,
     /// Nodes by id.
-    pub nodes: OrdMap<NodeId, Node>,
+    pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Their names.
     pub node_names: OrdMap<NodeName, NodeId>,
     /// Join tokens by id, spent and expired ones until they are swept.
     pub tokens: OrdMap<TokenId, JoinToken>,
     /// Workspaces by id.
-    pub workspaces: OrdMap<WorkspaceId, Workspace>,
+    pub workspaces: OrdMap<WorkspaceId, Arc<Workspace>>,
     /// Their names.
     pub workspace_names: OrdMap<(ClientId, WorkspaceName), WorkspaceId>,
+    /// Which workspaces are assigned to which node.
+    pub placed: OrdSet<(NodeId, WorkspaceId)>,
     /// Serials that are refused although their certificates have not expired, with when they would.
     pub revoked: OrdMap<Vec<u8>, Timestamp>,
+    /// The answers that are given again where a request is repeated.
+    pub requests: RequestTable,
+    /// The end of the audit chain.
+    pub audit: AuditHead,
 }
 
 /// What a cluster is.
@@ -62,4 +82,56 @@ pub struct Replica {
     pub api_address: String,
     /// host:port of its Raft listener.
     pub raft_address: String,
+}
+
+impl ClusterState {
+    /// Returns the client of this name.
+    pub fn client_named(&self, name: &ClientName) -> Option<&Client> {
+        self.clients.get(self.client_names.get(name)?)
+    }
+
+    /// Returns the node of this name.
+    pub fn node_named(&self, name: &NodeName) -> Option<&Arc<Node>> {
+        self.nodes.get(self.node_names.get(name)?)
+    }
+
+    /// Returns the workspace at this address.
+    pub fn workspace_at(&self, address: &WorkspaceAddress) -> Option<&Arc<Workspace>> {
+        let client = *self.client_names.get(&address.client)?;
+        let id = self.workspace_names.get(&(client, address.workspace.clone()))?;
+        self.workspaces.get(id)
+    }
+
+    /// Returns `client/workspace` of a workspace; none where its client is unknown, which no
+    /// applied state has.
+    pub fn address_of(&self, workspace: &Workspace) -> Option<WorkspaceAddress> {
+        let client = self.clients.get(&workspace.client)?.name.clone();
+        Some(WorkspaceAddress { client, workspace: workspace.name.clone() })
+    }
+
+    /// Returns the node's name for people, or its id where there is no such node.
+    pub fn node_label(&self, node: NodeId) -> String {
+        self.nodes.get(&node).map_or_else(|| node.to_string(), |node| node.name.to_string())
+    }
+
+    /// Returns the workspace's address for people, or its id where there is no such workspace.
+    pub fn workspace_label(&self, workspace: WorkspaceId) -> String {
+        let found = self.workspaces.get(&workspace).and_then(|one| self.address_of(one));
+        found.map_or_else(|| workspace.to_string(), |address| address.to_string())
+    }
+
+    /// Returns the workspaces assigned to `node`, by id.
+    pub fn workspaces_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Workspace>> {
+        let from = (node, WorkspaceId::MIN);
+        let placed = self.placed.range(from..).take_while(move |(on, _)| *on == node);
+        placed.filter_map(|(_, id)| self.workspaces.get(id))
+    }
+
+    /// Returns the workspaces of `client`, by name.
+    pub fn workspaces_of(&self, client: ClientId) -> impl Iterator<Item = &Arc<Workspace>> {
+        let lowest: WorkspaceName = "0".parse().expect("the shortest and lowest name is one");
+        let named = self.workspace_names.range((client, lowest)..);
+        let named = named.take_while(move |((of, _), _)| *of == client);
+        named.filter_map(|(_, id)| self.workspaces.get(id))
+    }
 }

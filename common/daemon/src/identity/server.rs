@@ -1,0 +1,249 @@
+//! Accepting TLS connections and handing them to tonic.
+//!
+//! The accept loop never waits for a handshake; handshakes are bounded in number and time, and the
+//! reason of each refused one is logged. Connections end when their certificate does, when
+//! [`Connections::close_where`] says so, or with the process.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::{Server, server::Connected};
+use tracing::{debug, info, warn};
+use warren_common::Limits;
+
+use super::{Connection, Connections, Peer, ServerTls, connections::Registered};
+use crate::{Shutdown, clock};
+
+/// How often connections are checked for certificates that have expired meanwhile.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How long a refused peer is given to read why.
+const LINGER: Duration = Duration::from_secs(1);
+/// The pause after the system could not accept, such as for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Returns a tonic server with Warren's keep-alive, windows and bounds set.
+pub fn server_builder() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(15)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(1024)
+}
+
+/// Accepts on `listener` until shutdown and yields each connection whose handshake went well, for
+/// `serve_with_incoming`.
+pub fn incoming(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    connections: Connections,
+    shutdown: &Shutdown,
+) -> ReceiverStream<io::Result<PeerStream>> {
+    let (ready, stream) = mpsc::channel(Limits::STREAM_QUEUE);
+    let acceptor = Acceptor { tls, connections, ready, shutdown: shutdown.clone() };
+    shutdown.spawn(acceptor.run(listener));
+    ReceiverStream::new(stream)
+}
+
+#[derive(Clone)]
+struct Acceptor {
+    tls: Arc<ServerTls>,
+    connections: Connections,
+    ready: mpsc::Sender<io::Result<PeerStream>>,
+    shutdown: Shutdown,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let handshakes = Arc::new(Semaphore::new(Limits::HANDSHAKES));
+        let slots = Arc::new(Semaphore::new(Limits::CONNECTIONS));
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let accepted = async {
+                let slot = slots.clone().acquire_owned().await.ok()?;
+                let handshake = handshakes.clone().acquire_owned().await.ok()?;
+                Some((slot, handshake, listener.accept().await))
+            };
+            let (slot, handshake, accepted) = tokio::select! {
+                () = self.shutdown.requested() => return,
+                () = self.ready.closed() => return,
+                _ = sweep.tick() => {
+                    self.close_expired();
+                    continue;
+                }
+                accepted = accepted => match accepted {
+                    Some(accepted) => accepted,
+                    None => return,
+                },
+            };
+            match accepted {
+                Ok((tcp, address)) => {
+                    let acceptor = self.clone();
+                    self.shutdown.spawn(async move {
+                        acceptor.admit(tcp, address, slot).await;
+                        drop(handshake);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn close_expired(&self) {
+        let now = clock::now();
+        let closed = self.connections.close_where(|peer| peer.not_after <= now);
+        if closed > 0 {
+            info!(closed, "closed connections whose certificates have expired");
+        }
+    }
+
+    async fn admit(&self, tcp: TcpStream, address: SocketAddr, slot: OwnedSemaphorePermit) {
+        let handshake = timeout(Limits::HANDSHAKE_TIMEOUT, self.handshake(tcp, address));
+        let outcome = tokio::select! {
+            () = self.shutdown.requested() => return,
+            outcome = handshake => outcome,
+        };
+        match outcome {
+            Ok(Ok((tls, peer))) => {
+                let stream = PeerStream::new(tls, (address, peer), &self.connections, slot);
+                // whoever serves has gone: so does the connection
+                let _ = self.ready.send(Ok(stream)).await;
+            }
+            Ok(Err(reason)) => info!(%address, reason, "connection refused"),
+            Err(_) => info!(%address, "connection refused: its handshake took too long"),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+    ) -> Result<(TlsStream<TcpStream>, Option<Arc<Peer>>), String> {
+        if let Err(error) = tcp.set_nodelay(true) {
+            debug!(%address, %error, "cannot set TCP_NODELAY");
+        }
+        let acceptor = TlsAcceptor::from(self.tls.current());
+        let tls = match acceptor.accept(tcp).into_fallible().await {
+            Ok(tls) => tls,
+            Err((error, tcp)) => {
+                linger(tcp).await;
+                return Err(error.to_string());
+            }
+        };
+        let certificates = tls.get_ref().1.peer_certificates();
+        let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
+            return Ok((tls, None));
+        };
+        let peer = Peer::from_certificate(leaf)
+            .and_then(|peer| peer.of_cluster(self.tls.cluster()))
+            .map_err(|error| error.to_string())?;
+        Ok((tls, Some(Arc::new(peer))))
+    }
+}
+
+/// Lets a refused peer read the alert: closing with its bytes unread would reset the connection
+/// and lose it.
+async fn linger(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        let mut waste = [0; 4096];
+        while tcp.read(&mut waste).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // whether the peer read it is its own affair
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// One accepted connection; its [`Connected`] information is a [`Connection`].
+pub struct PeerStream {
+    tls: TlsStream<TcpStream>,
+    address: SocketAddr,
+    peer: Option<Arc<Peer>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _registered: Registered,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl PeerStream {
+    fn new(
+        tls: TlsStream<TcpStream>,
+        (address, peer): (SocketAddr, Option<Arc<Peer>>),
+        connections: &Connections,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let (registered, cut) = connections.register(peer.clone());
+        let cut = Box::pin(cut.cancelled_owned());
+        Self { tls, address, peer, cut, _registered: registered, _slot: slot }
+    }
+}
+
+impl Connected for PeerStream {
+    type ConnectInfo = Connection;
+
+    fn connect_info(&self) -> Connection {
+        Connection::Remote { address: self.address, peer: self.peer.clone() }
+    }
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was cut");
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.tls).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+}

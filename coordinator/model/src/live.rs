@@ -1,0 +1,153 @@
+//! The live view: what nodes report, as one coordinator holds it. Soft state, never in Raft.
+//!
+//! The coordinator fills it through [`LiveView::report`], [`LiveView::facts`] and
+//! [`LiveView::seen`], which hold the merging rules; the planner and the edges only read it.
+//! Cloning is O(1).
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use warren_common::{
+    Limits, NodeEpoch, NodeId, Timestamp, WorkspaceId,
+    status::{NodeFacts, WorkspaceObserved},
+};
+
+/// What all nodes report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveView {
+    /// When this coordinator began to listen: a node not heard from is silent since then at most.
+    pub started: Timestamp,
+    /// By node; a node that was never heard from has none.
+    pub nodes: OrdMap<NodeId, NodeLive>,
+}
+
+/// What one node reports, all of it in one registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLive {
+    /// The registration the reports belong to.
+    pub epoch: NodeEpoch,
+    /// The highest report taken in this epoch.
+    pub sequence: u64,
+    /// When anything last came from it, by this coordinator's clock.
+    pub last_seen: Timestamp,
+    /// It has told all its workspaces in this epoch; before that it takes nothing new.
+    pub inventory: bool,
+    /// Its newest facts where they came outside a registration.
+    pub facts: Option<Arc<NodeFacts>>,
+    /// Its workspaces.
+    pub workspaces: OrdMap<WorkspaceId, Seen>,
+}
+
+/// One observation and when it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// When it came, by this coordinator's clock.
+    pub received: Timestamp,
+    /// What the node said.
+    pub observed: Arc<WorkspaceObserved>,
+}
+
+/// One report as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The registration it belongs to.
+    pub epoch: NodeEpoch,
+    /// Counts reports within the epoch, over all streams.
+    pub sequence: u64,
+    /// When it came, by this coordinator's clock.
+    pub received: Timestamp,
+    /// All workspaces the node knows, or those that changed.
+    pub full: bool,
+    /// What it says of them.
+    pub workspaces: Vec<WorkspaceObserved>,
+}
+
+impl NodeLive {
+    fn new(epoch: NodeEpoch, at: Timestamp) -> Self {
+        Self {
+            epoch,
+            sequence: 0,
+            last_seen: at,
+            inventory: false,
+            facts: None,
+            workspaces: OrdMap::new(),
+        }
+    }
+}
+
+impl LiveView {
+    /// Makes an empty view that listens from `started` on.
+    pub fn new(started: Timestamp) -> Self {
+        Self { started, nodes: OrdMap::new() }
+    }
+
+    /// Returns the newest observation of `workspace` by `node`.
+    pub fn observed(&self, node: NodeId, workspace: WorkspaceId) -> Option<&Seen> {
+        self.nodes.get(&node)?.workspaces.get(&workspace)
+    }
+
+    /// Takes a report. A higher epoch replaces everything known; a lower epoch, or a sequence not
+    /// above the last one, is refused. Returns whether it was taken.
+    pub fn report(&mut self, node: NodeId, report: Report) -> bool {
+        let Some(live) = self.enter(node, report.epoch, report.received) else {
+            return false;
+        };
+        if live.sequence >= report.sequence {
+            return false;
+        }
+        live.sequence = report.sequence;
+        if report.full {
+            live.inventory = true;
+            let kept = |id: &WorkspaceId| report.workspaces.iter().any(|one| one.workspace == *id);
+            live.workspaces = live.workspaces.iter().filter(|(id, _)| kept(id)).map(own).collect();
+        }
+        for observed in report.workspaces {
+            let id = observed.workspace;
+            let room = live.workspaces.len() < Limits::OBSERVED_PER_NODE;
+            if room || live.workspaces.contains_key(&id) {
+                let seen = Seen { received: report.received, observed: Arc::new(observed) };
+                live.workspaces.insert(id, seen);
+            }
+        }
+        true
+    }
+
+    /// Takes facts that came outside a registration. Returns whether they were taken.
+    pub fn facts(
+        &mut self,
+        node: NodeId,
+        epoch: NodeEpoch,
+        (facts, at): (NodeFacts, Timestamp),
+    ) -> bool {
+        match self.enter(node, epoch, at) {
+            Some(live) => {
+                live.facts = Some(Arc::new(facts));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes a sign of life, such as a lease renewal. Returns whether it counts.
+    pub fn seen(&mut self, node: NodeId, epoch: NodeEpoch, at: Timestamp) -> bool {
+        self.enter(node, epoch, at).is_some()
+    }
+
+    /// The node's entry for `epoch`, made or replaced where that is newer; none where it is older.
+    fn enter(&mut self, node: NodeId, epoch: NodeEpoch, at: Timestamp) -> Option<&mut NodeLive> {
+        let known = self.nodes.get(&node).map(|live| live.epoch);
+        if known.is_some_and(|known| known > epoch) {
+            return None;
+        }
+        if known != Some(epoch) {
+            self.nodes.insert(node, NodeLive::new(epoch, at));
+        }
+        let live = self.nodes.get_mut(&node)?;
+        live.last_seen = live.last_seen.max(at);
+        Some(live)
+    }
+}
+
+fn own((id, seen): (&WorkspaceId, &Seen)) -> (WorkspaceId, Seen) {
+    (*id, seen.clone())
+}

@@ -1,0 +1,55 @@
+//! The one document a node receives, made from the state.
+
+use warren_common::{
+    NodeId,
+    spec::{NodeSpec, Run, WorkspaceOrder},
+};
+
+use crate::state::{ClusterState, Desired, PhaseKind, Workspace};
+
+/// Returns what `node` is to do, decided in `term` and as of the state's revision. A node that is
+/// assigned nothing, or that is unknown, gets a document without orders.
+pub fn node_spec(state: &ClusterState, node: NodeId, term: u64) -> NodeSpec {
+    NodeSpec {
+        incarnation: state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
+        term,
+        revision: state.revision,
+        workspaces: state.workspaces_on(node).filter_map(|one| order(state, one)).collect(),
+    }
+}
+
+fn order(state: &ClusterState, workspace: &Workspace) -> Option<WorkspaceOrder> {
+    let assignment = workspace.assignment.as_ref()?;
+    Some(WorkspaceOrder {
+        workspace: workspace.id,
+        client: workspace.client,
+        address: state.address_of(workspace)?,
+        generation: assignment.generation,
+        run: run(workspace),
+        run_serial: workspace.run_serial,
+        permit: assignment.permit,
+        spec: workspace.spec.clone(),
+    })
+}
+
+/// A failed workspace is stopped until somebody asks for another run.
+fn run(workspace: &Workspace) -> Run {
+    match (workspace.desired, &workspace.phase.kind) {
+        (Desired::Deleted, _) => Run::Removed,
+        (Desired::Stopped, _) | (Desired::Running, PhaseKind::Failed { .. }) => Run::Stopped,
+        (
+            Desired::Running,
+            PhaseKind::Queued
+            | PhaseKind::Assigned
+            | PhaseKind::Preparing
+            | PhaseKind::StartPermitted
+            | PhaseKind::Active
+            | PhaseKind::Stopping
+            | PhaseKind::Stopped
+            | PhaseKind::Unconfirmed
+            | PhaseKind::Fencing
+            | PhaseKind::Restoring
+            | PhaseKind::Migrating,
+        ) => Run::Running,
+    }
+}

@@ -1,0 +1,154 @@
+//! The choice of a node: every node is filtered and scored, and every answer is kept for the report.
+
+use warren_common::{Bytes, NodeId, NodeName};
+
+use crate::{
+    command::Availability,
+    liveness::Liveness,
+    plan::{
+        Round,
+        fit::{Capacity, Cause, Filter, Load, Misfit, Need, fit},
+        score::{self, ScorePart},
+        text,
+    },
+    state::Node,
+};
+
+/// A decision and its reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// One sentence: "placed on n2 (11.2 GiB free, 0 workspaces of acme)", or why nothing fits.
+    pub summary: String,
+    /// The node it is on or goes to; none where it goes nowhere.
+    pub node: Option<NodeId>,
+    /// Its place in the queue from 1; none where it is not queued.
+    pub position: Option<u32>,
+    /// The filters in their order.
+    pub filters: Vec<FilterCount>,
+    /// Candidates, best first, then refused nodes by name.
+    pub candidates: Vec<Candidate>,
+}
+
+/// How many nodes came to a filter, and how many it refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterCount {
+    /// The filter.
+    pub filter: Filter,
+    /// Nodes that came to it.
+    pub considered: u32,
+    /// Nodes it refused.
+    pub refused: u32,
+}
+
+/// One node in a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Why it is out; none where it fits.
+    pub misfit: Option<Misfit>,
+    /// The largest memory cap that would still fit, in the proportions asked for.
+    pub free: Bytes,
+    /// Workspaces on it.
+    pub workspaces: usize,
+    /// Those of the same client.
+    pub of_client: usize,
+    /// Per-mille; 0 where it is out.
+    pub score: u32,
+    /// What the score is made of; empty where it is out.
+    pub parts: Vec<ScorePart>,
+}
+
+/// Whether a node counts at all: a retired one is history.
+pub(crate) fn counts(node: &Node) -> bool {
+    match node.availability {
+        Availability::Active | Availability::Cordoned | Availability::Draining => true,
+        Availability::Retired => false,
+    }
+}
+
+/// Chooses a node for `need`, or none, and says why.
+pub(crate) fn choose(round: &Round<'_>, need: &Need<'_>) -> Explanation {
+    let empty = Load::default();
+    let nodes = || round.state.nodes.values().filter(|node| counts(node));
+    let total = nodes().count();
+    let mut candidates: Vec<Candidate> = nodes()
+        .map(|node| {
+            let load = round.loads.get(&node.id).unwrap_or(&empty);
+            judge(round, (node, load), need, total)
+        })
+        .collect();
+    candidates.sort_by(|a, b| {
+        let rank = |one: &Candidate| (one.misfit.is_some(), u32::MAX - one.score);
+        let fits = |a: &Candidate, b: &Candidate| {
+            a.workspaces.cmp(&b.workspaces).then(a.node.cmp(&b.node))
+        };
+        rank(a).cmp(&rank(b)).then_with(|| match a.misfit {
+            Some(_) => a.name.cmp(&b.name),
+            None => fits(a, b),
+        })
+    });
+    let best = candidates.first().filter(|one| one.misfit.is_none());
+    let (node, summary) = match best {
+        Some(best) => (Some(best.node), text::placed(best, need)),
+        None => (None, text::nowhere(&candidates, need)),
+    };
+    Explanation { summary, node, position: None, filters: count(&candidates), candidates }
+}
+
+fn judge(
+    round: &Round<'_>,
+    (node, load): (&Node, &Load),
+    need: &Need<'_>,
+    nodes: usize,
+) -> Candidate {
+    let misfit = refuse(round, (node, load), need);
+    let parts = match misfit {
+        Some(_) => Vec::new(),
+        None => score::parts(node, load, need, nodes),
+    };
+    Candidate {
+        node: node.id,
+        name: node.name.clone(),
+        misfit,
+        free: Capacity::of(&node.facts).free_memory(load, &need.spec.resources),
+        workspaces: load.count,
+        of_client: load.of(need.client),
+        score: score::total(&parts),
+        parts,
+    }
+}
+
+/// The fit that `apply` checks, and what only the live view knows, at its place in the order.
+fn refuse(round: &Round<'_>, (node, load): (&Node, &Load), need: &Need<'_>) -> Option<Misfit> {
+    let fitting = fit(node, load, need).err();
+    if let Some(misfit) = &fitting
+        && misfit.cause.filter() == Filter::Schedulable
+    {
+        return fitting;
+    }
+    let standing = round.standings.get(&node.id);
+    match standing.map(|standing| (standing.liveness, &standing.reason)) {
+        Some((Liveness::Ready, _)) => fitting,
+        Some((_, reason)) => Some(Misfit::new(Cause::NotReady, reason.clone())),
+        None => Some(Misfit::new(Cause::NotReady, "not known")),
+    }
+}
+
+fn count(candidates: &[Candidate]) -> Vec<FilterCount> {
+    let mut considered = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+    let refused_by = |filter: Filter| {
+        let out = candidates.iter().filter_map(|one| one.misfit.as_ref());
+        u32::try_from(out.filter(|misfit| misfit.cause.filter() == filter).count())
+            .unwrap_or(u32::MAX)
+    };
+    let counted = Filter::ALL.iter().map(|&filter| {
+        let refused = refused_by(filter);
+        let count = FilterCount { filter, considered, refused };
+        considered = considered.saturating_sub(refused);
+        count
+    });
+    counted.collect()
+}

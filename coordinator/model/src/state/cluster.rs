@@ -1,0 +1,97 @@
+//! Mutations of the cluster as a whole: its making, its coordinators, its deny-list.
+
+use warren_common::Limits;
+
+use crate::{
+    answer::{Outcome, Refusal, RefusalCode},
+    apply::{Change, Context},
+    command::{InitCluster, RevokeCertificate, SetReplica},
+    event::EventKind,
+    state::{ClusterInfo, ClusterState, Replica},
+};
+
+pub(crate) fn init(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &InitCluster,
+) -> Result<Change, Refusal> {
+    if let Some(cluster) = &state.cluster {
+        let message = format!("cluster {} was initialised before", cluster.name);
+        return Err(Refusal::new(RefusalCode::AlreadyInitialised, message));
+    }
+    line("the cluster's name", &command.name, Limits::LABEL_BYTES)?;
+    state.cluster = Some(ClusterInfo {
+        id: command.cluster,
+        name: command.name.clone(),
+        incarnation: command.incarnation,
+        created: context.at,
+    });
+    Ok(Change::new("cluster.init", Outcome::Done)
+        .object(&command.name, &command.cluster)
+        .detail(format!("incarnation {}", command.incarnation))
+        .event(EventKind::ClusterInitialised))
+}
+
+pub(crate) fn set_replica(
+    state: &mut ClusterState,
+    command: &SetReplica,
+) -> Result<Change, Refusal> {
+    let SetReplica { replica, api_address, raft_address } = command;
+    line("the API address", api_address, Limits::LABEL_BYTES)?;
+    line("the Raft address", raft_address, Limits::LABEL_BYTES)?;
+    let row = Replica { api_address: api_address.clone(), raft_address: raft_address.clone() };
+    if state.replicas.get(replica) == Some(&row) {
+        return Ok(Change::none(Outcome::Done));
+    }
+    if !state.replicas.contains_key(replica) && state.replicas.len() >= Limits::REPLICAS {
+        let message = format!("the cluster has {} coordinators, the limit", Limits::REPLICAS);
+        return Err(Refusal::new(RefusalCode::LimitReached, message));
+    }
+    state.replicas.insert(*replica, row);
+    Ok(Change::new("coordinator.set", Outcome::Done)
+        .object(&format!("coordinator {replica}"), replica)
+        .detail(format!("API {api_address}, Raft {raft_address}"))
+        .event(EventKind::ReplicaSet(*replica)))
+}
+
+pub(crate) fn revoke(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &RevokeCertificate,
+) -> Result<Change, Refusal> {
+    let RevokeCertificate { serial, subject, expires } = command;
+    line("the certificate's subject", subject, Limits::REASON_BYTES)?;
+    if serial.is_empty() || serial.len() > Limits::SERIAL_BYTES {
+        let message = format!("a certificate's serial has 1 to {} bytes", Limits::SERIAL_BYTES);
+        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
+    }
+    if state.revoked.contains_key(serial) {
+        return Ok(Change::none(Outcome::Done));
+    }
+    let live = state.revoked.iter().filter(|(_, expires)| **expires > context.at);
+    let mut live: imbl::OrdMap<_, _> = live.map(|(serial, at)| (serial.clone(), *at)).collect();
+    if live.len() >= Limits::REVOKED {
+        let message = format!("{} certificates are revoked, the limit", Limits::REVOKED);
+        return Err(Refusal::new(RefusalCode::LimitReached, message));
+    }
+    live.insert(serial.clone(), *expires);
+    state.revoked = live;
+    let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Change::new("certificate.revoke", Outcome::Done)
+        .object(subject, &hex)
+        .event(EventKind::CertificateRevoked(serial.clone())))
+}
+
+/// Refuses a text that is empty, too long or holds control characters.
+pub(crate) fn line(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
+    let wrong = if text.trim().is_empty() {
+        "is empty".to_owned()
+    } else if text.len() > limit {
+        format!("has {} bytes, the limit is {limit}", text.len())
+    } else if text.chars().any(char::is_control) {
+        "holds a control character".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::new(RefusalCode::InvalidSpec, format!("{field} {wrong}")))
+}

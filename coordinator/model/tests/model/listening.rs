@@ -1,0 +1,105 @@
+//! The live view's merging rules and what is said of silent nodes.
+
+use warren_common::{Bytes, NodeEpoch, Timestamp, status::RunState};
+use warren_model::{
+    Command, LiveView, Liveness, Report, Standing, command::RegisterNode, liveness, standing,
+};
+
+use crate::make::{START, World, create_workspace, facts, node, observed, spec, workspace};
+
+fn report(epoch: u64, sequence: u64, full: bool, seen: &[u8]) -> Report {
+    let workspaces = seen.iter().map(|n| observed(*n, 1, RunState::Running)).collect();
+    Report { epoch: NodeEpoch(epoch), sequence, received: START, full, workspaces }
+}
+
+#[test]
+fn late_and_superseded_reports_are_refused() {
+    let mut live = LiveView::new(START);
+    assert!(live.report(node(1), report(2, 5, true, &[1])));
+    assert!(!live.report(node(1), report(2, 5, true, &[])), "a repeated sequence");
+    assert!(!live.report(node(1), report(2, 4, true, &[])), "an earlier one");
+    assert!(!live.report(node(1), report(1, 9, true, &[])), "an earlier registration");
+    assert!(live.observed(node(1), workspace(1)).is_some());
+    assert!(live.report(node(1), report(3, 1, false, &[2])), "a later registration");
+    assert!(live.observed(node(1), workspace(1)).is_none(), "it replaces everything");
+    assert!(!live.nodes[&node(1)].inventory, "and has not told everything yet");
+}
+
+#[test]
+fn a_full_report_replaces_and_a_partial_one_adds() {
+    let mut live = LiveView::new(START);
+    live.report(node(1), report(1, 1, true, &[1, 2]));
+    live.report(node(1), report(1, 2, false, &[3]));
+    assert_eq!(live.nodes[&node(1)].workspaces.len(), 3);
+    live.report(node(1), report(1, 3, true, &[3]));
+    assert_eq!(live.nodes[&node(1)].workspaces.len(), 1);
+}
+
+#[test]
+fn a_node_is_ready_suspect_and_unreachable_by_its_silence() {
+    let world = World::with_nodes(&[Bytes::gib(8)]);
+    let at = |ms| {
+        let one = world.state.nodes.get(&node(1)).expect("there");
+        liveness(one, &world.live, Timestamp(START.0 + ms))
+    };
+    let cases = [
+        (0, Liveness::Ready, Some(12_000)),
+        (11_999, Liveness::Ready, Some(12_000)),
+        (12_000, Liveness::Suspect, Some(30_000)),
+        (29_999, Liveness::Suspect, Some(30_000)),
+        (30_000, Liveness::Unreachable, None),
+    ];
+    for (ms, expected, changes) in cases {
+        let standing = at(ms);
+        assert_eq!(standing.liveness, expected, "after {ms} ms");
+        assert_eq!(standing.changes_at, changes.map(|ms: u64| Timestamp(START.0 + ms)));
+    }
+    assert_eq!(at(45_000).reason, "not heard from for 45 s");
+}
+
+#[test]
+fn a_node_is_joining_until_it_has_told_what_it_holds() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    let register = RegisterNode { node: node(1), facts: facts(Bytes::gib(8), 1) };
+    world.must(Command::RegisterNode(register));
+    let judged = |world: &World| {
+        liveness(world.state.nodes.get(&node(1)).expect("there"), &world.live, world.now).liveness
+    };
+    assert_eq!(judged(&world), Liveness::Joining, "the reports are of the registration before");
+    world.report(1, false, Vec::new());
+    assert_eq!(judged(&world), Liveness::Joining, "that was not everything");
+    world.report(1, true, Vec::new());
+    assert_eq!(judged(&world), Liveness::Ready);
+}
+
+#[test]
+fn a_coordinator_that_just_began_to_listen_calls_nobody_unreachable() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    world.wait(3_600_000);
+    let live = LiveView::new(world.now);
+    let one = world.state.nodes.get(&node(1)).expect("there");
+    assert_eq!(liveness(one, &live, world.now).liveness, Liveness::Joining);
+    let later = Timestamp(world.now.0 + 30_000);
+    assert_eq!(liveness(one, &live, later).liveness, Liveness::Unreachable);
+}
+
+#[test]
+fn a_silent_nodes_workspace_is_never_called_running() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    world.must(create_workspace(1, "web", spec(Bytes::gib(1))));
+    let said = |world: &World| {
+        standing(&world.state, &world.live, workspace(1), world.now).expect("there")
+    };
+    assert_eq!(said(&world), Standing::Unplaced);
+    world.settle();
+    assert_eq!(said(&world), Standing::Awaited { node: node(1) });
+    world.report(1, false, vec![observed(1, 1, RunState::Running)]);
+    assert!(matches!(said(&world), Standing::Live { .. }));
+    world.wait(12_000);
+    match said(&world) {
+        Standing::Silent { node: on, last_seen: Some(last), observed: Some(observed) } => {
+            assert_eq!((on, last, &observed.state), (node(1), START, &RunState::Running));
+        }
+        other => panic!("it says {other:?}"),
+    }
+}

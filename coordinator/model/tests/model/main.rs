@@ -1,0 +1,12 @@
+//! The model's own tests: laws over random commands, tables of decisions, whole lives of a
+//! workspace on a node that exists in memory only.
+
+mod applying;
+mod differing;
+mod life;
+mod listening;
+mod make;
+mod naive;
+mod placing;
+mod random;
+mod requests;

@@ -1,0 +1,146 @@
+mod handshake;
+
+use std::collections::BTreeMap;
+
+use tonic::Code;
+use warren_common::{ClusterId, ReplicaId};
+use warren_proto::pb::inside::v1::{Attach, Exec, Logs};
+
+use super::*;
+
+/// The table again, by hand: who may call what. Columns: token holder without a certificate, local
+/// socket, node, coordinator, admin, operator, viewer, automation, auditor.
+const TABLE: &str = "
+                                           anon local node coord admin oper view auto audit
+BootstrapService/Init                      -    yes   -    -     -     -    -    -    -
+EnrollService/Enroll                       yes  -     yes  yes   yes   yes  yes  yes  yes
+EnrollService/Renew                        -    -     yes  yes   yes   yes  yes  yes  yes
+NodeService/Status                         -    -     yes  -     -     -    -    -    -
+NodeService/Control                        -    -     yes  -     -     -    -    -    -
+NodeService/Tunnel                         -    -     yes  -     -     -    -    -    -
+RaftService/AppendEntries                  -    -     -    yes   -     -    -    -    -
+RaftService/Vote                           -    -     -    yes   -     -    -    -    -
+RaftService/PreVote                        -    -     -    yes   -     -    -    -    -
+RaftService/TransferLeader                 -    -     -    yes   -     -    -    -    -
+RaftService/InstallCheckpoint              -    -     -    yes   -     -    -    -    -
+ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClientService/CreateClient                 -    -     -    -     yes   -    -    -    -
+ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes
+ClientService/GetClient                    -    -     -    -     yes   yes  yes  yes  yes
+ClientService/DeleteClient                 -    -     -    -     yes   -    -    -    -
+NodeAdminService/CreateNodeToken           -    -     -    -     yes   -    -    -    -
+NodeAdminService/ListNodes                 -    -     -    -     yes   yes  yes  yes  yes
+NodeAdminService/GetNode                   -    -     -    -     yes   yes  yes  yes  yes
+WorkspaceService/CreateWorkspace           -    -     -    -     yes   yes  -    -    -
+WorkspaceService/ListWorkspaces            -    -     -    -     yes   yes  yes  yes  yes
+WorkspaceService/GetWorkspace              -    -     -    -     yes   yes  yes  yes  yes
+WorkspaceService/ExplainWorkspace          -    -     -    -     yes   yes  yes  yes  yes
+WorkspaceService/StartWorkspace            -    -     -    -     yes   yes  -    -    -
+WorkspaceService/StopWorkspace             -    -     -    -     yes   yes  -    -    -
+WorkspaceService/RestartWorkspace          -    -     -    -     yes   yes  -    -    -
+WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -    -    -
+WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
+SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
+SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+";
+
+fn address() -> SocketAddr {
+    "127.0.0.1:1".parse().expect("an address")
+}
+
+fn caller(identity: PeerIdentity) -> Caller {
+    let cluster: ClusterId = "0199a0b2-7f00-7000-8000-000000000001".parse().expect("an id");
+    let (not_before, not_after) = (Timestamp(0), Timestamp(1000));
+    let peer = Peer { identity, cluster, serial: vec![1], not_before, not_after };
+    Caller::Peer { peer: Arc::new(peer), address: address() }
+}
+
+fn person(role: Role) -> Caller {
+    caller(PeerIdentity::Person { role, name: "ada".parse().expect("a name") })
+}
+
+fn callers() -> Vec<Caller> {
+    let node = "0199a0b2-7f00-7000-8000-0000000000ff".parse().expect("an id");
+    let mut callers = vec![
+        Caller::Anonymous { address: address() },
+        Caller::Local { uid: 0 },
+        caller(PeerIdentity::Node(node)),
+        caller(PeerIdentity::Coordinator(ReplicaId(1))),
+    ];
+    callers.extend(
+        [Role::Admin, Role::Operator, Role::Viewer, Role::Automation, Role::Auditor].map(person),
+    );
+    callers
+}
+
+#[test]
+fn every_method_and_every_caller_are_as_the_table_says() {
+    let rows: BTreeMap<&str, Vec<&str>> = TABLE
+        .lines()
+        .skip(2)
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?, words.collect()))
+        })
+        .collect();
+    assert_eq!(rows.len(), Method::ALL.len(), "one row for each method");
+    for &method in Method::ALL {
+        let row = rows.get(name(method)).unwrap_or_else(|| panic!("no row for {}", name(method)));
+        let callers = callers();
+        assert_eq!(row.len(), callers.len(), "{}", name(method));
+        for (caller, expected) in callers.iter().zip(row) {
+            let decision = decide(method, caller);
+            let allowed = *expected == "yes";
+            assert_eq!(decision.is_ok(), allowed, "{} by {caller:?}", name(method));
+            if let Err(error) = decision {
+                let missing =
+                    matches!(caller, Caller::Anonymous { .. }) && method != Method::BootstrapInit;
+                let code = if missing { Code::Unauthenticated } else { Code::PermissionDenied };
+                assert_eq!(error.code, code, "{} by {caller:?}", name(method));
+                assert!(error.why.is_some() || error.next.is_some(), "{error}: no advice");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_caller_call_and_roles() {
+    let error =
+        decide(Method::WorkspaceDeleteWorkspace, &person(Role::Viewer)).expect_err("refused");
+    assert_eq!(error.message, "person/viewer/ada may not call WorkspaceService/DeleteWorkspace");
+    assert_eq!(error.reason, reason::NOT_PERMITTED);
+    let why = "it takes a person's certificate with role admin or operator";
+    assert_eq!(error.why.as_deref(), Some(why));
+}
+
+#[test]
+fn a_viewer_looks_and_types_nothing() {
+    let attach = |read_only| What::Attach(Attach { read_only, ..Default::default() });
+    let exec = What::Exec(Exec::default());
+    let logs = What::Logs(Logs::default());
+    for role in [Role::Admin, Role::Operator] {
+        for what in [attach(false), attach(true), exec.clone(), logs.clone()] {
+            assert!(may_open(&person(role), &what).is_ok(), "{role} {what:?}");
+        }
+    }
+    let viewer = person(Role::Viewer);
+    assert!(may_open(&viewer, &attach(true)).is_ok());
+    assert!(may_open(&viewer, &logs).is_ok());
+    assert!(may_open(&viewer, &attach(false)).is_err());
+    assert!(may_open(&viewer, &exec).is_err());
+    for role in [Role::Automation, Role::Auditor] {
+        assert!(may_open(&person(role), &logs).is_err(), "{role}");
+    }
+    assert!(may_open(&Caller::Anonymous { address: address() }, &logs).is_err());
+}
+
+#[test]
+fn a_certificate_ends_with_its_time_and_with_its_revocation() {
+    let Caller::Peer { peer, .. } = person(Role::Admin) else { panic!("a peer") };
+    assert!(check_standing(&peer, false, Timestamp(999)).is_ok());
+    let refused = |revoked, at| {
+        check_standing(&peer, revoked, Timestamp(at)).expect_err("refused").reason.into_owned()
+    };
+    assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED);
+    assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
+}

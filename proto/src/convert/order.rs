@@ -1,0 +1,108 @@
+//! The one document a node receives.
+
+use warren_common::{
+    Generation, Revision, WorkspaceAddress,
+    spec::{NodeSpec, Permit, Run, WorkspaceOrder},
+};
+
+use super::{InvalidMessage, convert, enumeration, parse, required, unspecified};
+use crate::pb::node::v1 as pb;
+
+impl From<NodeSpec> for pb::NodeSpec {
+    fn from(spec: NodeSpec) -> Self {
+        Self {
+            incarnation: spec.incarnation,
+            term: spec.term,
+            revision: spec.revision.0,
+            workspaces: spec.workspaces.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::NodeSpec> for NodeSpec {
+    type Error = InvalidMessage;
+    fn try_from(spec: pb::NodeSpec) -> Result<Self, InvalidMessage> {
+        let order = |(index, order)| convert(&format!("workspaces[{index}]"), order);
+        Ok(Self {
+            incarnation: spec.incarnation,
+            term: spec.term,
+            revision: Revision(spec.revision),
+            workspaces: spec
+                .workspaces
+                .into_iter()
+                .enumerate()
+                .map(order)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<WorkspaceOrder> for pb::WorkspaceOrder {
+    fn from(order: WorkspaceOrder) -> Self {
+        Self {
+            workspace_id: order.workspace.to_string(),
+            client_id: order.client.to_string(),
+            client_name: order.address.client.into(),
+            workspace_name: order.address.workspace.into(),
+            generation: order.generation.0,
+            run: pb::Run::from(order.run).into(),
+            run_serial: order.run_serial,
+            permit: order.permit.map(Into::into),
+            spec: Some(order.spec.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::WorkspaceOrder> for WorkspaceOrder {
+    type Error = InvalidMessage;
+    fn try_from(order: pb::WorkspaceOrder) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            workspace: parse("workspace_id", &order.workspace_id)?,
+            client: parse("client_id", &order.client_id)?,
+            address: WorkspaceAddress {
+                client: parse("client_name", &order.client_name)?,
+                workspace: parse("workspace_name", &order.workspace_name)?,
+            },
+            generation: Generation(order.generation),
+            run: enumeration::<pb::Run>("run", order.run)?.try_into()?,
+            run_serial: order.run_serial,
+            permit: order.permit.map(|permit| convert("permit", permit)).transpose()?,
+            spec: convert("spec", required("spec", order.spec)?)?,
+        })
+    }
+}
+
+impl From<Run> for pb::Run {
+    fn from(run: Run) -> Self {
+        match run {
+            Run::Running => Self::Running,
+            Run::Stopped => Self::Stopped,
+            Run::Removed => Self::Removed,
+        }
+    }
+}
+
+impl TryFrom<pb::Run> for Run {
+    type Error = InvalidMessage;
+    fn try_from(run: pb::Run) -> Result<Self, InvalidMessage> {
+        match run {
+            pb::Run::Unspecified => Err(unspecified("run")),
+            pb::Run::Running => Ok(Self::Running),
+            pb::Run::Stopped => Ok(Self::Stopped),
+            pb::Run::Removed => Ok(Self::Removed),
+        }
+    }
+}
+
+impl From<Permit> for pb::Permit {
+    fn from(permit: Permit) -> Self {
+        Self { run_serial: permit.run_serial, boot_id: permit.boot.to_string() }
+    }
+}
+
+impl TryFrom<pb::Permit> for Permit {
+    type Error = InvalidMessage;
+    fn try_from(permit: pb::Permit) -> Result<Self, InvalidMessage> {
+        Ok(Self { run_serial: permit.run_serial, boot: parse("boot_id", &permit.boot_id)? })
+    }
+}

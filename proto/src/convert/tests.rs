@@ -1,0 +1,270 @@
+use proptest::{collection::vec, option, prelude::*};
+use warren_common::{
+    BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
+    WorkspaceId,
+    spec::*,
+    status::{
+        Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState, StartupStep,
+        StepState, Usage, WorkspaceObserved,
+    },
+};
+
+use super::{InsideStatus, InvalidMessage};
+use crate::pb;
+
+/// Makes an id of any of the kinds from sixteen bytes, through its text.
+fn id<T: std::str::FromStr>(bytes: u128) -> T {
+    let hex = format!("{bytes:032x}");
+    let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    text.parse().ok().expect("it has the form of a UUID")
+}
+
+fn name<T: std::str::FromStr + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    "[a-z]([a-z0-9-]{0,8}[a-z0-9])?".prop_map(|text| text.parse().ok().expect("it fits the rule"))
+}
+
+fn line() -> impl Strategy<Value = String> {
+    "[ -~äß語]{0,30}"
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    proptest::collection::btree_map("[a-z]{1,8}", "[ -~]{0,8}", 0..4)
+}
+
+fn tier() -> impl Strategy<Value = IsolationTier> {
+    use IsolationTier::*;
+    prop_oneof![Just(Container), Just(UserNamespace), Just(Gvisor), Just(Dedicated)]
+}
+
+prop_compose! {
+    fn resources()(
+        (memory, swap, reserve, disk) in any::<(u64, u64, u64, u64)>(),
+        cpu_weight in any::<u32>(), cpus in option::of(any::<u32>()), pids in any::<u32>(),
+    ) -> Resources {
+        Resources {
+            memory: Bytes(memory), swap: Bytes(swap), reserve: Bytes(reserve), disk: Bytes(disk),
+            cpu_weight, cpus: cpus.map(MilliCpus), pids,
+        }
+    }
+}
+
+prop_compose! {
+    fn workspace_spec()(
+        (template, image, branch, setup) in (line(), line(), option::of(line()), option::of(line())),
+        repo in option::of("https://h/[a-z]{1,9}(\\.git)?"),
+        identity in option::of((line(), line())),
+        sessions in vec((name(), option::of(line())), 0..4),
+        (pin, required_labels, tier) in (option::of(any::<u128>()), labels(), tier()),
+        (auto, labels, resources) in (any::<bool>(), labels(), resources()),
+    ) -> WorkspaceSpec {
+        WorkspaceSpec {
+            template, image, branch, setup, labels, resources,
+            repo: repo.map(|repo| repo.parse().expect("a URL")),
+            git_identity: identity.map(|(name, email)| GitIdentity { name, email }),
+            sessions: sessions.into_iter().map(|(name, command)| SessionSpec { name, command })
+                .collect(),
+            placement: PlacementRules { pin: pin.map(id::<NodeId>), required_labels, tier },
+            failover: if auto { Failover::Auto } else { Failover::Manual },
+        }
+    }
+}
+
+prop_compose! {
+    fn order()(
+        (workspace, client, boot) in any::<(u128, u128, u128)>(),
+        address in (name(), name()),
+        (generation, run_serial, permitted) in any::<(u64, u64, bool)>(),
+        run in prop_oneof![Just(Run::Running), Just(Run::Stopped), Just(Run::Removed)],
+        spec in workspace_spec(),
+    ) -> WorkspaceOrder {
+        WorkspaceOrder {
+            workspace: id::<WorkspaceId>(workspace),
+            client: id::<ClientId>(client),
+            address: warren_common::WorkspaceAddress { client: address.0, workspace: address.1 },
+            generation: Generation(generation),
+            run, run_serial, spec,
+            permit: permitted.then(|| Permit { run_serial, boot: id::<BootId>(boot) }),
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = StartupStep> {
+    let state = prop_oneof![
+        Just(StepState::Pending),
+        Just(StepState::Running),
+        Just(StepState::Done),
+        Just(StepState::Skipped),
+        line().prop_map(|message| StepState::Failed { message }),
+    ];
+    ("[a-z:]{1,12}", line(), state, any::<(u64, u64)>(), line()).prop_map(
+        |(name, title, state, (started, elapsed_ms), output)| StartupStep {
+            name,
+            title,
+            state,
+            started: Timestamp(started),
+            elapsed_ms,
+            output,
+        },
+    )
+}
+
+fn session() -> impl Strategy<Value = SessionObserved> {
+    let state = prop_oneof![
+        Just(SessionState::Running),
+        any::<i32>().prop_map(|code| SessionState::Exited { code })
+    ];
+    (name(), line(), state, any::<(u64, u64, u32)>()).prop_map(
+        |(name, command, state, (started, active, viewers))| SessionObserved {
+            name,
+            command,
+            state,
+            started: Timestamp(started),
+            active: Timestamp(active),
+            viewers,
+        },
+    )
+}
+
+fn run_state() -> impl Strategy<Value = RunState> {
+    prop_oneof![
+        Just(RunState::Absent),
+        Just(RunState::Preparing),
+        Just(RunState::Prepared),
+        Just(RunState::Starting),
+        Just(RunState::Running),
+        Just(RunState::Stopping),
+        (option::of(any::<i32>()), any::<bool>())
+            .prop_map(|(exit_code, oom)| RunState::Stopped { exit_code, oom }),
+        ("[A-Z_]{1,12}", any::<bool>()).prop_map(|(code, retry)| RunState::Failed { code, retry }),
+    ]
+}
+
+prop_compose! {
+    fn observed()(
+        (workspace, generation, run_serial, since) in any::<(u128, u64, u64, u64)>(),
+        (state, reason, pid) in (run_state(), line(), option::of(any::<u32>())),
+        steps in vec(step(), 0..4), sessions in vec(session(), 0..4),
+        (memory, swap, pids, cpu_ms, oom_kills) in any::<(u64, u64, u32, u64, u64)>(),
+    ) -> WorkspaceObserved {
+        WorkspaceObserved {
+            workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
+            since: Timestamp(since), pid, steps, sessions,
+            usage: Usage { memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills },
+        }
+    }
+}
+
+prop_compose! {
+    fn facts()(
+        (hostname, version, engine, kernel) in (line(), line(), line(), line()),
+        (boot, memory, swap, disk) in any::<(u128, u64, u64, u64)>(),
+        (cpus, cgroup) in any::<(u32, u32)>(), labels in labels(),
+        findings in vec(("W[0-9]{4}", any::<bool>(), line(), line()), 0..4),
+    ) -> NodeFacts {
+        let level = |blocking| match blocking {
+            true => FindingLevel::Blocking,
+            false => FindingLevel::Warning,
+        };
+        NodeFacts {
+            hostname, version, engine, kernel, cgroup, labels, boot: id(boot),
+            allocatable_memory: Bytes(memory), swap: Bytes(swap), disk: Bytes(disk),
+            cpus: MilliCpus(cpus),
+            findings: findings.into_iter().map(|(code, blocking, message, fix)| {
+                Finding { code, level: level(blocking), message, fix }
+            }).collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn node_spec_survives_the_wire(
+        orders in vec(order(), 0..3), rank in any::<(u32, u64, u64)>()
+    ) {
+        let (incarnation, term, revision) = rank;
+        let spec =
+            NodeSpec { incarnation, term, revision: Revision(revision), workspaces: orders };
+        prop_assert_eq!(NodeSpec::try_from(pb::node::v1::NodeSpec::from(spec.clone())), Ok(spec));
+    }
+
+    #[test]
+    fn facts_survive_the_wire(facts in facts()) {
+        let wire = pb::node::v1::NodeFacts::from(facts.clone());
+        prop_assert_eq!(NodeFacts::try_from(wire), Ok(facts));
+    }
+
+    #[test]
+    fn observation_survives_the_wire(observed in observed()) {
+        let wire = pb::node::v1::WorkspaceObserved::from(observed.clone());
+        prop_assert_eq!(WorkspaceObserved::try_from(wire), Ok(observed));
+    }
+
+    #[test]
+    fn status_from_inside_survives_the_wire(
+        steps in vec(step(), 0..5), sessions in vec(session(), 0..5), started in any::<bool>(),
+    ) {
+        let status = InsideStatus { steps, sessions, started };
+        let wire = pb::inside::v1::Status::from(status.clone());
+        prop_assert_eq!(InsideStatus::try_from(wire), Ok(status));
+    }
+}
+
+#[test]
+fn an_error_names_the_field_from_the_outside_in() {
+    let session = pb::node::v1::SessionSpec { name: "not a name".to_owned(), command: None };
+    let order = pb::node::v1::WorkspaceOrder {
+        workspace_id: id::<WorkspaceId>(1).to_string(),
+        client_id: id::<ClientId>(2).to_string(),
+        client_name: "acme".to_owned(),
+        workspace_name: "web".to_owned(),
+        run: 1,
+        spec: Some(pb::node::v1::WorkspaceSpec { sessions: vec![session], ..Default::default() }),
+        ..Default::default()
+    };
+    let document = pb::node::v1::NodeSpec { workspaces: vec![order], ..Default::default() };
+    let error = NodeSpec::try_from(document).expect_err("the name is none");
+    assert_eq!(error.field(), "workspaces[0].spec.sessions[0].name");
+}
+
+#[test]
+fn enums_unset_or_of_a_later_version_are_refused() {
+    let refused = |run| {
+        let order = pb::node::v1::WorkspaceOrder {
+            workspace_id: id::<WorkspaceId>(1).to_string(),
+            client_id: id::<ClientId>(2).to_string(),
+            client_name: "acme".to_owned(),
+            workspace_name: "web".to_owned(),
+            run,
+            ..Default::default()
+        };
+        WorkspaceOrder::try_from(order).expect_err("no such run").to_string()
+    };
+    assert_eq!(refused(0), "run: is not set");
+    assert_eq!(refused(99), "run: has the unknown value 99");
+}
+
+#[test]
+fn a_hostile_status_is_cleaned_and_bounded() {
+    let step = pb::inside::v1::Step {
+        name: "setup\x1b]0;x\x07".to_owned(),
+        title: "two\nlines".to_owned(),
+        state: pb::inside::v1::StepState::Failed.into(),
+        message: "\x1b[31mred".repeat(500),
+        output: "y".repeat(Limits::STEP_OUTPUT_BYTES + 1),
+        ..Default::default()
+    };
+    let clean = StartupStep::try_from(step.clone()).expect("it is cleaned, not refused");
+    assert_eq!(clean.name, "setup]0;x");
+    assert_eq!(clean.title, "two lines");
+    assert_eq!(clean.output.len(), Limits::STEP_OUTPUT_BYTES);
+    let StepState::Failed { message } = clean.state else { panic!("it failed") };
+    assert!(message.len() <= Limits::REASON_BYTES && !message.contains('\x1b'));
+
+    let at = |count| {
+        let steps = vec![step.clone(); count];
+        InsideStatus::try_from(pb::inside::v1::Status { steps, ..Default::default() })
+    };
+    assert!(at(Limits::STEPS_INSIDE).is_ok());
+    let error: InvalidMessage = at(Limits::STEPS_INSIDE + 1).expect_err("too many");
+    assert_eq!(error.to_string(), "steps: has 49 items, the limit is 48");
+}
