@@ -196,6 +196,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warren_proto::convert::InsideStatus;
 
     fn plan(names: &[&str]) -> Board {
         let board = Board::new();
@@ -234,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn the_fullest_status_fits_one_message() {
+    fn the_fullest_status_fits_one_message_and_is_understood() {
         let board = Board::new();
         board.0.send_modify(|picture| {
-            for number in 0..2 + 2 * Limits::SESSIONS {
+            for number in 0..Limits::STEPS_INSIDE {
                 let name = format!("session:{}{number}", "x".repeat(38));
                 picture.add(&name, &"t".repeat(9999), StepState::Failed);
                 let entry = picture.entry(&name).expect("just added");
@@ -252,9 +253,12 @@ mod tests {
             command: "c".repeat(crate::tmux::COMMAND_SHOWN_BYTES),
             ..SessionStatus::default()
         };
-        board.sessions(vec![session; crate::tmux::SESSIONS_SHOWN]);
+        board.sessions(vec![session; Limits::SESSIONS]);
         let status = board.subscribe().borrow().to_status();
         let size = prost::Message::encoded_len(&status);
         assert!(size < Limits::INSIDE_MESSAGE_BYTES, "{size}");
+        // The node agent takes it as it is, with nothing cut.
+        let taken = InsideStatus::try_from(status.clone()).expect("a status");
+        assert_eq!(Status::from(taken), status);
     }
 }

@@ -90,7 +90,7 @@ impl Streams {
             Err(_) => {
                 let most = Limits::STREAMS_PER_WORKSPACE;
                 let message = format!("{most} streams are open already, which is the limit");
-                failed("TOO_MANY_STREAMS", message)
+                failed("LIMIT_REACHED", message)
             }
         };
         line.send(last).await?;
@@ -103,7 +103,10 @@ impl Streams {
         reader: &mut Reader<OwnedReadHalf>,
         line: &Line,
     ) -> Result<Served, WireError> {
-        let bad = |message: &str| Ok(Err(("BAD_REQUEST", message.to_owned())));
+        if self.reaper.is_closed() {
+            return Ok(Err(("SHUTTING_DOWN", "the workspace is stopping".to_owned())));
+        }
+        let bad = |message: &str| Ok(Err(("INVALID_ARGUMENT", message.to_owned())));
         let first = match timeout(Limits::TUNNEL_TIMEOUT, reader.next::<Frame>()).await {
             Ok(first) => first?,
             Err(_) => return bad("the first frame did not come in time"),

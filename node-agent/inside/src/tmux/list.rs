@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use warren_common::{SessionName, status::clean};
 
-/// Sessions in one status message, at most.
-pub(crate) const SESSIONS_SHOWN: usize = 64;
+/// Sessions looked at, at most; a status message holds fewer.
+const SESSIONS_SEEN: usize = 256;
 /// Bytes of a session's command in a status message.
 pub(crate) const COMMAND_SHOWN_BYTES: usize = 512;
 
@@ -93,7 +93,7 @@ fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
         }
         return;
     }
-    if sessions.len() == SESSIONS_SHOWN || pane.session.parse::<SessionName>().is_err() {
+    if sessions.len() == SESSIONS_SEEN || pane.session.parse::<SessionName>().is_err() {
         return;
     }
     let seen = Seen {
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_sessions_is_cut() {
-        let text: String = (0..500).map(|n| format!("P 42 %{n} 1 1 0 s g s{n}\n")).collect();
+        let text: String = (0..900).map(|n| format!("P 42 %{n} 1 1 0 s g s{n}\n")).collect();
         assert_eq!(parse(&text).unreaped, None);
-        assert_eq!(parse(&text).sessions.len(), SESSIONS_SHOWN);
+        assert_eq!(parse(&text).sessions.len(), SESSIONS_SEEN);
     }
 }

@@ -12,9 +12,9 @@ use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::Command, 
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) use keeper::{Keeper, Wanted};
-pub(crate) use list::Seen;
 #[cfg(test)]
-pub(crate) use list::{COMMAND_SHOWN_BYTES, SESSIONS_SHOWN};
+pub(crate) use list::COMMAND_SHOWN_BYTES;
+pub(crate) use list::Seen;
 
 use crate::{
     config::Config,

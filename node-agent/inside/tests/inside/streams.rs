@@ -138,7 +138,7 @@ async fn programs_return_their_codes_and_keep_their_outputs_apart() {
     let done = bash(&mut agent, "sleep 1000 & echo up").await.finish().await;
     assert_eq!((done.stdout.as_slice(), done.code()), (&b"up\n"[..], 0));
     let done = agent.open(open::What::Exec(Exec::default())).await.finish().await;
-    assert!(matches!(done.end, Some(frame::Kind::Failed(f)) if f.reason == "BAD_REQUEST"));
+    assert!(matches!(done.end, Some(frame::Kind::Failed(f)) if f.reason == "INVALID_ARGUMENT"));
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn no_more_streams_than_the_limit() {
         open.push(stream);
     }
     let refused = exec(&mut agent, &["true"]).await.finish().await;
-    assert!(matches!(refused.end, Some(frame::Kind::Failed(f)) if f.reason == "TOO_MANY_STREAMS"));
+    assert!(matches!(refused.end, Some(frame::Kind::Failed(f)) if f.reason == "LIMIT_REACHED"));
     drop(open);
     wait_until("the programs to be gone", || workspace.processes("cat").is_empty()).await;
     assert_eq!(exec(&mut agent, &["true"]).await.finish().await.code(), 0);
