@@ -3,13 +3,19 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use warren_tests::{Lab, wait_until};
+use warren_tests::{Lab, Stage, swap::Swap, wait_until};
 
 /// Takes memory until it is stopped: tail keeps a line of endless length.
 const HOG: &str = "tail /dev/zero; echo \"hog ended with $?\"";
 
+/// Memory cap of both workspaces, and the swap share of the hog alone.
+const CAP: u64 = 256 << 20;
+const SHARE: u64 = 128 << 20;
+
 #[test]
 fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
+    let stage = std::sync::Arc::new(Stage::new()?);
+    let _swap = Swap::ensure(&stage, 1 << 30)?;
     let lab = Lab::new()?;
     let repo = lab.repository("hello");
     lab.create("beta/neighbour", &["--repo", &repo, "--session", "main=bash count.sh"])?;
@@ -32,18 +38,30 @@ fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
         lab.container("beta/neighbour")?["State"]["Pid"] == neighbour,
         "another process"
     );
-    the_swap_share_is_explicit(&lab, "acme/hog", 128 << 20)?;
-    the_swap_share_is_explicit(&lab, "beta/neighbour", 0)
+    the_swap_share_is_explicit(&lab, "acme/hog", SHARE)?;
+    the_swap_share_is_explicit(&lab, "beta/neighbour", 0)?;
+    the_swap_share_holds_what_it_should(&lab)
+}
+
+/// What is above the cap and below cap and share lives on in swap; without a share it dies.
+fn the_swap_share_holds_what_it_should(lab: &Lab) -> Result<()> {
+    let held = (CAP + SHARE / 2) >> 20;
+    let hold = format!("head -c {held}M /dev/zero | tail -c {held}M | wc -c");
+    let expected = (CAP + SHARE / 2).to_string();
+    let with_share = lab.try_shell("acme/hog", &hold)?;
+    anyhow::ensure!(with_share.stdout.trim() == expected, "the share did not hold it: {with_share:?}");
+    let without = lab.try_shell("beta/neighbour", &hold)?;
+    anyhow::ensure!(without.stdout.trim() != expected, "it was held without a share: {without:?}");
+    lab.shell("beta/neighbour", "true").map(drop)
 }
 
 /// Docker's own default would be swap twice the memory; the kernel holds what was asked for.
 fn the_swap_share_is_explicit(lab: &Lab, address: &str, swap: u64) -> Result<()> {
-    let memory = 256 << 20;
     let container = lab.container(address)?;
     let asked = container["HostConfig"]["MemorySwap"].as_u64().context("explicit")?;
-    anyhow::ensure!(asked == memory + swap, "{address} may use {asked} of memory and swap");
+    anyhow::ensure!(asked == CAP + swap, "{address} may use {asked} of memory and swap");
     let pid = container["State"]["Pid"].as_u64().context("it runs")?;
-    let held = kernel_swap_limit(pid, memory)?;
+    let held = kernel_swap_limit(pid, CAP)?;
     anyhow::ensure!(held == swap, "the kernel lets {address} use {held} of swap, not {swap}");
     Ok(())
 }

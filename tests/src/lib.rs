@@ -14,6 +14,7 @@ pub mod lab;
 pub mod program;
 pub mod repo;
 pub mod stage;
+pub mod swap;
 pub mod terminal;
 pub mod wait;
 

@@ -1,93 +1,222 @@
-//! The image workspaces start from, and the static binary that becomes their PID 1.
+//! What runs inside workspaces: their image, and the static binary that is their PID 1.
+//!
+//! Both are skipped where nothing has changed, the image by a label with a hash of its inputs, the
+//! binary by cargo. stdout carries the result, stderr the talk.
 
-use anyhow::{Context as _, Result, bail};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use crate::command::{capture, cargo, root, run_with};
+/// Label that carries the hash of the image's inputs.
+const LABEL: &str = "warren.image.inputs";
+/// Build arguments that a proxy needs; passed on where the environment has them.
+const PROXIES: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
-const FOLDER: &str = "deploy/workspace-image";
-const LABEL: &str = "warren.inputs";
-
-/// Builds the image where what it is made of has changed, with the engine that `DOCKER_HOST`
-/// names. `network` is the build's network, such as `host`.
-///
-/// # Errors
-/// Fails where Docker does.
-pub fn image(tag: &str, network: Option<&str>) -> Result<()> {
-    let hash = inputs()?;
-    let format = format!("{{{{index .Config.Labels {LABEL:?}}}}}");
-    let (there, label, _) = capture("docker", &["image", "inspect", "-f", &format, tag])?;
-    if there && label.trim() == hash {
-        eprintln!("xtask: {tag} is unchanged");
-        return Ok(());
-    }
-    run_with(&format!("{FOLDER}/base"), &[], &[])?;
-    let label = format!("{LABEL}={hash}");
-    let mut arguments = vec!["build", "-q", "-t", tag, "--label", &label];
-    if let Some(network) = network {
-        arguments.extend(["--network", network]);
-    }
-    arguments.push(FOLDER);
-    // the legacy builder is in every Docker; BuildKit's plugin is not
-    run_with("docker", &arguments, &[("DOCKER_BUILDKIT", "0")])
+/// Where and what to build.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Docker's socket, such as unix:///run/docker.sock; the CLI's own default without it.
+    #[arg(long, value_name = "URL")]
+    pub(crate) docker_host: Option<String>,
+    /// Name of the image.
+    #[arg(long, default_value = "warren-workspace:latest")]
+    pub(crate) tag: String,
+    /// Network of the build's steps, such as host; Docker's default without it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// Build although nothing has changed, with today's packages.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
-/// Hashes every file the image is made of, by name and content.
-fn inputs() -> Result<String> {
-    let folder = root()?.join(FOLDER);
+/// Nothing to choose yet.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InsideArgs {}
+
+/// Builds the image of workspaces where its inputs have changed.
+///
+/// # Errors
+/// Fails where Docker does not answer, or where the base or the image cannot be built.
+pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
+    let folder = root().join("deploy/workspace-image");
+    let inputs = hash(&folder)?;
+    if !args.force && built(args, &inputs)? {
+        return say(&format!("{} unchanged", args.tag));
+    }
+    let mut base = Command::new(folder.join("base"));
+    at_host(&mut base, args);
+    ensure!(base.status().context("cannot run base")?.success(), "there is no base image");
+    let mut build = docker(args, &["build", "--tag", &args.tag]);
+    build.arg("--label").arg(format!("{LABEL}={inputs}"));
+    if let Some(network) = &args.network {
+        build.arg("--network").arg(network);
+    }
+    if args.force {
+        build.arg("--no-cache");
+    }
+    for proxy in PROXIES.into_iter().filter(|name| std::env::var_os(name).is_some()) {
+        build.arg("--build-arg").arg(proxy);
+    }
+    // The build's own words are talk: stdout says only what came of it.
+    build.arg(&folder).stdout(std::io::stderr());
+    ensure!(build.status().context("cannot run docker")?.success(), "docker build failed");
+    say(&format!("{} built", args.tag))
+}
+
+/// Builds the static binary, checks that it is static and returns its path.
+///
+/// # Errors
+/// Fails where cargo does, or where the binary needs a dynamic loader.
+pub(crate) fn inside(_args: &InsideArgs) -> anyhow::Result<PathBuf> {
+    let target = host_target()?;
+    // For its target alone: build scripts and every other binary keep their flags, so that nothing
+    // else is built again.
+    let flags = format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#);
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo.args(["build", "--locked", "--profile", "inside", "--package", "warren-inside"]);
+    cargo.args(["--target", &target, "--config", &flags]);
+    // They would win over the flags above.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    ensure!(cargo.status().context("cannot run cargo")?.success(), "warren-inside does not build");
+    let path = target_folder().join(&target).join("inside/warren-inside");
+    let binary = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    if needs_loader(&binary)? {
+        bail!("{} is not static: it needs a dynamic loader", path.display());
+    }
+    say(&format!("{} ({} KiB, static)", path.display(), binary.len() / 1024))?;
+    Ok(path)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap_or_default()
+}
+
+fn target_folder() -> PathBuf {
+    let default = root().join("target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or(default, |folder| root().join(folder))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
+}
+
+fn docker(args: &ImageArgs, words: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    command.args(words);
+    at_host(&mut command, args);
+    command
+}
+
+fn at_host(command: &mut Command, args: &ImageArgs) {
+    if let Some(host) = &args.docker_host {
+        command.env("DOCKER_HOST", host);
+    }
+}
+
+/// Returns whether the image is there and was made of these inputs.
+fn built(args: &ImageArgs, inputs: &str) -> anyhow::Result<bool> {
+    let format = format!("{{{{index .Config.Labels {LABEL:?}}}}}");
+    let mut inspect = docker(args, &["image", "inspect", "--format", &format, &args.tag]);
+    let output = inspect.output().context("cannot run docker; it has to be installed first")?;
+    Ok(output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == inputs)
+}
+
+/// Returns a hash over the paths, the modes and the contents of everything in `folder`.
+fn hash(folder: &Path) -> anyhow::Result<String> {
     let mut files = Vec::new();
-    let mut folders = vec![folder.clone()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next).with_context(|| next.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+    collect(folder, &mut files).with_context(|| format!("cannot read {}", folder.display()))?;
+    files.sort();
+    let mut hasher = Sha256::new();
+    for file in files {
+        let metadata = fs::symlink_metadata(&file)?;
+        let content = if metadata.is_symlink() {
+            fs::read_link(&file)?.into_os_string().into_encoded_bytes()
+        } else {
+            fs::read(&file)?
+        };
+        let executable = metadata.permissions().mode() & 0o111 != 0;
+        let name = file.strip_prefix(folder).unwrap_or(&file).display();
+        hasher.update(format!("{name}\0{executable}\0{}\0", content.len()));
+        hasher.update(&content);
+    }
+    let digest = hasher.finalize();
+    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else if entry.file_name() != "README.md" {
+            files.push(entry.path());
         }
     }
-    files.sort();
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update(file.strip_prefix(&folder)?.to_string_lossy().as_bytes());
-        hash.update([0]);
-        hash.update(std::fs::read(&file)?);
-    }
-    let hash = hash.finalize();
-    Ok(hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Builds the static PID 1 and prints its path and size.
-///
-/// # Errors
-/// Fails where it cannot be built or is not static.
-pub fn inside() -> Result<()> {
-    let host = host_triple()?;
-    // the flag goes to this target alone, so nothing else is built again
-    let config = format!("target.{host}.rustflags=['-C','target-feature=+crt-static']");
-    let arguments =
-        ["build", "--locked", "-p", "warren-inside", "--profile", "inside", "--target", &host];
-    run_with(&cargo(), &[&["--config", &config], &arguments[..]].concat(), &[])?;
-    let path = root()?.join("target").join(&host).join("inside/warren-inside");
-    let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    if needs_loader(&bytes) {
-        bail!("{} is not static", path.display());
-    }
-    println!("{} {} KiB", path.display(), bytes.len() / 1024);
     Ok(())
 }
 
-fn host_triple() -> Result<String> {
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-    let (_, version, _) = capture(&rustc, &["-vV"])?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc names no host")?.to_owned())
+fn host_target() -> anyhow::Result<String> {
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .arg("-vV")
+        .output()
+        .context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not name its host")
 }
 
-/// Whether an ELF file names a dynamic loader (a program header of type `PT_INTERP`).
-fn needs_loader(elf: &[u8]) -> bool {
-    const INTERP: u32 = 3;
-    let word = |at: usize, size: usize| -> usize {
-        let bytes = elf.get(at..at + size).unwrap_or_default();
-        bytes.iter().rev().fold(0, |value, byte| (value << 8) | usize::from(*byte))
+/// Returns whether a 64-bit little-endian ELF file has a program header of type `PT_INTERP`.
+fn needs_loader(binary: &[u8]) -> anyhow::Result<bool> {
+    const INTERPRETER: u64 = 3;
+    ensure!(binary.starts_with(b"\x7fELF\x02\x01"), "it is not a 64-bit little-endian ELF file");
+    let number = |at: usize, size: usize| -> anyhow::Result<u64> {
+        let bytes = binary.get(at..at + size).context("the ELF file is cut short")?;
+        Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     };
-    let (table, size, count) = (word(32, 8), word(54, 2), word(56, 2));
-    (0..count).any(|index| word(table + index * size, 4) == INTERP as usize)
+    let (first, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
+    for index in 0..count {
+        let header = usize::try_from(first + index * size)?;
+        if number(header, 4)? == INTERPRETER {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_test_needs_a_loader_and_text_is_no_program() {
+        let own = fs::read(std::env::current_exe().expect("a path")).expect("a file");
+        assert!(needs_loader(&own).expect("an ELF file"));
+        assert!(needs_loader(b"#!/bin/sh\n").is_err());
+        assert!(needs_loader(&own[..40]).is_err());
+    }
+
+    #[test]
+    fn every_change_of_the_inputs_shows() {
+        let folder = std::env::temp_dir().join(format!("warren-xtask-{}", std::process::id()));
+        fs::create_dir_all(folder.join("sub")).expect("a folder");
+        fs::write(folder.join("sub/file"), "a").expect("a file");
+        let first = hash(&folder).expect("a hash");
+        assert_eq!(first, hash(&folder).expect("a hash"));
+        fs::write(folder.join("sub/file"), "b").expect("a file");
+        let second = hash(&folder).expect("a hash");
+        fs::set_permissions(folder.join("sub/file"), fs::Permissions::from_mode(0o755))
+            .expect("a mode");
+        let third = hash(&folder).expect("a hash");
+        fs::remove_dir_all(&folder).expect("gone");
+        assert!(first != second && second != third);
+    }
 }

@@ -37,16 +37,9 @@ enum Command {
     /// Which crate may know which
     Purity,
     /// The image workspaces start from; says when it is unchanged
-    Image {
-        /// Its name
-        #[arg(long, default_value = "warren-workspace:latest")]
-        tag: String,
-        /// The network its build uses
-        #[arg(long)]
-        network: Option<String>,
-    },
+    Image(image::ImageArgs),
     /// The static PID 1 of workspaces; prints its path and size
-    Inside,
+    Inside(image::InsideArgs),
     /// A figure beside a peer's in the same run; ends with one JSON line
     Bench {
         /// Which one: start
@@ -74,8 +67,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Deny => deny::run(),
         Command::Purity => purity::run(),
-        Command::Image { tag, network } => image::image(&tag, network.as_deref()),
-        Command::Inside => image::inside(),
+        Command::Image(args) => image::run(&args),
+        Command::Inside(args) => image::inside(&args).map(drop),
         Command::Bench { name, quick } => bench::run(&name, quick),
     }
 }

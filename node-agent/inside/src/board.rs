@@ -111,8 +111,9 @@ impl Board {
                     entry.step.set_state(StepState::Skipped);
                 }
                 Outcome::Failed(message) => {
+                    let message = warren_common::status::reason(message);
                     event!("{title}: failed: {message}");
-                    entry.step.message = warren_common::status::reason(message);
+                    entry.step.message = message;
                     entry.step.set_state(StepState::Failed);
                 }
             }
@@ -195,6 +196,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warren_proto::convert::InsideStatus;
 
     fn plan(names: &[&str]) -> Board {
         let board = Board::new();
@@ -233,25 +235,30 @@ mod tests {
     }
 
     #[test]
-    fn the_fullest_status_fits_one_message() {
-        let names: Vec<String> =
-            (0..64).map(|n| format!("session:{}{n}", "x".repeat(38))).collect();
-        let board = plan(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        for name in names.iter().take(2) {
-            board.output(name, &"ä".repeat(8192));
-        }
-        for name in &names {
-            board.title(name, &"t".repeat(9999));
-            board.end(name, &Outcome::Failed("m".repeat(9999)));
-        }
+    fn the_fullest_status_fits_one_message_and_is_understood() {
+        let board = Board::new();
+        board.0.send_modify(|picture| {
+            for number in 0..Limits::STEPS_INSIDE {
+                let name = format!("session:{}{number}", "x".repeat(38));
+                picture.add(&name, &"t".repeat(9999), StepState::Failed);
+                let entry = picture.entry(&name).expect("just added");
+                entry.step.message = warren_common::status::reason(&"m".repeat(9999));
+            }
+            for entry in &mut picture.steps[..2] {
+                entry.step.output = clean(&"ä".repeat(8192), Limits::STEP_OUTPUT_BYTES);
+            }
+        });
         let session = SessionStatus {
             name: "n".repeat(40),
             command: "c".repeat(crate::tmux::COMMAND_SHOWN_BYTES),
             ..SessionStatus::default()
         };
-        board.sessions(vec![session; crate::tmux::SESSIONS_SHOWN]);
+        board.sessions(vec![session; Limits::SESSIONS]);
         let status = board.subscribe().borrow().to_status();
         let size = prost::Message::encoded_len(&status);
         assert!(size < Limits::INSIDE_MESSAGE_BYTES, "{size}");
+        // The node agent takes it as it is, with nothing cut.
+        let taken = InsideStatus::try_from(status.clone()).expect("a status");
+        assert_eq!(Status::from(taken), status);
     }
 }

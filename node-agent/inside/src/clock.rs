@@ -17,10 +17,11 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Returns a span for people: `45 s`, `10 min`, `2 h`.
+/// Returns a span for people: `1.5 s`, `45 s`, `10 min`, `2 h`.
 pub(crate) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
+        1..10 if duration.subsec_millis() > 0 => format!("{:.1} s", duration.as_secs_f64()),
         seconds if seconds >= 7200 && seconds % 3600 == 0 => format!("{} h", seconds / 3600),
         seconds if seconds >= 120 && seconds % 60 == 0 => format!("{} min", seconds / 60),
         seconds => format!("{seconds} s"),
@@ -55,6 +56,7 @@ mod tests {
     #[test]
     fn spans_read_well() {
         assert_eq!(span(Duration::from_millis(250)), "250 ms");
+        assert_eq!(span(Duration::from_millis(1500)), "1.5 s");
         assert_eq!(span(Duration::from_secs(90)), "90 s");
         assert_eq!(span(Duration::from_secs(600)), "10 min");
         assert_eq!(span(Duration::from_secs(7200)), "2 h");

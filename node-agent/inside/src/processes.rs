@@ -4,6 +4,9 @@ use std::{fs, process};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Bit of SIGTERM in the masks of `/proc/<pid>/status`.
+const TERM_BIT: u64 = 1 << 14;
+
 /// One process as `/proc/<pid>/stat` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -22,6 +25,22 @@ pub(crate) fn of_workspace() -> Vec<Process> {
         if own == 1 { all } else { descendants(&all, own).copied().collect() };
     ours.retain(|process| process.pid != own && !process.zombie);
     ours
+}
+
+impl Process {
+    /// Returns whether SIGTERM can end it: an interactive shell ignores it.
+    pub(crate) fn heeds_term(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.unwrap_or_default() & TERM_BIT == 0
+    }
+
+    /// Returns whether it is a tmux server, whose end hangs up on every session.
+    pub(crate) fn is_tmux_server(&self) -> bool {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        name.trim() == "tmux: server"
+    }
 }
 
 /// Sends `signal` to each of `processes`; one that has gone is not an error.

@@ -101,6 +101,11 @@ impl Reaper {
         self.table().closed = true;
     }
 
+    /// Returns whether [`Self::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.table().closed
+    }
+
     fn collect(&self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if let Some(sender) = self.table().running.remove(&pid.as_raw_nonzero().get()) {

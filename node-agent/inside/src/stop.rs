@@ -5,21 +5,31 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::{journal::event, processes};
+use crate::{
+    journal::event,
+    processes::{self, Process},
+};
 
 /// Between two looks at who is left.
 const LOOK: Duration = Duration::from_millis(20);
 /// For the kernel to end what was killed.
 const KILLED: Duration = Duration::from_secs(2);
 
-/// Hangs up on and terminates every process of the workspace, kills what is left after `grace`,
-/// and returns when none is left or the kernel cannot end one.
+/// Ends every process of the workspace, and returns when none is left or the kernel cannot end one.
+///
+/// SIGTERM goes first, to programs alone: they may tidy up while their terminals are still there.
+/// What ignores it, such as a shell, and tmux itself get a hang-up when those are done, or shortly
+/// before `grace` ends. What is left then is killed.
 pub(crate) async fn everything(grace: Duration) {
-    // A shell goes by the hang-up, a service by SIGTERM, a stopped program needs to be woken.
+    let deadline = Instant::now() + grace;
+    processes::signal(&programs(), Signal::TERM);
+    // What was stopped must run to see it.
+    processes::signal(&programs(), Signal::CONT);
+    until(deadline - grace / 5, || programs().is_empty()).await;
     for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
         processes::signal(&processes::of_workspace(), signal);
     }
-    if gone(grace).await {
+    if until(deadline, none_left).await {
         return;
     }
     let left = processes::of_workspace();
@@ -28,17 +38,27 @@ pub(crate) async fn everything(grace: Duration) {
     while Instant::now() < deadline {
         // Again and again: one that was starting may have been missed.
         processes::signal(&processes::of_workspace(), Signal::KILL);
-        if gone(LOOK).await {
+        if until(Instant::now() + LOOK, none_left).await {
             return;
         }
     }
     event!("{} processes could not be killed", processes::of_workspace().len());
 }
 
-async fn gone(within: Duration) -> bool {
-    let deadline = Instant::now() + within;
+fn none_left() -> bool {
+    processes::of_workspace().is_empty()
+}
+
+/// Processes that SIGTERM ends, tmux aside.
+fn programs() -> Vec<Process> {
+    let mut all = processes::of_workspace();
+    all.retain(|process| process.heeds_term() && !process.is_tmux_server());
+    all
+}
+
+async fn until(deadline: Instant, condition: impl Fn() -> bool) -> bool {
     loop {
-        if processes::of_workspace().is_empty() {
+        if condition() {
             return true;
         }
         if Instant::now() >= deadline {

@@ -28,6 +28,9 @@ use crate::{
     tmux::{Keeper, Wanted},
 };
 
+/// Sessions made in one life, so that with the other steps a status stays within its bound.
+const SESSIONS_MOST: usize = Limits::STEPS_INSIDE - 4;
+
 /// What every step works with.
 #[derive(Debug, Clone)]
 pub(crate) struct Startup {
@@ -84,7 +87,7 @@ impl Startup {
 
     async fn open_sessions(&self, first: &Setup, sessions: &[Session], known: &mut Vec<String>) {
         for session in sessions {
-            if known.contains(&session.name) || known.len() >= 2 * Limits::SESSIONS {
+            if known.contains(&session.name) || known.len() >= SESSIONS_MOST {
                 continue;
             }
             known.push(session.name.clone());
@@ -169,7 +172,8 @@ fn plan(setup: &Setup) -> Vec<(String, String)> {
     if !setup.setup_script.is_empty() {
         steps.push(("setup".to_owned(), "setup script".to_owned()));
     }
-    steps.extend(setup.sessions.iter().map(|s| (step_name(s), session_title(s))));
+    let sessions = setup.sessions.iter().take(Limits::SESSIONS);
+    steps.extend(sessions.map(|session| (step_name(session), session_title(session))));
     steps
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn serve(
         .and_then(|pty| Ok((pty, streams.reaper.spawn(command, Terminal::Controlling)?)));
     let (pty, child) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Ok(Err(("UNAVAILABLE", format!("no viewer can start: {error}")))),
+        Err(error) => return Ok(Err(("INTERNAL", format!("no viewer can start: {error}")))),
     };
     line.send(frame::Kind::Opened(Opened {})).await?;
     let end = pump::run(Ends::Terminal(pty), &child, (reader, line), Signals::Ignored).await;

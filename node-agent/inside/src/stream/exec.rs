@@ -37,12 +37,12 @@ pub(super) async fn serve(
 ) -> Result<Served, WireError> {
     let size: usize = exec.argv.iter().map(|word| word.len() + 1).sum();
     let Some(program) = exec.argv.first().filter(|program| !program.is_empty()) else {
-        return Ok(Err(("BAD_REQUEST", "no program was named".to_owned())));
+        return Ok(Err(("INVALID_ARGUMENT", "no program was named".to_owned())));
     };
     if size > Limits::EXEC_BYTES || exec.argv.iter().any(|word| word.contains('\0')) {
         let most = Limits::EXEC_BYTES;
         let message = format!("the command has {size} bytes or holds a zero; the limit is {most}");
-        return Ok(Err(("BAD_REQUEST", message)));
+        return Ok(Err(("INVALID_ARGUMENT", message)));
     }
     match start(streams, &exec) {
         Ok((ends, child)) => {

@@ -79,44 +79,52 @@ impl Streams {
     }
 
     async fn serve(&self, id: u64) -> Result<(), WireError> {
-        let (reader, line) = dial(&self.config, id).await?;
-        let mut reader = reader;
-        let Ok(_permit) = self.permits.try_acquire() else {
-            let most = Limits::STREAMS_PER_WORKSPACE;
-            let message = format!("{most} streams are open already, which is the limit");
-            return line.refuse("TOO_MANY_STREAMS", message).await;
-        };
-        let open = match timeout(Limits::TUNNEL_TIMEOUT, reader.next::<Frame>()).await {
-            Ok(Ok(Some(Frame { kind: Some(frame::Kind::Open(Open { what: Some(what) })) }))) => {
-                what
-            }
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(Some(_))) => {
-                let message = "the first frame does not open anything this version knows";
-                return line.refuse("BAD_REQUEST", message.to_owned()).await;
-            }
+        let (mut reader, line) = dial(&self.config, id).await?;
+        let last = match self.permits.try_acquire() {
+            Ok(_permit) => match self.open(&mut reader, &line).await? {
+                Ok(Some(exited)) => frame::Kind::Exited(exited),
+                // The caller has gone: nobody to tell.
+                Ok(None) => return Ok(()),
+                Err((reason, message)) => failed(reason, message),
+            },
             Err(_) => {
-                let message = "the first frame did not come in time".to_owned();
-                return line.refuse("BAD_REQUEST", message).await;
+                let most = Limits::STREAMS_PER_WORKSPACE;
+                let message = format!("{most} streams are open already, which is the limit");
+                failed("LIMIT_REACHED", message)
             }
         };
-        let served = match open {
-            open::What::Attach(attach) => attach::serve(self, attach, &mut reader, &line).await?,
-            open::What::Exec(exec) => exec::serve(self, exec, &mut reader, &line).await?,
-            open::What::Logs(_) => {
-                Err(("BAD_REQUEST", "logs are answered by the node agent".to_owned()))
-            }
-        };
-        match served {
-            Ok(Some(exited)) => line.send(frame::Kind::Exited(exited)).await?,
-            // The caller has gone: nobody to tell.
-            Ok(None) => return Ok(()),
-            Err((reason, message)) => return line.refuse(reason, message).await,
-        }
+        line.send(last).await?;
         line.linger(reader).await;
         Ok(())
     }
+
+    async fn open(
+        &self,
+        reader: &mut Reader<OwnedReadHalf>,
+        line: &Line,
+    ) -> Result<Served, WireError> {
+        if self.reaper.is_closed() {
+            return Ok(Err(("SHUTTING_DOWN", "the workspace is stopping".to_owned())));
+        }
+        let bad = |message: &str| Ok(Err(("INVALID_ARGUMENT", message.to_owned())));
+        let first = match timeout(Limits::TUNNEL_TIMEOUT, reader.next::<Frame>()).await {
+            Ok(first) => first?,
+            Err(_) => return bad("the first frame did not come in time"),
+        };
+        match first.map(|frame| frame.kind) {
+            None => Ok(Ok(None)),
+            Some(Some(frame::Kind::Open(Open { what: Some(open) }))) => match open {
+                open::What::Attach(attach) => attach::serve(self, attach, reader, line).await,
+                open::What::Exec(exec) => exec::serve(self, exec, reader, line).await,
+                open::What::Logs(_) => bad("logs are answered by the node agent"),
+            },
+            Some(_) => bad("the first frame does not open anything this version knows"),
+        }
+    }
+}
+
+fn failed(reason: &str, message: String) -> frame::Kind {
+    frame::Kind::Failed(Failed { reason: reason.to_owned(), message })
 }
 
 /// What came of a stream: how its program ended, nothing where the caller went away, or why it
@@ -140,11 +148,6 @@ impl Line {
     /// the program and nothing piles up.
     async fn send(&self, kind: frame::Kind) -> Result<(), WireError> {
         wire::send(&mut *self.0.lock().await, &Frame { kind: Some(kind) }).await
-    }
-
-    async fn refuse(&self, reason: &str, message: String) -> Result<(), WireError> {
-        let failed = Failed { reason: reason.to_owned(), message };
-        self.send(frame::Kind::Failed(failed)).await
     }
 
     /// Lets the last frame arrive: input that is still on its way would reset the connection.

@@ -10,7 +10,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
-use warren_common::status::clean;
+use warren_common::{Limits, status::clean};
 use warren_proto::pb::inside::v1::SessionStatus;
 
 use super::{Seen, Tmux, TmuxError, list::COMMAND_SHOWN_BYTES};
@@ -163,7 +163,8 @@ impl Keeper {
     }
 }
 
-/// The asked-for sessions first, in their order, then those made by hand, by name.
+/// The asked-for sessions first, in their order, then those made by hand, by name; at most
+/// [`Limits::SESSIONS`] of them.
 fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
     let place = |name: &str| wanted.iter().position(|w| w.name == name).unwrap_or(wanted.len());
     let mut seen = seen;
@@ -185,7 +186,7 @@ fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
             viewers: session.viewers,
         }
     };
-    seen.into_iter().map(status).collect()
+    seen.into_iter().take(Limits::SESSIONS).map(status).collect()
 }
 
 #[cfg(test)]
@@ -224,5 +225,9 @@ mod tests {
             ]
         );
         assert_eq!(statuses[0].started_unix_ms, 3000);
+        let mut flood: Vec<Seen> = (0..99).map(|n| seen(&format!("a{n}"), None)).collect();
+        flood.push(seen("main", None));
+        let statuses = to_statuses(&[wanted("main", "")], flood);
+        assert_eq!((statuses.len(), statuses[0].name.as_str()), (Limits::SESSIONS, "main"));
     }
 }

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use warren_common::{SessionName, status::clean};
 
-/// Sessions in one status message, at most.
-pub(crate) const SESSIONS_SHOWN: usize = 64;
+/// Sessions looked at, at most; a status message holds fewer.
+const SESSIONS_SEEN: usize = 256;
 /// Bytes of a session's command in a status message.
 pub(crate) const COMMAND_SHOWN_BYTES: usize = 512;
 
 /// One line per pane: numbers first, the session's name last. Letters before fields that may be
 /// empty.
-pub(super) const PANES: &str = "P #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
+pub(super) const PANES: &str = "P #{pid} #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
      s#{pane_dead_status} g#{pane_dead_signal} #{session_name}";
 /// One line per pane with the program that runs in it.
 pub(super) const COMMANDS: &str = "C #{pane_id} #{pane_current_command}";
@@ -39,7 +39,18 @@ pub(crate) struct Seen {
     pub(crate) viewers: u32,
 }
 
+/// Everything one look shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// The sessions, by name.
+    pub(super) sessions: Vec<Seen>,
+    /// The server's process id where it has a pane whose program ended in an unknown way.
+    pub(super) unreaped: Option<i32>,
+}
+
 struct Pane<'a> {
+    server: i32,
+    dead: bool,
     id: &'a str,
     created: u64,
     active: u64,
@@ -47,12 +58,16 @@ struct Pane<'a> {
     session: &'a str,
 }
 
-/// Parses the answers to [`PANES`], [`COMMANDS`] and [`CLIENTS`]; the result is ordered by name.
-pub(super) fn parse(text: &str) -> Vec<Seen> {
+/// Parses the answers to [`PANES`], [`COMMANDS`] and [`CLIENTS`].
+pub(super) fn parse(text: &str) -> Listing {
+    let mut unreaped = None;
     let mut sessions: BTreeMap<&str, (Seen, &str)> = BTreeMap::new();
     for line in text.lines() {
         if let Some(pane) = line.strip_prefix("P ").and_then(pane) {
             add(&mut sessions, &pane);
+            if pane.dead && pane.exit.is_none() {
+                unreaped = Some(pane.server);
+            }
         }
     }
     for line in text.lines() {
@@ -67,7 +82,7 @@ pub(super) fn parse(text: &str) -> Vec<Seen> {
             seen.viewers += 1;
         }
     }
-    sessions.into_values().map(|(seen, _)| seen).collect()
+    Listing { sessions: sessions.into_values().map(|(seen, _)| seen).collect(), unreaped }
 }
 
 fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
@@ -78,7 +93,7 @@ fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
         }
         return;
     }
-    if sessions.len() == SESSIONS_SHOWN || pane.session.parse::<SessionName>().is_err() {
+    if sessions.len() == SESSIONS_SEEN || pane.session.parse::<SessionName>().is_err() {
         return;
     }
     let seen = Seen {
@@ -93,15 +108,18 @@ fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
 }
 
 fn pane(line: &str) -> Option<Pane<'_>> {
-    let mut fields = line.splitn(7, ' ');
+    let mut fields = line.splitn(8, ' ');
+    let server = fields.next()?.parse().ok()?;
     let id = fields.next()?;
     let created = fields.next()?.parse().ok()?;
     let active = fields.next()?.parse().ok()?;
     let dead = fields.next()? == "1";
     let status = fields.next()?.strip_prefix('s')?.parse::<i32>().ok();
     let signal = fields.next()?.strip_prefix('g')?.parse::<i32>().ok();
-    let code = status.or(signal.map(|number| 128 + number)).unwrap_or(255);
-    Some(Pane { id, created, active, exit: dead.then_some(code), session: fields.next()? })
+    // A pane is dead for a moment before its program's end is known.
+    let code = status.or(signal.map(|number| 128 + number));
+    let exit = code.filter(|_| dead);
+    Some(Pane { server, dead, id, created, active, exit, session: fields.next()? })
 }
 
 #[cfg(test)]
@@ -110,19 +128,21 @@ mod tests {
 
     #[test]
     fn sessions_come_from_their_panes() {
-        let text = "P %0 100 105 0 s g main\n\
-                    P %1 200 201 1 s3 g tests\n\
-                    P %2 300 301 1 s g9 killed\n\
-                    P %3 300 400 1 s0 g two\n\
-                    P %4 300 300 0 s g two\n\
-                    P %5 1 1 0 s g Odd name\n\
+        let text = "P 42 %0 100 105 0 s g main\n\
+                    P 42 %1 200 201 1 s3 g tests\n\
+                    P 42 %2 300 301 1 s g9 killed\n\
+                    P 42 %3 300 400 1 s0 g two\n\
+                    P 42 %4 300 300 0 s g two\n\
+                    P 42 %5 1 1 0 s g Odd name\n\
+                    P 42 %6 1 1 1 s g ending\n\
                     P nonsense\n\
                     C %0 claude\n\
                     C %4 vim\n\
                     V 0 main\n\
                     V 0 main\n\
                     V 1 main\n";
-        let seen = parse(text);
+        let Listing { sessions: seen, unreaped } = parse(text);
+        assert_eq!(unreaped, Some(42));
         let short: Vec<_> = seen
             .iter()
             .map(|s| (s.name.as_str(), s.exit, s.active, s.viewers, s.command.as_str()))
@@ -130,6 +150,7 @@ mod tests {
         assert_eq!(
             short,
             [
+                ("ending", None, 1, 0, ""),
                 ("killed", Some(137), 301, 0, ""),
                 ("main", None, 105, 2, "claude"),
                 ("tests", Some(3), 201, 0, ""),
@@ -140,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_sessions_is_cut() {
-        let text: String = (0..500).map(|n| format!("P %{n} 1 1 0 s g s{n}\n")).collect();
-        assert_eq!(parse(&text).len(), SESSIONS_SHOWN);
+        let text: String = (0..900).map(|n| format!("P 42 %{n} 1 1 0 s g s{n}\n")).collect();
+        assert_eq!(parse(&text).unreaped, None);
+        assert_eq!(parse(&text).sessions.len(), SESSIONS_SEEN);
     }
 }

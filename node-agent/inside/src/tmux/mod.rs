@@ -9,10 +9,12 @@ mod list;
 
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::Command, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 pub(crate) use keeper::{Keeper, Wanted};
-pub(crate) use list::Seen;
 #[cfg(test)]
-pub(crate) use list::{COMMAND_SHOWN_BYTES, SESSIONS_SHOWN};
+pub(crate) use list::COMMAND_SHOWN_BYTES;
+pub(crate) use list::Seen;
 
 use crate::{
     config::Config,
@@ -119,7 +121,16 @@ impl Tmux {
         command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
         command.args(["list-panes", "-a", "-F", list::COMMANDS, ";"]);
         command.args(["list-clients", "-F", list::CLIENTS]);
-        self.ask(command).await.map(|text| list::parse(&text))
+        match self.ask(command).await {
+            Ok(text) => {
+                let listing = list::parse(&text);
+                listing.unreaped.into_iter().for_each(remind);
+                Ok(listing.sessions)
+            }
+            // What list-clients says where there is no session at all.
+            Err(TmuxError::Refused(text)) if text.contains("no current target") => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn ask(&self, command: Command) -> Result<String, TmuxError> {
@@ -134,5 +145,15 @@ impl Tmux {
             return Err(TmuxError::NoServer);
         }
         Err(TmuxError::Refused(warren_common::status::reason(text)))
+    }
+}
+
+/// Makes the server look for children that ended. Debian's tmux records logins through libutempter,
+/// which resets the SIGCHLD handler around its helper: a program that ends in that moment stays a
+/// zombie, and its exit code unknown, until the next signal.
+fn remind(server: i32) {
+    if let Some(server) = Pid::from_raw(server).filter(|server| server.as_raw_nonzero().get() > 1) {
+        // A server that has gone is noticed by the next call.
+        let _ = kill_process(server, Signal::CHILD);
     }
 }

@@ -1,0 +1,15 @@
+//! The real binary against real tmux and git, with a node agent played by the test.
+//!
+//! Nothing here is PID 1: the binary behaves the same either way. Every test has a home, a runtime
+//! folder and a socket of its own in one temporary folder.
+
+mod agent;
+mod server;
+mod sessions;
+mod start;
+mod stop;
+mod streams;
+#[allow(dead_code, reason = "the binary's own framing, used from outside")]
+#[path = "../../src/wire.rs"]
+mod wire;
+mod workspace;
