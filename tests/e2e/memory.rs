@@ -49,7 +49,10 @@ fn the_swap_share_holds_what_it_should(lab: &Lab) -> Result<()> {
     let hold = format!("head -c {held}M /dev/zero | tail -c {held}M | wc -c");
     let expected = (CAP + SHARE / 2).to_string();
     let with_share = lab.try_shell("acme/hog", &hold)?;
-    anyhow::ensure!(with_share.stdout.trim() == expected, "the share did not hold it: {with_share:?}");
+    anyhow::ensure!(
+        with_share.stdout.trim() == expected,
+        "the share did not hold it: {with_share:?}"
+    );
     let without = lab.try_shell("beta/neighbour", &hold)?;
     anyhow::ensure!(without.stdout.trim() != expected, "it was held without a share: {without:?}");
     lab.shell("beta/neighbour", "true").map(drop)

@@ -20,7 +20,8 @@ impl Swap {
     pub fn ensure(stage: &Stage, bytes: u64) -> Result<Self> {
         let info = fs::read_to_string("/proc/meminfo")?;
         let total = info.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
-        let kib: u64 = total.and_then(|text| text.split_whitespace().next()).context("SwapTotal")?.parse()?;
+        let kib: u64 =
+            total.and_then(|text| text.split_whitespace().next()).context("SwapTotal")?.parse()?;
         if kib << 10 >= bytes {
             return Ok(Self { file: None });
         }

@@ -235,9 +235,9 @@ impl Founder {
         let members = [(intent.replica, addresses.raft_address.clone())].into();
         match consensus.initialise(members).await {
             Ok(()) | Err(InitialiseError::Already) => {}
-            Err(
-                error @ (InitialiseError::NotAMember | InitialiseError::Stopped { .. }),
-            ) => return Err(FoundError::Initialise(error)),
+            Err(error @ (InitialiseError::NotAMember | InitialiseError::Stopped { .. })) => {
+                return Err(FoundError::Initialise(error));
+            }
         }
         let mut leadership = consensus.leadership();
         let leading = leadership.wait_for(|now| now.leading);
