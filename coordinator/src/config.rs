@@ -322,8 +322,7 @@ fn template(raw: RawTemplate) -> Result<TemplateDefaults, InvalidField> {
     let refused = |option: &str, why: &dyn Display| {
         InvalidField::new(format!("template.{option}"), format!("is refused: {why}"))
     };
-    let bytes =
-        |option, text: &str| text.parse::<Bytes>().map_err(|error| refused(option, &error));
+    let bytes = |option, text: &str| text.parse::<Bytes>().map_err(|error| refused(option, &error));
     let mut resources = Resources::with_memory(bytes("memory", &raw.memory)?);
     let reserve_is_set = !raw.reserve.is_empty();
     if reserve_is_set {

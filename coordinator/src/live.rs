@@ -62,7 +62,8 @@ impl Live {
         if let Some(usage) = usage {
             state.usage.insert(node, usage);
         }
-        let changed = state.view.nodes.get(&node).map(|after| compare(before.as_ref(), after, named));
+        let changed =
+            state.view.nodes.get(&node).map(|after| compare(before.as_ref(), after, named));
         drop(state);
         self.wake(&changed.unwrap_or_default());
         true
@@ -133,10 +134,8 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
         return Changed { standing: true, workspaces };
     };
-    let mut changed = Changed {
-        standing: before.inventory != after.inventory,
-        workspaces: Vec::new(),
-    };
+    let mut changed =
+        Changed { standing: before.inventory != after.inventory, workspaces: Vec::new() };
     for workspace in named {
         let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());

@@ -81,8 +81,7 @@ async fn start(
     let listeners = Listeners::bind(&config.listen, shutdown).await;
     let listeners = listeners.map_err(RunError::from).map_err(early)?;
     let metrics = serve_metrics(&config, metrics, shutdown).await.map_err(early)?;
-    let addresses =
-        Addresses { api: listeners.api.address, raft: listeners.raft.address, metrics };
+    let addresses = Addresses { api: listeners.api.address, raft: listeners.raft.address, metrics };
     publish(&addresses, &state_dir).map_err(RunError::State).map_err(early)?;
     info!(api = %addresses.api, raft = %addresses.raft, socket = %config.socket.display(), "listening");
 
@@ -91,9 +90,10 @@ async fn start(
     let late = |error| (Some(founder.clone()), error);
     // the socket first: whoever answers on it owns the state folder
     bootstrap::serve(&socket, founder.clone(), shutdown).await.map_err(|e| late(e.into()))?;
-    let resumed = founder.resume().await.map_err(|source| {
-        late(RunError::Resume { state_dir: shown(&state_dir), source })
-    })?;
+    let resumed = founder
+        .resume()
+        .await
+        .map_err(|source| late(RunError::Resume { state_dir: shown(&state_dir), source }))?;
     if resumed.is_none() {
         info!(
             socket = %socket.display(),

@@ -42,9 +42,8 @@ impl ClientService for Api {
         let moment = self.read().await?;
         let view = moment.view();
         let named = moment.state.client_names.iter();
-        let named = named.filter_map(|(name, id)| {
-            Some((name.to_string(), moment.state.clients.get(id)?))
-        });
+        let named =
+            named.filter_map(|(name, id)| Some((name.to_string(), moment.state.clients.get(id)?)));
         let paged = page.cut(named, |client| view.client(client));
         Ok(Response::new(pb::ListClientsResponse {
             freshness: Some(view.freshness()),

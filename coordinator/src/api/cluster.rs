@@ -27,14 +27,15 @@ impl Api {
         };
         let status = self.parts().consensus.status();
         let voter = |id| status.members.iter().any(|one| one.replica == id && one.voter);
-        let replica = |(id, replica): (&warren_common::ReplicaId, &warren_model::state::Replica)| {
-            pb::Replica {
-                id: id.0,
-                api_address: replica.api_address.clone(),
-                raft_address: replica.raft_address.clone(),
-                voter: voter(*id),
-            }
-        };
+        let replica =
+            |(id, replica): (&warren_common::ReplicaId, &warren_model::state::Replica)| {
+                pb::Replica {
+                    id: id.0,
+                    api_address: replica.api_address.clone(),
+                    raft_address: replica.raft_address.clone(),
+                    voter: voter(*id),
+                }
+            };
         let ready = state.nodes.keys().filter(|node| view.is_ready(**node)).count();
         let active = |kind: &PhaseKind| matches!(kind, PhaseKind::Active);
         let active = state.workspaces.values().filter(|one| active(&one.phase.kind)).count();

@@ -101,7 +101,9 @@ fn wanted(
     let failover = match request.failover {
         0 => warren_common::spec::Failover::default(),
         number => node_pb::Failover::try_from(number)
-            .map_err(|_| InvalidMessage::new("failover", format!("has the unknown value {number}")))?
+            .map_err(|_| {
+                InvalidMessage::new("failover", format!("has the unknown value {number}"))
+            })?
             .try_into()?,
     };
     let session = |(index, session): (usize, node_pb::SessionSpec)| {

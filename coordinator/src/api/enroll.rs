@@ -35,7 +35,12 @@ impl EnrollService for Api {
         let answer = self.join(request.into_inner()).await;
         match &answer {
             Ok(joined) => {
-                tracing::info!(node = joined.node_id, name = joined.node_name, address, "node joined");
+                tracing::info!(
+                    node = joined.node_id,
+                    name = joined.node_name,
+                    address,
+                    "node joined"
+                );
             }
             Err(error) => tracing::info!(%error, address, "a node was not let in"),
         }
@@ -75,8 +80,7 @@ impl Api {
         let csr = SigningRequest::from_pem(&request.csr_pem)?;
         let name: NodeName =
             request.node_name.parse().map_err(|why| errors::invalid("node_name", why))?;
-        let facts: Result<NodeFacts, InvalidMessage> =
-            required("facts", request.facts)?.try_into();
+        let facts: Result<NodeFacts, InvalidMessage> = required("facts", request.facts)?.try_into();
         let node = NodeId::new(Uuid::now_v7());
         let join = JoinNode {
             token: token.id,

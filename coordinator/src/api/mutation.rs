@@ -27,7 +27,10 @@ impl Asked {
     ///
     /// # Errors
     /// Refuses a request without an id; which ids are good is the model's to say.
-    pub(super) fn read(principal: Principal, mutation: Option<pb::Mutation>) -> Result<Self, ApiError> {
+    pub(super) fn read(
+        principal: Principal,
+        mutation: Option<pb::Mutation>,
+    ) -> Result<Self, ApiError> {
         let mutation = mutation.unwrap_or_default();
         if mutation.request_id.is_empty() {
             let message = "the mutation carries no request id";

@@ -55,8 +55,12 @@ pub fn workspace<'a>(state: &'a ClusterState, text: &str) -> Result<&'a Arc<Work
                 let labels = found.iter().take(5).map(|id| state.workspace_label(**id));
                 let labels = labels.collect::<Vec<_>>().join(", ");
                 let message = format!("{} workspaces are named {text}", found.len());
-                return Err(ApiError::new(Code::FailedPrecondition, reason::AMBIGUOUS_NAME, message)
-                    .next(format!("say which: {labels}")));
+                return Err(ApiError::new(
+                    Code::FailedPrecondition,
+                    reason::AMBIGUOUS_NAME,
+                    message,
+                )
+                .next(format!("say which: {labels}")));
             }
         }
     }

@@ -189,4 +189,3 @@ fn keyed(session: pb::Session) -> (String, pb::Session) {
     let name = session.observed.as_ref().map(|one| one.name.as_str()).unwrap_or_default();
     (key(&[&session.client, &session.workspace, name]), session)
 }
-

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use warren_common::{
     Bytes, MilliCpus, SessionName,
     spec::{
-        Failover, GitIdentity, InvalidRepo, InvalidSpec, Labels, PlacementRules, RepoUrl, Resources,
-        SessionSpec, WorkspaceSpec,
+        Failover, GitIdentity, InvalidRepo, InvalidSpec, Labels, PlacementRules, RepoUrl,
+        Resources, SessionSpec, WorkspaceSpec,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use warren_common::{Bytes, NodeId, Timestamp};
 use warren_model::{
-    ClusterState, Liveness, LiveView,
+    ClusterState, LiveView, Liveness,
     command::Availability,
     plan::{Candidate, Explanation, FilterCount, ScorePart},
     state::{Client, Desired, Node, PhaseKind, Workspace},
@@ -96,7 +96,8 @@ impl View<'_> {
             return Vec::new();
         };
         let seen = self.live.observed(node, workspace.id);
-        let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation) else {
+        let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation)
+        else {
             return Vec::new();
         };
         let client = self.state.clients.get(&workspace.client);

@@ -9,7 +9,7 @@ mod founder;
 mod intent;
 mod socket;
 
-pub use founder::{Founder, FoundError};
+pub use founder::{FoundError, Founder};
 pub use intent::{Intent, IntentError};
 pub use socket::{SocketError, serve};
 
@@ -24,12 +24,7 @@ use warren_proto::{
     pb::admin::v1::{self as pb, bootstrap_service_server::BootstrapService},
 };
 
-use crate::{
-    api::errors,
-    ca::SigningRequest,
-    config::is_host_port,
-    hub::control::coordinators,
-};
+use crate::{api::errors, ca::SigningRequest, config::is_host_port, hub::control::coordinators};
 
 #[tonic::async_trait]
 impl BootstrapService for Founder {
@@ -79,7 +74,8 @@ fn cluster_name(text: &str) -> Result<String, ApiError> {
     if text.parse::<ClientName>().is_ok() {
         return Ok(text.to_owned());
     }
-    let why = "a cluster's name has 1 to 40 of a-z, 0-9 and '-', with a letter or digit at both ends";
+    let why =
+        "a cluster's name has 1 to 40 of a-z, 0-9 and '-', with a letter or digit at both ends";
     Err(errors::invalid("cluster_name", why))
 }
 
@@ -89,8 +85,9 @@ fn told(error: FoundError) -> ApiError {
             let told = ApiError::new(Code::AlreadyExists, reason::ALREADY_INITIALISED, &error);
             told.next("use the name it has, or another state folder for another cluster")
         }
-        FoundError::NotLeading => ApiError::new(Code::Unavailable, reason::NO_QUORUM, &error)
-            .next("repeat the call"),
+        FoundError::NotLeading => {
+            ApiError::new(Code::Unavailable, reason::NO_QUORUM, &error).next("repeat the call")
+        }
         FoundError::Ca(error) => error.into(),
         FoundError::Refused(refusal) => errors::refusal(refusal),
         FoundError::Propose(_)

@@ -11,12 +11,11 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 use uuid::Uuid;
-use warren_common::{Limits, NodeEpoch, NodeId, RequestId, spec::WorkspaceOrder, status::NodeFacts};
-use warren_daemon::clock;
-use warren_model::{
-    ClusterState, Command, Envelope, Principal,
-    command::RegisterNode,
+use warren_common::{
+    Limits, NodeEpoch, NodeId, RequestId, spec::WorkspaceOrder, status::NodeFacts,
 };
+use warren_daemon::clock;
+use warren_model::{ClusterState, Command, Envelope, Principal, command::RegisterNode};
 use warren_proto::{
     convert::{InvalidMessage, required},
     error::ApiError,
@@ -30,7 +29,8 @@ use crate::{
 };
 
 type Answer = Result<pb::ControlResponse, Status>;
-type Round = Pin<Box<dyn Future<Output = (pb::RenewLease, Result<ClusterState, ReadError>)> + Send>>;
+type Round =
+    Pin<Box<dyn Future<Output = (pb::RenewLease, Result<ClusterState, ReadError>)> + Send>>;
 
 /// One registration of one node with this leader.
 struct Session {
@@ -103,8 +103,9 @@ impl Uplink {
         let known = self.consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
         if register.incarnation > known {
             let message = "the node has seen a newer incarnation of this cluster";
-            return Err(ApiError::new(Code::FailedPrecondition, "OLD_INCARNATION", message)
-                .why("this coordinator holds an older copy of the cluster, from before a restore"));
+            return Err(ApiError::new(Code::FailedPrecondition, "OLD_INCARNATION", message).why(
+                "this coordinator holds an older copy of the cluster, from before a restore",
+            ));
         }
         let facts = facts(register.facts)?;
         self.propose(node, Command::RegisterNode(RegisterNode { node, facts })).await?;
@@ -112,11 +113,8 @@ impl Uplink {
         let epoch = state.nodes.get(&node).map(|node| node.epoch);
         let epoch = epoch.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
         self.live.seen(node, epoch, clock::now());
-        let registered = pb::Registered {
-            node_epoch: epoch.0,
-            coordinators: coordinators(&state),
-            term,
-        };
+        let registered =
+            pb::Registered { node_epoch: epoch.0, coordinators: coordinators(&state), term };
         let mut session = Session {
             up: self,
             node,

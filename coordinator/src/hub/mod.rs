@@ -150,7 +150,10 @@ mod tests {
     #[tokio::test]
     async fn a_newer_stream_replaces_the_older_and_outlives_it() {
         let hub = Arc::new(Hub::default());
-        assert_eq!(hub.open_tunnel(node(), pb::OpenTunnel::default()), Err(Unreachable::NotConnected));
+        assert_eq!(
+            hub.open_tunnel(node(), pb::OpenTunnel::default()),
+            Err(Unreachable::NotConnected)
+        );
         let (first, _orders) = hub.enter_status(node());
         let (second, mut orders) = hub.enter_status(node());
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
@@ -158,7 +161,10 @@ mod tests {
         hub.open_tunnel(node(), pb::OpenTunnel::default()).expect("the newer one is there");
         assert!(orders.recv().await.is_some());
         drop(second);
-        assert_eq!(hub.open_tunnel(node(), pb::OpenTunnel::default()), Err(Unreachable::NotConnected));
+        assert_eq!(
+            hub.open_tunnel(node(), pb::OpenTunnel::default()),
+            Err(Unreachable::NotConnected)
+        );
     }
 
     #[test]

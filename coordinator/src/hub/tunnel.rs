@@ -167,10 +167,8 @@ async fn pass_down(mut from: Frames, to: &mpsc::Sender<Frame>) {
                 return finish(to, "FRAME_TOO_LARGE", message).await;
             }
             Some(Ok(frame)) => {
-                let last = matches!(
-                    frame.kind,
-                    Some(frame::Kind::Exited(_) | frame::Kind::Failed(_))
-                );
+                let last =
+                    matches!(frame.kind, Some(frame::Kind::Exited(_) | frame::Kind::Failed(_)));
                 if to.send(frame).await.is_err() || last {
                     return;
                 }
@@ -305,7 +303,9 @@ mod tests {
         let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         drop(node_feed);
         let last = shown.recv().await.and_then(|frame| frame.kind);
-        assert!(matches!(last, Some(frame::Kind::Failed(failed)) if failed.reason == "NODE_DISCONNECTED"));
+        assert!(
+            matches!(last, Some(frame::Kind::Failed(failed)) if failed.reason == "NODE_DISCONNECTED")
+        );
         relay.await.expect("ends with the node");
     }
 

@@ -132,10 +132,7 @@ impl Start {
         Authz::new(move |peer| is_condemned(&consensus.local(), peer))
     }
 
-    async fn api_router(
-        &self,
-        api: &Api,
-    ) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
+    async fn api_router(&self, api: &Api) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ClusterServiceServer<Api>>().await;
         health.set_serving::<ClientServiceServer<Api>>().await;
