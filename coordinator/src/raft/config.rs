@@ -84,7 +84,7 @@ impl Tuning {
             // The previous checkpoint stays usable: the log behind it is kept.
             max_in_snapshot_log_to_keep: self.checkpoint_every.saturating_mul(2),
             replication_lag_threshold: self.checkpoint_every.saturating_mul(3),
-            purge_batch_size: 256,
+            purge_batch_size: self.checkpoint_every.min(256),
             max_payload_entries: 300,
             max_append_entries: Some(1024),
             api_channel_size: Some(Limits::WRITE_QUEUE as u64),

@@ -24,3 +24,6 @@ pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
 pub use server::RaftRpc;
+
+#[cfg(test)]
+mod tests;

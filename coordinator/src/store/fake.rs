@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +16,9 @@ pub struct FakeStore {
     inner: Mutex<Inner>,
     gate: Arc<Gate>,
 }
+
+/// How long a sync may be held: a test that hangs is a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Inner {
@@ -50,10 +54,10 @@ impl Gate {
 
     /// Waits until `ready` holds of (held, arrived).
     fn wait(&self, ready: impl Fn(&(bool, bool)) -> bool) {
-        let mut state = self.lock();
-        while !ready(&state) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| !ready(state));
+        let (_state, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!late.timed_out(), "nobody came to a held sync");
     }
 }
 

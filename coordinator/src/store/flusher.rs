@@ -184,7 +184,7 @@ mod tests {
         assert!(flusher.flushed().await.is_err());
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn waiting_writes_share_one_sync() {
         let store = Arc::new(FakeStore::default());
         let flusher = Flusher::start(store.clone()).expect("a thread starts");

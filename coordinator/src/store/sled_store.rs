@@ -329,3 +329,7 @@ fn sled_error(path: &Path, operation: &'static str, error: sled::Error) -> Store
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sled_store_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! Three replicas in one process, over real gRPC on loopback without TLS.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use warren_common::ReplicaId;
+use warren_model::ClusterState;
+
+use super::{PATIENCE, apply_anywhere, create_client, has_client, init_cluster, options};
+use crate::{
+    audit,
+    raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
+};
+
+struct Node {
+    consensus: Consensus,
+    address: SocketAddr,
+    folder: TempDir,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Node {
+    async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("bound");
+        let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
+        let options = Options { tuning, ..options(replica, folder.path()) };
+        let consensus = Consensus::open(options).await.expect("it opens");
+        let stop = CancellationToken::new();
+        let serving = Server::builder()
+            .add_service(consensus.service().into_service())
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            );
+        let stopped = stop.clone();
+        let server = tokio::spawn(async move {
+            // Peers keep their connections open; dropping the server cuts them.
+            tokio::select! {
+                served = serving => served.expect("it serves"),
+                () = stopped.cancelled() => {}
+            }
+        });
+        Self { consensus, address, folder, stop, server }
+    }
+
+    async fn stop(self) -> (TempDir, SocketAddr) {
+        self.stop.cancel();
+        self.server.await.expect("no panic");
+        self.consensus.shutdown().await;
+        (self.folder, self.address)
+    }
+
+    async fn until(&self, what: &str, ready: impl FnMut(&Leadership) -> bool) {
+        let mut leadership = self.consensus.leadership();
+        let waited = tokio::time::timeout(PATIENCE, leadership.wait_for(ready)).await;
+        waited.unwrap_or_else(|_| panic!("not in time: {what}")).expect("it runs");
+    }
+
+    async fn sees(&self, name: &str) -> ClusterState {
+        let mut changes = self.consensus.changes();
+        let seen = changes.wait_for(|_| has_client(&self.consensus.local(), name));
+        let waited = tokio::time::timeout(PATIENCE, seen).await;
+        waited.unwrap_or_else(|_| panic!("{name} did not arrive")).expect("it runs");
+        self.consensus.local()
+    }
+}
+
+async fn three() -> BTreeMap<u64, Node> {
+    let mut nodes = BTreeMap::new();
+    for replica in 1..=3 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        nodes.insert(replica, Node::start(replica, folder, listener).await);
+    }
+    let members = nodes.iter().map(|(id, node)| (ReplicaId(*id), node.address.to_string()));
+    let members = members.collect();
+    nodes[&1].consensus.initialise(members).await.expect("fresh");
+    nodes
+}
+
+fn handles(nodes: &BTreeMap<u64, Node>) -> Vec<&Consensus> {
+    nodes.values().map(|node| &node.consensus).collect()
+}
+
+async fn leader(nodes: &BTreeMap<u64, Node>) -> u64 {
+    let found = async {
+        loop {
+            let leading = |node: &&Node| node.consensus.leadership().borrow().leading;
+            if let Some(node) = nodes.values().find(leading) {
+                return node.consensus.status().replica.0;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("a leader in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
+    let mut nodes = three().await;
+    apply_anywhere(&handles(&nodes), &init_cluster()).await;
+    let first = leader(&nodes).await;
+    apply_anywhere(&handles(&nodes), &create_client("before")).await;
+    for node in nodes.values() {
+        node.sees("before").await;
+    }
+    let follower = nodes.iter().find(|(id, _)| **id != first).map(|(_, node)| node);
+    let read = follower.expect("two of them").consensus.linearizable().await;
+    assert!(matches!(read, Err(ReadError::NotLeader { leader: Some(_) })), "{read:?}");
+
+    let Status { term, last_log, .. } = nodes[&first].consensus.status();
+    let stopped = nodes.remove(&first).expect("it is there").stop().await;
+    apply_anywhere(&handles(&nodes), &create_client("after")).await;
+    let second = leader(&nodes).await;
+    assert_ne!(first, second);
+    assert!(nodes[&second].consensus.status().term > term);
+
+    // So much that the log it needs is gone: it comes back through a checkpoint.
+    let mut written = String::new();
+    let purging = async {
+        for count in 0.. {
+            written = format!("c{count}");
+            apply_anywhere(&handles(&nodes), &create_client(&written)).await;
+            if nodes.values().all(|node| node.consensus.status().purged > last_log) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, purging).await.expect("the log is purged in time");
+    let (folder, address) = stopped;
+    let listener = TcpListener::bind(address).await.expect("its port is free");
+    nodes.insert(first, Node::start(first, folder, listener).await);
+    let state = nodes[&first].sees(&written).await;
+    assert_eq!(state, nodes[&second].sees(&written).await);
+
+    let whole = nodes.remove(&second).expect("it is there").stop().await;
+    let verified = audit::verify(&whole.0.path().join("audit")).expect("the chain holds");
+    assert_eq!((verified.head, verified.gaps), (state.audit, vec![]));
+    apply_anywhere(&handles(&nodes), &create_client("last")).await;
+    let state = nodes[&first].sees("last").await;
+    let back = nodes.remove(&first).expect("it is there").stop().await;
+    let verified = audit::verify(&back.0.path().join("audit")).expect("the chain holds");
+    assert_eq!(verified.head, state.audit);
+    assert_eq!(verified.gaps.len(), 1, "the records it never had are a stated gap");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_and_a_lone_replica_serves_nothing() {
+    let mut nodes = three().await;
+    apply_anywhere(&handles(&nodes), &init_cluster()).await;
+    let old = leader(&nodes).await;
+    let to = if old == 1 { 2 } else { 1 };
+    nodes[&old].consensus.transfer_to(ReplicaId(to)).await.expect("it takes over");
+    nodes[&to].until("the new one leads", |known| known.leading).await;
+    nodes[&old].until("the old one knows", |known| known.leader == Some(ReplicaId(to))).await;
+    apply_anywhere(&handles(&nodes), &create_client("acme")).await;
+
+    let others: Vec<u64> = nodes.keys().copied().filter(|id| *id != to).collect();
+    for id in others {
+        nodes.remove(&id).expect("it is there").stop().await;
+    }
+    let alone = &nodes[&to].consensus;
+    let read = tokio::time::timeout(PATIENCE, alone.linearizable()).await.expect("a deadline");
+    assert!(read.is_err(), "no majority, no read");
+    let write = alone.propose(create_client("alone"));
+    let write = tokio::time::timeout(Duration::from_secs(20), write).await.expect("a deadline");
+    assert!(write.is_err(), "no majority, no write");
+    assert!(!has_client(&alone.local(), "alone"));
+    assert!(has_client(&alone.local(), "acme"), "what was applied can be read as old");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
