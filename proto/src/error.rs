@@ -110,7 +110,7 @@ pub struct ApiError {
     /// What to do, where there is something.
     pub next: Option<String>,
     /// host:port of the coordinator to ask instead.
-    pub leader: Option<String>,
+    pub leader: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -140,7 +140,7 @@ impl ApiError {
 
     /// Names the coordinator to ask instead.
     #[must_use]
-    pub fn leader(mut self, address: impl Into<String>) -> Self {
+    pub fn leader(mut self, address: impl Into<Box<str>>) -> Self {
         self.leader = Some(address.into());
         self
     }
@@ -173,7 +173,8 @@ impl From<ApiError> for Status {
         if let Ok(value) = MetadataValue::try_from(error.reason.as_ref()) {
             metadata.insert(REASON, value);
         }
-        if let Some(value) = error.leader.and_then(|leader| MetadataValue::try_from(leader).ok()) {
+        if let Some(value) = error.leader.and_then(|leader| MetadataValue::try_from(&*leader).ok())
+        {
             metadata.insert(LEADER, value);
         }
         for (key, text) in [(WHY, error.why), (NEXT, error.next)] {
@@ -205,7 +206,7 @@ impl From<&Status> for ApiError {
             message: clean(status.message(), Limits::REASON_BYTES),
             why: binary(WHY),
             next: binary(NEXT),
-            leader: text(LEADER),
+            leader: text(LEADER).map(Into::into),
         }
     }
 }

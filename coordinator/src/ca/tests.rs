@@ -2,7 +2,7 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use warren_common::{NodeId, ReplicaId};
 use warren_daemon::{
     Secret,
-    identity::{Credentials, Folder, Key, Peer, Role, certificates},
+    identity::{Credentials, Folder, InvalidPeer, Key, Peer, Role, certificates},
 };
 
 use super::*;
@@ -167,4 +167,16 @@ fn a_pending_key_survives_until_its_certificate_is_installed() {
     let admin = PeerIdentity::Person { role: Role::Admin, name: "ada".parse().expect("a name") };
     let issued = ca.issue(&request(&key), &admin, NOW).expect("issued");
     assert_eq!(peer(&issued).identity, admin);
+}
+
+#[test]
+fn an_authority_cannot_name_holders_of_another_kind() {
+    let (_folder, keystore) = keystore();
+    let ca = Ca::load_or_create(&keystore, cluster(1), NOW).expect("made");
+    let key = Key::generate().expect("a key");
+    let admin = PeerIdentity::Person { role: Role::Admin, name: "ada".parse().expect("a name") };
+    let issued = ca.node.issue(&request(&key), &admin, NOW).expect("a stolen key signs anything");
+    let chain = certificates("chain", &issued.chain_pem).expect("PEM");
+    let error = Peer::from_certificate(&chain[0]).expect_err("refused");
+    assert!(matches!(error, InvalidPeer::Authority { .. }), "{error}");
 }

@@ -49,6 +49,11 @@ impl Connections {
         doomed.map(|(_, cut)| cut.cancel()).count()
     }
 
+    /// Closes every connection: what is left of a shutdown whose deadline has come.
+    pub fn close_all(&self) {
+        self.lock().connections.values().for_each(|(_, cut)| cut.cancel());
+    }
+
     /// Returns how many are open.
     pub fn count(&self) -> usize {
         self.lock().connections.len()

@@ -39,8 +39,8 @@ const REFUSALS: [&str; 6] = [EXPIRED, FOREIGN, REVOKED, PURPOSE, MISSING, REFUSE
 
 const SERVER_EXPIRED: &str = "coordinator not trusted: its certificate has expired or is not \
                               valid yet by this machine's clock";
-const SERVER_FOREIGN: &str = "coordinator not trusted: its certificate was issued by another \
-                              cluster";
+const SERVER_FOREIGN: &str = "coordinator not trusted: its certificate was not issued by this \
+                              cluster's authority";
 const SERVER_NAME: &str = "coordinator not trusted: its certificate is not a coordinator's";
 const SERVER_PIN: &str = "coordinator not trusted: it belongs to another cluster than the join \
                           token";
@@ -91,7 +91,8 @@ fn server_certificate(error: &CertificateError) -> &'static str {
 }
 
 /// Finds out of an error's chain why a connection failed; none where the connection was fine or
-/// nothing is known.
+/// nothing is known. Ask it about a call's status only where the status has no reason of Warren's:
+/// then no coordinator has answered the call.
 pub fn explain(error: &(dyn Error + 'static)) -> Option<Trouble> {
     let mut next = Some(error);
     while let Some(error) = next {
