@@ -89,7 +89,7 @@ pub fn not_leader(leader: Option<ReplicaId>, state: &ClusterState) -> ApiError {
     let error = ApiError::new(Code::Unavailable, reason::NOT_LEADER, message);
     match state.replicas.get(&leader) {
         Some(replica) => {
-            error.next(format!("ask {}", replica.api_address)).leader(&replica.api_address)
+            error.next(format!("ask {}", replica.api_address)).leader(replica.api_address.as_str())
         }
         None => error,
     }
