@@ -7,6 +7,7 @@ mod support;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Code;
+use warren_coordinator::run::run;
 use warren_daemon::{Shutdown, identity::Key};
 use warren_proto::pb::{
     admin::v1::{self as pb, open_stream_request},
@@ -42,6 +43,35 @@ async fn a_cluster_is_made_once_and_told_apart_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_half_made_cluster_is_finished_wherever_making_it_was_killed() {
+    for killed in ["after the authorities", "after the intent", "after the Raft group"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cluster = support::half_made(&folder.path().join("state"), killed).await;
+        let coordinator = Coordinator::start(folder.path()).await;
+        let (answer, _) = coordinator.init("home").await.expect(killed);
+        assert_eq!(answer.cluster_id, cluster.to_string(), "{killed}: its id holds");
+        assert_eq!(answer.coordinators.len(), 1, "{killed}");
+        let mut admin = coordinator.admin("home").await;
+        admin.create_client("acme").await.expect(killed);
+        coordinator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_coordinator_on_the_same_folder_leaves_the_first_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let coordinator = Coordinator::start(folder.path()).await;
+    let addresses = folder.path().join("state/addresses.json");
+    let before = std::fs::read(&addresses).expect("published");
+    let second = run(support::config(folder.path()), None, Shutdown::new()).await;
+    let refused = second.expect_err("the socket is answered");
+    assert!(refused.to_string().contains("another coordinator"), "{refused}");
+    assert_eq!(std::fs::read(&addresses).expect("still there"), before);
+    coordinator.init("home").await.expect("the first still answers");
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_lives_from_create_to_delete() {
     let folder = tempfile::tempdir().expect("a folder");
     let coordinator = Coordinator::start(folder.path()).await;
@@ -71,7 +101,7 @@ async fn a_workspace_lives_from_create_to_delete() {
     };
     admin.workspaces.stop_workspace(stop("acme/web")).await.expect("asked");
     admin.wait_for_phase("acme/web", pb::Phase::Stopped).await;
-    let refused = open(&mut admin, "acme/web").await.err().expect("it does not run");
+    let refused = open(&mut admin, "acme/web").await.expect_err("it does not run");
     assert_eq!(refused.code(), Code::FailedPrecondition);
 
     let delete =

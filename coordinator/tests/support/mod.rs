@@ -10,13 +10,19 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::transport::Channel;
 use uuid::Uuid;
+use warren_common::{ClusterId, ReplicaId};
 use warren_coordinator::{
+    bootstrap::Intent,
+    ca::{Ca, own_identity},
     config::{Config, RawConfig},
+    keystore::Keystore,
+    raft::Consensus,
     run::{RunError, run},
+    serve::Own,
 };
 use warren_daemon::{
-    Shutdown,
-    identity::{ClientTls, Credentials, Key, connect, connect_local},
+    Shutdown, clock,
+    identity::{ClientTls, Credentials, Folder, Key, connect, connect_local},
 };
 use warren_proto::{
     error::ApiError,
@@ -46,6 +52,50 @@ pub async fn wait_until<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// A configuration with ports and folders of its own.
+pub fn config(folder: &Path) -> Config {
+    let text = format!(
+        "[listen]\napi = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\nmetrics = \"\"\n\
+         [paths]\nstate = {:?}\nsocket = {:?}\n",
+        folder.join("state"),
+        folder.join("run/coordinator.sock")
+    );
+    let raw: RawConfig = toml::from_str(&text).expect("a configuration");
+    Config::try_from(raw).expect("a valid one")
+}
+
+/// Leaves what `init` leaves when it is killed there; returns the cluster's id.
+pub async fn half_made(state: &Path, killed: &str) -> ClusterId {
+    let now = clock::now();
+    let keys = Keystore::open(&state.join("keys")).expect("a folder");
+    let minted = ClusterId::new(Uuid::now_v7());
+    let ca = Ca::load_or_create(&keys, minted, now).expect("authorities");
+    if killed == "after the authorities" {
+        return minted;
+    }
+    let intent = Intent {
+        cluster: minted,
+        name: "home".to_owned(),
+        incarnation: 7,
+        replica: ReplicaId(1),
+        api_address: None,
+    };
+    intent.store(state).expect("written");
+    if killed == "after the intent" {
+        return minted;
+    }
+    let folder = Folder::open(state.join("identity")).expect("a folder");
+    let identity = own_identity(&ca, &folder, intent.replica, now).expect("an identity");
+    let own = Own::new(folder, &identity, &ca).expect("TLS");
+    let config = Config { state_dir: state.to_owned(), ..config(state) };
+    let consensus = Consensus::open(own.raft_options(&config, intent.replica)).await;
+    let consensus = consensus.expect("a log");
+    let members = [(intent.replica, "127.0.0.1:1".to_owned())].into();
+    consensus.initialise(members).await.expect("a group");
+    consensus.shutdown().await;
+    minted
+}
+
 /// One coordinator on ports of its own.
 pub struct Coordinator {
     pub socket: PathBuf,
@@ -55,15 +105,8 @@ pub struct Coordinator {
 
 impl Coordinator {
     pub async fn start(folder: &Path) -> Self {
-        let socket = folder.join("run/coordinator.sock");
-        let text = format!(
-            "[listen]\napi = \"127.0.0.1:0\"\nraft = \"127.0.0.1:0\"\nmetrics = \"\"\n\
-             [paths]\nstate = {:?}\nsocket = {:?}\n",
-            folder.join("state"),
-            socket
-        );
-        let raw: RawConfig = toml::from_str(&text).expect("a configuration");
-        let config = Config::try_from(raw).expect("a valid one");
+        let config = config(folder);
+        let socket = config.socket.clone();
         let shutdown = Shutdown::new();
         let running = tokio::spawn(run(config, None, shutdown.clone()));
         wait_until("the local socket", || async { connect_local(&socket).await.ok() }).await;
