@@ -107,6 +107,8 @@ impl Limits {
     pub const STREAM_QUEUE: usize = 16;
     /// Terminals, execs and log streams open at one time in one workspace.
     pub const STREAMS_PER_WORKSPACE: usize = 64;
+    /// The same on one node, logs included.
+    pub const STREAMS_PER_NODE: usize = 1024;
     /// Objects in one page of a list.
     pub const PAGE: usize = 500;
     /// Bytes of one argument list and environment handed to `exec`.

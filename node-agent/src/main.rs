@@ -1,2 +1,111 @@
-//! Placeholder.
-fn main() {}
+//! The node agent's command line.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use warren_common::NodeName;
+use warren_daemon::{
+    Shutdown, metrics,
+    telemetry::{self, Chain, LogFormat},
+};
+use warren_node_agent::{
+    agent::{self, Agent},
+    config::{Config, EngineKind},
+    host, join,
+};
+use warren_proto::ApiError;
+
+/// The hands of Warren on one server.
+#[derive(Parser)]
+#[command(name = "warren-node-agent", version)]
+struct Args {
+    /// The configuration; /etc/warren/node-agent.toml where that is there, else the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look: text or json.
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this machine a node: spends a token of `warren node token`.
+    Join {
+        /// The token; the environment keeps it out of the process list.
+        #[arg(env = "WARREN_JOIN_TOKEN", hide_env_values = true)]
+        token: String,
+        /// The node's name; the configured one, else the host's.
+        #[arg(long)]
+        name: Option<NodeName>,
+    },
+    /// Run until SIGTERM; containers run on.
+    Run,
+    /// Read the configuration and say whether it can be used.
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // nobody to tell where stderr is closed
+            let _ = report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let config = Config::load(args.config.as_deref())?;
+    match args.command {
+        Command::CheckConfig => say("the configuration is fine"),
+        Command::Join { token, name } => {
+            telemetry::start(args.log_format, "warn")?;
+            let name = match name.or_else(|| config.name.clone()) {
+                Some(name) => name,
+                None => join::name_of_host(&host::hostname())
+                    .context("the host's name makes no node name; give one with --name")?,
+            };
+            let facts = agent::facts(&config).await?;
+            let joined = join::join(&config.state_dir, &token, &name, facts).await?;
+            say(&format!("this machine is node {} ({})", joined.name, joined.node))
+        }
+        Command::Run => {
+            telemetry::start(args.log_format, "info")?;
+            if config.engine.kind == EngineKind::Docker && !config.inside_binary.is_file() {
+                bail!(
+                    "{} is not there: no workspace could start; install it, or set inside_binary",
+                    config.inside_binary.display()
+                );
+            }
+            let shutdown = Shutdown::on_signals().context("cannot catch signals")?;
+            let agent = Agent::start(config, Some(metrics::start()?), shutdown).await?;
+            agent.ended().await;
+            Ok(())
+        }
+    }
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
+}
+
+/// What happened, why, and what to do next.
+fn report(error: &anyhow::Error) -> std::io::Result<()> {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "error: {}", Chain(error.as_ref()))?;
+    if let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<ApiError>()) {
+        if let Some(why) = &refusal.why {
+            writeln!(stderr, "  why: {why}")?;
+        }
+        if let Some(next) = &refusal.next {
+            writeln!(stderr, "  next: {next}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The stage on which the system tests play: real processes, and real hosts made of network
+//! namespaces with an engine each.
+//!
+//! Everything a test run makes carries the prefix `wt<pid>-` (namespaces, cgroups, folders), lives
+//! outside the host's own Docker and firewall, and goes with the [`Stage`] that made it; what a
+//! killed run leaves is found by its prefix and cleaned at the next start.
+
+pub mod bench;
+pub mod cluster;
+pub mod daemon;
+pub mod engine;
+pub mod host;
+pub mod lab;
+pub mod program;
+pub mod repo;
+pub mod stage;
+pub mod terminal;
+pub mod wait;
+
+pub use cluster::{Cluster, Node};
+pub use daemon::Daemon;
+pub use engine::Engine;
+pub use host::{Host, Network};
+pub use lab::Lab;
+pub use program::{Output, Program};
+pub use stage::Stage;
+pub use wait::wait_until;

@@ -1,3 +1,5 @@
+//! The rule table against one written independently, every method by every role.
+
 mod handshake;
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! The CA: what it issues, what it refuses, and what a crash in its making leaves.
+
 use rcgen::{CertificateParams, KeyPair, SanType};
 use warren_common::{NodeId, ReplicaId};
 use warren_daemon::{

@@ -1,2 +1,81 @@
-//! Placeholder.
-fn main() {}
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench`.
+//!
+//! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
+//! stderr, results to stdout.
+
+mod bench;
+mod ci;
+mod command;
+mod deny;
+mod image;
+mod purity;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Warren")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formatting, lints, tests, documentation, dependencies, purity and tidiness
+    Ci {
+        /// What must hold for each commit: no documentation build, no dependency policy
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Sizes, headers, words and leftovers in the sources
+    Tidy,
+    /// Licences, sources and bans of the dependencies, and unused ones
+    Deny,
+    /// Which crate may know which
+    Purity,
+    /// The image workspaces start from; says when it is unchanged
+    Image {
+        /// Its name
+        #[arg(long, default_value = "warren-workspace:latest")]
+        tag: String,
+        /// The network its build uses
+        #[arg(long)]
+        network: Option<String>,
+    },
+    /// The static PID 1 of workspaces; prints its path and size
+    Inside,
+    /// A figure beside a peer's in the same run; ends with one JSON line
+    Bench {
+        /// Which one: start
+        #[arg(value_parser = bench::NAMES)]
+        name: String,
+        /// One pair only: to see that it runs, never to be quoted
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci { quick } => ci::run_command(quick),
+        Command::Tidy => tidy::run(),
+        Command::Deny => deny::run(),
+        Command::Purity => purity::run(),
+        Command::Image { tag, network } => image::image(&tag, network.as_deref()),
+        Command::Inside => image::inside(),
+        Command::Bench { name, quick } => bench::run(&name, quick),
+    }
+}

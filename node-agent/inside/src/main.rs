@@ -1,2 +1,106 @@
-//! Placeholder.
-fn main() {}
+//! `warren-inside`: PID 1 of a workspace.
+//!
+//! It dials the node agent, runs the startup steps, keeps tmux and its sessions, serves viewers and
+//! programs, reports status, reaps, and ends everything cleanly. One thread, no privileges, no
+//! secrets; it works the same when it is not PID 1, which is how the tests run it. It decides
+//! nothing: what to run comes from the node agent, and restarting a workspace is its business.
+//! Read [`step`] for the start, [`stream`] for people, [`reaper`] for processes.
+
+mod board;
+mod clock;
+mod config;
+mod journal;
+mod processes;
+mod program;
+mod pty;
+mod reaper;
+mod step;
+mod stop;
+mod stream;
+mod text;
+mod tmux;
+mod uplink;
+mod wire;
+
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use warren_common::Limits;
+
+use crate::{
+    board::Board, config::Config, journal::event, reaper::Reaper, step::Startup, stream::Streams,
+    tmux::Keeper, uplink::Orders,
+};
+
+/// Left of the engine's own grace for what comes after ours.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    journal::init();
+    let config = match Config::from_environment() {
+        Ok(config) => config,
+        Err(error) => {
+            event!("{error}; this program is started by a Warren node agent");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(run(config))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            event!("cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> io::Result<()> {
+    event!("warren-inside {} starts", env!("CARGO_PKG_VERSION"));
+    let config = Arc::new(config);
+    let board = Board::new();
+    let reaper = Reaper::new(&config.runtime);
+    reaper.start()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let hints = signal(SignalKind::user_defined1())?;
+    let keeper = Keeper::new(tmux::Tmux::new(&config, reaper.clone()), board.clone());
+
+    let (setup_sender, setup) = watch::channel(None);
+    let (stream_sender, stream_orders) = mpsc::channel(Limits::STREAMS_PER_WORKSPACE);
+    let (shutdown_sender, mut shutdown) = mpsc::channel(1);
+    let orders = Orders { setup: setup_sender, streams: stream_sender, shutdown: shutdown_sender };
+    let startup = Startup {
+        config: Arc::clone(&config),
+        board: board.clone(),
+        reaper: reaper.clone(),
+        keeper: keeper.clone(),
+    };
+    let streams = Streams {
+        config: Arc::clone(&config),
+        board: board.clone(),
+        reaper: reaper.clone(),
+        keeper: keeper.clone(),
+        setup: setup.clone(),
+        permits: stream::permits(),
+    };
+    let keeping = tokio::spawn(keeper.run(hints));
+    tokio::spawn(startup.run(setup));
+    tokio::spawn(streams.clone().run(stream_orders));
+    tokio::spawn(uplink::run(config, board, orders));
+
+    let grace = tokio::select! {
+        _ = terminate.recv() => Limits::STOP_GRACE.saturating_sub(STOP_MARGIN),
+        _ = interrupt.recv() => Limits::STOP_GRACE.saturating_sub(STOP_MARGIN),
+        asked = shutdown.recv() => Duration::from_millis(asked.unwrap_or_default().grace_ms),
+    };
+    event!("stopping: every program has {} to end", clock::span(grace));
+    reaper.close();
+    keeping.abort();
+    stop::everything(grace).await;
+    streams.closed(Duration::from_secs(1)).await;
+    event!("stopped");
+    Ok(())
+}

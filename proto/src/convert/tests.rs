@@ -1,3 +1,5 @@
+//! Every conversion there and back, and what is refused on the way.
+
 use proptest::{collection::vec, option, prelude::*};
 use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,

@@ -73,7 +73,7 @@ fn connector(
 }
 
 /// Tries each address; a coordinator that is not to be trusted outweighs one that does not answer.
-async fn dial(tls: &ClientTls, addresses: &[String]) -> Result<ClientStream, Trouble> {
+async fn dial(tls: &Arc<ClientTls>, addresses: &[String]) -> Result<ClientStream, Trouble> {
     let mut unreachable = Vec::new();
     let mut distrusted = None;
     for address in addresses.iter().take(Limits::ADDRESSES) {
@@ -91,7 +91,7 @@ async fn dial(tls: &ClientTls, addresses: &[String]) -> Result<ClientStream, Tro
     }))
 }
 
-async fn dial_one(tls: &ClientTls, address: &str) -> Result<ClientStream, Trouble> {
+async fn dial_one(tls: &Arc<ClientTls>, address: &str) -> Result<ClientStream, Trouble> {
     let unreachable = |why: String| Trouble::Unreachable(format!("{address}: {why}"));
     let tcp = timeout(Limits::CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
@@ -100,25 +100,32 @@ async fn dial_one(tls: &ClientTls, address: &str) -> Result<ClientStream, Troubl
     tcp.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
     let name = ServerName::try_from(SERVER_NAME).expect("the constant is a DNS name");
     let handshake = TlsConnector::from(tls.current()).connect(name, tcp);
-    let tls = timeout(Limits::HANDSHAKE_TIMEOUT, handshake)
+    let stream = timeout(Limits::HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(|_| unreachable("the TLS handshake took too long".to_owned()))?
         .map_err(|error| {
             let lost = || unreachable(format!("the TLS handshake failed: {error}"));
             Trouble::from_io(&error).unwrap_or_else(lost)
         })?;
-    Ok(ClientStream { tls })
+    tls.note(None);
+    Ok(ClientStream { tls: stream, owner: tls.clone() })
 }
 
 /// The client's side of a connection; alerts become sentences that survive the layers above.
 struct ClientStream {
     tls: TlsStream<TcpStream>,
+    owner: Arc<ClientTls>,
 }
 
-fn translate(error: io::Error) -> io::Error {
-    match Trouble::from_io(&error) {
-        Some(trouble) => io::Error::new(error.kind(), trouble),
-        None => error,
+impl ClientStream {
+    fn translate(&self, error: io::Error) -> io::Error {
+        match Trouble::from_io(&error) {
+            Some(trouble) => {
+                self.owner.note(Some(trouble.clone()));
+                io::Error::new(error.kind(), trouble)
+            }
+            None => error,
+        }
     }
 }
 
@@ -128,7 +135,8 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buf).map_err(translate)
+        let polled = Pin::new(&mut self.tls).poll_read(cx, buf);
+        polled.map_err(|error| self.translate(error))
     }
 }
 
@@ -138,11 +146,13 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, buf).map_err(translate)
+        let polled = Pin::new(&mut self.tls).poll_write(cx, buf);
+        polled.map_err(|error| self.translate(error))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx).map_err(translate)
+        let polled = Pin::new(&mut self.tls).poll_flush(cx);
+        polled.map_err(|error| self.translate(error))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -154,7 +164,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs).map_err(translate)
+        let polled = Pin::new(&mut self.tls).poll_write_vectored(cx, bufs);
+        polled.map_err(|error| self.translate(error))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
     RootCertStore, ServerConfig, SignatureScheme,
@@ -21,7 +21,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use warren_common::ClusterId;
 
-use super::{Credentials, IdentityError, certificates};
+use super::{Credentials, IdentityError, Trouble, certificates};
 
 const PROTOCOL: &[u8] = b"h2";
 
@@ -143,6 +143,7 @@ fn server_config(
 /// The TLS side of outgoing connections; a reload holds for every later connection.
 pub struct ClientTls {
     config: ArcSwap<ClientConfig>,
+    refusal: ArcSwapOption<Trouble>,
 }
 
 impl ClientTls {
@@ -152,7 +153,7 @@ impl ClientTls {
     /// Certificate, key or authorities are of no use.
     pub fn new(credentials: &Credentials, trust_pem: &str) -> Result<Self, IdentityError> {
         let config = ArcSwap::new(client_config(credentials, trust_pem)?);
-        Ok(Self { config })
+        Ok(Self { config, refusal: ArcSwapOption::empty() })
     }
 
     /// Makes one without a certificate that accepts exactly the authority with this SHA-256, for
@@ -167,7 +168,7 @@ impl ClientTls {
         let verifier = Arc::new(PinnedVerifier { pin, provider: provider() });
         let config =
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        Ok(Self { config: ArcSwap::new(finish(config)) })
+        Ok(Self { config: ArcSwap::new(finish(config)), refusal: ArcSwapOption::empty() })
     }
 
     /// Takes a new certificate, or new authorities.
@@ -177,6 +178,17 @@ impl ClientTls {
     pub fn reload(&self, credentials: &Credentials, trust_pem: &str) -> Result<(), IdentityError> {
         self.config.store(client_config(credentials, trust_pem)?);
         Ok(())
+    }
+
+    /// Returns why the server ended the newest connection, where TLS said so. A call that was
+    /// not sent yet when that happened fails without a cause: it is here.
+    pub fn refusal(&self) -> Option<Trouble> {
+        self.refusal.load_full().map(|trouble| Trouble::clone(&trouble))
+    }
+
+    /// Notes why a connection ended; none for a new one.
+    pub(super) fn note(&self, trouble: Option<Trouble>) {
+        self.refusal.store(trouble.map(Arc::new));
     }
 
     pub(super) fn current(&self) -> Arc<ClientConfig> {

@@ -1,0 +1,56 @@
+//! What every command has at hand: output, contexts, deadlines.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use crate::{api::Api, args::Global, context::Store, error::Error, render::Output};
+
+/// How long `--wait` waits where nothing was said.
+const WAIT: Duration = Duration::from_secs(600);
+
+/// One run of the command line.
+pub(crate) struct App {
+    pub(crate) output: Output,
+    context: Option<String>,
+    timeout: Option<Duration>,
+}
+
+impl App {
+    /// Takes over the global options.
+    pub(crate) fn new(global: &Global) -> Self {
+        let colour = !global.no_color
+            && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && io::stderr().is_terminal();
+        let output = Output { format: global.output, quiet: global.quiet, colour };
+        Self { output, context: global.context.clone(), timeout: global.timeout }
+    }
+
+    /// Returns the context that was named with `--context`.
+    pub(crate) fn named_context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
+    /// Returns how long a call may take, where that was said.
+    pub(crate) const fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Returns how long `--wait` waits.
+    pub(crate) fn wait(&self) -> Duration {
+        self.timeout.unwrap_or(WAIT)
+    }
+
+    /// Prepares calls to the cluster of the context in use.
+    ///
+    /// # Errors
+    /// Where there is no context, or its files cannot be read.
+    pub(crate) fn api(&self) -> Result<Api, Error> {
+        let store = Store::locate()?;
+        let (name, context) = store.choose(self.context.as_deref())?;
+        let identity = store.identity(&name, &context)?;
+        Api::new(context, &identity, self.timeout, self.output.clone())
+    }
+}

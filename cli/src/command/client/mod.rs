@@ -1,0 +1,139 @@
+//! `warren client`: customer engagements.
+
+use clap::{Args, Subcommand};
+use warren_common::{ClientName, spec::validate_labels};
+use warren_proto::pb::admin::v1 as pb;
+
+use super::{Change, present, refused};
+use crate::{
+    api,
+    app::App,
+    error::{Error, Kind, Outcome},
+    value,
+    view::{client::Client, served},
+};
+
+/// Verbs on clients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create a client.
+    #[command(
+        after_help = "Examples:\n  warren client create acme\n  warren client create acme --label team=web"
+    )]
+    Create(Create),
+    /// List clients.
+    #[command(visible_alias = "ls", after_help = "Example:\n  warren client list -o name")]
+    List,
+    /// Show one client.
+    #[command(after_help = "Example:\n  warren client show acme")]
+    Show(Show),
+    /// Delete a client that has no workspaces.
+    #[command(visible_alias = "rm", after_help = "Example:\n  warren client delete acme")]
+    Delete(Delete),
+}
+
+/// Arguments of `client create`.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Its name: a-z, 0-9 and '-'.
+    #[arg(value_name = "CLIENT")]
+    name: ClientName,
+    /// A label; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
+    labels: Vec<(String, String)>,
+    /// Succeed where the client exists already.
+    #[arg(long)]
+    if_missing: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Arguments of `client show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Name or id.
+    client: String,
+}
+
+/// Arguments of `client delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Name or id.
+    client: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Create(create) => run_create(app, &create).await,
+        Verb::List => list(app).await,
+        Verb::Show(show) => {
+            let (client, now) = get(&mut app.api()?, &show.client).await?;
+            app.output.object(&client, &client.name, || client.text(now))?;
+            Ok(0)
+        }
+        Verb::Delete(delete) => {
+            let request = pb::DeleteClientRequest {
+                mutation: Some(api::mutation(&delete.change.id())),
+                client: delete.client.clone(),
+            };
+            let mut api = app.api()?;
+            api.write(async |channel| api::clients(channel).delete_client(request.clone()).await)
+                .await?;
+            app.output.talk(&format!("client {} is deleted", delete.client));
+            Ok(0)
+        }
+    }
+}
+
+async fn run_create(app: &App, create: &Create) -> Outcome {
+    let labels = value::labels("--label", &create.labels).map_err(Error::usage)?;
+    validate_labels("labels", &labels).map_err(refused)?;
+    let request = pb::CreateClientRequest {
+        mutation: Some(api::mutation(&create.change.id())),
+        name: create.name.to_string(),
+        labels: labels.into_iter().collect(),
+    };
+    let mut api = app.api()?;
+    let created =
+        api.write(async |channel| api::clients(channel).create_client(request.clone()).await).await;
+    let (client, word) = match created {
+        Ok(answer) => (Client::from(present(answer.client)?), "created"),
+        Err(error) if create.if_missing && error.kind == Kind::Conflict => {
+            match get(&mut api, create.name.as_str()).await {
+                Ok((client, _)) => (client, "unchanged"),
+                Err(_) => return Err(error),
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    app.output.object(&client, &client.name, || format!("client {} {word}\n", client.name))?;
+    Ok(0)
+}
+
+async fn get(
+    api: &mut api::Api,
+    client: &str,
+) -> Result<(Client, warren_common::Timestamp), Error> {
+    let request = pb::GetClientRequest { client: client.to_owned() };
+    let answer =
+        api.read(async |channel| api::clients(channel).get_client(request.clone()).await).await?;
+    let now = served(answer.freshness.as_ref());
+    Ok((Client::from(present(answer.client)?), now))
+}
+
+async fn list(app: &App) -> Outcome {
+    let mut api = app.api()?;
+    let (clients, now) = api::pages(&mut api, async |api, page_size, page_token| {
+        let request = pb::ListClientsRequest { page_size, page_token };
+        let page = api
+            .read(async |channel| api::clients(channel).list_clients(request.clone()).await)
+            .await?;
+        Ok((page.clients, page.next_page_token, page.freshness))
+    })
+    .await?;
+    let clients: Vec<Client> = clients.into_iter().map(Client::from).collect();
+    app.output.list(&clients, now, "no clients yet; warren client create NAME makes one")?;
+    Ok(0)
+}

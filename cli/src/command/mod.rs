@@ -1,0 +1,73 @@
+//! The verbs, one folder per noun.
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod context;
+pub(crate) mod node;
+pub(crate) mod session;
+pub(crate) mod version;
+pub(crate) mod workspace;
+
+use clap::Args;
+use uuid::Uuid;
+
+use crate::{
+    api,
+    app::App,
+    args::Noun,
+    error::{Error, Kind, Outcome},
+};
+
+/// Runs one command.
+///
+/// # Errors
+/// What went wrong, for people and scripts.
+pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
+    match noun {
+        Noun::Cluster { verb } => cluster::run(app, verb).await,
+        Noun::Node { verb } => node::run(app, verb).await,
+        Noun::Client { verb } => client::run(app, verb).await,
+        Noun::Workspace { verb } => workspace::run(app, verb).await,
+        Noun::Session { verb } => session::run(app, verb).await,
+        Noun::Context { verb } => context::run(app, verb),
+        Noun::Version(version) => version::run(app, &version).await,
+    }
+}
+
+/// What every change takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Change {
+    /// UUIDv7 of this request: asked again with the same one, it takes effect once.
+    #[arg(long, value_name = "UUID", value_parser = request_id)]
+    request_id: Option<Uuid>,
+}
+
+impl Change {
+    /// Returns the id that was given, or a fresh one.
+    pub(crate) fn id(&self) -> String {
+        self.request_id.map_or_else(api::request_id, |id| id.hyphenated().to_string())
+    }
+}
+
+fn request_id(text: &str) -> Result<Uuid, String> {
+    match Uuid::try_parse(text) {
+        Ok(id) if id.get_version_num() == 7 => Ok(id),
+        _ => Err("a request id is a UUID of version 7; leave it out to have one made".to_owned()),
+    }
+}
+
+/// Returns an answer's object, which the protocol leaves optional.
+///
+/// # Errors
+/// Where the coordinator left it out.
+pub(crate) fn present<T>(part: Option<T>) -> Result<T, Error> {
+    part.ok_or_else(|| {
+        Error::new(Kind::Failed, "INCOMPLETE_ANSWER", "the coordinator's answer is incomplete")
+            .next("warren version shows whether it is of another version than this command")
+    })
+}
+
+/// Makes a usage error of a value that a type of the vocabulary refuses.
+pub(crate) fn refused(error: impl std::fmt::Display) -> Error {
+    Error::usage(error.to_string())
+}

@@ -1,0 +1,69 @@
+//! `warren node`: machines that run workspaces.
+
+mod token;
+
+use clap::{Args, Subcommand};
+use warren_proto::pb::admin::v1 as pb;
+
+use super::present;
+use crate::{
+    api,
+    app::App,
+    error::Outcome,
+    view::{node::Node, served},
+};
+
+/// Verbs on nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Mint a single-use join token and print the one command to run on the new machine.
+    #[command(
+        after_help = "Examples:\n  warren node token\n  warren node token --name n2\n  warren node token -o name > token    (the bare token)"
+    )]
+    Token(token::Token),
+    /// List nodes.
+    #[command(visible_alias = "ls", after_help = "Example:\n  warren node list")]
+    List,
+    /// Show one node with what its preflight found.
+    #[command(after_help = "Example:\n  warren node show n1")]
+    Show(Show),
+}
+
+/// Arguments of `node show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Name or id.
+    node: String,
+}
+
+pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Token(token) => token::run(app, &token).await,
+        Verb::List => list(app).await,
+        Verb::Show(show) => {
+            let request = pb::GetNodeRequest { node: show.node };
+            let mut api = app.api()?;
+            let answer = api
+                .read(async |channel| api::nodes(channel).get_node(request.clone()).await)
+                .await?;
+            let now = served(answer.freshness.as_ref());
+            let node = Node::from(present(answer.node)?);
+            app.output.object(&node, &node.name, || node.text(now))?;
+            Ok(0)
+        }
+    }
+}
+
+async fn list(app: &App) -> Outcome {
+    let mut api = app.api()?;
+    let (nodes, now) = api::pages(&mut api, async |api, page_size, page_token| {
+        let request = pb::ListNodesRequest { page_size, page_token };
+        let page =
+            api.read(async |channel| api::nodes(channel).list_nodes(request.clone()).await).await?;
+        Ok((page.nodes, page.next_page_token, page.freshness))
+    })
+    .await?;
+    let nodes: Vec<Node> = nodes.into_iter().map(Node::from).collect();
+    app.output.list(&nodes, now, "no nodes yet; warren node token prints how to join one")?;
+    Ok(0)
+}

@@ -1,0 +1,77 @@
+//! `warren session`: terminals inside workspaces.
+
+mod attach;
+mod target;
+
+use clap::{Args, Subcommand};
+use warren_common::Timestamp;
+use warren_proto::pb::admin::v1 as pb;
+
+use crate::{
+    api::{self, Api},
+    app::App,
+    error::{Error, Outcome},
+    view::session::Session,
+};
+
+/// Verbs on sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List sessions, of one workspace or of all.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren session list\n  warren session list acme/web -o json"
+    )]
+    List(List),
+    /// Show a session in this terminal; leaving does not end it.
+    ///
+    /// The session is tmux: colours, UTF-8, mouse and resizing work as usual, and so does
+    /// scrolling back: turn the mouse wheel, or press Ctrl-b [ and leave with q. Several people
+    /// may look at once.
+    ///
+    /// Leave with Ctrl-] d: the program runs on. Ctrl-] Ctrl-] sends one Ctrl-]. When the
+    /// connection drops it is made again for as long as --timeout says (2m): the session lives on
+    /// its node. When the session's program ends, its exit code is ours.
+    #[command(after_help = "Examples:
+  warren session attach acme/web/main
+  warren session attach acme/web              (its only session, or main)
+  warren session attach web --read-only
+  warren session attach acme/web --detach-keys ctrl-p,ctrl-q")]
+    Attach(attach::Attach),
+}
+
+/// Arguments of `session list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
+    workspace: Option<String>,
+}
+
+pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
+    match verb {
+        Verb::List(list) => {
+            let workspace = list.workspace.unwrap_or_default();
+            let (sessions, now) = sessions(&mut app.api()?, &workspace).await?;
+            app.output.list(&sessions, now, "no sessions")?;
+            Ok(0)
+        }
+        Verb::Attach(attach) => attach::run(app, &attach).await,
+    }
+}
+
+/// Returns the sessions of a workspace, or of all where it is empty.
+///
+/// # Errors
+/// Not found, ambiguous, or that no coordinator answered.
+async fn sessions(api: &mut Api, workspace: &str) -> Result<(Vec<Session>, Timestamp), Error> {
+    let (sessions, now) = api::pages(api, async |api, page_size, page_token| {
+        let workspace = workspace.to_owned();
+        let request = pb::ListSessionsRequest { workspace, page_size, page_token };
+        let page = api
+            .read(async |channel| api::sessions(channel).list_sessions(request.clone()).await)
+            .await?;
+        Ok((page.sessions, page.next_page_token, page.freshness))
+    })
+    .await?;
+    Ok((sessions.into_iter().map(Session::from).collect(), now))
+}

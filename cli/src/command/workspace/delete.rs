@@ -1,0 +1,85 @@
+//! `warren workspace delete`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Args;
+use tokio::time::Instant;
+use warren_proto::pb::admin::v1 as pb;
+
+use super::{change::Waiting, look};
+use crate::{
+    api,
+    app::App,
+    command::{Change, present},
+    error::{Error, Kind, Outcome},
+    progress::{self, Goal, Waiter},
+    view::workspace::Workspace,
+};
+
+/// Arguments of `workspace delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// client/workspace, a bare name that fits one, or an id.
+    workspace: String,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
+    let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !delete.yes && !terminal {
+        return Err(Error::usage("delete asks before it deletes, and here is nobody to ask")
+            .why("stdin is not a terminal")
+            .next(format!("warren workspace delete {} --yes", delete.workspace)));
+    }
+    let mut api = app.api()?;
+    let mut target = delete.workspace.clone();
+    if !delete.yes {
+        let found = present(look::get(&mut api, &delete.workspace).await?.workspace)?;
+        confirm(&Workspace::from(found.clone()))?;
+        // what was shown is what goes, whatever has the name by now
+        target = found.id;
+    }
+    let request = pb::DeleteWorkspaceRequest {
+        mutation: Some(api::mutation(&delete.change.id())),
+        workspace: target,
+    };
+    let begun = Instant::now();
+    let answer = api
+        .write(async |channel| api::workspaces(channel).delete_workspace(request.clone()).await)
+        .await?;
+    let Some(workspace) = answer.workspace.map(Workspace::from) else {
+        app.output.talk(&format!("{} is deleted", delete.workspace));
+        return Ok(0);
+    };
+    if delete.waiting.no_wait {
+        app.output.talk(&format!("{} is being deleted", workspace.address));
+        return Ok(0);
+    }
+    let done = Waiter::new(app, Goal::Deleted, begun).wait(&mut api, workspace).await?;
+    progress::finish(app, done)
+}
+
+fn confirm(workspace: &Workspace) -> Result<(), Error> {
+    let address = &workspace.address;
+    let mut talk = io::stderr().lock();
+    let asked = write!(
+        talk,
+        "{address} ({}) goes with its home, for good. Delete it? [y/N] ",
+        workspace.status
+    )
+    .and_then(|()| talk.flush());
+    asked.map_err(|error| Error::pipe("writing to the terminal", &error))?;
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Error::pipe("reading from the terminal", &error))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Error::new(Kind::Failed, "NOT_CONFIRMED", "nothing was deleted")),
+    }
+}

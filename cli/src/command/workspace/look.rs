@@ -1,0 +1,75 @@
+//! `warren workspace list|show|explain`.
+
+use clap::Args;
+use warren_proto::pb::admin::v1 as pb;
+
+use crate::{
+    api::{self, Api},
+    app::App,
+    command::present,
+    error::{Error, Outcome},
+    render::stdout_width,
+    view::{explanation::Explanation, served, workspace::Workspace},
+};
+
+/// Arguments of `workspace list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only the workspaces of this client.
+    #[arg(long, short = 'c', value_name = "CLIENT")]
+    client: Option<String>,
+}
+
+/// Arguments of verbs that look at one workspace.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// client/workspace, a bare name that fits one, or an id.
+    workspace: String,
+}
+
+pub(crate) async fn list(app: &App, list: &List) -> Outcome {
+    let client = list.client.clone().unwrap_or_default();
+    let mut api = app.api()?;
+    let (workspaces, now) = api::pages(&mut api, async |api, page_size, page_token| {
+        let request = pb::ListWorkspacesRequest { page_size, page_token, client: client.clone() };
+        let page = api
+            .read(async |channel| api::workspaces(channel).list_workspaces(request.clone()).await)
+            .await?;
+        Ok((page.workspaces, page.next_page_token, page.freshness))
+    })
+    .await?;
+    let workspaces: Vec<Workspace> = workspaces.into_iter().map(Workspace::from).collect();
+    let empty = "no workspaces yet; warren workspace create CLIENT/NAME makes one";
+    app.output.list(&workspaces, now, empty)?;
+    Ok(0)
+}
+
+pub(crate) async fn show(app: &App, one: &One) -> Outcome {
+    let mut api = app.api()?;
+    let answer = get(&mut api, &one.workspace).await?;
+    let now = served(answer.freshness.as_ref());
+    let workspace = Workspace::from(present(answer.workspace)?);
+    app.output.object(&workspace, &workspace.address, || workspace.text(now))?;
+    Ok(0)
+}
+
+pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
+    let mut api = app.api()?;
+    let request = pb::ExplainWorkspaceRequest { workspace: one.workspace.clone() };
+    let answer = api
+        .read(async |channel| api::workspaces(channel).explain_workspace(request.clone()).await)
+        .await?;
+    let explanation = Explanation::from(present(answer.explanation)?);
+    let name = explanation.node.clone().unwrap_or_default();
+    app.output.object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;
+    Ok(0)
+}
+
+/// Returns one workspace as the coordinator has it.
+///
+/// # Errors
+/// Not found, ambiguous, or that no coordinator answered.
+pub(crate) async fn get(api: &mut Api, workspace: &str) -> Result<pb::GetWorkspaceResponse, Error> {
+    let request = pb::GetWorkspaceRequest { workspace: workspace.to_owned() };
+    api.read(async |channel| api::workspaces(channel).get_workspace(request.clone()).await).await
+}

@@ -1,0 +1,83 @@
+//! `warren workspace`: homes of coding agents.
+
+mod change;
+mod create;
+mod delete;
+mod exec;
+mod logs;
+mod look;
+
+use clap::Subcommand;
+
+use crate::{app::App, error::Outcome};
+
+/// Verbs on workspaces. Each takes `client/workspace`, a bare name that fits one, or an id.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create a workspace and wait until it runs.
+    ///
+    /// The repository is cloned inside the workspace, over http(s) or git, without credentials.
+    /// Exit code 1 where a startup step fails (the workspace runs on, so that one can look), 4
+    /// where no node may hold it and --no-queue was given, 6 where --timeout ends first.
+    #[command(after_help = "Examples:
+  warren workspace create acme/web --repo https://git.example/acme/web.git --memory 4G
+  warren workspace create acme/web --session main=claude --session tests='npm run watch'
+  warren workspace create acme/api --setup @setup.sh --pin n2 --wait=none -o json")]
+    Create(Box<create::Create>),
+    /// List workspaces.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren workspace list\n  warren workspace list --client acme -o name"
+    )]
+    List(look::List),
+    /// Show one workspace: spec, phase, startup steps, sessions, usage.
+    #[command(after_help = "Example:\n  warren workspace show acme/web -o yaml")]
+    Show(look::One),
+    /// Explain why a workspace is where it is, or why it is nowhere.
+    #[command(after_help = "Example:\n  warren workspace explain acme/web")]
+    Explain(look::One),
+    /// Start a stopped workspace and wait until it runs.
+    #[command(after_help = "Example:\n  warren workspace start acme/web")]
+    Start(change::Target),
+    /// Stop a workspace and wait until it has stopped; its home is kept.
+    #[command(after_help = "Example:\n  warren workspace stop acme/web --timeout 1m")]
+    Stop(change::Target),
+    /// Stop and start a workspace with a fresh container; its home is kept.
+    #[command(after_help = "Example:\n  warren workspace restart acme/web")]
+    Restart(change::Target),
+    /// Delete a workspace with its home, for good.
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  warren workspace delete acme/web\n  warren workspace delete acme/web --yes --no-wait"
+    )]
+    Delete(delete::Delete),
+    /// Run a program in a workspace, beside its sessions; its exit code is ours.
+    ///
+    /// The program runs as the workspace's user, in the checkout, and is killed when this command
+    /// ends. Signals are passed on. Exit code 126 and 127: it cannot be run, or is not there.
+    #[command(after_help = "Examples:
+  warren workspace exec acme/web -- git status
+  warren workspace exec -it acme/web -- bash
+  tar c . | warren workspace exec -i acme/web -- tar x -C /home/agent/in")]
+    Exec(exec::Exec),
+    /// Print the start-up and service log of a workspace.
+    #[command(
+        after_help = "Examples:\n  warren workspace logs acme/web --tail 50\n  warren workspace logs -f acme/web"
+    )]
+    Logs(logs::Logs),
+}
+
+pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Create(create) => create::run(app, &create).await,
+        Verb::List(list) => look::list(app, &list).await,
+        Verb::Show(one) => look::show(app, &one).await,
+        Verb::Explain(one) => look::explain(app, &one).await,
+        Verb::Start(target) => change::start(app, &target).await,
+        Verb::Stop(target) => change::stop(app, &target).await,
+        Verb::Restart(target) => change::restart(app, &target).await,
+        Verb::Delete(delete) => delete::run(app, &delete).await,
+        Verb::Exec(exec) => exec::run(app, &exec).await,
+        Verb::Logs(logs) => logs::run(app, &logs).await,
+    }
+}

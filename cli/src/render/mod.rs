@@ -1,0 +1,128 @@
+//! How results and talk leave the process: stdout is data, stderr is talk.
+
+pub(crate) mod table;
+pub(crate) mod time;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd,
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use warren_common::Timestamp;
+
+use crate::error::Error;
+
+pub(crate) use table::Tabular;
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences for people.
+    #[default]
+    Table,
+    /// JSON with stable field names.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Addresses only, one per line.
+    Name,
+}
+
+/// Where data and talk go.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// How data is printed.
+    pub(crate) format: Format,
+    /// Say nothing but data and errors.
+    pub(crate) quiet: bool,
+    /// Mark words with colour on a terminal.
+    pub(crate) colour: bool,
+}
+
+impl Output {
+    /// Writes data to stdout.
+    ///
+    /// # Errors
+    /// A closed pipe is [`crate::error::Kind::BrokenPipe`], which ends the command in silence.
+    #[expect(clippy::unused_self, reason = "all writing goes through the output")]
+    pub(crate) fn data(&self, text: &str) -> Result<(), Error> {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        written.map_err(|error| Error::pipe("writing to stdout", &error))
+    }
+
+    /// Writes a line of talk to stderr, unless quiet. Nobody is told where nobody listens.
+    pub(crate) fn talk(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// Prints one object: `text` for tables, `name` for names, else the object itself.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub(crate) fn object<T: Serialize>(
+        &self,
+        object: &T,
+        name: &str,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        match self.format {
+            Format::Table => self.data(&text()),
+            Format::Name => self.data(&format!("{name}\n")),
+            Format::Json | Format::Yaml => self.data(&self.encode(object)?),
+        }
+    }
+
+    /// Prints a list; an empty one says so on stderr and keeps stdout empty (or `[]`).
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub(crate) fn list<T: Tabular + Serialize>(
+        &self,
+        rows: &[T],
+        now: Timestamp,
+        empty: &str,
+    ) -> Result<(), Error> {
+        match self.format {
+            Format::Table | Format::Name if rows.is_empty() => {
+                self.talk(empty);
+                Ok(())
+            }
+            Format::Table => self.data(&table::table(rows, now, stdout_width())),
+            Format::Name => {
+                let names: Vec<String> = rows.iter().map(|row| row.address() + "\n").collect();
+                self.data(&names.concat())
+            }
+            Format::Json | Format::Yaml => self.data(&self.encode(&rows)?),
+        }
+    }
+
+    fn encode<T: Serialize>(&self, object: &T) -> Result<String, Error> {
+        let failed = |error: String| {
+            Error::new(crate::error::Kind::Failed, "ENCODING", "the result cannot be encoded")
+                .why(error)
+        };
+        match self.format {
+            Format::Yaml => serde_yaml_ng::to_string(object).map_err(|e| failed(e.to_string())),
+            Format::Json | Format::Table | Format::Name => serde_json::to_string_pretty(object)
+                .map(|text| text + "\n")
+                .map_err(|e| failed(e.to_string())),
+        }
+    }
+}
+
+/// Returns the width of the terminal that stdout is; none for pipes and files.
+pub(crate) fn stdout_width() -> Option<u16> {
+    let out = io::stdout();
+    if out.is_terminal() { window(out.as_fd()).map(|(columns, _)| columns) } else { None }
+}
+
+/// Returns columns and rows of a terminal; none where it has no size.
+pub(crate) fn window(fd: impl AsFd) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(fd).ok()?;
+    if size.ws_col == 0 || size.ws_row == 0 { None } else { Some((size.ws_col, size.ws_row)) }
+}

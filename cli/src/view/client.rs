@@ -1,0 +1,62 @@
+//! Clients as they are printed.
+
+use serde::Serialize;
+use warren_common::{Timestamp, spec::Labels};
+use warren_proto::pb::admin::v1 as pb;
+
+use super::{Moment, fields, labels, moment};
+use crate::render::{Tabular, time};
+
+/// One client.
+#[derive(Debug, Serialize)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    pub(crate) workspaces: u32,
+    pub(crate) created_at: Option<Moment>,
+    pub(crate) revision: u64,
+}
+
+impl From<pb::Client> for Client {
+    fn from(client: pb::Client) -> Self {
+        Self {
+            id: client.id,
+            name: client.name,
+            labels: client.labels.into_iter().collect(),
+            workspaces: client.workspaces,
+            created_at: moment(client.created_unix_ms),
+            revision: client.revision,
+        }
+    }
+}
+
+impl Client {
+    fn age(&self, now: Timestamp) -> String {
+        self.created_at.map_or_else(String::new, |at| time::age(at.0, now))
+    }
+
+    /// Returns the page that `client show` prints.
+    pub(crate) fn text(&self, now: Timestamp) -> String {
+        fields(&[
+            ("name", self.name.clone()),
+            ("id", self.id.clone()),
+            ("workspaces", self.workspaces.to_string()),
+            ("labels", labels(&self.labels)),
+            ("age", self.age(now)),
+        ])
+    }
+}
+
+impl Tabular for Client {
+    const HEADER: &'static [&'static str] = &["CLIENT", "WORKSPACES", "AGE", "LABELS"];
+    const FLEXIBLE: usize = 3;
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![self.name.clone(), self.workspaces.to_string(), self.age(now), labels(&self.labels)]
+    }
+
+    fn address(&self) -> String {
+        self.name.clone()
+    }
+}

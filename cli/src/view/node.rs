@@ -1,0 +1,247 @@
+//! Nodes as they are printed.
+
+use serde::Serialize;
+use warren_common::{Bytes, MilliCpus, Timestamp, spec::Labels};
+use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
+
+use super::{Moment, fields, filled, labels, moment};
+use crate::render::{
+    Tabular,
+    time::{age, rfc3339_seconds},
+};
+
+/// One node.
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) availability: &'static str,
+    pub(crate) liveness: &'static str,
+    pub(crate) reason: String,
+    pub(crate) last_seen_at: Option<Moment>,
+    pub(crate) joined_at: Option<Moment>,
+    pub(crate) epoch: u64,
+    pub(crate) workspaces: u32,
+    pub(crate) reserved_memory_bytes: u64,
+    pub(crate) capped_memory_bytes: u64,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) revision: u64,
+}
+
+/// What a node is and has.
+#[derive(Debug, Serialize)]
+pub(crate) struct Facts {
+    pub(crate) hostname: String,
+    pub(crate) boot_id: String,
+    pub(crate) allocatable_memory_bytes: u64,
+    pub(crate) swap_bytes: u64,
+    pub(crate) milli_cpus: u32,
+    pub(crate) disk_bytes: u64,
+    pub(crate) version: String,
+    pub(crate) engine: Option<String>,
+    pub(crate) kernel: String,
+    pub(crate) cgroup: u32,
+    pub(crate) labels: Labels,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// One finding of its preflight.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) code: String,
+    pub(crate) level: &'static str,
+    pub(crate) message: String,
+    pub(crate) fix: Option<String>,
+}
+
+/// What is free at the moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) memory_available_bytes: u64,
+    pub(crate) disk_available_bytes: u64,
+    pub(crate) load_milli: u32,
+}
+
+impl From<pb::Node> for Node {
+    fn from(node: pb::Node) -> Self {
+        let usage = |usage: node::NodeUsage| Usage {
+            memory_available_bytes: usage.memory_available_bytes,
+            disk_available_bytes: usage.disk_available_bytes,
+            load_milli: usage.load_milli,
+        };
+        Self {
+            availability: availability(node.availability()),
+            liveness: liveness(node.liveness()),
+            id: node.id,
+            name: node.name,
+            reason: node.reason,
+            last_seen_at: moment(node.last_seen_unix_ms),
+            joined_at: moment(node.joined_unix_ms),
+            epoch: node.epoch,
+            workspaces: node.workspaces,
+            reserved_memory_bytes: node.reserved_memory_bytes,
+            capped_memory_bytes: node.capped_memory_bytes,
+            facts: node.facts.map(Facts::from),
+            usage: node.usage.map(usage),
+            revision: node.revision,
+        }
+    }
+}
+
+impl From<node::NodeFacts> for Facts {
+    fn from(facts: node::NodeFacts) -> Self {
+        Self {
+            hostname: facts.hostname,
+            boot_id: facts.boot_id,
+            allocatable_memory_bytes: facts.allocatable_memory_bytes,
+            swap_bytes: facts.swap_bytes,
+            milli_cpus: facts.milli_cpus,
+            disk_bytes: facts.disk_bytes,
+            version: facts.version,
+            engine: filled(&facts.engine),
+            kernel: facts.kernel,
+            cgroup: facts.cgroup,
+            labels: facts.labels.into_iter().collect(),
+            findings: facts.findings.into_iter().map(Finding::from).collect(),
+        }
+    }
+}
+
+impl From<node::Finding> for Finding {
+    fn from(finding: node::Finding) -> Self {
+        let level = match finding.level() {
+            node::FindingLevel::Unspecified => "unknown",
+            node::FindingLevel::Warning => "warning",
+            node::FindingLevel::Blocking => "blocking",
+        };
+        Self { code: finding.code, level, message: finding.message, fix: filled(&finding.fix) }
+    }
+}
+
+const fn availability(availability: pb::NodeAvailability) -> &'static str {
+    match availability {
+        pb::NodeAvailability::Unspecified => "unknown",
+        pb::NodeAvailability::Active => "active",
+        pb::NodeAvailability::Cordoned => "cordoned",
+        pb::NodeAvailability::Draining => "draining",
+        pb::NodeAvailability::Retired => "retired",
+    }
+}
+
+const fn liveness(liveness: pb::NodeLiveness) -> &'static str {
+    match liveness {
+        pb::NodeLiveness::Unspecified => "unknown",
+        pb::NodeLiveness::Joining => "joining",
+        pb::NodeLiveness::Ready => "ready",
+        pb::NodeLiveness::Suspect => "suspect",
+        pb::NodeLiveness::Unreachable => "unreachable",
+        pb::NodeLiveness::Lost => "lost",
+    }
+}
+
+impl Node {
+    fn status(&self) -> String {
+        match self.availability {
+            "active" => self.liveness.to_owned(),
+            other => format!("{}, {other}", self.liveness),
+        }
+    }
+
+    /// The blocking finding where there is one, else why it is not ready.
+    fn table_reason(&self) -> String {
+        let findings = self.facts.as_ref().map_or(&[][..], |facts| &facts.findings);
+        match findings.iter().find(|finding| finding.level == "blocking") {
+            Some(finding) => format!("{}: {}", finding.code, finding.message),
+            None if self.liveness == "ready" && self.availability == "active" => String::new(),
+            None => self.reason.clone(),
+        }
+    }
+
+    /// Returns the page that `node show` prints.
+    pub(crate) fn text(&self, now: Timestamp) -> String {
+        let ago = |at: Option<Moment>| at.map_or_else(|| "-".to_owned(), |at| age(at.0, now));
+        let seen = self.last_seen_at.map_or_else(
+            || "never".to_owned(),
+            |at| format!("{} ago ({})", age(at.0, now), rfc3339_seconds(at.0)),
+        );
+        let mut rows = vec![
+            ("node", self.name.clone()),
+            ("id", self.id.clone()),
+            ("status", self.status()),
+            ("reason", self.reason.clone()),
+            ("last seen", seen),
+            ("joined", format!("{} ago, registration {}", ago(self.joined_at), self.epoch)),
+            ("workspaces", self.workspaces.to_string()),
+        ];
+        if let Some(facts) = &self.facts {
+            rows.extend(self.facts_rows(facts));
+        }
+        let mut text = fields(&rows);
+        for finding in self.facts.iter().flat_map(|facts| &facts.findings) {
+            let message = warren_common::status::reason(&finding.message);
+            text.push_str(&format!("\n{} {}: {message}\n", finding.level, finding.code));
+            if let Some(fix) = &finding.fix {
+                text.push_str(&format!("  fix: {}\n", warren_common::status::reason(fix)));
+            }
+        }
+        text
+    }
+
+    fn facts_rows(&self, facts: &Facts) -> Vec<(&'static str, String)> {
+        let usage = self.usage.as_ref();
+        let free = |bytes: Option<u64>| {
+            bytes.map_or_else(String::new, |bytes| format!(", {} available now", Bytes(bytes)))
+        };
+        let memory = format!(
+            "{} allocatable, {} reserved, {} capped{}",
+            Bytes(facts.allocatable_memory_bytes),
+            Bytes(self.reserved_memory_bytes),
+            Bytes(self.capped_memory_bytes),
+            free(usage.map(|usage| usage.memory_available_bytes))
+        );
+        let disk = free(usage.map(|usage| usage.disk_available_bytes));
+        let load = usage.map_or_else(String::new, |usage| {
+            format!(", load {}.{:02}", usage.load_milli / 1000, usage.load_milli % 1000 / 10)
+        });
+        vec![
+            ("memory", memory),
+            ("swap", Bytes(facts.swap_bytes).to_string()),
+            ("cpu", format!("{} cores{load}", MilliCpus(facts.milli_cpus))),
+            ("disk", format!("{} for homes{disk}", Bytes(facts.disk_bytes))),
+            ("host", facts.hostname.clone()),
+            ("agent", facts.version.clone()),
+            ("engine", facts.engine.clone().unwrap_or_else(|| "none".to_owned())),
+            ("kernel", format!("{}, cgroup v{}", facts.kernel, facts.cgroup)),
+            ("labels", labels(&facts.labels)),
+        ]
+    }
+}
+
+impl Tabular for Node {
+    const HEADER: &'static [&'static str] =
+        &["NODE", "STATUS", "WORKSPACES", "RESERVED", "CPU", "SEEN", "VERSION", "REASON"];
+    const FLEXIBLE: usize = 7;
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let facts = self.facts.as_ref();
+        let reserved = facts.map_or_else(String::new, |facts| {
+            let all = Bytes(facts.allocatable_memory_bytes);
+            format!("{} of {all}", Bytes(self.reserved_memory_bytes))
+        });
+        vec![
+            self.name.clone(),
+            self.status(),
+            self.workspaces.to_string(),
+            reserved,
+            facts.map_or_else(String::new, |facts| MilliCpus(facts.milli_cpus).to_string()),
+            self.last_seen_at.map_or_else(|| "never".to_owned(), |at| age(at.0, now)),
+            facts.map_or_else(String::new, |facts| facts.version.clone()),
+            self.table_reason(),
+        ]
+    }
+
+    fn address(&self) -> String {
+        self.name.clone()
+    }
+}

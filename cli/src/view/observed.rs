@@ -1,0 +1,123 @@
+//! What a node last saw of a workspace, as it is printed.
+
+use serde::Serialize;
+use warren_proto::pb::node::v1 as pb;
+
+use super::{Moment, filled, moment, session::SessionSeen};
+
+/// One workspace as its node saw it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Observed {
+    pub(crate) state: &'static str,
+    pub(crate) reason: Option<String>,
+    pub(crate) since: Option<Moment>,
+    pub(crate) run_serial: u64,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) oom: bool,
+    pub(crate) failure_code: Option<String>,
+    pub(crate) failure_retry: bool,
+    pub(crate) pid: Option<u32>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) sessions: Vec<SessionSeen>,
+    pub(crate) usage: Usage,
+}
+
+/// One startup step.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) started_at: Option<Moment>,
+    pub(crate) elapsed_ms: u64,
+    pub(crate) output: Option<String>,
+}
+
+/// What it uses.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) memory_bytes: u64,
+    pub(crate) swap_bytes: u64,
+    pub(crate) pids: u32,
+    pub(crate) cpu_ms: u64,
+    pub(crate) oom_kills: u64,
+}
+
+impl From<pb::WorkspaceObserved> for Observed {
+    fn from(seen: pb::WorkspaceObserved) -> Self {
+        Self {
+            state: run_state(seen.state()),
+            reason: filled(&seen.reason),
+            since: moment(seen.since_unix_ms),
+            run_serial: seen.run_serial,
+            exit_code: seen.exit_code,
+            oom: seen.oom,
+            failure_code: filled(&seen.failure_code),
+            failure_retry: seen.failure_retry,
+            pid: seen.pid,
+            steps: seen.steps.into_iter().map(Step::from).collect(),
+            sessions: seen.sessions.into_iter().map(SessionSeen::from).collect(),
+            usage: seen.usage.map(Usage::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<pb::StartupStep> for Step {
+    fn from(step: pb::StartupStep) -> Self {
+        Self {
+            state: step_state(step.state()),
+            name: step.name,
+            title: step.title,
+            message: filled(&step.message),
+            started_at: moment(step.started_unix_ms),
+            elapsed_ms: step.elapsed_ms,
+            output: filled(&step.output),
+        }
+    }
+}
+
+impl From<pb::Usage> for Usage {
+    fn from(usage: pb::Usage) -> Self {
+        Self {
+            memory_bytes: usage.memory_bytes,
+            swap_bytes: usage.swap_bytes,
+            pids: usage.pids,
+            cpu_ms: usage.cpu_ms,
+            oom_kills: usage.oom_kills,
+        }
+    }
+}
+
+impl Observed {
+    /// Returns the first startup step that failed.
+    pub(crate) fn failed_step(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| step.state == "failed")
+    }
+}
+
+/// Returns the word for a run state.
+pub(crate) const fn run_state(state: pb::RunState) -> &'static str {
+    match state {
+        pb::RunState::Unspecified => "unknown",
+        pb::RunState::Absent => "absent",
+        pb::RunState::Preparing => "preparing",
+        pb::RunState::Prepared => "prepared",
+        pb::RunState::Starting => "starting",
+        pb::RunState::Running => "running",
+        pb::RunState::Stopping => "stopping",
+        pb::RunState::Stopped => "stopped",
+        pb::RunState::Failed => "failed",
+    }
+}
+
+const fn step_state(state: pb::StepState) -> &'static str {
+    match state {
+        pb::StepState::Unspecified => "unknown",
+        pb::StepState::Pending => "pending",
+        pb::StepState::Running => "running",
+        pb::StepState::Done => "done",
+        pb::StepState::Skipped => "skipped",
+        pb::StepState::Failed => "failed",
+    }
+}

@@ -1,0 +1,256 @@
+//! Workspaces as they are printed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use warren_common::{Bytes, Generation, MilliCpus, Timestamp};
+use warren_proto::pb::admin::v1 as pb;
+
+use super::{Moment, fields, filled, labels, moment, observed::Observed, spec::Spec};
+use crate::render::{
+    Tabular, table,
+    time::{age, rfc3339_seconds},
+};
+
+/// One workspace.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Workspace {
+    pub(crate) address: String,
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) name: String,
+    /// One phrase for people: what the phase and the node's report come to.
+    pub(crate) status: String,
+    /// What was last asked for: `running`, `stopped` or `deleted`.
+    pub(crate) run: &'static str,
+    pub(crate) phase: &'static str,
+    pub(crate) reason: String,
+    pub(crate) phase_since: Option<Moment>,
+    pub(crate) phase_deadline: Option<Moment>,
+    /// None while it is queued.
+    pub(crate) node: Option<String>,
+    pub(crate) node_id: Option<String>,
+    /// `incarnation.counter`.
+    pub(crate) generation: String,
+    pub(crate) run_serial: u64,
+    pub(crate) failover: String,
+    pub(crate) observed: Option<Observed>,
+    pub(crate) observed_at: Option<Moment>,
+    /// False where the node is silent: `observed` is the past.
+    pub(crate) observed_live: bool,
+    pub(crate) spec: Spec,
+    pub(crate) created_at: Option<Moment>,
+    pub(crate) revision: u64,
+}
+
+impl From<pb::Workspace> for Workspace {
+    fn from(workspace: pb::Workspace) -> Self {
+        let (run, phase) = (desired(workspace.run()), phase(workspace.phase()));
+        let observed = workspace.observed.map(Observed::from);
+        let mut view = Self {
+            address: format!("{}/{}", workspace.client, workspace.name),
+            id: workspace.id,
+            client: workspace.client,
+            name: workspace.name,
+            status: String::new(),
+            run,
+            phase,
+            reason: workspace.reason,
+            phase_since: moment(workspace.phase_since_unix_ms),
+            phase_deadline: workspace.phase_deadline_unix_ms.and_then(moment),
+            node: filled(&workspace.node),
+            node_id: filled(&workspace.node_id),
+            generation: Generation(workspace.generation).to_string(),
+            run_serial: workspace.run_serial,
+            failover: workspace.failover,
+            observed_at: moment(workspace.observed_unix_ms),
+            observed_live: workspace.observed_live,
+            observed,
+            spec: workspace.spec.map(Spec::from).unwrap_or_default(),
+            created_at: moment(workspace.created_unix_ms),
+            revision: workspace.revision,
+        };
+        view.status = view.status_text();
+        view
+    }
+}
+
+const fn desired(run: pb::DesiredRun) -> &'static str {
+    match run {
+        pb::DesiredRun::Unspecified => "unknown",
+        pb::DesiredRun::Running => "running",
+        pb::DesiredRun::Stopped => "stopped",
+        pb::DesiredRun::Deleted => "deleted",
+    }
+}
+
+/// Returns the word for a phase.
+pub(crate) const fn phase(phase: pb::Phase) -> &'static str {
+    match phase {
+        pb::Phase::Unspecified => "unknown",
+        pb::Phase::Queued => "queued",
+        pb::Phase::Assigned => "assigned",
+        pb::Phase::Preparing => "preparing",
+        pb::Phase::StartPermitted => "starting",
+        pb::Phase::Active => "active",
+        pb::Phase::Stopping => "stopping",
+        pb::Phase::Stopped => "stopped",
+        pb::Phase::Unconfirmed => "unconfirmed",
+        pb::Phase::Fencing => "fencing",
+        pb::Phase::Restoring => "restoring",
+        pb::Phase::Migrating => "migrating",
+        pb::Phase::Failed => "failed",
+    }
+}
+
+impl Workspace {
+    /// A silent node's report is told as the past; an active workspace reads as its node sees it.
+    fn status_text(&self) -> String {
+        let node = self.node.as_deref().unwrap_or("no node");
+        let (Some(observed), Some(at)) = (&self.observed, self.observed_at) else {
+            return if self.run == "deleted" { "deleting" } else { self.phase }.to_owned();
+        };
+        if self.node.is_some() && !self.observed_live {
+            return format!("last seen {} at {} on {node}", observed.state, rfc3339_seconds(at.0));
+        }
+        if self.run == "deleted" {
+            return "deleting".to_owned();
+        }
+        let current = observed.run_serial == self.run_serial;
+        match (self.phase, observed.failed_step()) {
+            ("active", Some(step)) if current => {
+                format!("{}, {} failed", observed.state, step.name)
+            }
+            ("active", None) if current => observed.state.to_owned(),
+            _ if observed.state == "failed" => {
+                format!("{}: {}", self.phase, observed.failure_code.as_deref().unwrap_or("failed"))
+            }
+            _ => self.phase.to_owned(),
+        }
+    }
+
+    /// The reason where it says more than the status.
+    fn table_reason(&self) -> String {
+        let fine = self.phase == "active" && self.observed_live;
+        let seen = self.observed.as_ref().filter(|_| self.observed_live);
+        let failed = seen.filter(|seen| seen.state == "failed").and_then(|s| s.reason.clone());
+        match failed {
+            Some(reason) => reason,
+            None if fine => String::new(),
+            None => self.reason.clone(),
+        }
+    }
+
+    fn memory(&self) -> String {
+        let cap = Bytes(self.spec.resources.memory_bytes);
+        match self.observed.as_ref().filter(|_| self.observed_live) {
+            Some(observed) if observed.usage.memory_bytes > 0 => {
+                format!("{} of {cap}", Bytes(observed.usage.memory_bytes))
+            }
+            _ => cap.to_string(),
+        }
+    }
+
+    /// Returns the page that `workspace show` prints.
+    pub(crate) fn text(&self, now: Timestamp) -> String {
+        let ago = |at: Option<Moment>| at.map_or_else(String::new, |at| age(at.0, now));
+        let resources = &self.spec.resources;
+        let cpus = resources.milli_cpus.map_or_else(
+            || format!("weight {}", resources.cpu_weight),
+            |cap| format!("at most {}, weight {}", MilliCpus(cap), resources.cpu_weight),
+        );
+        let memory = format!(
+            "{} ({} reserved, {})",
+            self.memory(),
+            Bytes(resources.reserve_bytes),
+            match resources.swap_bytes {
+                0 => "no swap".to_owned(),
+                bytes => format!("{} swap", Bytes(bytes)),
+            }
+        );
+        let mut rows = vec![
+            ("workspace", self.address.clone()),
+            ("id", self.id.clone()),
+            ("status", self.status.clone()),
+            ("phase", format!("{} for {}", self.phase, ago(self.phase_since))),
+            ("reason", self.reason.clone()),
+            ("node", self.node.clone().unwrap_or_else(|| "-".to_owned())),
+            ("generation", format!("{}, run {}", self.generation, self.run_serial)),
+            ("failover", self.failover.clone()),
+            ("image", format!("{} (template {})", self.spec.image, self.spec.template)),
+        ];
+        if let Some(repo) = &self.spec.repo {
+            let branch = self.spec.branch.as_ref().map(|branch| format!(" ({branch})"));
+            rows.push(("repository", format!("{repo}{}", branch.unwrap_or_default())));
+        }
+        rows.extend([
+            ("memory", memory),
+            ("cpu", cpus),
+            ("home", Bytes(resources.disk_bytes).to_string()),
+            ("processes", format!("at most {}", resources.pids)),
+            ("labels", labels(&self.spec.labels)),
+            ("age", ago(self.created_at)),
+        ]);
+        let mut text = fields(&rows);
+        if let Some(observed) = &self.observed {
+            text.push_str(&steps_text(observed));
+            text.push_str(&sessions_text(observed, now));
+        }
+        text
+    }
+}
+
+fn steps_text(observed: &Observed) -> String {
+    if observed.steps.is_empty() {
+        return String::new();
+    }
+    let row = |step: &super::observed::Step| {
+        let seconds = format!("{:.1} s", Duration::from_millis(step.elapsed_ms).as_secs_f64());
+        let title = match &step.message {
+            Some(message) => format!("{}: {message}", step.title),
+            None => step.title.clone(),
+        };
+        vec![step.name.clone(), step.state.to_owned(), seconds, title]
+    };
+    let rows = observed.steps.iter().map(row).collect();
+    format!("\n{}", table::lay_out(&["STEP", "STATE", "TOOK", "TITLE"], rows, 3, None))
+}
+
+fn sessions_text(observed: &Observed, now: Timestamp) -> String {
+    if observed.sessions.is_empty() {
+        return String::new();
+    }
+    let row = |session: &super::session::SessionSeen| {
+        let state = match session.exit_code {
+            Some(code) => format!("exited {code}"),
+            None => session.state.to_owned(),
+        };
+        let active = session.active_at.map_or_else(String::new, |at| age(at.0, now));
+        let command = session.command.clone().unwrap_or_default();
+        vec![session.name.clone(), state, session.viewers.to_string(), active, command]
+    };
+    let rows = observed.sessions.iter().map(row).collect();
+    let header = ["SESSION", "STATE", "VIEWERS", "ACTIVE", "COMMAND"];
+    format!("\n{}", table::lay_out(&header, rows, 4, None))
+}
+
+impl Tabular for Workspace {
+    const HEADER: &'static [&'static str] =
+        &["WORKSPACE", "STATUS", "NODE", "MEMORY", "AGE", "REASON"];
+    const FLEXIBLE: usize = 5;
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            self.address.clone(),
+            self.status.clone(),
+            self.node.clone().unwrap_or_default(),
+            self.memory(),
+            self.created_at.map_or_else(String::new, |at| age(at.0, now)),
+            self.table_reason(),
+        ]
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+}

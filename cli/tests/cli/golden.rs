@@ -1,0 +1,208 @@
+//! Transcripts under `tests/golden/`: what people and scripts read, word for word.
+//!
+//! `WARREN_GOLDEN=1 cargo test -p warren-cli --test cli golden` writes them anew; a difference is
+//! reviewed like a change of the API.
+
+use std::{env, fmt::Write as _, fs, path::PathBuf};
+
+use tonic::Code;
+use warren_proto::{
+    ApiError, Method,
+    error::reason,
+    pb::{admin::v1 as pb, node::v1 as node},
+};
+
+use crate::support::{
+    Bench, Run,
+    data::{failed_steps, steps, web},
+    fake::Follow,
+};
+
+/// Commands and what they printed; lines of stderr begin with `2> `.
+#[derive(Default)]
+struct Transcript(String);
+
+impl Transcript {
+    fn add(&mut self, bench: &Bench, arguments: &[&str]) {
+        let run = bench.warren(arguments);
+        let text = &mut self.0;
+        writeln!(text, "$ warren {}", arguments.join(" ")).expect("a String takes everything");
+        text.push_str(&told(bench, &run));
+        writeln!(text, "[{}]\n", run.code).expect("a String takes everything");
+    }
+
+    fn check(self, name: &str) {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let path = folder.join(name).with_extension("txt");
+        assert!(self.0.len() <= 64 * 1024, "{name} is too long");
+        if env::var_os("WARREN_GOLDEN").is_some() {
+            fs::write(&path, &self.0).expect("written");
+            return;
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == self.0, "{} differs; now it is:\n{}", path.display(), self.0);
+    }
+}
+
+/// Takes out what differs from run to run: ports, ids, and how long a call took.
+fn told(bench: &Bench, run: &Run) -> String {
+    let mut text = run.stdout.clone();
+    for line in run.stderr.lines() {
+        let line = match (line.contains("placed on"), line.len().checked_sub(8)) {
+            (true, Some(end)) if line.ends_with(" s") => format!("{}   0.0 s", &line[..end]),
+            _ => line.to_owned(),
+        };
+        writeln!(text, "2> {line}").expect("a String takes everything");
+    }
+    let cluster = bench.fake.state().cluster.cluster_id.clone();
+    text.replace(&cluster, "CLUSTER-ID").replace(&bench.address.to_string(), "127.0.0.1:PORT")
+}
+
+fn seen(workspace: pb::Workspace) -> Follow {
+    Follow::Seen(Box::new(workspace))
+}
+
+#[test]
+fn lists() {
+    let bench = Bench::new();
+    bench.fake.state().page = 1;
+    let mut transcript = Transcript::default();
+    for noun in ["client", "node", "workspace", "session"] {
+        transcript.add(&bench, &[noun, "list"]);
+        transcript.add(&bench, &[noun, "list", "-o", "name"]);
+    }
+    transcript.add(&bench, &["context", "list"]);
+    let empty = Bench::new();
+    empty.fake.state().workspaces.clear();
+    transcript.add(&empty, &["workspace", "list"]);
+    transcript.add(&empty, &["workspace", "list", "-o", "json"]);
+    transcript.check("lists");
+}
+
+#[test]
+fn pages_of_one_object() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["cluster", "status"]);
+    transcript.add(&bench, &["client", "show", "acme"]);
+    transcript.add(&bench, &["node", "show", "n1"]);
+    transcript.add(&bench, &["workspace", "show", "acme/web"]);
+    transcript.add(&bench, &["workspace", "show", "acme/old"]);
+    transcript.add(&bench, &["workspace", "explain", "acme/web"]);
+    transcript.add(&bench, &["context", "show"]);
+    transcript.add(&bench, &["version"]);
+    transcript.check("show");
+}
+
+#[test]
+fn json_and_yaml() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["cluster", "status", "-o", "json"]);
+    transcript.add(&bench, &["node", "list", "-o", "json"]);
+    transcript.add(&bench, &["workspace", "show", "acme/web", "-o", "json"]);
+    transcript.add(&bench, &["session", "list", "-o", "json"]);
+    transcript.add(&bench, &["workspace", "explain", "acme/web", "-o", "yaml"]);
+    transcript.add(&bench, &["client", "list", "-o", "yaml"]);
+    transcript.check("formats");
+}
+
+#[test]
+fn starts() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    let assigned = web(pb::Phase::Assigned, node::RunState::Absent, Vec::new());
+    bench.fake.state().workspaces[0] = assigned;
+    let part = web(pb::Phase::Preparing, node::RunState::Preparing, steps()[..1].to_vec());
+    let running = web(pb::Phase::Active, node::RunState::Running, steps());
+    bench.fake.state().follow.extend([seen(part), seen(running.clone())]);
+    let create = ["workspace", "create", "acme/web", "--memory", "4G"];
+    transcript.add(&bench, &create);
+    bench.fake.state().follow.push_back(seen(running));
+    transcript.add(&bench, &[&create[..], &["--quiet"]].concat());
+    transcript.add(&bench, &[&create[..], &["--wait=placed"]].concat());
+    transcript.add(&bench, &[&create[..], &["--wait=none"]].concat());
+    let failed = web(pb::Phase::Active, node::RunState::Running, failed_steps());
+    bench.fake.state().follow.push_back(seen(failed));
+    transcript.add(&bench, &create);
+    let error = ApiError::new(
+        Code::ResourceExhausted,
+        reason::NO_NODE_FITS,
+        "no node can hold workspace acme/web",
+    )
+    .why(
+        "it asks for 64 GiB; of 3 nodes 2 lack memory (largest free 11.2 GiB on n2), \
+         1 is cordoned (n3)",
+    )
+    .next("warren workspace explain acme/web, or lower --memory");
+    bench.fake.fail(Method::WorkspaceCreateWorkspace, error);
+    transcript.add(&bench, &["workspace", "create", "acme/web", "--memory", "64G", "--no-queue"]);
+    transcript.check("starts");
+}
+
+#[test]
+fn changes_and_tokens() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["client", "create", "new", "--label", "a=b"]);
+    transcript.add(&bench, &["client", "delete", "new"]);
+    transcript.add(&bench, &["node", "token", "--name", "n3"]);
+    transcript.add(&bench, &["node", "token", "-o", "name", "-q"]);
+    transcript.add(&bench, &["workspace", "stop", "acme/web", "--no-wait"]);
+    bench.fake.state().follow.push_back(Follow::Gone);
+    transcript.add(&bench, &["workspace", "delete", "acme/web", "--yes"]);
+    transcript.check("changes");
+}
+
+#[test]
+fn usage() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["workspace", "crate", "acme/web"]);
+    transcript.add(&bench, &["workspace", "create"]);
+    transcript.add(&bench, &["workspace", "create", "acme/Web"]);
+    transcript.add(&bench, &["workspace", "list", "-o", "xml"]);
+    transcript.add(&bench, &["--timeout", "soon", "workspace", "list"]);
+    transcript.add(&bench, &["workspace", "exec", "acme/web"]);
+    transcript.add(&bench, &["workspace", "show", "nope"]);
+    transcript.add(&bench, &["--context", "nope", "workspace", "list"]);
+    transcript.check("usage");
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let bench = Bench::new();
+    for command in [
+        "cluster init",
+        "cluster status",
+        "node token",
+        "node list",
+        "node show",
+        "client create",
+        "client list",
+        "client show",
+        "client delete",
+        "workspace create",
+        "workspace list",
+        "workspace show",
+        "workspace explain",
+        "workspace start",
+        "workspace stop",
+        "workspace restart",
+        "workspace delete",
+        "workspace exec",
+        "workspace logs",
+        "session list",
+        "session attach",
+        "context list",
+        "context use",
+        "context show",
+        "version",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let run = bench.warren(&arguments);
+        assert_eq!(run.code, 0, "{command}");
+        let example = run.stdout.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(&format!("warren {command}")), "{command}: {}", run.stdout);
+    }
+}

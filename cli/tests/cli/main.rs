@@ -1,0 +1,9 @@
+//! The real `warren` against a coordinator that does what each test tells it to, over real TLS.
+
+mod attach;
+mod create;
+mod errors;
+mod exec;
+mod golden;
+mod init;
+mod support;

@@ -1,0 +1,293 @@
+//! A small cluster: two clients, two nodes, four workspaces in telling states.
+
+use warren_common::Generation;
+use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
+
+use super::fake::State;
+
+/// 2026-01-02T03:04:05Z.
+pub(crate) const NOW: u64 = 1_767_323_045_000;
+
+const GIB: u64 = 1 << 30;
+
+/// Fills in the whole cluster.
+pub(crate) fn fill(state: &mut State, cluster: &str) {
+    let labels = [("team".to_owned(), "web".to_owned())];
+    state.clients = vec![
+        pb::Client {
+            id: "0199a0b2-7f00-7000-8000-0000000000c1".to_owned(),
+            name: "acme".to_owned(),
+            labels: labels.into(),
+            created_unix_ms: NOW - 86_400_000 * 3,
+            revision: 3,
+            workspaces: 3,
+        },
+        pb::Client {
+            name: "zenith".to_owned(),
+            created_unix_ms: NOW - 90_000,
+            ..Default::default()
+        },
+    ];
+    state.nodes = vec![node_ready(), node_silent()];
+    state.workspaces = vec![running(), queued(), silent(), step_failed()];
+    state.sessions =
+        vec![session("main", "claude", None), session("tests", "npm run watch", Some(1))];
+    state.cluster = pb::GetClusterResponse {
+        cluster_id: cluster.to_owned(),
+        name: "demo".to_owned(),
+        incarnation: 1,
+        created_unix_ms: NOW - 86_400_000 * 40,
+        replicas: vec![pb::Replica {
+            id: 1,
+            api_address: "10.0.0.1:7400".to_owned(),
+            raft_address: "10.0.0.1:7401".to_owned(),
+            voter: true,
+        }],
+        leader_replica_id: 1,
+        term: 7,
+        clients: 2,
+        nodes: 2,
+        nodes_ready: 1,
+        workspaces: 4,
+        workspaces_active: 3,
+        audit_sequence: 123,
+        audit_hash: "0123456789abcdef".repeat(4),
+        version: "0.1.0".to_owned(),
+        ..Default::default()
+    };
+    state.explanation = explanation();
+}
+
+fn node_ready() -> pb::Node {
+    let finding = node::Finding {
+        code: "W1102".to_owned(),
+        level: node::FindingLevel::Warning.into(),
+        message: "Docker runs without live-restore".to_owned(),
+        fix: "set live-restore in /etc/docker/daemon.json".to_owned(),
+    };
+    pb::Node {
+        id: "0199a0b2-7f00-7000-8000-0000000000a1".to_owned(),
+        name: "n1".to_owned(),
+        availability: pb::NodeAvailability::Active.into(),
+        liveness: pb::NodeLiveness::Ready.into(),
+        reason: "reports in time".to_owned(),
+        last_seen_unix_ms: NOW - 1000,
+        epoch: 4,
+        facts: Some(node::NodeFacts {
+            hostname: "vps-1".to_owned(),
+            allocatable_memory_bytes: 14 * GIB,
+            swap_bytes: 2 * GIB,
+            milli_cpus: 4000,
+            disk_bytes: 200 * GIB,
+            version: "0.1.0".to_owned(),
+            engine: "28.1.1".to_owned(),
+            kernel: "6.12.0".to_owned(),
+            cgroup: 2,
+            findings: vec![finding],
+            ..Default::default()
+        }),
+        usage: Some(node::NodeUsage {
+            memory_available_bytes: 9 * GIB,
+            disk_available_bytes: 150 * GIB,
+            load_milli: 1250,
+        }),
+        reserved_memory_bytes: 4 * GIB,
+        capped_memory_bytes: 8 * GIB,
+        workspaces: 2,
+        joined_unix_ms: NOW - 86_400_000 * 30,
+        ..Default::default()
+    }
+}
+
+fn node_silent() -> pb::Node {
+    pb::Node {
+        name: "n2".to_owned(),
+        availability: pb::NodeAvailability::Cordoned.into(),
+        liveness: pb::NodeLiveness::Unreachable.into(),
+        reason: "no report for 14m".to_owned(),
+        last_seen_unix_ms: NOW - 840_000,
+        epoch: 1,
+        workspaces: 1,
+        ..Default::default()
+    }
+}
+
+fn spec() -> node::WorkspaceSpec {
+    node::WorkspaceSpec {
+        template: "base".to_owned(),
+        image: "warren-workspace:latest".to_owned(),
+        repo: Some("https://git.example/acme/web.git".to_owned()),
+        branch: None,
+        sessions: vec![node::SessionSpec {
+            name: "main".to_owned(),
+            command: Some("claude".to_owned()),
+        }],
+        resources: Some(node::Resources {
+            memory_bytes: 4 * GIB,
+            swap_bytes: 0,
+            reserve_bytes: 2 * GIB,
+            cpu_weight: 1024,
+            milli_cpus: Some(1500),
+            disk_bytes: 20 * GIB,
+            pids: 1024,
+        }),
+        placement: Some(node::Placement {
+            tier: node::IsolationTier::Container.into(),
+            ..Default::default()
+        }),
+        failover: node::Failover::Auto.into(),
+        ..Default::default()
+    }
+}
+
+/// One startup step.
+pub(crate) fn step(name: &str, title: &str, state: node::StepState, ms: u64) -> node::StartupStep {
+    node::StartupStep {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        state: state.into(),
+        elapsed_ms: ms,
+        ..Default::default()
+    }
+}
+
+fn observed(state: node::RunState, steps: Vec<node::StartupStep>) -> node::WorkspaceObserved {
+    let sessions = [session("main", "claude", None).observed].into_iter().flatten().collect();
+    node::WorkspaceObserved {
+        run_serial: 1,
+        state: state.into(),
+        steps,
+        sessions,
+        usage: Some(node::Usage { memory_bytes: 1_288_490_189, pids: 31, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// acme/web in a phase, with steps as its node sees them.
+pub(crate) fn web(
+    phase: pb::Phase,
+    state: node::RunState,
+    steps: Vec<node::StartupStep>,
+) -> pb::Workspace {
+    pb::Workspace {
+        id: "0199a0b2-7f00-7000-8000-0000000000b1".to_owned(),
+        client: "acme".to_owned(),
+        name: "web".to_owned(),
+        spec: Some(spec()),
+        run: pb::DesiredRun::Running.into(),
+        phase: phase.into(),
+        reason: "runs on n1".to_owned(),
+        phase_since_unix_ms: NOW - 3_600_000,
+        generation: Generation::new(1, 1).0,
+        run_serial: 1,
+        node_id: "0199a0b2-7f00-7000-8000-0000000000a1".to_owned(),
+        node: "n1".to_owned(),
+        observed: Some(observed(state, steps)),
+        observed_unix_ms: NOW - 1000,
+        observed_live: true,
+        created_unix_ms: NOW - 7_200_000,
+        revision: 17,
+        failover: "manual (no fence yet)".to_owned(),
+        ..Default::default()
+    }
+}
+
+/// The steps of a start that went well.
+pub(crate) fn steps() -> Vec<node::StartupStep> {
+    use node::StepState::{Done, Skipped};
+    vec![
+        step("volume", "home volume 20 GiB", Done, 80),
+        step("container", "container", Done, 290),
+        step("clone", "git clone acme/web (1,204 objects)", Done, 2_080),
+        step("setup", "setup: none asked for", Skipped, 0),
+        step("session:main", "session main: claude", Done, 3_590),
+    ]
+}
+
+fn running() -> pb::Workspace {
+    web(pb::Phase::Active, node::RunState::Running, steps())
+}
+
+fn queued() -> pb::Workspace {
+    let mut workspace = web(pb::Phase::Queued, node::RunState::Absent, Vec::new());
+    workspace.id = "0199a0b2-7f00-7000-8000-0000000000b2".to_owned();
+    workspace.name = "big".to_owned();
+    workspace.reason = "no node has 64 GiB free: the largest is n1 with 10 GiB".to_owned();
+    workspace.node = String::new();
+    workspace.observed = None;
+    workspace.observed_unix_ms = 0;
+    workspace.observed_live = false;
+    workspace
+}
+
+fn silent() -> pb::Workspace {
+    let mut workspace = web(pb::Phase::Active, node::RunState::Running, steps());
+    workspace.name = "old".to_owned();
+    workspace.reason = "n2 has not reported for 14m".to_owned();
+    workspace.node = "n2".to_owned();
+    workspace.observed_unix_ms = NOW - 840_000;
+    workspace.observed_live = false;
+    workspace
+}
+
+/// The steps of a start whose clone failed.
+pub(crate) fn failed_steps() -> Vec<node::StartupStep> {
+    let mut clone = step("clone", "git clone acme/web", node::StepState::Failed, 1_500);
+    clone.message = "git clone ended with exit code 128".to_owned();
+    clone.output = "Cloning into 'web'...\nfatal: repository not found\n".to_owned();
+    vec![step("volume", "home volume 20 GiB", node::StepState::Done, 80), clone]
+}
+
+fn step_failed() -> pb::Workspace {
+    let mut workspace = web(pb::Phase::Active, node::RunState::Running, failed_steps());
+    workspace.client = "zenith".to_owned();
+    workspace.name = "api".to_owned();
+    workspace
+}
+
+fn session(name: &str, command: &str, exited: Option<i32>) -> pb::Session {
+    pb::Session {
+        client: "acme".to_owned(),
+        workspace: "web".to_owned(),
+        node: "n1".to_owned(),
+        observed: Some(node::SessionObserved {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            running: exited.is_none(),
+            exit_code: exited.unwrap_or(0),
+            started_unix_ms: NOW - 7_000_000,
+            active_unix_ms: NOW - 12_000,
+            viewers: 1,
+        }),
+        observed_unix_ms: NOW - 1000,
+        observed_live: true,
+    }
+}
+
+fn explanation() -> pb::Explanation {
+    let filter = |filter: &str, considered, refused| pb::FilterCount {
+        filter: filter.to_owned(),
+        considered,
+        refused,
+    };
+    let part = |name: &str, value, weight| pb::ScorePart { name: name.to_owned(), value, weight };
+    pb::Explanation {
+        summary: "placed on n1 (10 GiB free, 0 workspaces of acme)".to_owned(),
+        node: "n1".to_owned(),
+        filters: vec![filter("schedulable", 2, 1), filter("memory", 1, 0)],
+        candidates: vec![
+            pb::Candidate {
+                node: "n1".to_owned(),
+                score: 812,
+                parts: vec![part("pack-or-spread", 900, 350), part("locality", 0, 250)],
+                ..Default::default()
+            },
+            pb::Candidate {
+                node: "n2".to_owned(),
+                refused_by: "schedulable".to_owned(),
+                detail: "cordoned".to_owned(),
+                ..Default::default()
+            },
+        ],
+    }
+}

@@ -1,0 +1,325 @@
+//! A coordinator that answers what the test says, and remembers what it was asked.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+use warren_proto::{
+    ApiError, Method,
+    error::reason,
+    pb::admin::v1::{
+        self as pb, client_service_server::ClientService, cluster_service_server::ClusterService,
+        node_admin_service_server::NodeAdminService, workspace_service_server::WorkspaceService,
+    },
+};
+
+use super::data::NOW;
+
+/// What a follow stream does next.
+pub(crate) enum Follow {
+    /// Sends this, and what follows it, on one stream.
+    Seen(Box<pb::Workspace>),
+    /// Breaks; the next piece belongs to the next stream.
+    Break,
+    /// Says that it is gone.
+    Gone,
+}
+
+/// What the test decides.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) clients: Vec<pb::Client>,
+    pub(crate) nodes: Vec<pb::Node>,
+    pub(crate) workspaces: Vec<pb::Workspace>,
+    pub(crate) sessions: Vec<pb::Session>,
+    pub(crate) cluster: pb::GetClusterResponse,
+    pub(crate) explanation: pb::Explanation,
+    pub(crate) follow: VecDeque<Follow>,
+    /// Answers of RPCs that fail, in order; then they succeed.
+    pub(crate) failures: BTreeMap<Method, VecDeque<Status>>,
+    /// How often each RPC was called.
+    pub(crate) calls: BTreeMap<Method, usize>,
+    pub(crate) created: Vec<pb::CreateWorkspaceRequest>,
+    pub(crate) stopped: Vec<pb::StopWorkspaceRequest>,
+    pub(crate) deleted: Vec<pb::DeleteWorkspaceRequest>,
+    /// Items per page, to make lists of several.
+    pub(crate) page: usize,
+    /// What terminals and programs were sent.
+    pub(crate) typed: Vec<u8>,
+    pub(crate) opened: Vec<pb::StreamTarget>,
+    pub(crate) resized: Vec<(u32, u32)>,
+    /// The next stream that is opened breaks after its first output.
+    pub(crate) drop_next: bool,
+}
+
+/// The coordinator; clones share their state.
+#[derive(Clone, Default)]
+pub(crate) struct Fake(pub(crate) Arc<Mutex<State>>);
+
+impl Fake {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call and fails it where the test said so.
+    pub(super) fn enter(&self, method: Method) -> Result<MutexGuard<'_, State>, Status> {
+        let mut state = self.state();
+        *state.calls.entry(method).or_default() += 1;
+        match state.failures.get_mut(&method).and_then(VecDeque::pop_front) {
+            Some(status) => Err(status),
+            None => Ok(state),
+        }
+    }
+
+    pub(crate) fn fail(&self, method: Method, status: impl Into<Status>) {
+        self.state().failures.entry(method).or_default().push_back(status.into());
+    }
+
+    pub(crate) fn calls(&self, method: Method) -> usize {
+        self.state().calls.get(&method).copied().unwrap_or(0)
+    }
+}
+
+pub(super) fn fresh() -> Option<pb::Freshness> {
+    Some(pb::Freshness { revision: 42, served_unix_ms: NOW })
+}
+
+/// Cuts one page; the token is where it begins.
+pub(super) fn page<T: Clone>(all: &[T], size: usize, token: &str) -> (Vec<T>, String) {
+    let size = if size == 0 { usize::MAX } else { size };
+    let begin: usize = token.parse().unwrap_or(0);
+    let items: Vec<T> = all.iter().skip(begin).take(size).cloned().collect();
+    let end = begin + items.len();
+    (items, if end < all.len() { end.to_string() } else { String::new() })
+}
+
+pub(super) fn missing(what: &str, name: &str) -> Status {
+    let error = ApiError::new(Code::NotFound, reason::NOT_FOUND, format!("no {what} {name}"));
+    error.next(format!("warren {what} list")).into()
+}
+
+fn workspace(state: &State, name: &str) -> Result<pb::Workspace, Status> {
+    let found = state.workspaces.iter().find(|workspace| {
+        workspace.id == name
+            || workspace.name == name
+            || format!("{}/{}", workspace.client, workspace.name) == name
+    });
+    found.cloned().ok_or_else(|| missing("workspace", name))
+}
+
+#[tonic::async_trait]
+impl ClusterService for Fake {
+    async fn get_cluster(
+        &self,
+        _: Request<pb::GetClusterRequest>,
+    ) -> Result<Response<pb::GetClusterResponse>, Status> {
+        let state = self.enter(Method::ClusterGetCluster)?;
+        let freshness = fresh();
+        Ok(Response::new(pb::GetClusterResponse { freshness, ..state.cluster.clone() }))
+    }
+}
+
+#[tonic::async_trait]
+impl ClientService for Fake {
+    async fn create_client(
+        &self,
+        request: Request<pb::CreateClientRequest>,
+    ) -> Result<Response<pb::CreateClientResponse>, Status> {
+        let mut state = self.enter(Method::ClientCreateClient)?;
+        let request = request.into_inner();
+        let client = pb::Client {
+            name: request.name,
+            labels: request.labels,
+            created_unix_ms: NOW,
+            ..Default::default()
+        };
+        state.clients.push(client.clone());
+        Ok(Response::new(pb::CreateClientResponse { client: Some(client) }))
+    }
+
+    async fn list_clients(
+        &self,
+        request: Request<pb::ListClientsRequest>,
+    ) -> Result<Response<pb::ListClientsResponse>, Status> {
+        let state = self.enter(Method::ClientListClients)?;
+        let (clients, next_page_token) =
+            page(&state.clients, state.page, &request.into_inner().page_token);
+        let freshness = fresh();
+        Ok(Response::new(pb::ListClientsResponse { freshness, clients, next_page_token }))
+    }
+
+    async fn get_client(
+        &self,
+        request: Request<pb::GetClientRequest>,
+    ) -> Result<Response<pb::GetClientResponse>, Status> {
+        let state = self.enter(Method::ClientGetClient)?;
+        let name = request.into_inner().client;
+        let client = state.clients.iter().find(|client| client.name == name).cloned();
+        let client = Some(client.ok_or_else(|| missing("client", &name))?);
+        Ok(Response::new(pb::GetClientResponse { freshness: fresh(), client }))
+    }
+
+    async fn delete_client(
+        &self,
+        _: Request<pb::DeleteClientRequest>,
+    ) -> Result<Response<pb::DeleteClientResponse>, Status> {
+        let _state = self.enter(Method::ClientDeleteClient)?;
+        Ok(Response::new(pb::DeleteClientResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl NodeAdminService for Fake {
+    async fn create_node_token(
+        &self,
+        _: Request<pb::CreateNodeTokenRequest>,
+    ) -> Result<Response<pb::CreateNodeTokenResponse>, Status> {
+        let _state = self.enter(Method::NodeAdminCreateNodeToken)?;
+        let token = "wrn1_example".to_owned();
+        let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
+        Ok(Response::new(pb::CreateNodeTokenResponse { token, expires_unix_ms }))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<pb::ListNodesRequest>,
+    ) -> Result<Response<pb::ListNodesResponse>, Status> {
+        let state = self.enter(Method::NodeAdminListNodes)?;
+        let (nodes, next_page_token) =
+            page(&state.nodes, state.page, &request.into_inner().page_token);
+        let freshness = fresh();
+        Ok(Response::new(pb::ListNodesResponse { freshness, nodes, next_page_token }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<pb::GetNodeRequest>,
+    ) -> Result<Response<pb::GetNodeResponse>, Status> {
+        let state = self.enter(Method::NodeAdminGetNode)?;
+        let name = request.into_inner().node;
+        let node = state.nodes.iter().find(|node| node.name == name).cloned();
+        let node = Some(node.ok_or_else(|| missing("node", &name))?);
+        Ok(Response::new(pb::GetNodeResponse { freshness: fresh(), node }))
+    }
+}
+
+#[tonic::async_trait]
+impl WorkspaceService for Fake {
+    type FollowWorkspaceStream = ReceiverStream<Result<pb::FollowWorkspaceResponse, Status>>;
+
+    async fn create_workspace(
+        &self,
+        request: Request<pb::CreateWorkspaceRequest>,
+    ) -> Result<Response<pb::CreateWorkspaceResponse>, Status> {
+        self.state().created.push(request.get_ref().clone());
+        let state = self.enter(Method::WorkspaceCreateWorkspace)?;
+        let request = request.into_inner();
+        let name = format!("{}/{}", request.client, request.name);
+        let workspace = Some(workspace(&state, &name)?);
+        let explanation = Some(state.explanation.clone());
+        Ok(Response::new(pb::CreateWorkspaceResponse { workspace, explanation }))
+    }
+
+    async fn list_workspaces(
+        &self,
+        request: Request<pb::ListWorkspacesRequest>,
+    ) -> Result<Response<pb::ListWorkspacesResponse>, Status> {
+        let state = self.enter(Method::WorkspaceListWorkspaces)?;
+        let (workspaces, next_page_token) =
+            page(&state.workspaces, state.page, &request.into_inner().page_token);
+        let freshness = fresh();
+        Ok(Response::new(pb::ListWorkspacesResponse { freshness, workspaces, next_page_token }))
+    }
+
+    async fn get_workspace(
+        &self,
+        request: Request<pb::GetWorkspaceRequest>,
+    ) -> Result<Response<pb::GetWorkspaceResponse>, Status> {
+        let state = self.enter(Method::WorkspaceGetWorkspace)?;
+        let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
+        Ok(Response::new(pb::GetWorkspaceResponse { freshness: fresh(), workspace }))
+    }
+
+    async fn explain_workspace(
+        &self,
+        _: Request<pb::ExplainWorkspaceRequest>,
+    ) -> Result<Response<pb::ExplainWorkspaceResponse>, Status> {
+        let state = self.enter(Method::WorkspaceExplainWorkspace)?;
+        let explanation = Some(state.explanation.clone());
+        Ok(Response::new(pb::ExplainWorkspaceResponse { freshness: fresh(), explanation }))
+    }
+
+    async fn start_workspace(
+        &self,
+        request: Request<pb::StartWorkspaceRequest>,
+    ) -> Result<Response<pb::StartWorkspaceResponse>, Status> {
+        let state = self.enter(Method::WorkspaceStartWorkspace)?;
+        let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
+        Ok(Response::new(pb::StartWorkspaceResponse { workspace }))
+    }
+
+    async fn stop_workspace(
+        &self,
+        request: Request<pb::StopWorkspaceRequest>,
+    ) -> Result<Response<pb::StopWorkspaceResponse>, Status> {
+        let mut state = self.enter(Method::WorkspaceStopWorkspace)?;
+        let request = request.into_inner();
+        state.stopped.push(request.clone());
+        let workspace = Some(workspace(&state, &request.workspace)?);
+        Ok(Response::new(pb::StopWorkspaceResponse { workspace }))
+    }
+
+    async fn restart_workspace(
+        &self,
+        request: Request<pb::RestartWorkspaceRequest>,
+    ) -> Result<Response<pb::RestartWorkspaceResponse>, Status> {
+        let state = self.enter(Method::WorkspaceRestartWorkspace)?;
+        let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
+        Ok(Response::new(pb::RestartWorkspaceResponse { workspace }))
+    }
+
+    async fn delete_workspace(
+        &self,
+        request: Request<pb::DeleteWorkspaceRequest>,
+    ) -> Result<Response<pb::DeleteWorkspaceResponse>, Status> {
+        let mut state = self.enter(Method::WorkspaceDeleteWorkspace)?;
+        let request = request.into_inner();
+        state.deleted.push(request.clone());
+        let workspace = Some(workspace(&state, &request.workspace)?);
+        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace }))
+    }
+
+    async fn follow_workspace(
+        &self,
+        _: Request<pb::FollowWorkspaceRequest>,
+    ) -> Result<Response<Self::FollowWorkspaceStream>, Status> {
+        let mut state = self.enter(Method::WorkspaceFollowWorkspace)?;
+        let all = state.follow.len();
+        let broken = state.follow.iter().position(|piece| !matches!(piece, Follow::Seen(_)));
+        let pieces: Vec<Follow> = state.follow.drain(..broken.map_or(all, |at| at + 1)).collect();
+        drop(state);
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for piece in pieces {
+                let answer = match piece {
+                    Follow::Seen(workspace) => Ok(pb::FollowWorkspaceResponse {
+                        freshness: fresh(),
+                        workspace: Some(*workspace),
+                    }),
+                    Follow::Break => Err(Status::unavailable("the coordinator went away")),
+                    Follow::Gone => Err(missing("workspace", "acme/web")),
+                };
+                if sender.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            // nothing more to tell: the stream stays open, as a real one would
+            sender.closed().await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}

@@ -1,0 +1,182 @@
+//! Terminals, programs and logs of the fake coordinator.
+//!
+//! A terminal greets and echoes what is typed; `exit` and Enter end it with code 3, `drop` and Enter break the
+//! connection. A program is one of a few words.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, codegen::Bytes};
+use warren_proto::{
+    Method,
+    pb::{
+        admin::v1::{
+            self as pb, open_stream_request::Kind, session_service_server::SessionService,
+        },
+        inside::v1::{Exited, Failed, Frame, Opened, frame, open},
+    },
+};
+
+use super::fake::{Fake, fresh, missing, page};
+
+type Answer = Result<pb::OpenStreamResponse, Status>;
+
+#[tonic::async_trait]
+impl SessionService for Fake {
+    type OpenStreamStream = ReceiverStream<Answer>;
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let state = self.enter(Method::SessionListSessions)?;
+        let request = request.into_inner();
+        let name = &request.workspace;
+        let fits = |session: &&pb::Session| {
+            let address = format!("{}/{}", session.client, session.workspace);
+            name.is_empty() || *name == address || *name == session.workspace
+        };
+        let sessions: Vec<pb::Session> = state.sessions.iter().filter(fits).cloned().collect();
+        if sessions.is_empty() && !name.is_empty() {
+            return Err(missing("workspace", name));
+        }
+        let (sessions, next_page_token) = page(&sessions, state.page, &request.page_token);
+        let freshness = fresh();
+        Ok(Response::new(pb::ListSessionsResponse { freshness, sessions, next_page_token }))
+    }
+
+    async fn open_stream(
+        &self,
+        request: Request<Streaming<pb::OpenStreamRequest>>,
+    ) -> Result<Response<Self::OpenStreamStream>, Status> {
+        drop(self.enter(Method::SessionOpenStream)?);
+        let mut up = request.into_inner();
+        let Some(Kind::Target(target)) = up.message().await?.and_then(|first| first.kind) else {
+            return Err(Status::invalid_argument("the first request names no target"));
+        };
+        self.state().opened.push(target.clone());
+        let (down, stream) = mpsc::channel(16);
+        let what = target.open.and_then(|open| open.what);
+        let serving = Serving { fake: Arc::new(self.clone()), up, down };
+        tokio::spawn(async move {
+            match what {
+                Some(open::What::Attach(attach)) => serving.terminal(&attach.session).await,
+                Some(open::What::Exec(exec)) => serving.program(&exec.argv).await,
+                Some(open::What::Logs(_)) => serving.log().await,
+                None => None,
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+struct Serving {
+    fake: Arc<Fake>,
+    up: Streaming<pb::OpenStreamRequest>,
+    down: mpsc::Sender<Answer>,
+}
+
+impl Serving {
+    async fn send(&self, kind: frame::Kind) -> Option<()> {
+        let frame = Some(Frame { kind: Some(kind) });
+        self.down.send(Ok(pb::OpenStreamResponse { frame })).await.ok()
+    }
+
+    async fn say(&self, text: impl Into<Vec<u8>>) -> Option<()> {
+        self.send(frame::Kind::Stdout(Bytes::from(text.into()))).await
+    }
+
+    async fn exit(&self, code: i32) -> Option<()> {
+        self.send(frame::Kind::Exited(Exited { code, detached: false })).await
+    }
+
+    async fn fail(&self, reason: &str, message: &str) -> Option<()> {
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        self.send(frame::Kind::Failed(Failed { reason, message })).await
+    }
+
+    /// Returns the next frame; none where the caller went away.
+    async fn next(&mut self) -> Option<frame::Kind> {
+        match self.up.message().await.ok()??.kind? {
+            Kind::Frame(frame) => frame.kind,
+            Kind::Target(_) => None,
+        }
+    }
+
+    async fn terminal(mut self, session: &str) -> Option<()> {
+        if session == "missing" {
+            return self.fail("SESSION_NOT_FOUND", "no session missing").await;
+        }
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        self.say("\x1b[?1049h\x1b[?1006hwelcome grüße\r\n").await?;
+        if std::mem::take(&mut self.fake.state().drop_next) {
+            let _ = self.down.send(Err(Status::unavailable("the node went away"))).await;
+            return None;
+        }
+        let mut line = Vec::new();
+        loop {
+            match self.next().await? {
+                frame::Kind::Stdin(bytes) => {
+                    self.fake.state().typed.extend_from_slice(&bytes);
+                    self.say(bytes.to_vec()).await?;
+                    line.extend_from_slice(&bytes);
+                    if line.ends_with(b"exit\r") {
+                        return self.exit(3).await;
+                    }
+                    if line.ends_with(b"drop\r") {
+                        let _ = self.down.send(Err(Status::unavailable("cut"))).await;
+                        return None;
+                    }
+                }
+                frame::Kind::Resize(size) => {
+                    self.fake.state().resized.push((size.columns, size.rows));
+                    self.say(format!("size {}x{}\r\n", size.columns, size.rows)).await?;
+                }
+                // a workspace types Ctrl-D then, which ends a shell
+                frame::Kind::StdinClosed(_) => self.fake.state().typed.push(4),
+                _ => {}
+            }
+        }
+    }
+
+    async fn program(mut self, argv: &[String]) -> Option<()> {
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        match argv.first().map(String::as_str) {
+            Some("echo") => {
+                self.say(argv[1..].join(" ") + "\n").await?;
+                self.send(frame::Kind::Stderr(Bytes::from_static(b"to stderr\n"))).await?;
+                self.exit(7).await
+            }
+            Some("cat") => loop {
+                match self.next().await? {
+                    frame::Kind::Stdin(bytes) => self.say(bytes.to_vec()).await?,
+                    frame::Kind::StdinClosed(_) => return self.exit(0).await,
+                    _ => {}
+                }
+            },
+            Some("wait") => {
+                self.say("waiting\n").await?;
+                loop {
+                    if let frame::Kind::Signal(signal) = self.next().await? {
+                        return self.exit(128 + signal.number).await;
+                    }
+                }
+            }
+            Some("flood") => loop {
+                self.say(vec![b'x'; 1024]).await?;
+            },
+            Some("drop") => {
+                let _ = self.down.send(Err(Status::unavailable("the node went away"))).await;
+                None
+            }
+            _ => self.exit(127).await,
+        }
+    }
+
+    async fn log(self) -> Option<()> {
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        self.say("first line\nsecond line\n").await?;
+        self.exit(0).await
+    }
+}

@@ -1,0 +1,257 @@
+//! The status board: what PID 1 tells the node agent, written by whoever learns something.
+//!
+//! Every change wakes the subscribers; they take the newest picture, so a slow node agent costs
+//! nothing here.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, time::Instant};
+use warren_common::{Limits, status::clean};
+use warren_proto::pb::inside::v1::{SessionStatus, Status, Step, StepState};
+
+use crate::{clock, journal::event};
+
+/// Shared by everything that has something to say.
+#[derive(Debug, Clone)]
+pub(crate) struct Board(Arc<watch::Sender<Picture>>);
+
+/// The whole picture at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Picture {
+    steps: Vec<Entry>,
+    planned: bool,
+    sessions: Vec<SessionStatus>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    step: Step,
+    begun: Option<Instant>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Well.
+    Done,
+    /// It was not needed; its title says why.
+    Skipped,
+    /// Badly: what happened and what to do, in one sentence.
+    Failed(String),
+}
+
+impl Board {
+    /// Returns an empty board.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Picture::default())))
+    }
+
+    /// Adds steps that are still to come; those already there are kept.
+    pub(crate) fn plan(&self, steps: &[(String, String)]) {
+        self.0.send_modify(|picture| {
+            picture.planned = true;
+            for (name, title) in steps {
+                if picture.entry(name).is_none() {
+                    picture.add(name, title, StepState::Pending);
+                }
+            }
+        });
+    }
+
+    /// Marks a step as running; adds it where it was not planned.
+    pub(crate) fn begin(&self, name: &str, title: &str) {
+        event!("{title}");
+        self.0.send_modify(|picture| {
+            if picture.entry(name).is_none() {
+                picture.add(name, title, StepState::Pending);
+            }
+            if let Some(entry) = picture.entry(name) {
+                entry.begun = Some(Instant::now());
+                entry.step.started_unix_ms = clock::now_ms();
+                entry.step.set_state(StepState::Running);
+            }
+        });
+        self.title(name, title);
+    }
+
+    /// Changes what people read of a step.
+    pub(crate) fn title(&self, name: &str, title: &str) {
+        let title = clean(title, Limits::REASON_BYTES);
+        self.0.send_if_modified(|picture| match picture.entry(name) {
+            Some(entry) if entry.step.title != title => {
+                entry.step.title = title;
+                true
+            }
+            Some(_) | None => false,
+        });
+    }
+
+    /// Replaces the output kept of a step.
+    pub(crate) fn output(&self, name: &str, output: &str) {
+        self.0.send_modify(|picture| {
+            if let Some(entry) = picture.entry(name) {
+                entry.step.output = clean(output, Limits::STEP_OUTPUT_BYTES);
+            }
+        });
+    }
+
+    /// Ends a step.
+    pub(crate) fn end(&self, name: &str, outcome: &Outcome) {
+        self.0.send_modify(|picture| {
+            let Some(entry) = picture.entry(name) else { return };
+            entry.step.elapsed_ms = entry.elapsed_ms();
+            let title = &entry.step.title;
+            match outcome {
+                Outcome::Done => {
+                    event!("{title}: done in {} ms", entry.step.elapsed_ms);
+                    entry.step.set_state(StepState::Done);
+                }
+                Outcome::Skipped => {
+                    event!("{title}: skipped");
+                    entry.step.set_state(StepState::Skipped);
+                }
+                Outcome::Failed(message) => {
+                    event!("{title}: failed: {message}");
+                    entry.step.message = warren_common::status::reason(message);
+                    entry.step.set_state(StepState::Failed);
+                }
+            }
+        });
+    }
+
+    /// Replaces the sessions; subscribers are only woken by a change.
+    pub(crate) fn sessions(&self, sessions: Vec<SessionStatus>) {
+        self.0.send_if_modified(|picture| {
+            let changed = picture.sessions != sessions;
+            picture.sessions = sessions;
+            changed
+        });
+    }
+
+    /// Returns the title of the step that is running, where one is.
+    pub(crate) fn running_step(&self) -> Option<String> {
+        let picture = self.0.borrow();
+        let running = |entry: &&Entry| entry.step.state() == StepState::Running;
+        picture.steps.iter().find(running).map(|entry| entry.step.title.clone())
+    }
+
+    /// Returns whether a step of this name is still to come or running.
+    pub(crate) fn awaits(&self, name: &str) -> bool {
+        self.0.borrow().steps.iter().any(|entry| entry.step.name == name && !entry.ended())
+    }
+
+    /// Returns a receiver that wakes on each change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Picture> {
+        self.0.subscribe()
+    }
+}
+
+impl Picture {
+    /// Returns the message of this picture, with the time running steps have taken so far.
+    pub(crate) fn to_status(&self) -> Status {
+        let steps = self.steps.iter().map(|entry| {
+            let mut step = entry.step.clone();
+            if step.state() == StepState::Running {
+                step.elapsed_ms = entry.elapsed_ms();
+            }
+            step
+        });
+        Status {
+            steps: steps.collect(),
+            started: self.planned && self.steps.iter().all(Entry::ended),
+            sessions: self.sessions.clone(),
+        }
+    }
+
+    fn entry(&mut self, name: &str) -> Option<&mut Entry> {
+        self.steps.iter_mut().find(|entry| entry.step.name == name)
+    }
+
+    fn add(&mut self, name: &str, title: &str, state: StepState) {
+        let step = Step {
+            name: name.to_owned(),
+            title: clean(title, Limits::REASON_BYTES),
+            state: state.into(),
+            ..Step::default()
+        };
+        self.steps.push(Entry { step, begun: None });
+    }
+}
+
+impl Entry {
+    fn ended(&self) -> bool {
+        match self.step.state() {
+            StepState::Done | StepState::Skipped | StepState::Failed => true,
+            StepState::Unspecified | StepState::Pending | StepState::Running => false,
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        let elapsed = self.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        elapsed.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(names: &[&str]) -> Board {
+        let board = Board::new();
+        let steps: Vec<_> = names.iter().map(|n| ((*n).to_owned(), (*n).to_owned())).collect();
+        board.plan(&steps);
+        board
+    }
+
+    #[test]
+    fn started_once_every_step_has_ended() {
+        let board = Board::new();
+        let status = |board: &Board| board.subscribe().borrow().to_status();
+        assert!(!status(&board).started, "nothing was asked for yet");
+        let board_of_two = plan(&["clone", "session:main"]);
+        board_of_two.begin("clone", "git clone acme/web");
+        assert_eq!(board_of_two.running_step().as_deref(), Some("git clone acme/web"));
+        board_of_two.end("clone", &Outcome::Failed("not\nfound".to_owned()));
+        assert!(!status(&board_of_two).started);
+        assert!(board_of_two.awaits("session:main") && !board_of_two.awaits("clone"));
+        board_of_two.end("session:main", &Outcome::Done);
+        let status = status(&board_of_two);
+        assert!(status.started, "a failed step does not hold up the workspace");
+        assert_eq!(status.steps[0].message, "not found");
+    }
+
+    #[test]
+    fn only_changes_wake() {
+        let board = plan(&["clone"]);
+        let mut seen = board.subscribe();
+        seen.mark_unchanged();
+        board.title("clone", "clone");
+        board.sessions(Vec::new());
+        assert!(!seen.has_changed().expect("open"));
+        board.title("clone", "git clone (1 object)");
+        assert!(seen.has_changed().expect("open"));
+    }
+
+    #[test]
+    fn the_fullest_status_fits_one_message() {
+        let names: Vec<String> =
+            (0..64).map(|n| format!("session:{}{n}", "x".repeat(38))).collect();
+        let board = plan(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in names.iter().take(2) {
+            board.output(name, &"ä".repeat(8192));
+        }
+        for name in &names {
+            board.title(name, &"t".repeat(9999));
+            board.end(name, &Outcome::Failed("m".repeat(9999)));
+        }
+        let session = SessionStatus {
+            name: "n".repeat(40),
+            command: "c".repeat(crate::tmux::COMMAND_SHOWN_BYTES),
+            ..SessionStatus::default()
+        };
+        board.sessions(vec![session; crate::tmux::SESSIONS_SHOWN]);
+        let status = board.subscribe().borrow().to_status();
+        let size = prost::Message::encoded_len(&status);
+        assert!(size < Limits::INSIDE_MESSAGE_BYTES, "{size}");
+    }
+}

@@ -1,0 +1,222 @@
+//! The startup steps: git identity, clone, setup script, sessions. In that order, each shown on the
+//! board, and none of them able to stop the workspace: what needs a failed step is skipped and says
+//! why, the sessions start anyway so that a person can look.
+
+mod clone;
+mod failure;
+mod identity;
+mod progress;
+mod setup;
+
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use warren_common::Limits;
+use warren_proto::pb::inside::v1::{Session, Setup};
+
+use crate::{
+    board::{Board, Outcome},
+    config::Config,
+    journal::{self, event},
+    program::{self, RunError},
+    reaper::Reaper,
+    text::{Piece, Tail},
+    tmux::{Keeper, Wanted},
+};
+
+/// What every step works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Startup {
+    /// Where things are.
+    pub(crate) config: Arc<Config>,
+    /// Where progress goes.
+    pub(crate) board: Board,
+    /// What starts programs.
+    pub(crate) reaper: Reaper,
+    /// Where sessions go.
+    pub(crate) keeper: Keeper,
+}
+
+impl Startup {
+    /// Runs the steps of the first setup, then adds the sessions that later ones name.
+    pub(crate) async fn run(self, mut setups: watch::Receiver<Option<Arc<Setup>>>) {
+        let Some(first) = next(&mut setups).await else { return };
+        self.board.plan(&plan(&first));
+        // Started early: it is ready when the first session is wanted.
+        if let Err(error) = self.keeper.start().await {
+            event!("tmux did not start: {error}");
+        }
+        self.prepare(&first).await;
+        let mut known = Vec::new();
+        self.open_sessions(&first, &first.sessions, &mut known).await;
+        while let Some(later) = next(&mut setups).await {
+            self.open_sessions(&first, &later.sessions, &mut known).await;
+        }
+    }
+
+    async fn prepare(&self, setup: &Setup) {
+        if has_identity(setup) {
+            self.board.begin("git-identity", "git identity");
+            self.board.end("git-identity", &identity::run(self, setup).await);
+        }
+        let mut cloned = true;
+        if !setup.repo.is_empty() {
+            self.board.begin("clone", &clone::title(setup));
+            let outcome = clone::run(self, setup).await;
+            cloned = !matches!(outcome, Outcome::Failed(_));
+            self.board.end("clone", &outcome);
+        }
+        if !setup.setup_script.is_empty() {
+            self.board.begin("setup", "setup script");
+            let outcome = if cloned {
+                setup::run(self, setup).await
+            } else {
+                self.board.title("setup", "setup script (not run: the clone failed)");
+                Outcome::Skipped
+            };
+            self.board.end("setup", &outcome);
+        }
+    }
+
+    async fn open_sessions(&self, first: &Setup, sessions: &[Session], known: &mut Vec<String>) {
+        for session in sessions {
+            if known.contains(&session.name) || known.len() >= 2 * Limits::SESSIONS {
+                continue;
+            }
+            known.push(session.name.clone());
+            let step = step_name(session);
+            self.board.begin(&step, &session_title(session));
+            let wanted = Wanted {
+                name: session.name.clone(),
+                command: session.command.clone(),
+                folder: self.work_folder(first),
+            };
+            let outcome = match self.keeper.add(wanted).await {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
+            self.board.end(&step, &outcome);
+        }
+    }
+
+    /// The checkout where there is one, else the home.
+    fn work_folder(&self, setup: &Setup) -> PathBuf {
+        let checkout = below(&self.config.home, &setup.folder);
+        checkout
+            .filter(|folder| !setup.repo.is_empty() && folder.is_dir())
+            .unwrap_or_else(|| self.config.home.clone())
+    }
+
+    /// Runs a step's program; its lines go to `seen`, the container's log and the step's output.
+    async fn watch(
+        &self,
+        step: &str,
+        (command, limit): (std::process::Command, Duration),
+        mut seen: impl FnMut(&Piece),
+    ) -> Result<i32, RunError> {
+        let mut tail = Tail::default();
+        program::lines(&self.reaper, command, limit, |piece| {
+            if !piece.fleeting {
+                journal::log(step, &piece.text);
+            }
+            tail.push(&piece);
+            self.board.output(step, tail.as_str());
+            seen(&piece);
+        })
+        .await
+    }
+}
+
+/// Returns where a program beside the sessions starts: the checkout where there is one.
+pub(crate) fn exec_folder(config: &Config, setup: Option<&Setup>) -> PathBuf {
+    setup
+        .filter(|setup| !setup.repo.is_empty())
+        .and_then(|setup| below(&config.home, &setup.folder))
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| config.home.clone())
+}
+
+/// Returns the step of a session.
+pub(crate) fn session_step(name: &str) -> String {
+    format!("session:{name}")
+}
+
+async fn next(setups: &mut watch::Receiver<Option<Arc<Setup>>>) -> Option<Arc<Setup>> {
+    loop {
+        setups.changed().await.ok()?;
+        if let Some(setup) = setups.borrow_and_update().clone() {
+            return Some(setup);
+        }
+    }
+}
+
+fn has_identity(setup: &Setup) -> bool {
+    !setup.git_name.is_empty() || !setup.git_email.is_empty()
+}
+
+fn plan(setup: &Setup) -> Vec<(String, String)> {
+    let mut steps = Vec::new();
+    if has_identity(setup) {
+        steps.push(("git-identity".to_owned(), "git identity".to_owned()));
+    }
+    if !setup.repo.is_empty() {
+        steps.push(("clone".to_owned(), clone::title(setup)));
+    }
+    if !setup.setup_script.is_empty() {
+        steps.push(("setup".to_owned(), "setup script".to_owned()));
+    }
+    steps.extend(setup.sessions.iter().map(|s| (step_name(s), session_title(s))));
+    steps
+}
+
+fn step_name(session: &Session) -> String {
+    session_step(&session.name)
+}
+
+fn session_title(session: &Session) -> String {
+    let command = if session.command.is_empty() { "bash" } else { &session.command };
+    let shown: String = command.chars().take(80).collect();
+    let dots = if shown.len() < command.len() { "…" } else { "" };
+    format!("session {}: {shown}{dots}", session.name)
+}
+
+/// Returns `home/folder` for a relative folder that stays below the home.
+fn below(home: &Path, folder: &str) -> Option<PathBuf> {
+    let path = Path::new(folder);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    (plain && path.components().next().is_some()).then(|| home.join(path))
+}
+
+/// Returns a duration on the wire, `default` for zero.
+fn duration(ms: u64, default: Duration) -> Duration {
+    if ms == 0 { default } else { Duration::from_millis(ms) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_stay_below_the_home() {
+        let home = Path::new("/home/agent");
+        assert_eq!(below(home, "web"), Some("/home/agent/web".into()));
+        assert_eq!(below(home, "src/web"), Some("/home/agent/src/web".into()));
+        for odd in ["", ".", "..", "../x", "/etc", "a/../../b"] {
+            assert_eq!(below(home, odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_planned() {
+        let session = Session { name: "main".to_owned(), command: "x".repeat(200) };
+        let setup = Setup { sessions: vec![session], ..Setup::default() };
+        let steps = plan(&setup);
+        assert_eq!(steps.len(), 1);
+        assert_eq!(steps[0].0, "session:main");
+        assert!(steps[0].1.starts_with("session main: xxx") && steps[0].1.ends_with("x…"));
+    }
+}

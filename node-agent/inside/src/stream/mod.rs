@@ -1,0 +1,157 @@
+//! Interactive streams: a viewer of a session, or a program beside the sessions.
+//!
+//! Each stream is a connection of its own. What it started ends when the connection does: there is
+//! no way to leave a viewer or a program behind.
+
+mod attach;
+mod exec;
+mod pump;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Mutex, Semaphore, mpsc, watch},
+    time::timeout,
+};
+use warren_common::Limits;
+use warren_proto::pb::inside::v1::{Exited, Failed, Frame, Hello, Open, Setup, frame, hello, open};
+
+use crate::{
+    board::Board,
+    config::Config,
+    journal::event,
+    reaper::Reaper,
+    tmux::Keeper,
+    uplink::{self, PROTOCOL, chain},
+    wire::{self, Reader, WireError},
+};
+
+/// After the last frame: for the other side to read it and close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What every stream works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    /// Where things are.
+    pub(crate) config: Arc<Config>,
+    /// What a viewer waits for.
+    pub(crate) board: Board,
+    /// What starts programs.
+    pub(crate) reaper: Reaper,
+    /// The sessions.
+    pub(crate) keeper: Keeper,
+    /// The setup, for the checkout's folder.
+    pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
+    /// One permit per stream.
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+/// Returns the permits of [`Streams`].
+pub(crate) fn permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(Limits::STREAMS_PER_WORKSPACE))
+}
+
+/// Why a stream was not opened: a stable code and a sentence.
+type Refusal = (&'static str, String);
+
+impl Streams {
+    /// Serves each stream the node agent asks for, until it is dropped.
+    pub(crate) async fn run(self, mut wanted: mpsc::Receiver<u64>) {
+        while let Some(id) = wanted.recv().await {
+            let streams = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = streams.serve(id).await {
+                    event!("stream {id} broke: {}", chain(&error));
+                }
+            });
+        }
+    }
+
+    /// Waits until no stream is open, at most `limit`.
+    pub(crate) async fn closed(&self, limit: Duration) {
+        let all = u32::try_from(Limits::STREAMS_PER_WORKSPACE).unwrap_or(u32::MAX);
+        // The process ends either way.
+        let _ = timeout(limit, self.permits.acquire_many(all)).await;
+    }
+
+    async fn serve(&self, id: u64) -> Result<(), WireError> {
+        let (reader, line) = dial(&self.config, id).await?;
+        let mut reader = reader;
+        let Ok(_permit) = self.permits.try_acquire() else {
+            let most = Limits::STREAMS_PER_WORKSPACE;
+            let message = format!("{most} streams are open already, which is the limit");
+            return line.refuse("TOO_MANY_STREAMS", message).await;
+        };
+        let open = match timeout(Limits::TUNNEL_TIMEOUT, reader.next::<Frame>()).await {
+            Ok(Ok(Some(Frame { kind: Some(frame::Kind::Open(Open { what: Some(what) })) }))) => {
+                what
+            }
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Some(_))) => {
+                let message = "the first frame does not open anything this version knows";
+                return line.refuse("BAD_REQUEST", message.to_owned()).await;
+            }
+            Err(_) => {
+                let message = "the first frame did not come in time".to_owned();
+                return line.refuse("BAD_REQUEST", message).await;
+            }
+        };
+        let served = match open {
+            open::What::Attach(attach) => attach::serve(self, attach, &mut reader, &line).await?,
+            open::What::Exec(exec) => exec::serve(self, exec, &mut reader, &line).await?,
+            open::What::Logs(_) => {
+                Err(("BAD_REQUEST", "logs are answered by the node agent".to_owned()))
+            }
+        };
+        match served {
+            Ok(Some(exited)) => line.send(frame::Kind::Exited(exited)).await?,
+            // The caller has gone: nobody to tell.
+            Ok(None) => return Ok(()),
+            Err((reason, message)) => return line.refuse(reason, message).await,
+        }
+        line.linger(reader).await;
+        Ok(())
+    }
+}
+
+/// What came of a stream: how its program ended, nothing where the caller went away, or why it
+/// was not opened.
+type Served = Result<Option<Exited>, Refusal>;
+
+async fn dial(config: &Config, id: u64) -> Result<(Reader<OwnedReadHalf>, Line), WireError> {
+    let socket: UnixStream = uplink::connect(&config.socket).await?;
+    let (read, mut write) = socket.into_split();
+    let hello = Hello { protocol: PROTOCOL, role: Some(hello::Role::StreamId(id)) };
+    uplink::send(&mut write, &hello).await?;
+    Ok((Reader::new(read), Line(Mutex::new(write))))
+}
+
+/// The way back to the caller, shared by output and error output.
+#[derive(Debug)]
+struct Line(Mutex<OwnedWriteHalf>);
+
+impl Line {
+    /// Writes one frame; waits as long as the caller takes to read, so that a slow caller slows
+    /// the program and nothing piles up.
+    async fn send(&self, kind: frame::Kind) -> Result<(), WireError> {
+        wire::send(&mut *self.0.lock().await, &Frame { kind: Some(kind) }).await
+    }
+
+    async fn refuse(&self, reason: &str, message: String) -> Result<(), WireError> {
+        let failed = Failed { reason: reason.to_owned(), message };
+        self.send(frame::Kind::Failed(failed)).await
+    }
+
+    /// Lets the last frame arrive: input that is still on its way would reset the connection.
+    async fn linger(self, mut reader: Reader<OwnedReadHalf>) {
+        drop(self);
+        let drain = async { while let Ok(Some(_)) = reader.next::<Frame>().await {} };
+        // A caller that does not close is cut.
+        let _ = timeout(LINGER, drain).await;
+    }
+}

@@ -1,0 +1,228 @@
+//! Keeps the tmux server and the asked-for sessions alive, and reports all sessions.
+//!
+//! A session whose program ends stays as it is, with its exit code. A session that a person closed
+//! stays closed. Only a server that died is started again, with its sessions, and said so.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::Signal,
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use warren_common::status::clean;
+use warren_proto::pb::inside::v1::SessionStatus;
+
+use super::{Seen, Tmux, TmuxError, list::COMMAND_SHOWN_BYTES};
+use crate::{
+    board::{Board, Outcome},
+    journal::event,
+};
+
+/// Between two looks at the sessions when tmux reports nothing by itself.
+const POLL: Duration = Duration::from_secs(1);
+/// Between two looks when it reports without pause.
+const POLL_GAP: Duration = Duration::from_millis(50);
+/// A server that ran this long is started again at once.
+const STEADY: Duration = Duration::from_secs(60);
+const RESTART_MOST: Duration = Duration::from_secs(30);
+/// The step that tells of restarts; it is not there before the first one.
+const STEP: &str = "tmux";
+
+/// A session that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its command line; empty for a login shell.
+    pub(crate) command: String,
+    /// Where it starts.
+    pub(crate) folder: PathBuf,
+}
+
+/// Shared by startup, which adds sessions, and streams, which show them.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    tmux: Tmux,
+    board: Board,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In the order they were asked for.
+    wanted: Vec<Wanted>,
+    /// When the server was last started; none before the first session.
+    started: Option<Instant>,
+    restarts: u32,
+}
+
+impl Keeper {
+    /// Returns a keeper with nothing to keep.
+    pub(crate) fn new(tmux: Tmux, board: Board) -> Self {
+        Self { tmux, board, state: Arc::default() }
+    }
+
+    /// The server it keeps.
+    pub(crate) const fn tmux(&self) -> &Tmux {
+        &self.tmux
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// Fails where tmux is missing or cannot run here.
+    pub(crate) async fn start(&self) -> Result<(), TmuxError> {
+        let mut state = self.state.lock().await;
+        self.tmux.start().await?;
+        state.started = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Makes a session and keeps it; one of this name that is there already is taken as it is.
+    ///
+    /// # Errors
+    /// Fails where tmux does; it is made with the next restart of the server then.
+    pub(crate) async fn add(&self, wanted: Wanted) -> Result<(), TmuxError> {
+        let mut state = self.state.lock().await;
+        state.wanted.push(wanted.clone());
+        if self.tmux.has(&wanted.name).await {
+            return Ok(());
+        }
+        self.tmux.create(&wanted).await?;
+        drop(state);
+        self.look().await.map(drop)
+    }
+
+    /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), else once a second.
+    pub(crate) async fn run(self, mut hints: Signal) {
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = Duration::from_secs(1);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = hints.recv() => {}
+            }
+            let Some(started) = self.state.lock().await.started else { continue };
+            match self.look().await {
+                Err(TmuxError::NoServer) => {
+                    if started.elapsed() > STEADY {
+                        pause = Duration::from_secs(1);
+                    } else {
+                        sleep(pause).await;
+                        pause = (pause * 2).min(RESTART_MOST);
+                    }
+                    self.restart().await;
+                }
+                Err(error) => {
+                    event!("the sessions could not be listed: {error}");
+                    sleep(POLL).await;
+                }
+                Ok(()) => sleep(POLL_GAP).await,
+            }
+        }
+    }
+
+    /// Puts the sessions there are on the board.
+    async fn look(&self) -> Result<(), TmuxError> {
+        let seen = match self.tmux.list().await {
+            Ok(seen) => seen,
+            Err(TmuxError::NoServer) => {
+                self.board.sessions(Vec::new());
+                return Err(TmuxError::NoServer);
+            }
+            Err(error) => return Err(error),
+        };
+        let state = self.state.lock().await;
+        self.board.sessions(to_statuses(&state.wanted, seen));
+        Ok(())
+    }
+
+    async fn restart(&self) {
+        let mut state = self.state.lock().await;
+        state.restarts += 1;
+        state.started = Some(Instant::now());
+        let times = state.restarts;
+        self.board.begin(STEP, "tmux server: it died, starting it and its sessions again");
+        let mut outcome = self.tmux.start().await;
+        for wanted in &state.wanted {
+            if outcome.is_ok() {
+                outcome = self.tmux.create(wanted).await;
+            }
+        }
+        let outcome = match outcome {
+            Ok(()) => {
+                let title = format!("tmux server: it died and was started again ({times}×)");
+                self.board.title(STEP, &title);
+                Outcome::Done
+            }
+            Err(error) => Outcome::Failed(format!("the sessions are gone: {error}")),
+        };
+        self.board.end(STEP, &outcome);
+    }
+}
+
+/// The asked-for sessions first, in their order, then those made by hand, by name.
+fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
+    let place = |name: &str| wanted.iter().position(|w| w.name == name).unwrap_or(wanted.len());
+    let mut seen = seen;
+    seen.sort_by_key(|session| place(&session.name));
+    let status = |session: Seen| {
+        let asked = wanted.get(place(&session.name)).map(|wanted| wanted.command.as_str());
+        let command = match asked {
+            Some("") => "bash".to_owned(),
+            Some(command) => clean(command, COMMAND_SHOWN_BYTES),
+            None => session.command,
+        };
+        SessionStatus {
+            name: session.name,
+            command,
+            running: session.exit.is_none(),
+            exit_code: session.exit.unwrap_or_default(),
+            started_unix_ms: session.created.saturating_mul(1000),
+            active_unix_ms: session.active.saturating_mul(1000),
+            viewers: session.viewers,
+        }
+    };
+    seen.into_iter().map(status).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asked_for_sessions_come_first_in_their_order() {
+        let wanted = |name: &str, command: &str| Wanted {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            folder: PathBuf::new(),
+        };
+        let seen = |name: &str, exit| Seen {
+            name: name.to_owned(),
+            command: "vim".to_owned(),
+            exit,
+            created: 3,
+            active: 4,
+            viewers: 0,
+        };
+        let statuses = to_statuses(
+            &[wanted("main", "claude --continue"), wanted("aux", ""), wanted("gone", "")],
+            vec![seen("0", None), seen("aux", Some(2)), seen("main", None)],
+        );
+        let short: Vec<_> = statuses
+            .iter()
+            .map(|s| (s.name.as_str(), s.command.as_str(), s.running, s.exit_code))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("main", "claude --continue", true, 0),
+                ("aux", "bash", false, 2),
+                ("0", "vim", true, 0)
+            ]
+        );
+        assert_eq!(statuses[0].started_unix_ms, 3000);
+    }
+}

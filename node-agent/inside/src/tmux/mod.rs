@@ -1,0 +1,138 @@
+//! The workspace's own tmux server, and what is asked of it.
+//!
+//! Each call is one short `tmux` process; the server daemonises itself and survives all of them.
+//! Who keeps the server and its sessions alive is [`keeper`].
+
+mod conf;
+mod keeper;
+mod list;
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::Command, time::Duration};
+
+pub(crate) use keeper::{Keeper, Wanted};
+pub(crate) use list::Seen;
+#[cfg(test)]
+pub(crate) use list::{COMMAND_SHOWN_BYTES, SESSIONS_SHOWN};
+
+use crate::{
+    config::Config,
+    program::{self, RunError},
+    reaper::Reaper,
+};
+
+/// One call; a server on a machine under pressure may take seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Speaks to the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Tmux {
+    socket: PathBuf,
+    conf: PathBuf,
+    conf_text: String,
+    reaper: Reaper,
+}
+
+/// Why tmux did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TmuxError {
+    /// Its files cannot be made.
+    #[error("tmux's folder {0} cannot be made: {1}")]
+    Folder(PathBuf, io::Error),
+    /// It cannot be run.
+    #[error("{0}; the image needs tmux")]
+    Run(#[source] RunError),
+    /// It refused.
+    #[error("tmux refused: {0}")]
+    Refused(String),
+    /// No server answers.
+    #[error("no tmux server answers")]
+    NoServer,
+}
+
+impl Tmux {
+    /// Returns tmux for this workspace; nothing is started.
+    pub(crate) fn new(config: &Config, reaper: Reaper) -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        Self {
+            // Where `tmux` looks by itself with TMUX_TMPDIR set to the runtime folder, so that
+            // programs in the workspace reach the same server.
+            socket: config.runtime.join(format!("tmux-{uid}/default")),
+            conf: config.runtime.join("tmux.conf"),
+            conf_text: conf::text(config),
+            reaper,
+        }
+    }
+
+    /// Returns the start of a `tmux` command line.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.arg("-u").arg("-S").arg(&self.socket).arg("-f").arg(&self.conf);
+        command.env_remove("TMUX").env_remove("TMUX_PANE");
+        command
+    }
+
+    /// Starts the server where none runs.
+    ///
+    /// # Errors
+    /// Fails where tmux is missing or its folder cannot be written.
+    pub(crate) async fn start(&self) -> Result<(), TmuxError> {
+        let folder = self.socket.parent().unwrap_or(&self.socket);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let written = made.and_then(|()| fs::write(&self.conf, &self.conf_text));
+        written.map_err(|error| TmuxError::Folder(folder.to_owned(), error))?;
+        let mut command = self.command();
+        command.arg("start-server");
+        self.ask(command).await.map(drop)
+    }
+
+    /// Makes a session of this name that runs `wanted` in a login shell.
+    ///
+    /// # Errors
+    /// Fails where one of this name is there, or where tmux refuses.
+    pub(crate) async fn create(&self, wanted: &Wanted) -> Result<(), TmuxError> {
+        let mut command = self.command();
+        command.args(["new-session", "-d", "-s"]).arg(&wanted.name);
+        command.arg("-c").arg(&wanted.folder);
+        command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
+        command.args(["--", "bash"]);
+        if wanted.command.is_empty() {
+            command.arg("-l");
+        } else {
+            command.args(["-lc", &wanted.command]);
+        }
+        self.ask(command).await.map(drop)
+    }
+
+    /// Returns whether a session of exactly this name is there.
+    pub(crate) async fn has(&self, name: &str) -> bool {
+        let mut command = self.command();
+        command.args(["has-session", "-t"]).arg(format!("={name}"));
+        self.ask(command).await.is_ok()
+    }
+
+    /// Returns the sessions there are, by name.
+    ///
+    /// # Errors
+    /// [`TmuxError::NoServer`] where the server is gone.
+    pub(crate) async fn list(&self) -> Result<Vec<Seen>, TmuxError> {
+        let mut command = self.command();
+        command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
+        command.args(["list-panes", "-a", "-F", list::COMMANDS, ";"]);
+        command.args(["list-clients", "-F", list::CLIENTS]);
+        self.ask(command).await.map(|text| list::parse(&text))
+    }
+
+    async fn ask(&self, command: Command) -> Result<String, TmuxError> {
+        let done =
+            program::output(&self.reaper, command, CALL_TIMEOUT).await.map_err(TmuxError::Run)?;
+        if done.code == 0 {
+            return Ok(done.text);
+        }
+        let text = done.text.trim();
+        let gone = ["no server running", "error connecting", "server exited", "lost server"];
+        if gone.iter().any(|word| text.contains(word)) {
+            return Err(TmuxError::NoServer);
+        }
+        Err(TmuxError::Refused(warren_common::status::reason(text)))
+    }
+}

@@ -1,0 +1,174 @@
+//! The control connection: dials the node agent for ever, sends status up, takes orders down.
+//!
+//! A node agent that is restarted or replaced finds the same sessions, the same steps and a fresh
+//! connection; nothing inside notices. What an order means is decided elsewhere.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use warren_proto::pb::inside::v1::{
+    Control, FromInside, Hello, Setup, Shutdown, ToInside, from_inside, hello, to_inside,
+};
+
+use crate::{
+    board::{Board, Picture},
+    config::Config,
+    journal::event,
+    wire::{self, Reader, WireError},
+};
+
+/// Version of the protocol in each Hello.
+pub(crate) const PROTOCOL: u32 = 1;
+/// Between two status messages where nothing changes.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Between two status messages where everything changes.
+const STATUS_GAP: Duration = Duration::from_millis(100);
+/// A connect to the socket, and a write to a node agent that reads nothing.
+const IO_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that held this long is dialled again without a pause.
+const STEADY: Duration = Duration::from_secs(1);
+const REDIAL_FIRST: Duration = Duration::from_millis(50);
+const REDIAL_MOST: Duration = Duration::from_secs(2);
+
+/// Where orders go.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    /// The newest setup; older ones it replaces hold nothing that it does not.
+    pub(crate) setup: watch::Sender<Option<Arc<Setup>>>,
+    /// Streams to open.
+    pub(crate) streams: mpsc::Sender<u64>,
+    /// The request to stop.
+    pub(crate) shutdown: mpsc::Sender<Shutdown>,
+}
+
+/// Keeps a control connection up for the life of the process.
+pub(crate) async fn run(config: Arc<Config>, board: Board, orders: Orders) {
+    let mut pause = REDIAL_FIRST;
+    let mut told = false;
+    loop {
+        match connect(&config.socket).await {
+            Ok(socket) => {
+                event!("connected to the node agent");
+                told = false;
+                let since = Instant::now();
+                if let Err(error) = converse(socket, &config, &board, &orders).await {
+                    event!("the connection to the node agent ended: {}", chain(&error));
+                } else {
+                    event!("the node agent closed the connection");
+                }
+                if since.elapsed() > STEADY {
+                    pause = REDIAL_FIRST;
+                }
+            }
+            Err(error) if !told => {
+                event!("no node agent at {}: {}", config.socket.display(), chain(&error));
+                told = true;
+            }
+            Err(_) => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(REDIAL_MOST);
+    }
+}
+
+/// Dials the node agent.
+///
+/// # Errors
+/// Fails where nobody listens.
+pub(crate) async fn connect(socket: &Path) -> Result<UnixStream, WireError> {
+    match timeout(IO_TIMEOUT, UnixStream::connect(socket)).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(WireError::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+async fn converse(
+    socket: UnixStream,
+    config: &Config,
+    board: &Board,
+    orders: &Orders,
+) -> Result<(), WireError> {
+    let (read, mut write) = socket.into_split();
+    let control =
+        Control { version: env!("CARGO_PKG_VERSION").to_owned(), run_serial: config.run_serial };
+    let hello = Hello { protocol: PROTOCOL, role: Some(hello::Role::Control(control)) };
+    send(&mut write, &hello).await?;
+    tokio::select! {
+        ended = listen(Reader::new(read), orders) => ended,
+        ended = report(write, board.subscribe()) => ended,
+    }
+}
+
+async fn listen(
+    mut reader: Reader<tokio::net::unix::OwnedReadHalf>,
+    orders: &Orders,
+) -> Result<(), WireError> {
+    while let Some(message) = reader.next::<ToInside>().await? {
+        match message.kind {
+            Some(to_inside::Kind::Setup(setup)) => {
+                orders.setup.send_replace(Some(Arc::new(setup)));
+            }
+            Some(to_inside::Kind::OpenStream(open)) => {
+                if orders.streams.try_send(open.stream_id).is_err() {
+                    event!("stream {} was not opened: too many at once", open.stream_id);
+                }
+            }
+            Some(to_inside::Kind::Shutdown(shutdown)) => {
+                // A second request changes nothing.
+                let _ = orders.shutdown.try_send(shutdown);
+            }
+            None => event!("the node agent sent an order this version does not know"),
+        }
+    }
+    Ok(())
+}
+
+async fn report(
+    mut write: tokio::net::unix::OwnedWriteHalf,
+    mut board: watch::Receiver<Picture>,
+) -> Result<(), WireError> {
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = heartbeat.tick() => {}
+            changed = board.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        let status = board.borrow_and_update().to_status();
+        send(&mut write, &FromInside { kind: Some(from_inside::Kind::Status(status)) }).await?;
+        sleep(STATUS_GAP).await;
+    }
+}
+
+/// Writes one message within the time a node agent has to read it.
+///
+/// # Errors
+/// Fails where the connection does, or where nobody reads it.
+pub(crate) async fn send<M: prost::Message>(
+    write: &mut tokio::net::unix::OwnedWriteHalf,
+    message: &M,
+) -> Result<(), WireError> {
+    match timeout(IO_TIMEOUT, wire::send(write, message)).await {
+        Ok(sent) => sent,
+        Err(_) => Err(WireError::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

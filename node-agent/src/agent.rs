@@ -1,0 +1,289 @@
+//! Puts the parts together and keeps them going.
+//!
+//! Containers are not part of it: they run before the agent comes and after it goes.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+use warren_common::{BootId, ClusterId, Limits, NodeId, status::NodeFacts};
+use warren_daemon::{
+    Shutdown,
+    files::{self, FileError},
+    identity::{ClientTls, Identity, IdentityError},
+    metrics::{self, Metrics},
+};
+
+use crate::{
+    board::Board,
+    config::{Config, EngineKind},
+    engine::{Engine, docker::DockerEngine, fake::FakeEngine},
+    facts::Probe,
+    host,
+    inside::{Doors, PeerCheck},
+    join::{self, JoinError, Membership},
+    ledger::{Ledger, LedgerError},
+    reconciler::{self, Place},
+    tunnel::Tunnels,
+    uplink::{self, Coordinators, CoordinatorsError, UplinkView},
+    volume::{VolumeStore, fake::FakeStore, plain::PlainStore},
+};
+
+const LOCK: &str = "agent.lock";
+const ADDRESSES: &str = "addresses.json";
+const HOMES: &str = "homes";
+const FAKE: &str = "fake-engine";
+/// Documents that may wait for the reconciler.
+const QUEUE: usize = 16;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Not a node.
+    #[error("this machine is no node yet; run: warren-node-agent join TOKEN")]
+    NotJoined,
+    /// What it is cannot be read.
+    #[error("the node's membership cannot be read")]
+    Join(#[source] JoinError),
+    /// Another agent runs.
+    #[error("another node agent runs with the state folder {}", .0.display())]
+    Taken(PathBuf),
+    /// A folder or file.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the state folder.
+    #[error("the node's state cannot be kept")]
+    File(#[source] FileError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The addresses.
+    #[error(transparent)]
+    Coordinators(#[from] CoordinatorsError),
+    /// Certificate or trust.
+    #[error("the node's identity cannot be used")]
+    Identity(#[source] IdentityError),
+}
+
+/// An agent that runs.
+pub struct Agent {
+    /// What it is.
+    pub membership: Membership,
+    /// How it stands with the coordinators.
+    pub uplink: UplinkView,
+    /// What it sees.
+    pub board: Arc<Board>,
+    /// Where metrics are served; none where they are not.
+    pub metrics: Option<SocketAddr>,
+    ledger: Ledger,
+    tunnels: Tunnels,
+    shutdown: Shutdown,
+    _lock: File,
+}
+
+#[derive(Serialize)]
+struct Addresses {
+    metrics: Option<SocketAddr>,
+}
+
+impl Agent {
+    /// Starts everything; it runs until `shutdown`.
+    ///
+    /// # Errors
+    /// Something it cannot do without is missing or damaged. Docker is not such a thing: without
+    /// it the node says so and takes nothing.
+    pub async fn start(
+        config: Config,
+        counted: Option<Metrics>,
+        shutdown: Shutdown,
+    ) -> Result<Self, AgentError> {
+        let state = config.state_dir.clone();
+        files::private_folder(&state).map_err(AgentError::File)?;
+        let lock = lock(&state)?;
+        let (membership, identity) =
+            join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
+        let ledger = Ledger::open(&state)?;
+        let hands = Hands::open(&config, (membership.cluster, membership.node))?;
+        let runtime = config.runtime_of(&membership.name);
+        let doors =
+            Arc::new(Doors::new(&runtime, hands.check).map_err(|source| AgentError::Io {
+                verb: "make",
+                path: runtime.clone(),
+                source,
+            })?);
+        let board = Arc::new(Board::default());
+        let tunnels = Tunnels::new(
+            Arc::clone(&hands.engine),
+            Arc::clone(&doors),
+            ledger.clone(),
+            shutdown.child_token(),
+        );
+        let (changes, changed) = mpsc::channel(QUEUE);
+        let both = (Arc::clone(&hands.engine), Arc::clone(&hands.volumes));
+        let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot);
+        let facts = watch::Sender::new(probe.first().await);
+        let usage = watch::Sender::new(probe.usage());
+        let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
+        let probing = probe.run(facts, usage);
+        shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
+        let parts = reconciler::Parts {
+            place: place(&config, &membership, hands.boot),
+            engine: hands.engine,
+            volumes: hands.volumes,
+            doors,
+            ledger: ledger.clone(),
+            board: Arc::clone(&board),
+        };
+        reconciler::start(parts, changed, &shutdown);
+        let parts = uplink::Parts {
+            tls: tls(&identity)?,
+            identity: join::identity_folder(&state).map_err(AgentError::Join)?,
+            coordinators: Coordinators::open(&state, &config.coordinators)?,
+            ledger: ledger.clone(),
+            board: Arc::clone(&board),
+            tunnels: tunnels.clone(),
+            facts: facts_seen,
+            usage: usage_seen,
+            changed: changes,
+        };
+        let uplink = uplink::start(parts, &shutdown);
+        let metrics = serve_metrics(&config, counted, &shutdown).await?;
+        info!(node = %membership.name, id = %membership.node, "the node agent runs");
+        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _lock: lock })
+    }
+
+    /// Waits for the end to be asked for, then until every part is through or the deadline is.
+    pub async fn ended(self) -> bool {
+        self.shutdown.requested().await;
+        let through = self.shutdown.join(Limits::SHUTDOWN).await;
+        let streams = tokio::time::timeout(Limits::SHUTDOWN, self.tunnels.ended()).await;
+        self.ledger.close().await;
+        through && streams.is_ok()
+    }
+}
+
+/// Returns what this machine is and has, for joining: it has no id yet, so it has no containers.
+///
+/// # Errors
+/// The state folder cannot be used, or another agent uses it.
+pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
+    files::private_folder(&config.state_dir).map_err(AgentError::File)?;
+    let _lock = lock(&config.state_dir)?;
+    let ledger = Ledger::open(&config.state_dir)?;
+    let nobody = (ClusterId::new(uuid::Uuid::nil()), NodeId::new(uuid::Uuid::nil()));
+    let hands = Hands::open(config, nobody)?;
+    let boot = hands.boot;
+    Ok(Probe::new((hands.engine, hands.volumes), ledger, config.clone(), boot).first().await)
+}
+
+/// What acts on this machine.
+struct Hands {
+    engine: Arc<dyn Engine>,
+    volumes: Arc<dyn VolumeStore>,
+    /// How whoever dials a workspace's socket is checked.
+    check: PeerCheck,
+    boot: BootId,
+}
+
+impl Hands {
+    fn open(config: &Config, (cluster, node): (ClusterId, NodeId)) -> Result<Self, AgentError> {
+        let state = &config.state_dir;
+        let failed = |verb, path: &Path| {
+            let path = path.to_owned();
+            move |source| AgentError::Io { verb, path, source }
+        };
+        let host = || host::boot_id().map_err(failed("read", Path::new("/proc/sys/kernel")));
+        match config.engine.kind {
+            EngineKind::Docker => {
+                let address = format!("unix://{}", config.engine.socket.display());
+                Ok(Self {
+                    engine: Arc::new(DockerEngine::new(address, cluster, node)),
+                    volumes: Arc::new(PlainStore::new(state.join(HOMES))),
+                    check: PeerCheck::Cgroup,
+                    boot: host()?,
+                })
+            }
+            EngineKind::Fake => {
+                let folder = state.join(FAKE);
+                // a test reboots the machine by writing another boot here
+                let told = fs::read_to_string(folder.join("boot")).unwrap_or_default();
+                let boot_id = told.trim().parse().or_else(|_| host())?;
+                let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
+                Ok(Self {
+                    engine: Arc::new(engine),
+                    volumes: Arc::new(FakeStore::new(state.join(HOMES))),
+                    check: PeerCheck::Off,
+                    boot: boot_id,
+                })
+            }
+        }
+    }
+}
+
+fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
+    Place {
+        cluster: membership.cluster,
+        node: membership.node,
+        name: membership.name.to_string(),
+        boot,
+        cgroup_parent: config.engine.cgroup_parent.clone(),
+        inside: config.inside_binary.clone(),
+        network_range: config.engine.network_range.clone(),
+    }
+}
+
+fn tls(identity: &Identity) -> Result<Arc<ClientTls>, AgentError> {
+    let tls = ClientTls::new(&identity.credentials, &identity.trust_pem);
+    tls.map(Arc::new).map_err(AgentError::Identity)
+}
+
+/// Two agents with one ledger would both think they are the only one.
+fn lock(state: &Path) -> Result<File, AgentError> {
+    let path = state.join(LOCK);
+    let opened =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = opened.map_err(|source| AgentError::Io { verb: "open", path, source })?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(AgentError::Taken(state.to_owned())),
+    }
+}
+
+async fn serve_metrics(
+    config: &Config,
+    counted: Option<Metrics>,
+    shutdown: &Shutdown,
+) -> Result<Option<SocketAddr>, AgentError> {
+    let metrics = match counted {
+        Some(counted) => {
+            let served = metrics::serve(config.metrics, counted, shutdown).await;
+            let address = served.map_err(|source| AgentError::Io {
+                verb: "serve metrics on",
+                path: config.metrics.to_string().into(),
+                source,
+            })?;
+            Some(address)
+        }
+        None => None,
+    };
+    let text = serde_json::json!(Addresses { metrics }).to_string();
+    files::write_atomic(&config.state_dir.join(ADDRESSES), text.as_bytes(), 0o600)
+        .map_err(AgentError::File)?;
+    Ok(metrics)
+}

@@ -1,0 +1,126 @@
+//! What the node sees of each workspace now, for everything that reports it.
+//!
+//! Writers replace the picture of one workspace; readers each remember how far they have read and
+//! take what changed since. Nothing is queued: a slow reader misses steps between, never the last.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+use warren_common::{WorkspaceId, status::WorkspaceObserved};
+
+/// The board: one picture per workspace, each with the version at which it last changed.
+#[derive(Debug, Default)]
+pub struct Board {
+    entries: Mutex<Entries>,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    pictures: BTreeMap<WorkspaceId, (u64, WorkspaceObserved)>,
+    /// The version at which a workspace was last taken off.
+    removed: u64,
+}
+
+/// What a reader has not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// How far this goes; the next reading starts here.
+    pub version: u64,
+    /// These are all workspaces, not only those that changed.
+    pub full: bool,
+    /// By id.
+    pub workspaces: Vec<WorkspaceObserved>,
+}
+
+impl Board {
+    /// Shows this picture of its workspace; wakes readers only where it differs.
+    pub fn publish(&self, observed: WorkspaceObserved) {
+        let mut entries = self.lock();
+        let id = observed.workspace;
+        if entries.pictures.get(&id).is_some_and(|(_, shown)| *shown == observed) {
+            return;
+        }
+        let version = *self.version.borrow() + 1;
+        entries.pictures.insert(id, (version, observed));
+        self.version.send_replace(version);
+    }
+
+    /// Takes a workspace off: the node knows nothing of it any more.
+    pub fn remove(&self, workspace: WorkspaceId) {
+        let mut entries = self.lock();
+        if entries.pictures.remove(&workspace).is_some() {
+            entries.removed = *self.version.borrow() + 1;
+            self.version.send_replace(entries.removed);
+        }
+    }
+
+    /// Returns what changed after `version`: everything where nothing was read before (version
+    /// zero), or where a workspace was taken off meanwhile.
+    pub fn since(&self, version: u64) -> Changes {
+        let entries = self.lock();
+        let full = version == 0 || entries.removed > version;
+        let news = entries.pictures.values().filter(|(at, _)| full || *at > version);
+        let workspaces = news.map(|(_, observed)| observed.clone()).collect();
+        Changes { version: *self.version.borrow(), full, workspaces }
+    }
+
+    /// Returns the picture of one workspace.
+    pub fn get(&self, workspace: WorkspaceId) -> Option<WorkspaceObserved> {
+        self.lock().pictures.get(&workspace).map(|(_, observed)| observed.clone())
+    }
+
+    /// Watches the version.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::{Generation, Timestamp, status::RunState};
+
+    use super::*;
+
+    fn picture(n: u8, reason: &str) -> WorkspaceObserved {
+        WorkspaceObserved {
+            workspace: format!("0199a0b2-7f00-7000-8000-0000000000{n:02x}").parse().expect("an id"),
+            generation: Generation::new(1, 1),
+            run_serial: 1,
+            state: RunState::Preparing,
+            reason: reason.to_owned(),
+            since: Timestamp(1),
+            pid: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            usage: Default::default(),
+        }
+    }
+
+    #[test]
+    fn each_reader_takes_what_changed_since_it_last_read() {
+        let board = Board::default();
+        board.publish(picture(1, "a"));
+        board.publish(picture(2, "a"));
+        let first = board.since(0);
+        assert_eq!((first.full, first.workspaces.len()), (true, 2));
+        board.publish(picture(1, "a"));
+        let same = board.since(first.version);
+        assert_eq!(same.workspaces, [], "the same picture is no change");
+        board.publish(picture(1, "b"));
+        board.publish(picture(1, "c"));
+        let second = board.since(first.version);
+        assert_eq!((second.full, &second.workspaces[..]), (false, &[picture(1, "c")][..]));
+        board.remove(picture(2, "").workspace);
+        let third = board.since(second.version);
+        assert_eq!((third.full, &third.workspaces[..]), (true, &[picture(1, "c")][..]));
+        assert_eq!(board.since(third.version).workspaces, []);
+    }
+}

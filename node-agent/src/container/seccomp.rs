@@ -1,0 +1,273 @@
+//! The system-call filter of every workspace: an allow-list in groups, each with its reason.
+//!
+//! What is not named is refused with EPERM. Deliberately absent: `io_uring_*`, `userfaultfd`,
+//! `bpf`, `perf_event_open`, `keyctl` and its kin, `memfd_secret`, `vmsplice`, `modify_ldt`,
+//! `pidfd_getfd`, `process_madvise`, `kcmp`, `setns`, mounting in every form, modules, clocks,
+//! swap, quotas, handles to files by number: each a way by which containers were left, or a
+//! power without which agents work. Namespaces can be neither made nor entered, so user
+//! namespaces, the way into most kernel bugs, stay shut. 32-bit calls are refused on 64-bit
+//! machines: the filter names no second architecture.
+
+use serde::Serialize;
+
+/// Flags of `clone` and `unshare` that make a namespace (all but time).
+const CLONE_NEW: u64 = 0x7E02_0000;
+/// `unshare` alone knows the time namespace; in `clone` these bits are the exit signal.
+const CLONE_NEWTIME: u64 = 0x80;
+const ENOSYS: u32 = 38;
+const AF_UNIX: u64 = 1;
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const AF_NETLINK: u64 = 16;
+const NETLINK_ROUTE: u64 = 0;
+
+/// Calls that are allowed whatever their arguments: why, and which.
+const GROUPS: &[(&str, &str)] = &[
+    (
+        "read and write what is open",
+        "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close \
+         close_range dup dup2 dup3 fcntl ioctl flock fsync fdatasync sync syncfs sync_file_range \
+         sync_file_range2 ftruncate fallocate fadvise64 readahead cachestat sendfile splice tee \
+         copy_file_range pipe pipe2",
+    ),
+    (
+        "find, make, name and remove files; devices need a capability that nobody has, mknod \
+         makes FIFOs",
+        "open openat openat2 creat stat fstat lstat newfstatat statx statfs fstatfs access \
+         faccessat faccessat2 getdents getdents64 getcwd chdir fchdir mkdir mkdirat rmdir rename \
+         renameat renameat2 link linkat symlink symlinkat readlink readlinkat unlink unlinkat \
+         truncate mknod mknodat umask utime utimes futimesat utimensat",
+    ),
+    (
+        "own files and their attributes, within the one user there is",
+        "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr \
+         fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr \
+         lremovexattr fremovexattr setxattrat getxattrat listxattrat removexattrat",
+    ),
+    (
+        "wait for files: editors and build tools watch the checkout",
+        "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait \
+         epoll_pwait2 eventfd eventfd2 signalfd signalfd4 inotify_init inotify_init1 \
+         inotify_add_watch inotify_rm_watch",
+    ),
+    (
+        "asynchronous files of databases (the old interface; io_uring stays out)",
+        "io_setup io_submit io_cancel io_destroy io_getevents io_pgetevents",
+    ),
+    (
+        "memory of one's own; memfd_create is how browsers and compositors share pictures",
+        "brk mmap munmap mremap mprotect madvise mincore msync mlock mlock2 mlockall munlock \
+         munlockall memfd_create membarrier pkey_alloc pkey_free pkey_mprotect map_shadow_stack \
+         mseal",
+    ),
+    (
+        "processes and threads without namespaces of their own (clone has its rule below)",
+        "fork vfork execve execveat exit exit_group wait4 waitid set_tid_address set_robust_list \
+         get_robust_list rseq futex futex_waitv futex_wake futex_wait futex_requeue arch_prctl \
+         prctl set_thread_area get_thread_area",
+    ),
+    (
+        "who one is, and job control of shells",
+        "getpid getppid gettid getpgid setpgid getpgrp getsid setsid getuid geteuid getresuid \
+         getgid getegid getresgid getgroups setuid setreuid setresuid setfsuid setgid setregid \
+         setresgid setfsgid setgroups capget capset",
+    ),
+    (
+        "signals",
+        "kill tkill tgkill pause alarm sigaltstack rt_sigaction rt_sigprocmask rt_sigpending \
+         rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo rt_sigreturn \
+         restart_syscall pidfd_open pidfd_send_signal",
+    ),
+    (
+        "time and timers; setting a clock stays out",
+        "time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep getitimer \
+         setitimer timer_create timer_settime timer_gettime timer_getoverrun timer_delete \
+         timerfd_create timerfd_settime timerfd_gettime times",
+    ),
+    (
+        "scheduling, limits and facts",
+        "sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_setparam \
+         sched_getscheduler sched_setscheduler sched_getattr sched_setattr \
+         sched_get_priority_max sched_get_priority_min sched_rr_get_interval getpriority \
+         setpriority ioprio_get ioprio_set getrlimit setrlimit prlimit64 getrusage getcpu uname \
+         sysinfo getrandom",
+    ),
+    (
+        "sockets that are open; opening one has its rules below",
+        "bind listen accept accept4 connect shutdown getsockname getpeername getsockopt \
+         setsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg",
+    ),
+    (
+        "System V and POSIX messages, within the workspace's own namespace: databases",
+        "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl \
+         mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr",
+    ),
+    (
+        "debuggers of one's own programs (safe since Linux 4.8: a filter cannot be left by it)",
+        "ptrace process_vm_readv process_vm_writev",
+    ),
+    (
+        "sandboxes that a program puts itself into; they only take away",
+        "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+    ),
+    ("instruction caches of ARM", "cacheflush breakpoint set_tls"),
+];
+
+/// Personalities that exist to run ordinary programs: Linux, and the old-kernel names of both
+/// word sizes; the last asks only what is set. None turns off address randomisation.
+const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
+
+/// The profile in the form that Docker reads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    default_action: &'static str,
+    arch_map: Vec<Arch>,
+    syscalls: Vec<Rule>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Arch {
+    architecture: &'static str,
+    sub_architectures: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    names: Vec<&'static str>,
+    action: &'static str,
+    args: Vec<Argument>,
+    comment: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u32>,
+}
+
+/// A condition on one argument; those of one rule must all hold.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Argument {
+    index: u32,
+    value: u64,
+    value_two: u64,
+    op: &'static str,
+}
+
+const fn equals(index: u32, value: u64) -> Argument {
+    Argument { index, value, value_two: 0, op: "SCMP_CMP_EQ" }
+}
+
+/// Holds where none of the bits of `mask` is set.
+const fn without(index: u32, mask: u64) -> Argument {
+    Argument { index, value: mask, value_two: 0, op: "SCMP_CMP_MASKED_EQ" }
+}
+
+fn allow(names: Vec<&'static str>, args: Vec<Argument>, comment: &'static str) -> Rule {
+    Rule { names, action: "SCMP_ACT_ALLOW", args, comment, errno_ret: None }
+}
+
+fn profile() -> Profile {
+    let arch = |architecture| Arch { architecture, sub_architectures: Vec::new() };
+    let mut syscalls: Vec<Rule> = GROUPS
+        .iter()
+        .map(|(reason, names)| allow(names.split_whitespace().collect(), Vec::new(), reason))
+        .collect();
+    for family in [AF_UNIX, AF_INET, AF_INET6] {
+        syscalls.push(allow(vec!["socket"], vec![equals(0, family)], "local and internet sockets"));
+    }
+    let route = vec![equals(0, AF_NETLINK), equals(2, NETLINK_ROUTE)];
+    syscalls.push(allow(vec!["socket"], route, "libc and node list interfaces over it"));
+    syscalls.push(allow(vec!["socketpair"], vec![equals(0, AF_UNIX)], "pipes both ways"));
+    let plain = "threads and processes, no namespaces";
+    syscalls.push(allow(vec!["clone"], vec![without(0, CLONE_NEW)], plain));
+    let mask = CLONE_NEW | CLONE_NEWTIME;
+    syscalls.push(allow(vec!["unshare"], vec![without(0, mask)], plain));
+    for personality in PERSONALITIES {
+        let args = vec![equals(0, personality)];
+        syscalls.push(allow(vec!["personality"], args, "ordinary programs"));
+    }
+    syscalls.push(Rule {
+        names: vec!["clone3"],
+        action: "SCMP_ACT_ERRNO",
+        args: Vec::new(),
+        comment: "its flags lie in memory where no filter sees them; libc falls back to clone",
+        errno_ret: Some(ENOSYS),
+    });
+    Profile {
+        default_action: "SCMP_ACT_ERRNO",
+        arch_map: vec![arch("SCMP_ARCH_X86_64"), arch("SCMP_ARCH_AARCH64")],
+        syscalls,
+    }
+}
+
+/// Returns the profile as the JSON that goes into the container's security options.
+pub fn profile_json() -> String {
+    serde_json::to_string(&profile()).expect("plain data without maps has a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Names that no rule may ever allow without looking at arguments.
+    const NEVER: &str = "io_uring_setup io_uring_enter io_uring_register userfaultfd bpf \
+        perf_event_open keyctl add_key request_key memfd_secret clone3 setns mount umount \
+        umount2 move_mount open_tree fsopen fsconfig fsmount fspick mount_setattr pivot_root \
+        chroot init_module finit_module delete_module kexec_load kexec_file_load reboot swapon \
+        swapoff acct quotactl quotactl_fd settimeofday clock_settime clock_adjtime adjtimex \
+        open_by_handle_at name_to_handle_at fanotify_init fanotify_mark lookup_dcookie syslog \
+        sethostname setdomainname iopl ioperm modify_ldt vmsplice pidfd_getfd process_madvise \
+        kcmp move_pages migrate_pages set_mempolicy mbind vhangup nfsservctl uselib ustat sysfs \
+        _sysctl socketcall ipc";
+
+    #[test]
+    fn dangerous_calls_are_never_allowed() {
+        let profile = profile();
+        assert_eq!(profile.default_action, "SCMP_ACT_ERRNO");
+        for name in NEVER.split_whitespace() {
+            let allowed = profile
+                .syscalls
+                .iter()
+                .any(|rule| rule.action == "SCMP_ACT_ALLOW" && rule.names.contains(&name));
+            assert!(!allowed, "{name} is allowed");
+        }
+    }
+
+    #[test]
+    fn calls_that_need_a_look_at_arguments_have_no_plain_rule() {
+        for name in ["socket", "socketpair", "clone", "unshare", "personality"] {
+            let rules: Vec<Rule> =
+                profile().syscalls.into_iter().filter(|rule| rule.names.contains(&name)).collect();
+            assert!(!rules.is_empty(), "{name} has no rule");
+            assert!(rules.iter().all(|rule| !rule.args.is_empty()), "{name} is allowed outright");
+        }
+    }
+
+    #[test]
+    fn every_call_is_named_once() {
+        let mut seen = BTreeSet::new();
+        for (reason, names) in GROUPS {
+            assert!(!reason.is_empty());
+            for name in names.split_whitespace() {
+                assert!(seen.insert(name), "{name} is named twice");
+            }
+        }
+        assert!(seen.len() > 250, "{} names", seen.len());
+    }
+
+    #[test]
+    fn the_json_is_what_docker_reads() {
+        let json: serde_json::Value = serde_json::from_str(&profile_json()).expect("JSON");
+        assert_eq!(json["defaultAction"], "SCMP_ACT_ERRNO");
+        assert_eq!(json["archMap"][0]["subArchitectures"], serde_json::json!([]));
+        let rules = json["syscalls"].as_array().expect("rules");
+        let clone3 = rules.iter().find(|rule| rule["names"][0] == "clone3").expect("clone3");
+        assert_eq!(clone3["errnoRet"], 38);
+        let clone = rules.iter().find(|rule| rule["names"][0] == "clone").expect("clone");
+        assert_eq!(clone["args"][0]["valueTwo"], 0);
+        assert_eq!(clone["args"][0]["value"], 0x7E02_0000);
+    }
+}

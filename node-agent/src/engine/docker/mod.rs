@@ -1,0 +1,402 @@
+//! Docker behind the engine trait, over its unix socket.
+//!
+//! The connection is made and the API version agreed at the first call, and again after Docker was
+//! away. Every call has a deadline of its own; the client library's is only a backstop. What a
+//! container looks like is `body`, whether it came out so is `readback`.
+
+mod body;
+mod fault;
+mod image;
+mod info;
+mod network;
+mod readback;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    container::LogOutput,
+    errors::Error,
+    models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage},
+    query_parameters::{
+        CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    },
+};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use tracing::{debug, warn};
+use warren_common::{ClusterId, Generation, Limits, NodeId, Timestamp, status::Usage};
+
+use super::{
+    Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
+    EngineInfo, EventStream, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
+};
+use crate::{
+    container::{ContainerPlan, NetworkPlan, drift},
+    host::cgroup,
+};
+
+/// Longer than any deadline of ours; the library applies its own to response headers only, which
+/// is what bounds the opening of a stream.
+const BACKSTOP_SECONDS: u64 = 24 * 3600;
+/// How often a removal that Docker is still at is looked at again.
+const REMOVAL_POLL: Duration = Duration::from_millis(50);
+
+/// Docker, for the containers of one node of one cluster.
+#[derive(Debug)]
+pub struct DockerEngine {
+    address: String,
+    cluster: ClusterId,
+    node: NodeId,
+    api: Mutex<Option<Docker>>,
+    /// One network is made at a time, so that two never choose the same range.
+    networks: tokio::sync::Mutex<()>,
+}
+
+impl DockerEngine {
+    /// Names the Docker at `address`, such as `unix:///var/run/docker.sock`; connects when used.
+    pub fn new(address: impl Into<String>, cluster: ClusterId, node: NodeId) -> Self {
+        Self {
+            address: address.into(),
+            cluster,
+            node,
+            api: Mutex::new(None),
+            networks: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Returns the agreed connection, making it where there is none.
+    async fn api(&self) -> Result<Docker, EngineError> {
+        let known = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(api) = known {
+            return Ok(api);
+        }
+        let connect = async {
+            let api =
+                Docker::connect_with_unix(&self.address, BACKSTOP_SECONDS, API_DEFAULT_VERSION)?;
+            api.negotiate_version().await
+        };
+        let operation = "connect to Docker";
+        let api = fault::call(operation, &self.address, Limits::CALL_TIMEOUT, connect).await?;
+        let version = self.call("ask Docker's version", Limits::CALL_TIMEOUT, api.version());
+        info::check_version(&version.await?.version.unwrap_or_default())?;
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner) = Some(api.clone());
+        Ok(api)
+    }
+
+    /// Runs one call with a deadline; forgets the connection where Docker has gone away.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        let outcome = fault::call(operation, &self.address, deadline, future).await;
+        if let Err(EngineError::Unreachable { .. }) = &outcome {
+            *self.api.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        outcome
+    }
+
+    /// Labels by which our own are found.
+    fn filter(&self) -> HashMap<&'static str, Vec<String>> {
+        let labels =
+            [format!("warren.cluster={}", self.cluster), format!("warren.node={}", self.node)];
+        [("label", labels.into())].into()
+    }
+
+    async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let api = self.api().await?;
+        self.call("inspect the container", Limits::ENGINE_TIMEOUT, api.inspect_container(id, None))
+            .await
+    }
+
+    async fn make(&self, plan: &ContainerPlan) -> Result<String, EngineError> {
+        match self.make_once(plan).await {
+            Err(EngineError::Conflict { .. }) => {}
+            outcome => return outcome,
+        }
+        let operation = "create the container";
+        let existing = self.inspect(&plan.name).await?;
+        let conflict = |detail: String| EngineError::Conflict { operation, detail };
+        let ours = ["warren.cluster", "warren.node", "warren.workspace"].iter().all(|label| {
+            let labels = existing.config.as_ref().and_then(|config| config.labels.as_ref());
+            labels.and_then(|labels| labels.get(*label)) == plan.labels.get(*label)
+        });
+        let id = existing.id.clone().unwrap_or_default();
+        if !ours {
+            return Err(conflict(format!("the name {} is taken by another container", plan.name)));
+        }
+        match status(&existing) {
+            ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED => {
+                return Err(conflict(format!("container {} is running", plan.name)));
+            }
+            ContainerStateStatusEnum::CREATED
+                if drift(&readback::planned(plan), &readback::actual(&existing, plan))
+                    .is_empty() =>
+            {
+                return Ok(id);
+            }
+            _ => self.remove(&id).await?,
+        }
+        self.make_once(plan).await
+    }
+
+    /// Creates, reads back, and removes again what is not as planned.
+    async fn make_once(&self, plan: &ContainerPlan) -> Result<String, EngineError> {
+        let api = self.api().await?;
+        let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
+        let create = api.create_container(Some(options), body::create_body(plan));
+        let made = self.call("create the container", Limits::ENGINE_TIMEOUT, create).await?;
+        for warning in &made.warnings {
+            debug!(container = %plan.name, %warning, "Docker warns");
+        }
+        let drifts = match self.inspect(&made.id).await {
+            Ok(seen) => drift(&readback::planned(plan), &readback::actual(&seen, plan)),
+            Err(error) => {
+                self.remove(&made.id).await?;
+                return Err(error);
+            }
+        };
+        if drifts.is_empty() {
+            return Ok(made.id);
+        }
+        self.remove(&made.id).await?;
+        Err(EngineError::Drifted { container: plan.name.clone(), drifts })
+    }
+
+    async fn find(&self) -> Result<Vec<ContainerSeen>, EngineError> {
+        let api = self.api().await?;
+        let options =
+            ListContainersOptionsBuilder::default().all(true).filters(&self.filter()).build();
+        let list = api.list_containers(Some(options));
+        let list = self.call("list containers", Limits::CALL_TIMEOUT, list).await?;
+        let mut found = Vec::with_capacity(list.len());
+        for id in list.into_iter().filter_map(|summary| summary.id) {
+            match self.inspect(&id).await {
+                Ok(container) => found.extend(seen(&container)),
+                Err(EngineError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by_key(|one| (one.workspace, one.run_serial));
+        Ok(found)
+    }
+
+    /// Waits until a removal that somebody began has ended.
+    async fn gone(&self, id: &str) -> Result<(), EngineError> {
+        let operation = "remove the container";
+        let gone = async {
+            while !matches!(self.inspect(id).await, Err(EngineError::NotFound { .. })) {
+                tokio::time::sleep(REMOVAL_POLL).await;
+            }
+        };
+        tokio::time::timeout(Limits::CALL_TIMEOUT, gone)
+            .await
+            .map_err(|_| EngineError::Timeout { operation, after: Limits::CALL_TIMEOUT })
+    }
+}
+
+impl Engine for DockerEngine {
+    fn info(&self) -> Answer<'_, EngineInfo> {
+        async move {
+            let api = self.api().await?;
+            let answer = self.call("ask Docker's state", Limits::CALL_TIMEOUT, api.info()).await?;
+            let version =
+                self.call("ask Docker's version", Limits::CALL_TIMEOUT, api.version()).await?;
+            Ok(info::engine_info(&answer, &version))
+        }
+        .boxed()
+    }
+
+    fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
+        self.image(image, progress).boxed()
+    }
+
+    fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, NetworkSeen> {
+        self.network(plan).boxed()
+    }
+
+    fn remove_network<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        self.drop_network(name).boxed()
+    }
+
+    fn create<'a>(&'a self, plan: &'a ContainerPlan) -> Answer<'a, String> {
+        self.make(plan).boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {
+        self.find().boxed()
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        async move {
+            let api = self.api().await?;
+            self.call("start the container", Limits::ENGINE_TIMEOUT, api.start_container(id, None))
+                .await
+        }
+        .boxed()
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
+        async move {
+            let api = self.api().await?;
+            let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+            let options = StopContainerOptionsBuilder::default().t(seconds).build();
+            let deadline = Limits::ENGINE_TIMEOUT.saturating_add(grace);
+            let stop = api.stop_container(id, Some(options));
+            match self.call("stop the container", deadline, stop).await {
+                Err(EngineError::NotFound { .. }) => Ok(()),
+                outcome => outcome,
+            }
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        async move {
+            let api = self.api().await?;
+            // `v` takes only volumes that an image declared; homes are bound folders
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let remove = api.remove_container(id, Some(options));
+            match self.call("remove the container", Limits::ENGINE_TIMEOUT, remove).await {
+                Err(EngineError::NotFound { .. }) => Ok(()),
+                Err(EngineError::Conflict { .. }) => self.gone(id).await,
+                outcome => outcome,
+            }
+        }
+        .boxed()
+    }
+
+    fn logs<'a>(&'a self, id: &'a str, query: LogQuery) -> LogStream<'a> {
+        let open = async move {
+            let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
+            let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+            let options = LogsOptionsBuilder::default()
+                .follow(query.follow)
+                .stdout(true)
+                .stderr(true)
+                .tail(&tail)
+                .build();
+            let chunks = api.logs(id, Some(options)).map(move |chunk| match chunk {
+                Ok(chunk) => {
+                    let stderr = matches!(chunk, LogOutput::StdErr { .. });
+                    Ok(LogChunk { stderr, bytes: chunk.into_bytes() })
+                }
+                Err(error) => Err(fault::explain("read the log", &self.address, error)),
+            });
+            Ok::<_, EngineError>(chunks)
+        };
+        stream::once(open).try_flatten().boxed()
+    }
+
+    fn events(&self) -> EventStream<'_> {
+        let open = async move {
+            let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
+            let mut filters = self.filter();
+            filters.insert("type", vec!["container".to_owned()]);
+            let kinds = ["start", "die", "oom", "destroy"].map(str::to_owned);
+            filters.insert("event", kinds.into());
+            let options = EventsOptionsBuilder::default().filters(&filters).build();
+            let events = api
+                .events(Some(options))
+                .map_err(move |error| fault::explain("watch containers", &self.address, error))
+                .try_filter_map(|message| async move { Ok(event(&message)) });
+            Ok::<_, EngineError>(events)
+        };
+        stream::once(open).try_flatten().boxed()
+    }
+
+    fn usage<'a>(&'a self, container: &'a ContainerSeen) -> Answer<'a, Usage> {
+        async move {
+            let ContainerState::Running { pid } = container.state else {
+                return Ok(Usage::default());
+            };
+            match cgroup::usage(pid, &container.id) {
+                Ok(usage) => Ok(usage),
+                // it ended between the list and now
+                Err(error) => {
+                    debug!(container = %container.name, %error, "no usage");
+                    Ok(Usage::default())
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn status(container: &ContainerInspectResponse) -> ContainerStateStatusEnum {
+    let state = container.state.as_ref();
+    state.and_then(|state| state.status).unwrap_or(ContainerStateStatusEnum::EMPTY)
+}
+
+/// Returns the container as ours; none where its labels are not, which is told and left alone.
+fn seen(container: &ContainerInspectResponse) -> Option<ContainerSeen> {
+    let id = container.id.clone()?;
+    let name = container.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
+    let labels = container.config.as_ref()?.labels.as_ref()?;
+    let number = |label: &str| labels.get(label)?.parse::<u64>().ok();
+    let workspace = labels.get("warren.workspace").and_then(|text| text.parse().ok());
+    let (Some(workspace), Some(generation), Some(run_serial)) =
+        (workspace, number("warren.generation"), number("warren.run"))
+    else {
+        warn!(container = %name, "a container has our labels with values that are not ours");
+        return None;
+    };
+    let state = container.state.as_ref()?;
+    let time = |text: &Option<String>| timestamp(text.as_deref().unwrap_or_default());
+    Some(ContainerSeen {
+        id,
+        name,
+        workspace,
+        generation: Generation(generation),
+        run_serial,
+        started: time(&state.started_at),
+        finished: time(&state.finished_at),
+        state: match status(container) {
+            ContainerStateStatusEnum::CREATED => ContainerState::Created,
+            ContainerStateStatusEnum::RUNNING
+            | ContainerStateStatusEnum::PAUSED
+            | ContainerStateStatusEnum::RESTARTING
+            | ContainerStateStatusEnum::STOPPING => ContainerState::Running {
+                pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+            },
+            ContainerStateStatusEnum::REMOVING => ContainerState::Removing,
+            ContainerStateStatusEnum::EXITED
+            | ContainerStateStatusEnum::DEAD
+            | ContainerStateStatusEnum::EMPTY => ContainerState::Exited {
+                exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1),
+                oom: state.oom_killed.unwrap_or(false),
+            },
+        },
+    })
+}
+
+/// Reads Docker's time; its zero time, and whatever is none, is zero.
+fn timestamp(text: &str) -> Timestamp {
+    let parsed = text.parse::<jiff::Timestamp>().ok();
+    Timestamp(parsed.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or(0))
+}
+
+fn event(message: &EventMessage) -> Option<EngineEvent> {
+    let actor = message.actor.as_ref()?;
+    let attributes = actor.attributes.as_ref()?;
+    let kind = match message.action.as_deref()? {
+        "start" => EngineEventKind::Started,
+        "die" => EngineEventKind::Died {
+            exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1),
+        },
+        "oom" => EngineEventKind::OutOfMemory,
+        "destroy" => EngineEventKind::Removed,
+        _ => return None,
+    };
+    let workspace = attributes.get("warren.workspace")?.parse().ok()?;
+    Some(EngineEvent { container: actor.id.clone()?, workspace, kind })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Laws of the body and of reading it back, without a Docker. With one: `node-agent/tests/`.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerConfig, ContainerInspectResponse, EndpointSettings, HostConfig, MountPoint,
+    NetworkSettings,
+};
+use proptest::prelude::*;
+use serde_json::json;
+use warren_common::{Bytes, MilliCpus, spec::WorkspaceOrder};
+
+use super::*;
+use crate::container::{
+    fixture::{ground, order},
+    plan,
+};
+
+/// Answers as Docker does when it made what it was asked.
+fn faithful(plan: &ContainerPlan) -> ContainerInspectResponse {
+    let asked = body::create_body(plan);
+    let config = serde_json::to_value(&asked).expect("JSON");
+    let config: ContainerConfig = serde_json::from_value(config).expect("the same fields");
+    let mut host = asked.host_config.expect("a host config");
+    let paths = |list: &[&str]| Some(list.iter().map(|path| (*path).to_owned()).collect());
+    host.masked_paths =
+        paths(&["/proc/asound", "/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware"]);
+    host.readonly_paths = paths(&["/proc/bus", "/proc/fs", "/proc/sys", "/proc/sysrq-trigger"]);
+    host.runtime = Some("runc".to_owned());
+    host.console_size = Some(vec![0, 0]);
+    let mounts = plan.mounts.iter().map(|mount| MountPoint {
+        typ: Some("bind".to_owned()),
+        source: Some(mount.source.to_string_lossy().into_owned()),
+        destination: Some(mount.target.clone()),
+        rw: Some(!mount.read_only),
+        ..MountPoint::default()
+    });
+    let networks: HashMap<String, EndpointSettings> =
+        [(plan.network.clone(), EndpointSettings::default())].into();
+    ContainerInspectResponse {
+        mounts: Some(mounts.collect()),
+        config: Some(config),
+        host_config: Some(host),
+        network_settings: Some(NetworkSettings {
+            networks: Some(networks),
+            ..NetworkSettings::default()
+        }),
+        ..ContainerInspectResponse::default()
+    }
+}
+
+fn drifts(plan: &ContainerPlan, container: &ContainerInspectResponse) -> Vec<String> {
+    let found = drift(&readback::planned(plan), &readback::actual(container, plan));
+    found.into_iter().map(|drift| drift.field).collect()
+}
+
+#[test]
+fn what_is_asked_is_what_is_compared() {
+    let plan = plan(&order(), &ground());
+    let found = drift(&readback::planned(&plan), &readback::actual(&faithful(&plan), &plan));
+    assert!(found.is_empty(), "{}", crate::container::Drift::list(&found));
+}
+
+#[test]
+fn every_privilege_that_appears_is_noticed() {
+    let plan = plan(&order(), &ground());
+    let changes = [
+        ("Privileged", json!(true)),
+        ("CapAdd", json!(["SYS_ADMIN"])),
+        ("CapDrop", json!([])),
+        ("SecurityOpt", json!(["no-new-privileges:true", "seccomp=unconfined"])),
+        ("Devices", json!([{"PathOnHost": "/dev/kvm"}])),
+        ("DeviceCgroupRules", json!(["c 1:3 mr"])),
+        ("Binds", json!(["/:/host"])),
+        ("VolumesFrom", json!(["other"])),
+        ("GroupAdd", json!(["0"])),
+        ("PidMode", json!("host")),
+        ("IpcMode", json!("shareable")),
+        ("UTSMode", json!("host")),
+        ("UsernsMode", json!("host")),
+        ("CgroupnsMode", json!("host")),
+        ("NetworkMode", json!("host")),
+        ("CgroupParent", json!("/")),
+        ("ReadonlyRootfs", json!(false)),
+        ("Memory", json!(0)),
+        ("MemorySwap", json!(-1)),
+        ("PidsLimit", json!(0)),
+        ("OomKillDisable", json!(true)),
+        ("OomScoreAdj", json!(-1000)),
+        ("RestartPolicy", json!({"Name": "always", "MaximumRetryCount": 0})),
+        ("PublishAllPorts", json!(true)),
+        ("PortBindings", json!({"80/tcp": [{"HostPort": "80"}]})),
+        ("ExtraHosts", json!(["x:1.2.3.4"])),
+        ("Sysctls", json!({})),
+        ("MaskedPaths", json!([])),
+        ("ReadonlyPaths", json!([])),
+        ("Init", json!(true)),
+        ("AutoRemove", json!(true)),
+        ("Ulimits", json!([])),
+        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+    ];
+    for (field, value) in changes {
+        let mut container = faithful(&plan);
+        let mut host = serde_json::to_value(&container.host_config).expect("JSON");
+        host[field] = value;
+        let changed: HostConfig = serde_json::from_value(host).expect("a host config");
+        container.host_config = Some(changed);
+        assert_eq!(drifts(&plan, &container), [format!("HostConfig.{field}")]);
+    }
+}
+
+#[test]
+fn an_images_own_volume_user_or_network_is_noticed() {
+    let plan = plan(&order(), &ground());
+    let mut container = faithful(&plan);
+    container.mounts.get_or_insert_default().push(MountPoint {
+        typ: Some("volume".to_owned()),
+        destination: Some("/data".to_owned()),
+        ..MountPoint::default()
+    });
+    assert_eq!(drifts(&plan, &container), ["Mounts"]);
+
+    let mut container = faithful(&plan);
+    container.config.get_or_insert_default().user = Some("0:0".to_owned());
+    assert_eq!(drifts(&plan, &container), ["Config.User"]);
+
+    let mut container = faithful(&plan);
+    let settings = container.network_settings.get_or_insert_default();
+    settings.networks.get_or_insert_default().insert("bridge".to_owned(), Default::default());
+    assert_eq!(drifts(&plan, &container), ["Networks"]);
+}
+
+#[test]
+fn what_an_image_adds_without_power_is_no_drift() {
+    let plan = plan(&order(), &ground());
+    let mut container = faithful(&plan);
+    let config = container.config.get_or_insert_default();
+    config.env.get_or_insert_default().push("NODE_VERSION=22".to_owned());
+    config.exposed_ports = Some(vec!["80/tcp".to_owned()]);
+    config.labels.get_or_insert_default().insert("maintainer".to_owned(), "x".to_owned());
+    assert_eq!(drifts(&plan, &container), Vec::<String>::new());
+    let config = container.config.get_or_insert_default();
+    config.env.get_or_insert_default().retain(|entry| !entry.starts_with("HOME="));
+    assert_eq!(drifts(&plan, &container), ["Config.Env"]);
+}
+
+#[test]
+fn docker_times_are_read() {
+    assert_eq!(timestamp("1970-01-01T00:00:01.5Z"), Timestamp(1500));
+    assert_eq!(timestamp("0001-01-01T00:00:00Z"), Timestamp(0));
+    assert_eq!(timestamp(""), Timestamp(0));
+}
+
+fn any_order() -> impl Strategy<Value = WorkspaceOrder> {
+    let resources = (64u64..1 << 20, 0u64..1 << 20, 2u32..262_144, 16u32..32_768);
+    let texts = ("\\PC*", "\\PC*", "\\PC*", "[a-z0-9]{1,40}", "[a-z0-9]{1,40}");
+    (resources, proptest::option::of(10u32..1_024_000), texts, any::<u64>()).prop_map(
+        |((memory, swap, weight, pids), cpus, (image, label, setup, client, name), run)| {
+            let mut order = order();
+            order.address = format!("{client}/{name}").parse().expect("an address");
+            order.run_serial = run;
+            order.spec.image = image;
+            order.spec.setup = Some(setup.clone());
+            order.spec.template = setup;
+            order.spec.sessions[0].command = Some(label.clone());
+            order.spec.branch = Some(label.clone());
+            order.spec.labels.insert(label.clone(), label);
+            let resources = &mut order.spec.resources;
+            resources.memory = Bytes::mib(memory);
+            resources.swap = Bytes::mib(swap);
+            resources.cpu_weight = weight;
+            resources.pids = pids;
+            resources.cpus = cpus.map(MilliCpus);
+            order
+        },
+    )
+}
+
+/// The body with everything taken out that an order may decide.
+fn powers(plan: &ContainerPlan) -> serde_json::Value {
+    let mut asked = serde_json::to_value(body::create_body(plan)).expect("JSON");
+    for field in ["Image", "Hostname", "Labels"] {
+        asked[field] = json!(null);
+    }
+    for field in ["Memory", "MemorySwap", "ShmSize", "PidsLimit", "CpuShares", "NanoCpus"] {
+        asked["HostConfig"][field] = json!(null);
+    }
+    let env = asked["Env"].as_array_mut().expect("a list");
+    env.retain(|entry| {
+        let text = entry.as_str().expect("a text");
+        !text.starts_with("WARREN_RUN_SERIAL=") && !text.starts_with("WARREN_WORKSPACE=")
+    });
+    asked
+}
+
+proptest! {
+    #[test]
+    fn no_field_of_an_order_adds_a_power(order in any_order()) {
+        let base = plan(&super::tests::order(), &ground());
+        let plan = plan(&order, &ground());
+        prop_assert_eq!(powers(&plan), powers(&base));
+        prop_assert_eq!(plan.env.len(), base.env.len());
+        prop_assert_eq!(
+            plan.labels.keys().collect::<Vec<_>>(), base.labels.keys().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn caps_are_set_whatever_is_asked(order in any_order()) {
+        let plan = plan(&order, &ground());
+        let host = body::create_body(&plan).host_config.expect("a host config");
+        let memory = host.memory.expect("a cap");
+        prop_assert!(memory > 0);
+        prop_assert!(host.memory_swap.expect("explicit") >= memory);
+        prop_assert!(host.pids_limit.expect("a cap") > 0);
+        prop_assert!(host.shm_size.expect("a size") <= memory / 2);
+    }
+
+    #[test]
+    fn what_is_made_as_asked_never_drifts(order in any_order()) {
+        let plan = plan(&order, &ground());
+        prop_assert_eq!(drifts(&plan, &faithful(&plan)), Vec::<String>::new());
+    }
+}

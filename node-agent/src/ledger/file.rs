@@ -1,0 +1,129 @@
+//! The ledger's file: one line of header, then JSON, replaced as a whole.
+//!
+//! A change is written beside the file, synced, renamed over it and the folder synced; each step
+//! is its own function so that a test can stop between any two. A file that does not match its own
+//! checksum is never guessed at.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{LedgerError, memory::Memory};
+
+const NAME: &str = "ledger.json";
+const TEMPORARY: &str = "ledger.json.new";
+const MAGIC: &str = "warren-ledger";
+/// The format this agent writes, and the only one it reads.
+const FORMAT: &str = "1";
+
+/// Where the ledger lies.
+#[derive(Debug)]
+pub(super) struct LedgerFile {
+    dir: PathBuf,
+}
+
+impl LedgerFile {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.dir.join(TEMPORARY)
+    }
+
+    /// Reads what was last replaced; none where nothing ever was. What a crash left half written
+    /// beside it is removed.
+    pub(super) fn read(&self) -> Result<Option<Memory>, LedgerError> {
+        match fs::remove_file(self.temporary()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(self.failed("clean up", error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let bytes = match fs::read(self.path()) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("read", error)),
+        };
+        self.decode(&bytes).map(Some)
+    }
+
+    /// Replaces the file; once this returned, the change survives a power cut.
+    pub(super) fn replace(&self, memory: &Memory) -> Result<(), LedgerError> {
+        let bytes = encode(memory)?;
+        let written = self
+            .write_temporary(&bytes)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| self.rename())
+            .and_then(|()| self.sync_folder());
+        written.map_err(|error| self.failed("write", error))
+    }
+
+    pub(super) fn write_temporary(&self, bytes: &[u8]) -> io::Result<File> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.temporary())?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    pub(super) fn rename(&self) -> io::Result<()> {
+        fs::rename(self.temporary(), self.path())
+    }
+
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Memory, LedgerError> {
+        let damaged = |what| LedgerError::Damaged { path: self.path(), what };
+        let end = bytes
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or_else(|| damaged("it has no header"))?;
+        let (header, body) = (&bytes[..end], &bytes[end + 1..]);
+        let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
+        let fields: Vec<&str> = header.split(' ').collect();
+        let [magic, format, checksum] = fields[..] else {
+            return Err(damaged("its header is not a ledger's"));
+        };
+        if magic != MAGIC {
+            return Err(damaged("its header is not a ledger's"));
+        }
+        if format != FORMAT {
+            let format = format.chars().take(20).collect();
+            return Err(LedgerError::Format { path: self.path(), format });
+        }
+        if checksum != hex(&Sha256::digest(body)) {
+            return Err(damaged("its checksum does not match"));
+        }
+        serde_json::from_slice(body).map_err(|_| damaged("its content is not a ledger's"))
+    }
+
+    fn failed(&self, verb: &'static str, source: io::Error) -> LedgerError {
+        LedgerError::Io { verb, path: self.path(), source }
+    }
+}
+
+pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, LedgerError> {
+    let body = serde_json::to_vec(memory).map_err(LedgerError::Encode)?;
+    let mut bytes = format!("{MAGIC} {FORMAT} {}\n", hex(&Sha256::digest(&body))).into_bytes();
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

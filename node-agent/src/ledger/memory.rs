@@ -1,0 +1,98 @@
+//! What the ledger remembers, and how one document changes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use warren_common::{
+    BootId, Generation, Revision, WorkspaceId,
+    spec::{NodeSpec, WorkspaceOrder},
+};
+
+use super::Refused;
+
+/// Generations remembered of workspaces that are gone; the oldest are forgotten first.
+const SEEN_GENERATIONS: usize = 10_000;
+
+/// Everything a node must not forget over a crash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Rank of the newest document applied: incarnation, term, revision.
+    pub rank: Option<(u32, u64, Revision)>,
+    /// Its orders.
+    pub orders: BTreeMap<WorkspaceId, WorkspaceOrder>,
+    /// The highest generation ever seen of each workspace.
+    pub generations: BTreeMap<WorkspaceId, Generation>,
+    /// The last run of each workspace whose start was begun.
+    pub started: BTreeMap<WorkspaceId, Started>,
+}
+
+/// A start that was begun: the permit of that run is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// Generation of the assignment.
+    pub generation: Generation,
+    /// The run.
+    pub run_serial: u64,
+    /// The boot it was started in.
+    pub boot: BootId,
+    /// PID 1 has told that every startup step ended.
+    pub settled: bool,
+}
+
+/// What a document changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Workspaces whose order is new, different or gone.
+    pub changed: Vec<WorkspaceId>,
+    /// Orders of a lower generation than was seen before: kept as they were.
+    pub refused: Vec<(WorkspaceId, Generation)>,
+}
+
+impl Memory {
+    /// Takes a document that is not older than the one held.
+    pub(super) fn accept(&mut self, spec: &NodeSpec) -> Result<Accepted, Refused> {
+        if let Some(held) = self.rank {
+            let given = spec.rank();
+            if given.0 < held.0 {
+                return Err(Refused::Incarnation { given: given.0, seen: held.0 });
+            }
+            if given < held {
+                return Err(Refused::Older { given, held });
+            }
+        }
+        let mut accepted = Accepted::default();
+        let mut orders = BTreeMap::new();
+        for order in &spec.workspaces {
+            let id = order.workspace;
+            let seen = self.generations.get(&id).copied().unwrap_or_default();
+            if order.generation < seen {
+                accepted.refused.push((id, order.generation));
+                if let Some(kept) = self.orders.get(&id) {
+                    orders.insert(id, kept.clone());
+                }
+                continue;
+            }
+            self.generations.insert(id, order.generation);
+            orders.insert(id, order.clone());
+        }
+        let ids = self.orders.keys().chain(orders.keys()).copied();
+        accepted.changed = ids.filter(|id| self.orders.get(id) != orders.get(id)).collect();
+        accepted.changed.sort_unstable();
+        accepted.changed.dedup();
+        self.orders = orders;
+        self.rank = Some(spec.rank());
+        self.prune();
+        Ok(accepted)
+    }
+
+    /// Ids are UUIDv7, so the first key is the oldest workspace.
+    fn prune(&mut self) {
+        while self.generations.len() > SEEN_GENERATIONS + self.orders.len() {
+            let gone = self.generations.keys().find(|id| !self.orders.contains_key(id)).copied();
+            let Some(gone) = gone else { return };
+            self.generations.remove(&gone);
+        }
+    }
+}

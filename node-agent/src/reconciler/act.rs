@@ -1,0 +1,202 @@
+//! Takes one step. Every step can be taken again after a crash anywhere in it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tracing::debug;
+use warren_common::{Limits, spec::WorkspaceOrder, status::StepState};
+use warren_model::Action;
+
+use super::{
+    failure::Failure,
+    worker::{Found, Worker},
+};
+use crate::{
+    container::{Ground, network_name, plan, plan_network},
+    engine::{ContainerSeen, Progress},
+    host,
+    inside::Expected,
+    ledger::Started,
+    volume::Volume,
+};
+
+/// Names of the node's own startup steps.
+const VOLUME: &str = "volume";
+const IMAGE: &str = "image";
+const CONTAINER: &str = "container";
+/// What a stop adds to the grace that PID 1 had already.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Takes the step that `diff` named for this order and what was found.
+    pub(super) async fn act(
+        &mut self,
+        action: Action,
+        order: Option<&WorkspaceOrder>,
+        found: &Found,
+    ) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let container = found.container.as_ref();
+        match (action, order, container) {
+            (Action::CreateContainer, Some(order), _) => self.create(order).await,
+            (Action::EnsureVolume, Some(order), _) => {
+                let _turn = shared.steps.acquire().await;
+                let size = order.spec.resources.disk;
+                self.picture.begin(VOLUME, &format!("home volume {size}"));
+                shared.parts.volumes.ensure(self.workspace, size).await?;
+                self.picture.end(VOLUME, StepState::Done);
+                Ok(())
+            }
+            (Action::EnsureNetwork, Some(order), _) => {
+                let _turn = shared.steps.acquire().await;
+                self.picture.begin(CONTAINER, CONTAINER);
+                self.make_network(order).await
+            }
+            (Action::Start, Some(order), Some(container)) => self.start(order, container).await,
+            (Action::Stop, _, Some(container)) => self.stop(container).await,
+            (Action::RemoveContainer, _, Some(container)) => {
+                let _turn = shared.steps.acquire().await;
+                shared.parts.engine.remove(&container.id).await?;
+                shared.forget_kills(self.workspace);
+                Ok(())
+            }
+            (Action::RemoveNetwork, _, _) => {
+                let _turn = shared.steps.acquire().await;
+                shared.parts.engine.remove_network(&network_name(self.workspace)).await?;
+                (self.network_made, self.network_gone) = (false, true);
+                Ok(())
+            }
+            (Action::RemoveVolume, Some(_), _) => {
+                let _turn = shared.steps.acquire().await;
+                Ok(shared.parts.volumes.remove(self.workspace).await?)
+            }
+            (
+                Action::EnsureVolume
+                | Action::EnsureNetwork
+                | Action::CreateContainer
+                | Action::Start
+                | Action::Stop
+                | Action::RemoveContainer
+                | Action::RemoveVolume
+                | Action::Nothing
+                | Action::AwaitPermit
+                | Action::Refuse,
+                _,
+                _,
+            ) => Err(Failure {
+                code: "INTERNAL",
+                retry: true,
+                message: format!("step {action:?} lacks what it needs"),
+            }),
+        }
+    }
+
+    /// Makes sure of the network.
+    pub(super) async fn make_network(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        let ground = self.ground(None).await?;
+        let range = &self.shared.parts.place.network_range;
+        let seen =
+            self.shared.parts.engine.ensure_network(&plan_network(order, &ground, range)).await?;
+        debug!(workspace = %self.workspace, network = seen.name, subnet = seen.subnet, "network");
+        (self.network_made, self.network_gone) = (true, false);
+        Ok(())
+    }
+
+    /// Image, folders, socket, container: everything but the start.
+    async fn create(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        self.picture.pause(CONTAINER);
+        tokio::select! {
+            pulled = self.image(order) => pulled?,
+            // another order must not wait for a pull; the engine goes on with it
+            () = self.reordered(Some(order)) => return Ok(()),
+        }
+        self.picture.end(IMAGE, StepState::Done);
+        let shared = Arc::clone(&self.shared);
+        let _turn = shared.steps.acquire().await;
+        self.picture.begin(CONTAINER, CONTAINER);
+        let volumes = &shared.parts.volumes;
+        let volume = volumes.ensure(self.workspace, order.spec.resources.disk).await?;
+        volumes.clear_tmp(self.workspace).await?;
+        let ground = self.ground(Some(&volume)).await?;
+        let door = self.door()?;
+        let created = shared.parts.engine.create(&plan(order, &ground)).await;
+        let id = created.inspect_err(|_| self.network_made = false)?;
+        door.expect(Expected {
+            container: Some(id),
+            run_serial: order.run_serial,
+            setup: (&order.spec).into(),
+        });
+        self.picture.pause(CONTAINER);
+        Ok(())
+    }
+
+    /// Makes sure of the image; a step of its own only where it has to be pulled.
+    async fn image(&self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        let _turn = self.shared.pulls.acquire().await;
+        let image = order.spec.image.clone();
+        let picture = self.picture.clone();
+        let title = format!("image {image}");
+        let progress: Progress = Arc::new(move |line: String| {
+            picture.begin(IMAGE, &title);
+            picture.output(IMAGE, &line);
+        });
+        self.shared.parts.engine.ensure_image(&image, progress).await?;
+        Ok(())
+    }
+
+    /// The permit is spent in the ledger before the engine is asked.
+    async fn start(
+        &mut self,
+        order: &WorkspaceOrder,
+        container: &ContainerSeen,
+    ) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let _turn = shared.steps.acquire().await;
+        self.picture.begin(CONTAINER, CONTAINER);
+        // a reboot takes the folder of the socket away, and the mount with it
+        self.door()?;
+        let started = Started {
+            generation: order.generation,
+            run_serial: order.run_serial,
+            boot: shared.parts.place.boot,
+            settled: false,
+        };
+        shared.parts.ledger.begin(self.workspace, started).await?;
+        shared.parts.engine.start(&container.id).await?;
+        self.picture.end(CONTAINER, StepState::Done);
+        Ok(())
+    }
+
+    /// PID 1 is asked first, so that programs end in their order; then the engine.
+    async fn stop(&mut self, container: &ContainerSeen) -> Result<(), Failure> {
+        let mut grace = Limits::STOP_GRACE;
+        let door = self.shared.parts.doors.get(self.workspace);
+        if let Some(door) = door
+            && door.shut_down(grace)
+        {
+            let mut view = door.view();
+            let left = timeout(grace, view.wait_for(|view| !view.connected)).await;
+            debug!(workspace = %self.workspace, in_time = left.is_ok(), "PID 1 was asked to end");
+            grace = LAST_GRACE;
+        }
+        Ok(self.shared.parts.engine.stop(&container.id, grace).await?)
+    }
+
+    /// Returns what the node adds to an order; without a volume there are no homes to mount.
+    async fn ground(&self, volume: Option<&Volume>) -> Result<Ground, Failure> {
+        let info = self.shared.info().await?;
+        let place = &self.shared.parts.place;
+        let parent = place.cgroup_parent.clone();
+        Ok(Ground {
+            cluster: place.cluster,
+            node: place.node,
+            cgroup_parent: parent
+                .unwrap_or_else(|| host::cgroup_parent(&place.name, info.systemd_cgroups)),
+            inside: place.inside.clone(),
+            run: self.shared.parts.doors.dir(self.workspace),
+            home: volume.map(|volume| volume.home.clone()).unwrap_or_default(),
+            tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),
+            abilities: host::abilities(&info),
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! Makes what runs on this node what its document says.
+//!
+//! Level-triggered: a change of the document, an event of the engine, a word from PID 1 or a timer
+//! wakes the one task of a workspace ([`worker`]), which looks at what there is, asks
+//! `warren_model::diff` for the single next step, takes it, and looks again. A lost wake-up costs
+//! at most one sweep; a crash between two steps loses nothing. Workspaces do not wait for each
+//! other, beyond the bound on steps taken at one time.
+
+mod act;
+mod events;
+mod failure;
+mod inventory;
+mod picture;
+mod worker;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    task::{Id, JoinError, JoinSet},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use warren_common::{BootId, ClusterId, NodeId, WorkspaceId};
+use warren_daemon::{Shutdown, telemetry::Chain};
+
+use crate::{
+    board::Board,
+    engine::{Engine, EngineEventKind, EngineInfo},
+    inside::Doors,
+    ledger::Ledger,
+    volume::VolumeStore,
+};
+use events::Happening;
+use inventory::Inventory;
+use worker::Worker;
+
+/// Everything is looked at again at least this often.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Steps taken at one time, image pulls aside.
+const STEPS_AT_ONCE: usize = 4;
+/// Images pulled at one time.
+const PULLS_AT_ONCE: usize = 2;
+/// Messages that may wait for the supervisor.
+const QUEUE: usize = 64;
+
+/// What the reconciler works with.
+pub struct Parts {
+    /// What runs containers.
+    pub engine: Arc<dyn Engine>,
+    /// What keeps homes.
+    pub volumes: Arc<dyn VolumeStore>,
+    /// Sockets to each PID 1.
+    pub doors: Arc<Doors>,
+    /// The document, and what was begun.
+    pub ledger: Ledger,
+    /// Where what is seen is shown.
+    pub board: Arc<Board>,
+    /// Where this is.
+    pub place: Place,
+}
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The cluster, for labels.
+    pub cluster: ClusterId,
+    /// This node, for labels.
+    pub node: NodeId,
+    /// Its name, for the parent cgroup.
+    pub name: String,
+    /// The running boot.
+    pub boot: BootId,
+    /// The parent cgroup where the configuration names one.
+    pub cgroup_parent: Option<String>,
+    /// The static PID 1 on the host.
+    pub inside: PathBuf,
+    /// Where networks are taken from.
+    pub network_range: String,
+}
+
+/// What all workers share.
+struct Shared {
+    parts: Parts,
+    inventory: Inventory,
+    steps: Semaphore,
+    pulls: Semaphore,
+    /// What the engine last said of itself; asked for again after it was away.
+    info: tokio::sync::Mutex<Option<EngineInfo>>,
+    /// The container of each workspace in which the kernel killed for memory.
+    killed: Mutex<BTreeMap<WorkspaceId, String>>,
+}
+
+/// Starts the reconciler; `changed` tells which workspaces a document changed. It ends with
+/// `shutdown`, leaving every container as it is.
+pub fn start(parts: Parts, changed: mpsc::Receiver<Vec<WorkspaceId>>, shutdown: &Shutdown) {
+    let (happenings, happened) = mpsc::channel(QUEUE);
+    let stop = shutdown.child_token();
+    let watching = events::watch(Arc::clone(&parts.engine), happenings);
+    shutdown.spawn(stop.clone().run_until_cancelled_owned(watching));
+    let shared = Arc::new(Shared {
+        inventory: Inventory::new(Arc::clone(&parts.engine)),
+        parts,
+        steps: Semaphore::new(STEPS_AT_ONCE),
+        pulls: Semaphore::new(PULLS_AT_ONCE),
+        info: tokio::sync::Mutex::default(),
+        killed: Mutex::default(),
+    });
+    let supervisor = Supervisor {
+        shared,
+        workers: JoinSet::new(),
+        ids: HashMap::new(),
+        wakers: BTreeMap::new(),
+        stop,
+    };
+    shutdown.spawn(supervisor.run(changed, happened));
+}
+
+/// Keeps one worker per workspace.
+struct Supervisor {
+    shared: Arc<Shared>,
+    workers: JoinSet<()>,
+    ids: HashMap<Id, WorkspaceId>,
+    wakers: BTreeMap<WorkspaceId, Arc<Notify>>,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(
+        mut self,
+        mut changed: mpsc::Receiver<Vec<WorkspaceId>>,
+        mut happened: mpsc::Receiver<Happening>,
+    ) {
+        let stop = self.stop.clone();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(workspaces) = changed.recv() => {
+                    for workspace in workspaces {
+                        self.wake(workspace);
+                    }
+                }
+                Some(happening) = happened.recv() => self.take(happening).await,
+                Some(ended) = self.workers.join_next_with_id() => self.collect(ended),
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+        // each worker stops at its next wait: a step half taken is taken again
+        self.workers.shutdown().await;
+    }
+
+    async fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Listening => {
+                self.shared.info.lock().await.take();
+                self.sweep().await;
+            }
+            Happening::Event(event) => {
+                if event.kind == EngineEventKind::OutOfMemory {
+                    let mut killed =
+                        self.shared.killed.lock().unwrap_or_else(PoisonError::into_inner);
+                    killed.insert(event.workspace, event.container);
+                }
+                self.wake(event.workspace);
+            }
+        }
+    }
+
+    /// Wakes the worker of a workspace, or gives it one.
+    fn wake(&mut self, workspace: WorkspaceId) {
+        if let Some(waker) = self.wakers.get(&workspace) {
+            waker.notify_one();
+            return;
+        }
+        let waker = Arc::new(Notify::new());
+        let worker = Worker::new(Arc::clone(&self.shared), workspace, Arc::clone(&waker));
+        let task = self.workers.spawn(worker.run());
+        self.ids.insert(task.id(), workspace);
+        self.wakers.insert(workspace, waker);
+    }
+
+    /// A worker ends where nothing of its workspace is left; an order may have come meanwhile.
+    fn collect(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(failed) => failed.id(),
+        };
+        let Some(workspace) = self.ids.remove(&id) else { return };
+        self.wakers.remove(&workspace);
+        match ended {
+            Ok(_) if self.shared.parts.ledger.order(workspace).is_some() => self.wake(workspace),
+            Ok(_) => {}
+            Err(failed) => error!(%workspace, %failed, "a workspace's task broke"),
+        }
+    }
+
+    /// Wakes every workspace that is ordered or has a container. Before the first document nothing
+    /// is known, so nothing that runs is touched.
+    async fn sweep(&mut self) {
+        let memory = self.shared.parts.ledger.memory();
+        if memory.rank.is_none() {
+            return;
+        }
+        for workspace in memory.orders.keys() {
+            self.wake(*workspace);
+        }
+        match self.shared.inventory.fresh().await {
+            Ok(containers) => {
+                for container in containers.iter() {
+                    self.wake(container.workspace);
+                }
+            }
+            Err(failed) => warn!(error = %Chain(failed.as_ref()), "containers cannot be listed"),
+        }
+    }
+}
+
+impl Shared {
+    /// Returns what the engine says of itself, asking at most once while it stays.
+    async fn info(&self) -> Result<EngineInfo, crate::engine::EngineError> {
+        let mut info = self.info.lock().await;
+        if let Some(known) = &*info {
+            return Ok(known.clone());
+        }
+        let asked = self.parts.engine.info().await?;
+        *info = Some(asked.clone());
+        Ok(asked)
+    }
+
+    /// Returns whether the kernel killed for memory in this container.
+    fn killed_in(&self, workspace: WorkspaceId, container: &str) -> bool {
+        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        killed.get(&workspace).is_some_and(|killed| killed == container)
+    }
+
+    fn forget_kills(&self, workspace: WorkspaceId) {
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner).remove(&workspace);
+    }
+}

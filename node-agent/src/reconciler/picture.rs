@@ -1,0 +1,275 @@
+//! What is shown of one workspace: its standing, the steps of its start, what PID 1 says.
+//!
+//! Every change is composed into one [`WorkspaceObserved`] and put on the board. Steps, sessions
+//! and usage belong to a run: another run starts with none.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use warren_common::{
+    Generation, Limits, WorkspaceId,
+    status::{
+        RunState, StartupStep, StepState, Usage, WorkspaceObserved, clean, reason as one_line,
+    },
+};
+use warren_daemon::clock;
+use warren_proto::convert::InsideStatus;
+
+use crate::board::Board;
+
+/// The picture of one workspace; clones show the same.
+#[derive(Clone)]
+pub(super) struct Picture {
+    board: Arc<Board>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    shown: WorkspaceObserved,
+    steps: Vec<OwnStep>,
+    inside: Option<InsideStatus>,
+}
+
+/// A step of the node's own; its time may come in pieces.
+struct OwnStep {
+    step: StartupStep,
+    running_since: Option<Instant>,
+}
+
+/// Where a workspace stands.
+pub(super) struct Standing<'a> {
+    pub(super) run: (Generation, u64),
+    pub(super) state: RunState,
+    pub(super) reason: &'a str,
+    pub(super) pid: Option<u32>,
+}
+
+impl Picture {
+    pub(super) fn new(board: Arc<Board>, workspace: WorkspaceId) -> Self {
+        let shown = WorkspaceObserved {
+            workspace,
+            generation: Generation::default(),
+            run_serial: 0,
+            state: RunState::Absent,
+            reason: String::new(),
+            since: clock::now(),
+            pid: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            usage: Usage::default(),
+        };
+        let inner = Inner { shown, steps: Vec::new(), inside: None };
+        Self { board, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Shows where the workspace stands.
+    pub(super) fn stand(&self, standing: Standing<'_>) {
+        self.change(|inner| {
+            let shown = &mut inner.shown;
+            let another = (shown.generation, shown.run_serial) != standing.run;
+            if another {
+                (shown.generation, shown.run_serial) = standing.run;
+                inner.steps.clear();
+                inner.inside = None;
+            }
+            if another || shown.state != standing.state {
+                shown.since = clock::now();
+            }
+            shown.state = standing.state;
+            shown.reason = one_line(standing.reason);
+            shown.pid = standing.pid;
+        });
+    }
+
+    /// Shows why the state is as it is, or that it is not known now.
+    pub(super) fn explain(&self, reason: &str) {
+        self.change(|inner| inner.shown.reason = one_line(reason));
+    }
+
+    /// Returns the state shown and the run it is of.
+    pub(super) fn standing(&self) -> ((Generation, u64), RunState) {
+        let inner = self.lock();
+        ((inner.shown.generation, inner.shown.run_serial), inner.shown.state.clone())
+    }
+
+    /// Shows what PID 1 says.
+    pub(super) fn inside(&self, status: Option<&InsideStatus>) {
+        self.change(|inner| inner.inside = status.cloned());
+    }
+
+    /// Shows what is used.
+    pub(super) fn usage(&self, usage: Usage) {
+        self.change(|inner| inner.shown.usage = usage);
+    }
+
+    /// Shows a step of the node's own as begun, or going on.
+    pub(super) fn begin(&self, name: &str, title: &str) {
+        self.change(|inner| {
+            let index = inner.own(name, title);
+            let own = &mut inner.steps[index];
+            own.running_since.get_or_insert_with(Instant::now);
+            own.step.state = StepState::Running;
+        });
+    }
+
+    /// Adds a line to a step's output.
+    pub(super) fn output(&self, name: &str, line: &str) {
+        self.change(|inner| {
+            let Some(own) = inner.steps.iter_mut().find(|own| own.step.name == name) else {
+                return;
+            };
+            let output = &mut own.step.output;
+            output.push_str(&clean(line, Limits::REASON_BYTES));
+            output.push('\n');
+            while output.len() > Limits::STEP_OUTPUT_BYTES {
+                let end = output.find('\n').map_or(output.len(), |end| end + 1);
+                output.drain(..end);
+            }
+        });
+    }
+
+    /// Stops a step's clock for now; it goes on with the next [`Self::begin`].
+    pub(super) fn pause(&self, name: &str) {
+        self.end(name, StepState::Running);
+    }
+
+    /// Shows how a step that was begun ended; nothing where it never was.
+    pub(super) fn end(&self, name: &str, state: StepState) {
+        self.change(|inner| {
+            let Some(own) = inner.steps.iter_mut().find(|own| own.step.name == name) else {
+                return;
+            };
+            if let Some(since) = own.running_since.take() {
+                let took = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                own.step.elapsed_ms = own.step.elapsed_ms.saturating_add(took);
+            }
+            own.step.state = state;
+        });
+    }
+
+    /// Shows every step that was going on as failed.
+    pub(super) fn fail_steps(&self, message: &str) {
+        let running: Vec<String> = {
+            let inner = self.lock();
+            let running = inner.steps.iter().filter(|own| own.running_since.is_some());
+            running.map(|own| own.step.name.clone()).collect()
+        };
+        for name in running {
+            self.end(&name, StepState::Failed { message: message.to_owned() });
+        }
+    }
+
+    /// Takes the workspace off the board.
+    pub(super) fn erase(&self) {
+        self.board.remove(self.lock().shown.workspace);
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        how(&mut inner);
+        let observed = inner.compose();
+        self.board.publish(observed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Returns the index of a step of the node's own, made where it is new.
+    fn own(&mut self, name: &str, title: &str) -> usize {
+        if let Some(index) = self.steps.iter().position(|own| own.step.name == name) {
+            return index;
+        }
+        let step = StartupStep {
+            name: name.to_owned(),
+            title: one_line(title),
+            state: StepState::Pending,
+            started: clock::now(),
+            elapsed_ms: 0,
+            output: String::new(),
+        };
+        self.steps.push(OwnStep { step, running_since: None });
+        self.steps.len() - 1
+    }
+
+    fn compose(&self) -> WorkspaceObserved {
+        let mut shown = self.shown.clone();
+        let runs = matches!(shown.state, RunState::Starting | RunState::Running);
+        shown.steps = self.steps.iter().map(|own| own.step.clone()).collect();
+        if let Some(inside) = &self.inside {
+            shown.steps.extend(inside.steps.iter().cloned());
+            if runs {
+                shown.sessions.clone_from(&inside.sessions);
+            }
+        }
+        shown.steps.truncate(Limits::STEPS);
+        if !runs {
+            shown.usage = Usage::default();
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::Timestamp;
+
+    use super::*;
+
+    fn id() -> WorkspaceId {
+        "0199a0b2-7f00-7000-8000-000000000001".parse().expect("an id")
+    }
+
+    fn standing(run_serial: u64, state: RunState) -> Standing<'static> {
+        Standing { run: (Generation::new(1, 1), run_serial), state, reason: "why", pid: None }
+    }
+
+    fn inside(states: &[StepState]) -> InsideStatus {
+        let step = |state: &StepState| StartupStep {
+            name: "clone".to_owned(),
+            title: String::new(),
+            state: state.clone(),
+            started: Timestamp(1),
+            elapsed_ms: 1,
+            output: String::new(),
+        };
+        let steps = states.iter().map(step).collect();
+        InsideStatus { steps, started: false, sessions: Vec::new() }
+    }
+
+    #[test]
+    fn a_new_run_forgets_the_steps_of_the_old() {
+        let board = Arc::new(Board::default());
+        let picture = Picture::new(Arc::clone(&board), id());
+        picture.stand(standing(1, RunState::Preparing));
+        picture.begin("volume", "home volume");
+        picture.end("volume", StepState::Done);
+        picture.begin("container", "container");
+        picture.fail_steps("no image");
+        picture.inside(Some(&inside(&[StepState::Done])));
+        let shown = board.get(id()).expect("shown");
+        let names: Vec<&str> = shown.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["volume", "container", "clone"]);
+        assert_eq!(shown.steps[1].state, StepState::Failed { message: "no image".to_owned() });
+        picture.stand(standing(2, RunState::Preparing));
+        assert_eq!(board.get(id()).expect("shown").steps, []);
+    }
+
+    #[test]
+    fn output_keeps_its_newest_lines_within_the_bound() {
+        let board = Arc::new(Board::default());
+        let picture = Picture::new(Arc::clone(&board), id());
+        picture.begin("image", "image x");
+        for line in 0..2000 {
+            picture.output("image", &format!("layer {line}\x1b[2K"));
+        }
+        let shown = board.get(id()).expect("shown");
+        let output = &shown.steps[0].output;
+        assert!(output.len() <= Limits::STEP_OUTPUT_BYTES && output.ends_with("layer 1999[2K\n"));
+        assert!(output.starts_with("layer "));
+    }
+}

@@ -1,0 +1,397 @@
+//! The one task of one workspace: look, decide, take one step, look again.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::counter;
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{debug, info, warn};
+use warren_common::{
+    Generation, WorkspaceId,
+    spec::{Run, WorkspaceOrder},
+    status::RunState,
+};
+use warren_daemon::{backoff::Backoff, telemetry::Chain};
+use warren_model::{Action, Held, HeldContainer, HeldState, diff};
+
+use super::{
+    Shared,
+    failure::Failure,
+    inventory,
+    picture::{Picture, Standing},
+};
+use crate::{
+    engine::{ContainerSeen, ContainerState},
+    inside::{Door, Expected, InsideView},
+    ledger::Started,
+};
+
+/// Usage is read this often while a container runs.
+const USAGE: Duration = Duration::from_secs(5);
+/// Waits after a failed step.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// The task of one workspace.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) workspace: WorkspaceId,
+    pub(super) wake: Arc<Notify>,
+    pub(super) picture: Picture,
+    /// The network was made in this life of the agent.
+    pub(super) network_made: bool,
+    /// The network was removed in this life of the agent.
+    pub(super) network_gone: bool,
+    view: Option<watch::Receiver<InsideView>>,
+    running: Option<ContainerSeen>,
+    backoff: Backoff,
+}
+
+/// What a look found.
+pub(super) struct Found {
+    pub(super) held: Held,
+    pub(super) container: Option<ContainerSeen>,
+}
+
+/// What follows a turn.
+enum Follow {
+    /// Something was done: look again.
+    Again,
+    /// All is as it should be: wait to be woken.
+    Idle,
+    /// A step failed: wait for another order, or try again after a while.
+    Failed(Option<Box<WorkspaceOrder>>, Option<Duration>),
+    /// Nothing of the workspace is left and nobody asks for it.
+    Gone,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, workspace: WorkspaceId, wake: Arc<Notify>) -> Self {
+        let picture = Picture::new(Arc::clone(&shared.parts.board), workspace);
+        Self {
+            shared,
+            workspace,
+            wake,
+            picture,
+            network_made: false,
+            network_gone: false,
+            view: None,
+            running: None,
+            backoff: Backoff::seeded(RETRY.0, RETRY.1),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.turn().await {
+                Follow::Again => {}
+                Follow::Idle => self.idle().await,
+                Follow::Failed(order, wait) => self.pause(order.as_deref(), wait).await,
+                Follow::Gone => return,
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Follow {
+        let order = self.shared.parts.ledger.order(self.workspace);
+        let found = match self.look(order.as_ref()).await {
+            Ok(found) => found,
+            Err(failure) => return self.blind(order, &failure),
+        };
+        let next = diff(order.as_ref(), &found.held, self.shared.parts.place.boot);
+        debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
+        let gone = order.is_none() && next.report == RunState::Absent;
+        if gone {
+            return self.leave().await;
+        }
+        self.show(order.as_ref(), &found, (next.report, next.reason));
+        match next.action {
+            Action::Nothing | Action::AwaitPermit | Action::Refuse => {
+                self.backoff.reset();
+                if next.action == Action::Refuse {
+                    warn!(workspace = %self.workspace, reason = next.reason, "order refused");
+                }
+                self.rest(order.as_ref(), &found).await;
+                Follow::Idle
+            }
+            Action::EnsureVolume
+            | Action::EnsureNetwork
+            | Action::CreateContainer
+            | Action::Start
+            | Action::Stop
+            | Action::RemoveContainer
+            | Action::RemoveNetwork
+            | Action::RemoveVolume => {
+                let outcome = self.act(next.action, order.as_ref(), &found).await;
+                self.judge(next.action, order, outcome)
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        action: Action,
+        order: Option<WorkspaceOrder>,
+        outcome: Result<(), Failure>,
+    ) -> Follow {
+        let result = if outcome.is_ok() { "ok" } else { "failed" };
+        counter!("warren_node_steps_total", "step" => format!("{action:?}"), "result" => result)
+            .increment(1);
+        match outcome {
+            Ok(()) => {
+                info!(workspace = %self.workspace, step = ?action, "step taken");
+                Follow::Again
+            }
+            Err(failure) => {
+                let (code, retry, error) = (failure.code, failure.retry, &failure.message);
+                warn!(workspace = %self.workspace, step = ?action, code, retry, %error, "step failed");
+                self.picture.fail_steps(&failure.message);
+                let (run, _) = self.picture.standing();
+                let pid = self.running.as_ref().and_then(pid_of);
+                let reason = &failure.message;
+                self.picture.stand(Standing { run, state: failure.state(), reason, pid });
+                Follow::Failed(order.map(Box::new), failure.retry.then(|| self.backoff.next_wait()))
+            }
+        }
+    }
+
+    /// The engine or the disk does not answer. What ran goes on running as far as anybody knows.
+    fn blind(&mut self, order: Option<WorkspaceOrder>, failure: &Failure) -> Follow {
+        let (code, error) = (failure.code, &failure.message);
+        warn!(workspace = %self.workspace, code, %error, "cannot look");
+        let ordered = order.as_ref().map(|order| (order.generation, order.run_serial));
+        let (shown, state) = self.picture.standing();
+        let ran = matches!(state, RunState::Starting | RunState::Running);
+        if ran && ordered.is_none_or(|run| run == shown) {
+            self.picture.explain(&failure.message);
+        } else {
+            let (run, reason) = (ordered.unwrap_or(shown), failure.message.as_str());
+            self.picture.stand(Standing { run, state: failure.state(), reason, pid: None });
+        }
+        Follow::Failed(order.map(Box::new), Some(self.backoff.next_wait()))
+    }
+
+    /// Nothing is left: forgets everything but the generation.
+    async fn leave(&mut self) -> Follow {
+        self.shared.forget_kills(self.workspace);
+        self.shared.parts.doors.close(self.workspace).await;
+        if let Err(failed) = self.shared.parts.ledger.forget(self.workspace).await {
+            return self.blind(None, &failed.into());
+        }
+        self.picture.erase();
+        Follow::Gone
+    }
+
+    /// What is done where there is nothing to do.
+    async fn rest(&mut self, order: Option<&WorkspaceOrder>, found: &Found) {
+        let absent = found.container.is_none();
+        let removed = order.is_none_or(|order| order.run == Run::Removed);
+        if absent && removed {
+            self.view = None;
+            self.shared.parts.doors.close(self.workspace).await;
+        }
+    }
+
+    async fn look(&mut self, order: Option<&WorkspaceOrder>) -> Result<Found, Failure> {
+        let listed = self.shared.inventory.fresh().await?;
+        let container = inventory::of(&listed, self.workspace);
+        let volume = self.shared.parts.volumes.exists(self.workspace).await?;
+        let started = self.shared.parts.ledger.memory().started.get(&self.workspace).copied();
+        if let Some(container) = &container {
+            self.listen(order, container)?;
+        }
+        let network = self.network(order, container.as_ref()).await?;
+        self.running = container.clone().filter(|seen| pid_of(seen).is_some());
+        let held = match &container {
+            Some(seen) => Some(self.hold(seen, started).await),
+            None => None,
+        };
+        let started = started.map(|run| (run.generation, run.run_serial));
+        Ok(Found { held: Held { volume, network, container: held, started }, container })
+    }
+
+    async fn hold(&self, seen: &ContainerSeen, started: Option<Started>) -> HeldContainer {
+        let run = (seen.generation, seen.run_serial);
+        let started = started.filter(|begun| (begun.generation, begun.run_serial) == run);
+        let state = self.state(seen, started.is_some_and(|begun| begun.settled));
+        if state == (HeldState::Running { settled: true }) {
+            self.settle(started).await;
+        }
+        HeldContainer {
+            generation: seen.generation,
+            run_serial: seen.run_serial,
+            state,
+            started_in_boot: started.map(|begun| begun.boot),
+        }
+    }
+
+    /// Whether the network is there. The engine does not list networks: one that was made in this
+    /// life is, an earlier one is made sure of, and one to be removed is until it was.
+    async fn network(
+        &mut self,
+        order: Option<&WorkspaceOrder>,
+        container: Option<&ContainerSeen>,
+    ) -> Result<bool, Failure> {
+        match (order, container) {
+            (Some(order), Some(seen)) if order.run == Run::Running => {
+                if seen.state == ContainerState::Created && !self.network_made {
+                    self.make_network(order).await?;
+                }
+                Ok(true)
+            }
+            (Some(order), None) if order.run == Run::Running => Ok(self.network_made),
+            (Some(_) | None, _) => Ok(!self.network_gone),
+        }
+    }
+
+    fn state(&self, seen: &ContainerSeen, was_settled: bool) -> HeldState {
+        match seen.state {
+            ContainerState::Created => HeldState::Created,
+            ContainerState::Running { .. } => {
+                let told = self.view.as_ref().is_some_and(|view| started(&view.borrow()));
+                HeldState::Running { settled: was_settled || told }
+            }
+            ContainerState::Exited { exit_code, oom } => {
+                let oom = oom || self.shared.killed_in(self.workspace, &seen.id);
+                HeldState::Exited { code: Some(exit_code), oom }
+            }
+            // not chosen by the inventory; gone as far as anybody can tell
+            ContainerState::Removing => HeldState::Exited { code: None, oom: false },
+        }
+    }
+
+    /// Opens the socket for a container that is of the order's run, or that runs.
+    fn listen(
+        &mut self,
+        order: Option<&WorkspaceOrder>,
+        seen: &ContainerSeen,
+    ) -> Result<(), Failure> {
+        let Some(order) = order else { return Ok(()) };
+        let ours = (order.generation, order.run_serial) == (seen.generation, seen.run_serial);
+        if !ours || matches!(seen.state, ContainerState::Exited { .. } | ContainerState::Removing) {
+            return Ok(());
+        }
+        let door = self.door()?;
+        door.expect(Expected {
+            container: Some(seen.id.clone()),
+            run_serial: seen.run_serial,
+            setup: (&order.spec).into(),
+        });
+        Ok(())
+    }
+
+    /// Returns the workspace's door, opening it where it is not.
+    pub(super) fn door(&mut self) -> Result<Arc<Door>, Failure> {
+        let door = self.shared.parts.doors.open(self.workspace);
+        let door = door.map_err(|error| Failure::socket(&error))?;
+        if self.view.is_none() {
+            self.view = Some(door.view());
+        }
+        Ok(door)
+    }
+
+    fn show(
+        &self,
+        order: Option<&WorkspaceOrder>,
+        found: &Found,
+        (state, reason): (RunState, &str),
+    ) {
+        let held = found.container.as_ref().map(|seen| (seen.generation, seen.run_serial));
+        let ordered = order.map(|order| (order.generation, order.run_serial));
+        let run: (Generation, u64) = ordered.or(held).unwrap_or_default();
+        let pid = found.container.as_ref().and_then(pid_of);
+        self.picture.stand(Standing { run, state, reason, pid });
+        let status = self.view.as_ref().and_then(|view| view.borrow().status.clone());
+        if held == Some(run) {
+            self.picture.inside(status.as_ref());
+        }
+    }
+
+    /// Waits until something may have changed; meanwhile shows usage and what PID 1 says.
+    async fn idle(&mut self) {
+        let mut usage = interval(USAGE);
+        usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => return,
+                () = changed(&mut self.view) => if self.heard().await { return },
+                _ = usage.tick(), if self.running.is_some() => self.measure().await,
+            }
+        }
+    }
+
+    /// Shows what PID 1 said; returns whether the workspace stands elsewhere because of it.
+    async fn heard(&mut self) -> bool {
+        let Some(view) = self.view.as_mut().map(|view| view.borrow_and_update().clone()) else {
+            return false;
+        };
+        if view.status.is_some() {
+            self.picture.inside(view.status.as_ref());
+        }
+        self.picture.standing().1 == RunState::Starting && started(&view)
+    }
+
+    /// Notes that the start has ended, so that a restarted agent knows before PID 1 speaks again.
+    async fn settle(&self, run: Option<Started>) {
+        if run.is_none_or(|run| run.settled) {
+            return;
+        }
+        if let Err(failed) = self.shared.parts.ledger.settle(self.workspace).await {
+            warn!(workspace = %self.workspace, error = %Chain(&failed), "a start is not noted");
+        }
+    }
+
+    async fn measure(&self) {
+        let Some(running) = &self.running else { return };
+        match self.shared.parts.engine.usage(running).await {
+            Ok(usage) => self.picture.usage(usage),
+            Err(failed) => debug!(workspace = %self.workspace, error = %failed, "no usage"),
+        }
+    }
+
+    /// Waits after a failure: for another order than the one that failed, or for a while.
+    async fn pause(&self, order: Option<&WorkspaceOrder>, wait: Option<Duration>) {
+        let waited = async {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = waited => {}
+            () = self.reordered(order) => {}
+        }
+    }
+
+    /// Waits until the order is another than this. Cancel safe.
+    pub(super) async fn reordered(&self, order: Option<&WorkspaceOrder>) {
+        while self.shared.parts.ledger.order(self.workspace).as_ref() == order {
+            self.wake.notified().await;
+        }
+    }
+}
+
+fn started(view: &InsideView) -> bool {
+    view.status.as_ref().is_some_and(|status| status.started)
+}
+
+/// Waits for a word from PID 1; for ever where nobody can speak. Cancel safe.
+async fn changed(view: &mut Option<watch::Receiver<InsideView>>) {
+    match view {
+        Some(receiver) => {
+            if receiver.changed().await.is_err() {
+                // the door was closed; the next one is watched when it is opened
+                *view = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+const fn pid_of(seen: &ContainerSeen) -> Option<u32> {
+    match seen.state {
+        ContainerState::Running { pid } => Some(pid),
+        ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Removing => None,
+    }
+}

@@ -1,0 +1,217 @@
+//! Intention, from the leader: registration, the node's one document, the lease.
+//!
+//! The leader is looked for among the known coordinators; a follower that knows it says so. Each
+//! session registers anew, so a report is never taken for one of an earlier registration.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tracing::{error, info, warn};
+use warren_common::{Limits, NodeEpoch, spec::NodeSpec};
+use warren_daemon::{backoff::Backoff, telemetry::Chain};
+use warren_proto::{
+    error::reason,
+    pb::node::v1::{self as pb, control_request, control_response},
+};
+
+use super::{HEARTBEAT, LinkError, RETRY, Registration, SILENCE, Shared, push};
+use crate::ledger::LedgerError;
+
+/// Looks for the leader, for ever.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = Backoff::seeded(RETRY.0, RETRY.1);
+    let mut hint: Option<String> = None;
+    let mut turn = 0_usize;
+    loop {
+        let candidates = shared.parts.coordinators.candidates();
+        let hinted = hint.take();
+        let address = hinted.clone().or_else(|| {
+            let index = turn.checked_rem(candidates.len())?;
+            candidates.get(index).cloned()
+        });
+        let Some(address) = address else {
+            warn!("no coordinator is known: join a cluster, or name one in the configuration");
+            sleep(RETRY.1).await;
+            continue;
+        };
+        let mut registered = false;
+        let ended = session(&shared, &address, &mut registered).await;
+        if registered {
+            backoff.reset();
+        } else if hinted.is_none() {
+            turn = turn.wrapping_add(1);
+        }
+        hint = leader_named(&ended).filter(|leader| *leader != address && hinted.is_none());
+        if !matches!(&ended, LinkError::Refused(error) if error.reason == reason::NOT_LEADER) {
+            warn!(coordinator = %address, error = %ended, registered, "control ended");
+            shared.reconnect(&address);
+        }
+        if hint.is_none() {
+            sleep(backoff.next_wait()).await;
+        }
+    }
+}
+
+/// Returns the leader that a follower named.
+fn leader_named(ended: &LinkError) -> Option<String> {
+    match ended {
+        LinkError::Refused(error) => error.leader.as_deref().map(str::to_owned),
+        LinkError::Trouble(_)
+        | LinkError::Closed
+        | LinkError::Silent
+        | LinkError::Stuck
+        | LinkError::Ledger(_)
+        | LinkError::Nonsense(_) => None,
+    }
+}
+
+/// One session with one coordinator; returns why it ended.
+async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkError {
+    match open(shared, address).await {
+        Ok((epoch, queue, incoming)) => {
+            *registered = true;
+            info!(coordinator = address, epoch = epoch.0, "registered with the leader");
+            let mut session = Session { shared, queue, incoming, renewals: 0 };
+            match session.serve().await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            }
+        }
+        Err(ended) => ended,
+    }
+}
+
+type Opened = (NodeEpoch, mpsc::Sender<pb::ControlRequest>, Streaming<pb::ControlResponse>);
+
+/// Registers; a coordinator that does not lead refuses.
+async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
+    let (queue, requests) = mpsc::channel(Limits::STREAM_QUEUE);
+    let facts = shared.parts.facts.borrow().clone();
+    let incarnation = shared.parts.ledger.incarnation();
+    let register = pb::Register { facts: Some(facts.into()), incarnation };
+    push(&queue, request(control_request::Kind::Register(register))).await?;
+    let mut api = shared.api(address);
+    let opening = async {
+        let mut incoming = api.control(ReceiverStream::new(requests)).await?.into_inner();
+        let first = incoming.message().await?;
+        Ok::<_, tonic::Status>((first, incoming))
+    };
+    let opened = timeout(Limits::CALL_TIMEOUT, opening).await.map_err(|_| LinkError::Silent)?;
+    let (first, incoming) = opened?;
+    let first = first.ok_or(LinkError::Closed)?;
+    let Some(control_response::Kind::Registered(told)) = first.kind else {
+        return Err(LinkError::Nonsense("the first answer is no registration".to_owned()));
+    };
+    let epoch = NodeEpoch(told.node_epoch);
+    shared.parts.coordinators.note(&told.coordinators);
+    let registration = Registration { epoch, leader: address.to_owned() };
+    shared.registration.send_replace(Some(registration));
+    Ok((epoch, queue, incoming))
+}
+
+struct Session<'a> {
+    shared: &'a Shared,
+    queue: mpsc::Sender<pb::ControlRequest>,
+    incoming: Streaming<pb::ControlResponse>,
+    renewals: u64,
+}
+
+/// Cannot be made: a session ends with an error only.
+enum Never {}
+
+impl Session<'_> {
+    async fn serve(&mut self) -> Result<Never, LinkError> {
+        let mut facts = self.shared.parts.facts.clone();
+        facts.mark_unchanged();
+        let mut renew = interval(HEARTBEAT);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = Instant::now();
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                message = self.incoming.message() => {
+                    heard = Instant::now();
+                    let message = message?.ok_or(LinkError::Closed)?;
+                    self.take(message, started).await?;
+                }
+                _ = renew.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(LinkError::Silent);
+                    }
+                    self.renew(started).await?;
+                }
+                changed = facts.changed() => {
+                    if changed.is_err() {
+                        return Err(LinkError::Closed);
+                    }
+                    let now = facts.borrow_and_update().clone();
+                    push(&self.queue, request(control_request::Kind::Facts(now.into()))).await?;
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self, started: Instant) -> Result<(), LinkError> {
+        self.renewals += 1;
+        let sent_monotonic_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let renewal = pb::RenewLease { sequence: self.renewals, sent_monotonic_ms };
+        push(&self.queue, request(control_request::Kind::RenewLease(renewal))).await
+    }
+
+    async fn take(
+        &mut self,
+        message: pb::ControlResponse,
+        started: Instant,
+    ) -> Result<(), LinkError> {
+        match message.kind {
+            Some(control_response::Kind::Spec(spec)) => self.apply(spec).await,
+            Some(control_response::Kind::LeaseConfirmed(confirmed)) => {
+                let sent = std::time::Duration::from_millis(confirmed.sent_monotonic_ms);
+                // what was never sent confirms nothing
+                if confirmed.sequence <= self.renewals && sent <= started.elapsed() {
+                    self.shared.lease.send_replace(started.checked_add(sent));
+                }
+                Ok(())
+            }
+            Some(control_response::Kind::Registered(told)) => {
+                self.shared.parts.coordinators.note(&told.coordinators);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn apply(&mut self, spec: pb::NodeSpec) -> Result<(), LinkError> {
+        let spec = NodeSpec::try_from(spec).map_err(|why| LinkError::Nonsense(why.to_string()))?;
+        let revision = spec.revision.0;
+        match self.shared.parts.ledger.accept(spec).await {
+            Ok(accepted) => {
+                for (workspace, generation) in &accepted.refused {
+                    error!(%workspace, %generation, "an order of a lower generation was refused");
+                }
+                if !accepted.changed.is_empty() {
+                    push(&self.shared.parts.changed, accepted.changed).await?;
+                }
+                let applied = control_request::Kind::AppliedRevision(revision);
+                push(&self.queue, request(applied)).await
+            }
+            Err(LedgerError::Refused(refused)) => {
+                error!(%refused, "an older document was refused");
+                Err(LinkError::Ledger(LedgerError::Refused(refused)))
+            }
+            Err(failed) => {
+                error!(error = %Chain(&failed), "a document could not be kept");
+                Err(LinkError::Ledger(failed))
+            }
+        }
+    }
+}
+
+fn request(kind: control_request::Kind) -> pb::ControlRequest {
+    pb::ControlRequest { kind: Some(kind) }
+}

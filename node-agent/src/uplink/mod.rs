@@ -1,0 +1,195 @@
+//! The node's connections to the coordinators.
+//!
+//! One connection to each: `Status` on all of them ([`status`]), `Control` with the leader alone
+//! ([`control`]), tunnels on the one that asked. Nothing dials a node. The certificate renews
+//! itself ([`renew`]) and holds for every connection made afterwards. Nothing here decides
+//! anything: a document goes into the ledger, and whoever reconciles is told what changed.
+
+mod control;
+mod coordinators;
+mod renew;
+mod report;
+mod status;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Channel;
+use tracing::debug;
+use warren_common::{Limits, NodeEpoch, WorkspaceId, status::NodeFacts};
+use warren_daemon::{
+    Shutdown,
+    identity::{ClientTls, Folder, connect_lazy, explain},
+};
+use warren_proto::{
+    ApiError,
+    pb::node::v1::{self as pb, node_service_client::NodeServiceClient},
+};
+
+use crate::{board::Board, ledger::Ledger, tunnel::Tunnels};
+
+pub use coordinators::{Coordinators, CoordinatorsError};
+
+/// The coordinator hears from the node at least this often.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A stream on which nothing came for this long is dead.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Waits between attempts to reach one coordinator: first and longest ceiling.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What the uplink works with.
+pub struct Parts {
+    /// Our certificate and whom we trust; reloaded by the renewal.
+    pub tls: Arc<ClientTls>,
+    /// Where the identity lies.
+    pub identity: Folder,
+    /// Where the coordinators are.
+    pub coordinators: Coordinators,
+    /// Where documents go.
+    pub ledger: Ledger,
+    /// What is reported.
+    pub board: Arc<Board>,
+    /// Who answers requests for streams.
+    pub tunnels: Tunnels,
+    /// What the node is; a change is told to the leader.
+    pub facts: watch::Receiver<NodeFacts>,
+    /// What the node has left, for each heartbeat.
+    pub usage: watch::Receiver<pb::NodeUsage>,
+    /// Told which workspaces a document changed.
+    pub changed: mpsc::Sender<Vec<WorkspaceId>>,
+}
+
+/// The state that the connections share.
+struct Shared {
+    parts: Parts,
+    channels: Mutex<BTreeMap<String, Channel>>,
+    registration: watch::Sender<Option<Registration>>,
+    /// Counts reports over all streams.
+    sequence: AtomicU64,
+    lease: watch::Sender<Option<Instant>>,
+}
+
+/// The registration that reports belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Registration {
+    epoch: NodeEpoch,
+    /// The coordinator that took it.
+    leader: String,
+}
+
+/// What can be asked about the uplink while it runs.
+#[derive(Clone)]
+pub struct UplinkView {
+    registration: watch::Receiver<Option<Registration>>,
+    lease: watch::Receiver<Option<Instant>>,
+}
+
+impl UplinkView {
+    /// Returns the epoch of the newest registration; none before the first.
+    pub fn epoch(&self) -> Option<NodeEpoch> {
+        self.registration.borrow().as_ref().map(|registration| registration.epoch)
+    }
+
+    /// Returns when the renewal was sent that the leader last confirmed (lease rule R1).
+    pub fn lease(&self) -> Option<Instant> {
+        *self.lease.borrow()
+    }
+}
+
+/// Starts the uplink; it ends with `shutdown`.
+pub fn start(parts: Parts, shutdown: &Shutdown) -> UplinkView {
+    let shared = Arc::new(Shared {
+        parts,
+        channels: Mutex::default(),
+        registration: watch::Sender::default(),
+        sequence: AtomicU64::default(),
+        lease: watch::Sender::default(),
+    });
+    let view = UplinkView {
+        registration: shared.registration.subscribe(),
+        lease: shared.lease.subscribe(),
+    };
+    let stop = shutdown.child_token();
+    shutdown.spawn(stop.clone().run_until_cancelled_owned(control::run(Arc::clone(&shared))));
+    shutdown.spawn(stop.clone().run_until_cancelled_owned(status::run(Arc::clone(&shared))));
+    shutdown.spawn(stop.run_until_cancelled_owned(renew::run(shared)));
+    view
+}
+
+impl Shared {
+    /// Returns the one connection to a coordinator, made with its first use and again as needed.
+    fn channel(&self, address: &str) -> Channel {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || connect_lazy(&self.parts.tls, &[address.to_owned()]);
+        channels.entry(address.to_owned()).or_insert_with(made).clone()
+    }
+
+    /// Forgets the connection, so that the next one is made with today's certificate.
+    fn reconnect(&self, address: &str) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    fn api(&self, address: &str) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel(address))
+            .max_decoding_message_size(Limits::NODE_SPEC_BYTES)
+            .max_encoding_message_size(Limits::MESSAGE_BYTES)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Why a stream to a coordinator ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    /// The coordinator said so.
+    #[error("{0}")]
+    Refused(Box<ApiError>),
+    /// TLS or the network said so.
+    #[error("{0}")]
+    Trouble(String),
+    /// The coordinator closed it.
+    #[error("the coordinator closed the stream")]
+    Closed,
+    /// Nothing came.
+    #[error("nothing came for {} s", SILENCE.as_secs())]
+    Silent,
+    /// The coordinator does not take what is sent.
+    #[error("a message was not taken within {} s", SILENCE.as_secs())]
+    Stuck,
+    /// The ledger could not take the document.
+    #[error("the document was not taken")]
+    Ledger(#[source] crate::ledger::LedgerError),
+    /// The coordinator's answer is no message of this version.
+    #[error("the coordinator sent nonsense: {0}")]
+    Nonsense(String),
+}
+
+impl From<tonic::Status> for LinkError {
+    fn from(status: tonic::Status) -> Self {
+        match explain(&status) {
+            Some(trouble) => Self::Trouble(trouble.to_string()),
+            None => Self::Refused(Box::new(ApiError::from(&status))),
+        }
+    }
+}
+
+/// Puts a message into a stream's queue once there is room.
+async fn push<T>(queue: &mpsc::Sender<T>, message: T) -> Result<(), LinkError> {
+    match queue.send_timeout(message, SILENCE).await {
+        Ok(()) => Ok(()),
+        Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(LinkError::Stuck),
+        Err(mpsc::error::SendTimeoutError::Closed(_)) => {
+            debug!("a stream ended while something was sent");
+            Err(LinkError::Closed)
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Homes as folders of any filesystem: `<root>/<workspace>/{home,tmp}`.
+//!
+//! The folder of a workspace belongs to root and is shut to everybody else; only what is bound
+//! into the container, `home` and `tmp`, belongs to the workspace's user. A home appears whole
+//! (made beside its place, then renamed) and goes whole (renamed away, then removed). The size
+//! asked for is not enforced here: a plain folder has no quota.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::FutureExt as _;
+use warren_common::{Bytes, Limits, WorkspaceId};
+
+use super::{Volume, VolumeAnswer, VolumeError, VolumeStore};
+
+/// User and group that workspaces run as.
+const OWNER: (u32, u32) = (1000, 1000);
+/// What a new home holds. Debian's `/etc/profile` sets the path anew, so it is mended here.
+const SKELETON: [(&str, &str); 2] = [
+    (
+        ".profile",
+        "# read by login shells\n\
+         PATH=\"$HOME/.local/bin:$HOME/.cargo/bin:$PATH\"\n\
+         if [ -n \"$BASH_VERSION\" ] && [ -f \"$HOME/.bashrc\" ]; then . \"$HOME/.bashrc\"; fi\n",
+    ),
+    (
+        ".bashrc",
+        "# read by interactive shells\n\
+         case $- in *i*) ;; *) return ;; esac\n\
+         HISTSIZE=10000\nHISTFILESIZE=20000\nHISTCONTROL=ignoreboth\n\
+         shopt -s histappend checkwinsize\n\
+         PS1='\\[\\e[1;32m\\]${WARREN_WORKSPACE:-\\h}\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]\\$ '\n\
+         alias ls='ls --color=auto' grep='grep --color=auto'\n",
+    ),
+];
+
+/// Homes below one folder.
+#[derive(Debug, Clone)]
+pub struct PlainStore {
+    root: Arc<Path>,
+    owner: (u32, u32),
+}
+
+impl PlainStore {
+    /// Keeps homes below `root`, which is made at the first use.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self::owned_by(root, OWNER)
+    }
+
+    /// The same with another owner, for processes that may not give files away.
+    pub(super) fn owned_by(root: impl Into<PathBuf>, owner: (u32, u32)) -> Self {
+        Self { root: root.into().into(), owner }
+    }
+
+    fn folder(&self, workspace: WorkspaceId) -> PathBuf {
+        self.root.join(workspace.to_string())
+    }
+
+    fn make(&self, workspace: WorkspaceId) -> Result<Volume, VolumeError> {
+        let folder = self.folder(workspace);
+        let (home, tmp) = (folder.join("home"), folder.join("tmp"));
+        let created = !is_folder(&folder)?;
+        if created {
+            self.make_new(workspace, &folder)?;
+        } else if !is_folder(&home)? {
+            return Err(VolumeError::InTheWay { path: folder, what: "a folder without a home" });
+        }
+        if !is_folder(&tmp)? {
+            self.make_tmp(&tmp)?;
+        }
+        Ok(Volume { home, tmp, created })
+    }
+
+    fn make_new(&self, workspace: WorkspaceId, folder: &Path) -> Result<(), VolumeError> {
+        if !is_folder(&self.root)? {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.root)
+                .map_err(at("make", &self.root))?;
+        }
+        let disk = crate::host::capacity::disk(&self.root).map_err(at("measure", &self.root))?;
+        if disk.available < Limits::DISK_MIN {
+            let path = folder.to_owned();
+            return Err(VolumeError::DiskFull { operation: "make", path });
+        }
+        let new = self.root.join(format!(".new-{workspace}"));
+        remove_all(&new)?;
+        make_folder(&new, 0o700)?;
+        let filled = self.fill(&new);
+        if filled.is_err() {
+            // leaves no half home behind; the first error is the one that counts
+            let _ = remove_all(&new);
+        }
+        filled?;
+        fs::rename(&new, folder).map_err(at("name", folder))?;
+        sync(&self.root)
+    }
+
+    fn fill(&self, new: &Path) -> Result<(), VolumeError> {
+        let home = new.join("home");
+        make_folder(&home, 0o700)?;
+        for (name, text) in SKELETON {
+            let path = home.join(name);
+            fs::write(&path, text).map_err(at("write", &path))?;
+            self.give(&path)?;
+        }
+        self.give(&home)?;
+        self.make_tmp(&new.join("tmp"))?;
+        sync(&home)?;
+        sync(new)
+    }
+
+    fn make_tmp(&self, tmp: &Path) -> Result<(), VolumeError> {
+        make_folder(tmp, 0o1777)?;
+        self.give(tmp)
+    }
+
+    fn empty_tmp(&self, workspace: WorkspaceId) -> Result<(), VolumeError> {
+        let folder = self.folder(workspace);
+        if !is_folder(&folder)? {
+            return Ok(());
+        }
+        let tmp = folder.join("tmp");
+        remove_all(&tmp)?;
+        self.make_tmp(&tmp)
+    }
+
+    fn delete(&self, workspace: WorkspaceId) -> Result<(), VolumeError> {
+        let (folder, gone) = (self.folder(workspace), self.root.join(format!(".gone-{workspace}")));
+        remove_all(&gone)?;
+        if is_folder(&folder)? {
+            fs::rename(&folder, &gone).map_err(at("name", &folder))?;
+            sync(&self.root)?;
+            remove_all(&gone)?;
+        }
+        remove_all(&self.root.join(format!(".new-{workspace}")))
+    }
+
+    fn give(&self, path: &Path) -> Result<(), VolumeError> {
+        lchown(path, Some(self.owner.0), Some(self.owner.1)).map_err(at("give away", path))
+    }
+
+    /// Runs file work where it may block.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, VolumeError> + Send + 'static,
+    ) -> VolumeAnswer<'static, T> {
+        let store = self.clone();
+        async move {
+            let outcome = tokio::task::spawn_blocking(move || work(&store)).await;
+            outcome.unwrap_or_else(|error| {
+                let path = PathBuf::new();
+                Err(VolumeError::Io {
+                    operation: "finish file work",
+                    path,
+                    source: io::Error::other(error),
+                })
+            })
+        }
+        .boxed()
+    }
+}
+
+impl VolumeStore for PlainStore {
+    fn ensure(&self, workspace: WorkspaceId, _size: Bytes) -> VolumeAnswer<'_, Volume> {
+        self.run(move |store| store.make(workspace))
+    }
+
+    fn clear_tmp(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()> {
+        self.run(move |store| store.empty_tmp(workspace))
+    }
+
+    fn exists(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, bool> {
+        self.run(move |store| is_folder(&store.folder(workspace)))
+    }
+
+    fn remove(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()> {
+        self.run(move |store| store.delete(workspace))
+    }
+
+    fn usage(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, Bytes> {
+        self.run(move |store| disk_of(&store.folder(workspace)))
+    }
+}
+
+/// Returns a closure that names what was being done, and to what.
+fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            VolumeError::DiskFull { operation, path }
+        }
+        _ => VolumeError::Io { operation, path, source },
+    }
+}
+
+/// Returns whether a folder is there; a link or a file in its place is an error, never followed.
+fn is_folder(path: &Path) -> Result<bool, VolumeError> {
+    match fs::symlink_metadata(path) {
+        Ok(facts) if facts.is_dir() => Ok(true),
+        Ok(facts) => {
+            let what = if facts.is_symlink() { "a symbolic link" } else { "not a folder" };
+            Err(VolumeError::InTheWay { path: path.to_owned(), what })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at("look at", path)(error)),
+    }
+}
+
+/// Makes one folder with exactly this mode, whatever the process's mask.
+fn make_folder(path: &Path, mode: u32) -> Result<(), VolumeError> {
+    fs::create_dir(path).map_err(at("make", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("open", path))
+}
+
+/// Removes a tree without following links (the standard library walks by descriptor); gone is
+/// fine.
+fn remove_all(path: &Path) -> Result<(), VolumeError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) -> Result<(), VolumeError> {
+    fs::File::open(folder).and_then(|file| file.sync_all()).map_err(at("sync", folder))
+}
+
+/// Adds up the blocks of every file below `folder`, each inode once; what vanishes meanwhile
+/// counts nothing.
+fn disk_of(folder: &Path) -> Result<Bytes, VolumeError> {
+    let mut sum = 0u64;
+    let mut linked = HashSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        let entries = match fs::read_dir(&next) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at("read", &next)(error)),
+        };
+        for entry in entries.flatten() {
+            let Ok(facts) = entry.metadata() else { continue };
+            if facts.is_dir() {
+                folders.push(entry.path());
+            } else if facts.nlink() > 1 && !linked.insert((facts.dev(), facts.ino())) {
+                continue;
+            }
+            sum = sum.saturating_add(facts.blocks().saturating_mul(512));
+        }
+    }
+    Ok(Bytes(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn workspace() -> WorkspaceId {
+        "0199a0b2-7f00-7000-8000-000000000001".parse().expect("an id")
+    }
+
+    /// A store in a folder of its own, owned by whoever runs the test.
+    fn store() -> (tempfile::TempDir, PlainStore) {
+        let folder = tempfile::tempdir().expect("folder");
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let store = PlainStore::owned_by(folder.path().join("homes"), owner);
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn a_home_is_made_once_and_kept() {
+        let (_folder, store) = store();
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        assert!(made.created);
+        assert!(fs::read_to_string(made.home.join(".profile")).expect("seeded").contains("PATH"));
+        let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o7777;
+        assert_eq!(mode(&store.root), 0o700);
+        assert_eq!(mode(made.home.parent().expect("a parent")), 0o700);
+        assert_eq!(mode(&made.home), 0o700);
+        assert_eq!(mode(&made.tmp), 0o1777);
+        fs::write(made.home.join("work"), "kept").expect("write");
+        fs::remove_file(made.home.join(".profile")).expect("remove");
+        let again = store.ensure(workspace(), Bytes::gib(1)).await.expect("kept");
+        assert!(!again.created);
+        assert_eq!(fs::read_to_string(again.home.join("work")).expect("kept"), "kept");
+        assert!(!again.home.join(".profile").exists(), "a home is seeded once");
+    }
+
+    #[tokio::test]
+    async fn tmp_is_emptied_and_the_home_is_not() {
+        let (_folder, store) = store();
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        fs::write(made.tmp.join("x"), "").expect("write");
+        fs::write(made.home.join("x"), "").expect("write");
+        store.clear_tmp(workspace()).await.expect("emptied");
+        assert!(made.tmp.is_dir() && !made.tmp.join("x").exists());
+        assert!(made.home.join("x").exists());
+    }
+
+    #[tokio::test]
+    async fn removal_is_whole_idempotent_and_follows_no_link() {
+        let (folder, store) = store();
+        let outside = folder.path().join("outside");
+        fs::create_dir(&outside).expect("folder");
+        fs::write(outside.join("precious"), "x").expect("write");
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        symlink(&outside, made.home.join("link")).expect("link");
+        fs::remove_dir(&made.tmp).expect("remove");
+        symlink(&outside, &made.tmp).expect("link");
+        store.remove(workspace()).await.expect("removed");
+        assert!(outside.join("precious").exists());
+        assert!(!store.exists(workspace()).await.expect("asked"));
+        store.remove(workspace()).await.expect("gone is fine");
+        assert_eq!(fs::read_dir(&*store.root).expect("root").count(), 0, "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_folder_is_refused() {
+        let (folder, store) = store();
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        fs::remove_dir_all(&made.tmp).expect("remove");
+        symlink(folder.path(), &made.tmp).expect("link");
+        let error = store.ensure(workspace(), Bytes::gib(1)).await.expect_err("a link");
+        assert_eq!((error.code(), error.retry()), ("VOLUME_IN_THE_WAY", false));
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_half_made_is_made_anew() {
+        let (_folder, store) = store();
+        let half = store.root.join(format!(".new-{}", workspace()));
+        fs::create_dir_all(half.join("home/odd")).expect("folder");
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        assert!(made.created && !made.home.join("odd").exists());
+    }
+
+    #[tokio::test]
+    async fn usage_counts_what_is_written() {
+        let (_folder, store) = store();
+        assert_eq!(store.usage(workspace()).await.expect("asked"), Bytes(0));
+        let made = store.ensure(workspace(), Bytes::gib(1)).await.expect("made");
+        fs::write(made.home.join("big"), vec![1u8; 1 << 20]).expect("write");
+        fs::hard_link(made.home.join("big"), made.home.join("again")).expect("link");
+        let usage = store.usage(workspace()).await.expect("asked");
+        assert!(usage >= Bytes::mib(1) && usage < Bytes::mib(2), "{usage}");
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let error = at("write", Path::new("/x"))(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!((error.code(), error.retry()), ("DISK_FULL", true));
+        assert_eq!(error.to_string(), "cannot write /x: no space is left on the disk of the homes");
+    }
+}

@@ -1,0 +1,8 @@
+//! The node agent against a fake coordinator over real TLS, with the fake engine.
+
+mod authority;
+mod coordinator;
+mod joining;
+mod lifecycle;
+mod trouble;
+mod world;

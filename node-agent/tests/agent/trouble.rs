@@ -1,0 +1,201 @@
+//! Old documents, lost leaders, broken engines, streams that cannot be.
+
+use warren_common::{
+    Generation,
+    status::{RunState, StepState},
+};
+use warren_proto::pb::inside::v1::{self as inside, frame::Kind, open::What};
+
+use crate::{
+    coordinator::Coordinator,
+    world::{GENERATION, World, order, until, web},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_documents_and_incarnations_are_refused() {
+    let world = World::start().await;
+    world.up().await;
+    let state = &world.coordinator.state;
+    let newest = state.spec.borrow().clone();
+    until(&state.applied, |revision| *revision == newest.revision.0).await;
+    for older in [
+        {
+            let mut spec = newest.clone();
+            spec.revision.0 -= 1;
+            spec
+        },
+        {
+            let mut spec = newest.clone();
+            spec.incarnation = 0;
+            spec.revision.0 += 100;
+            spec
+        },
+    ] {
+        let epoch = *state.registered.borrow();
+        let mut emptied = older;
+        emptied.workspaces.clear();
+        world.coordinator.send(emptied).await;
+        // the node leaves whoever sent it, and comes back for the present document
+        until(&state.registered, |registered| *registered > epoch).await;
+    }
+    let seen = world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+    assert_eq!(seen.run_serial, 1, "nothing was stopped");
+    assert_eq!(*state.applied.borrow(), newest.revision.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_of_a_lower_generation_changes_nothing() {
+    let world = World::start().await;
+    world
+        .coordinator
+        .order(|spec| {
+            spec.workspaces = vec![order(1)];
+            spec.workspaces[0].generation = Generation::new(1, 5);
+        })
+        .await;
+    let newer = world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    assert_eq!(newer.generation, Generation::new(1, 5));
+    let state = &world.coordinator.state;
+    world
+        .change(|order| {
+            order.generation = Generation::new(1, 4);
+            order.run_serial = 9;
+        })
+        .await;
+    let revision = state.spec.borrow().revision.0;
+    until(&state.applied, |applied| *applied == revision).await;
+    let reports = *state.reports.borrow();
+    until(&state.reports, |now| *now > reports).await;
+    let still = world.coordinator.sees(web(), |_| true).await;
+    assert_eq!((still.generation, still.run_serial), (Generation::new(1, 5), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_found_and_every_coordinator_hears() {
+    let mut world = World::bare().await;
+    let other = Coordinator::start(&world.cluster, 2).await;
+    let both = vec![world.coordinator.address.to_string(), other.address.to_string()];
+    for one in [&world.coordinator, &other] {
+        *one.state.addresses.lock().expect("lock") = both.clone();
+        *one.state.leader.lock().expect("lock") = Some(other.address.to_string());
+    }
+    other.state.spec.send_replace(world.coordinator.state.spec.borrow().clone());
+    world.join().await.expect("a follower lets nodes in too");
+    world.run().await;
+    until(&other.state.registered, |epoch| *epoch == 1).await;
+    other.order(|spec| spec.workspaces = vec![order(1)]).await;
+    other.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    until(&other.state.renewals, |renewals| *renewals > 0).await;
+    assert!(world.agent().uplink.epoch().is_some());
+    assert_eq!(*world.coordinator.state.registered.borrow(), 0, "a follower gets no control");
+
+    // the leader goes; the follower takes over
+    for one in [&world.coordinator, &other] {
+        *one.state.leader.lock().expect("lock") = Some(world.coordinator.address.to_string());
+    }
+    let spec = other.state.spec.borrow().clone();
+    world.coordinator.state.spec.send_replace(spec);
+    drop(other);
+    until(&world.coordinator.state.registered, |epoch| *epoch > 0).await;
+    world.permit(1).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_image_fails_without_retry_until_the_order_changes() {
+    let world = World::start().await;
+    world.control(&serde_json::json!({"missing_images": ["warren-workspace:latest"]}));
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    let missing = RunState::Failed { code: "IMAGE_MISSING".to_owned(), retry: false };
+    let failed = world.coordinator.sees(web(), |seen| seen.state == missing).await;
+    assert!(failed.reason.contains("warren-workspace:latest"), "{}", failed.reason);
+    let step = failed.steps.iter().find(|step| step.name == "image").expect("a step");
+    assert!(matches!(step.state, StepState::Failed { .. }));
+    world.control(&serde_json::json!({}));
+    world.change(|order| order.run_serial = 2).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_fails_for_a_while_is_tried_again() {
+    let world = World::start().await;
+    let fail = serde_json::json!({"fail": {"create": {"code": "ENGINE_FAILED", "times": 2}}});
+    world.control(&fail);
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    let failed = RunState::Failed { code: "ENGINE_FAILED".to_owned(), retry: true };
+    world.coordinator.sees(web(), |seen| seen.state == failed).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_of_another_boot_starts_nothing() {
+    let world = World::start().await;
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    let boot = "0199a0b2-7f00-4000-8000-000000000001".parse().expect("an id");
+    let permit = warren_common::spec::Permit { run_serial: 1, boot };
+    world.change(|order| order.permit = Some(permit)).await;
+    world.coordinator.sees(web(), |seen| seen.reason.contains("another run or boot")).await;
+    world.permit(1).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_cannot_be_say_why() {
+    let world = World::start().await;
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    let attach = |session: &str| {
+        What::Attach(inside::Attach { session: session.to_owned(), ..Default::default() })
+    };
+    let why = async |generation: u64, what: What| {
+        let mut tunnel = world.coordinator.tunnel(web(), generation, what).await;
+        match tunnel.rest().await.1 {
+            Some(Kind::Failed(failed)) => failed.reason,
+            other => panic!("{other:?} is no failure"),
+        }
+    };
+    assert_eq!(why(GENERATION.0, attach("main")).await, "NOT_RUNNING");
+    assert_eq!(why(GENERATION.0 + 1, attach("main")).await, "NOT_RUNNING");
+    world.permit(1).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+    assert_eq!(why(GENERATION.0, attach("nobody")).await, "SESSION_NOT_FOUND");
+    assert_eq!(why(GENERATION.0 + 1, attach("main")).await, "NOT_RUNNING");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_coordinator_did_not_take_is_told_again() {
+    let mut world = World::start().await;
+    world.up().await;
+    world.end().await;
+    world.coordinator.state.seen.send_replace(Default::default());
+    // the inventory is lost; what comes after it is not enough
+    *world.coordinator.state.deaf.lock().expect("lock") = 1;
+    world.run().await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reboot_ends_the_run_and_needs_a_permit_of_its_own() {
+    let mut world = World::start().await;
+    world.up().await;
+    world.end().await;
+    let boot: warren_common::BootId =
+        "0199a0b2-7f00-4000-8000-000000000002".parse().expect("an id");
+    std::fs::write(world.fake_engine().join("boot"), format!("{boot}")).expect("written");
+    world.coordinator.state.seen.send_replace(Default::default());
+    world.run().await;
+    let stopped = |state: &RunState| matches!(state, RunState::Stopped { .. });
+    world.coordinator.sees(web(), |seen| stopped(&seen.state) && seen.run_serial == 1).await;
+    world
+        .change(|order| {
+            order.run_serial = 2;
+            order.permit = None;
+        })
+        .await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    let permit = warren_common::spec::Permit { run_serial: 2, boot };
+    world.change(|order| order.permit = Some(permit)).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}

@@ -1,0 +1,4 @@
+//! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
+
+mod durability;
+mod refusals;

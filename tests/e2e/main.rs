@@ -1,0 +1,12 @@
+//! Stories told on real parts: real Docker, real tmux, real mutual TLS, several hosts.
+//!
+//! Each test builds an installation of its own (`warren_tests::Lab`) and needs root and the
+//! workspace image; `./deploy/test e2e` prepares both.
+
+mod harness;
+mod isolation;
+mod memory;
+mod quickstart;
+mod refusals;
+mod restarts;
+mod viewers;

@@ -1,0 +1,119 @@
+//! Figures beside a peer's, in the same run, as ratios.
+//!
+//! A benchmark ends with one JSON line on standard output; progress goes to standard error. Ours
+//! and the peer's runs alternate, the background is looked at before each pair, and a ratio is
+//! the median of the pairs' ratios, never of numbers from another day.
+
+pub mod start;
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+/// One row: the same work done by us and by a peer, in pairs.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What was measured, such as `serial`.
+    pub name: String,
+    /// Our figure of each pair.
+    pub ours: Vec<f64>,
+    /// The peer's; empty where the peer is missing.
+    pub peer: Vec<f64>,
+    /// Whether the machine was busy with other things in any pair.
+    pub noisy: bool,
+    /// More to print with the row.
+    pub more: Value,
+}
+
+impl Row {
+    /// Returns the median of the pairs' ratios; none without a peer.
+    pub fn ratio(&self) -> Option<f64> {
+        if self.peer.len() != self.ours.len() || self.peer.is_empty() {
+            return None;
+        }
+        Some(median(self.ours.iter().zip(&self.peer).map(|(ours, peer)| ours / peer).collect()))
+    }
+
+    /// Returns the row as JSON.
+    pub fn json(&self) -> Value {
+        let spread = |figures: &[f64]| {
+            let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = figures.iter().copied().fold(0.0, f64::max);
+            json!({"median": round(median(figures.to_vec())), "min": round(least), "max": round(most)})
+        };
+        json!({
+            "row": self.name,
+            "value": spread(&self.ours),
+            "peer_value": if self.peer.is_empty() { Value::Null } else { spread(&self.peer) },
+            "ratio": self.ratio().map(round),
+            "pairs": self.ours.len(),
+            "noisy": self.noisy,
+            "more": self.more,
+        })
+    }
+}
+
+/// Returns the middle of some figures; zero of none.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => figures[count / 2],
+        count => f64::midpoint(figures[count / 2 - 1], figures[count / 2]),
+    }
+}
+
+/// Rounds to hundredths, for print.
+pub fn round(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
+/// Waits up to 40 s for a quiet machine and returns whether it still is not (25 % of all cores).
+///
+/// # Errors
+/// Fails where `/proc/stat` cannot be read.
+pub fn is_noisy() -> Result<bool> {
+    let mut share = 1.0;
+    for _ in 0..40 {
+        let (busy, all) = processor_time()?;
+        thread::park_timeout(Duration::from_secs(1));
+        let (busy_after, all_after) = processor_time()?;
+        share = (busy_after - busy) / (all_after - all).max(1.0);
+        if share < 0.25 {
+            eprintln!("background {:.0} %", share * 100.0);
+            return Ok(false);
+        }
+    }
+    eprintln!("background {:.0} %: noisy", share * 100.0);
+    Ok(true)
+}
+
+fn processor_time() -> Result<(f64, f64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("a first line")?;
+    let ticks: Vec<f64> =
+        line.split_whitespace().skip(1).filter_map(|tick| tick.parse().ok()).collect();
+    let idle = ticks.get(3).unwrap_or(&0.0) + ticks.get(4).unwrap_or(&0.0);
+    let all: f64 = ticks.iter().take(8).sum();
+    Ok((all - idle, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_the_median_of_pairs() {
+        let row = Row {
+            name: "x".to_owned(),
+            ours: vec![2.0, 30.0, 4.0],
+            peer: vec![1.0, 10.0, 4.0],
+            noisy: false,
+            more: Value::Null,
+        };
+        assert_eq!(row.ratio(), Some(2.0));
+        assert_eq!(Row { peer: Vec::new(), ..row }.ratio(), None);
+        assert_eq!(median(vec![1.0, 2.0]), 1.5);
+    }
+}

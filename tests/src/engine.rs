@@ -1,0 +1,168 @@
+//! A Docker engine of a host's own: own data, own socket, own bridge, own firewall (its host's).
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{Daemon, Host, Output, Program, Stage, stage::unmount_below, wait_until};
+
+/// One running `dockerd`.
+#[derive(Debug)]
+pub struct Engine {
+    daemon: Daemon,
+    folder: PathBuf,
+    socket: PathBuf,
+    cgroup: String,
+}
+
+impl Engine {
+    /// Starts an engine in a host's network and waits until it answers.
+    ///
+    /// # Errors
+    /// Fails with the engine's log where it does not answer within 60 s.
+    pub fn start(stage: &Stage, host: &Host) -> Result<Self> {
+        let folder = stage.folder(&format!("docker-{}", host.name()))?;
+        let cgroup = format!("/{}-{}", stage.prefix(), host.name());
+        let socket = folder.join("docker.sock");
+        // the host's own configuration is not ours to read
+        std::fs::write(folder.join("daemon.json"), "{}")?;
+        let daemon = Daemon::start("dockerd", &folder, program(host, &folder, &cgroup))?;
+        let mut engine = Self { daemon, folder, socket, cgroup };
+        engine.wait()?;
+        Ok(engine)
+    }
+
+    /// Returns the path of its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Returns the cgroup below which its containers stand by default.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
+    /// Kills `dockerd` alone, with SIGKILL: containers live on.
+    ///
+    /// # Errors
+    /// Fails where it cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.kill()
+    }
+
+    /// Starts it again after [`Engine::kill`].
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn restart(&mut self, host: &Host) -> Result<()> {
+        std::fs::remove_file(self.folder.join("docker.pid")).ok();
+        self.daemon =
+            Daemon::start("dockerd", &self.folder, program(host, &self.folder, &self.cgroup))?;
+        self.wait()
+    }
+
+    /// Runs the docker client against it.
+    ///
+    /// # Errors
+    /// Fails where the client fails.
+    pub fn docker(&self, arguments: &[&str]) -> Result<Output> {
+        self.try_docker(arguments)?.success()
+    }
+
+    /// Runs the docker client against it, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where the client cannot be run.
+    pub fn try_docker(&self, arguments: &[&str]) -> Result<Output> {
+        Program::new("docker").env("DOCKER_HOST", self.url()).args(arguments).run()
+    }
+
+    /// Returns its address as `DOCKER_HOST` takes it.
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Loads the workspace image that `deploy/test prepare` built.
+    ///
+    /// # Errors
+    /// Fails where it was not built or is no image.
+    pub fn load_image(&self) -> Result<()> {
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/workspace-image.tar");
+        anyhow::ensure!(image.exists(), "there is no workspace image: run ./deploy/test prepare");
+        self.docker(&["load", "-q", "-i", &image.to_string_lossy()]).map(drop)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let url = self.url();
+        let daemon = &mut self.daemon;
+        wait_until("dockerd answers", Duration::from_secs(60), || {
+            daemon.check()?;
+            let ask = Program::new("docker").env("DOCKER_HOST", &url).args(["version"]);
+            ask.run()?.success().map(drop)
+        })
+    }
+
+    /// Ends containers first, then the engine, then what they leave in memory.
+    fn clean(&mut self) -> Result<()> {
+        let running = self.docker(&["ps", "-aq"])?.stdout;
+        let running: Vec<&str> = running.split_whitespace().collect();
+        if !running.is_empty() {
+            let mut arguments = vec!["rm", "-f", "-v"];
+            arguments.extend(&running);
+            self.docker(&arguments)?;
+        }
+        self.daemon.terminate(Duration::from_secs(30))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.clean() {
+            eprintln!("{error:#}");
+        }
+        unmount_below(&self.folder);
+        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_cgroup(&controller.path().join(self.cgroup.trim_start_matches('/')));
+        }
+        remove_cgroup(&Path::new("/sys/fs/cgroup").join(self.cgroup.trim_start_matches('/')));
+    }
+}
+
+fn program(host: &Host, folder: &Path, cgroup: &str) -> Program {
+    let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
+    host.program("dockerd").args([
+        flag("data-root", "data"),
+        flag("exec-root", "exec"),
+        flag("pidfile", "docker.pid"),
+        format!("--host=unix://{}", folder.join("docker.sock").display()),
+        format!("--cgroup-parent={cgroup}"),
+        "--bip=10.98.0.1/24".to_owned(),
+        "--live-restore".to_owned(),
+        flag("config-file", "daemon.json"),
+    ])
+}
+
+/// Removes a cgroup with its children, the deepest first; a cgroup is a folder that only `rmdir` removes.
+fn remove_cgroup(folder: &Path) {
+    for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&child.path());
+        }
+    }
+    std::fs::remove_dir(folder).ok();
+}
+
+/// Returns the engine's answer about one container as JSON.
+///
+/// # Errors
+/// Fails where there is no such container.
+pub fn inspect(engine: &Engine, container: &str) -> Result<serde_json::Value> {
+    let answer = engine.docker(&["inspect", container])?.json()?;
+    match answer.get(0) {
+        Some(container) => Ok(container.clone()),
+        None => bail!("docker inspect {container} answered nothing"),
+    }
+}

@@ -1,0 +1,144 @@
+//! Hosts on one machine: a network namespace each, joined by a bridge in a namespace of its own,
+//! so that the machine's own network is never touched.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use crate::{Program, Stage};
+
+/// The wire between the hosts of one stage: a bridge in its own namespace.
+#[derive(Debug)]
+pub struct Network {
+    prefix: String,
+    hosts: u8,
+}
+
+/// One host: a network namespace with one address on the wire.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    space: String,
+    switch: String,
+    port: String,
+    address: String,
+}
+
+impl Network {
+    /// Makes the wire.
+    ///
+    /// # Errors
+    /// Fails without root or `ip`.
+    pub fn new(stage: &Stage) -> Result<Self> {
+        let network = Self { prefix: stage.prefix().to_owned(), hosts: 0 };
+        let switch = network.switch();
+        ip(&["netns", "add", &switch])?;
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
+        Ok(network)
+    }
+
+    /// Adds a host with the next address of 10.99.0.0/24.
+    ///
+    /// # Errors
+    /// Fails where a step of the wiring fails.
+    pub fn host(&mut self, name: &str) -> Result<Host> {
+        self.hosts += 1;
+        let switch = self.switch();
+        let space = format!("{}-{name}", self.prefix);
+        let port = format!("p{}", self.hosts);
+        let address = format!("10.99.0.{}", self.hosts);
+        ip(&["netns", "add", &space])?;
+        ip(&[
+            "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
+            &space,
+        ])?;
+        ip(&["-n", &switch, "link", "set", &port, "master", "br0"])?;
+        ip(&["-n", &switch, "link", "set", &port, "up"])?;
+        ip(&["-n", &space, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&["-n", &space, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &space, "link", "set", "lo", "up"])?;
+        Ok(Host { name: name.to_owned(), space, switch, port, address })
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-sw", self.prefix)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        delete(&self.switch());
+    }
+}
+
+impl Host {
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns its address on the wire.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Names a program to be run in this host's network.
+    pub fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Program {
+        // not `ip netns exec`: it remounts /sys and hides the cgroups
+        let net = format!("--net=/run/netns/{}", self.space);
+        Program::new("nsenter").args([net.as_str(), "--"]).args([program])
+    }
+
+    /// Cuts the host off, both ways.
+    ///
+    /// # Errors
+    /// Fails where the link is gone.
+    pub fn cut(&self) -> Result<()> {
+        ip(&["-n", &self.switch, "link", "set", &self.port, "down"])
+    }
+
+    /// Mends what [`Host::cut`] did.
+    ///
+    /// # Errors
+    /// Fails where the link is gone.
+    pub fn mend(&self) -> Result<()> {
+        ip(&["-n", &self.switch, "link", "set", &self.port, "up"])
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        delete(&self.space);
+    }
+}
+
+/// Returns whether the machine lets us make hosts, or why not.
+///
+/// # Errors
+/// Fails without root, or without `ip` and `nsenter`.
+pub fn check() -> Result<()> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "hosts are network namespaces: run as root"
+    );
+    for program in ["ip", "nsenter", "dockerd"] {
+        Program::new(program)
+            .args(["--version"])
+            .run()
+            .with_context(|| format!("{program} is missing"))?;
+    }
+    Ok(())
+}
+
+fn delete(space: &str) {
+    if fs::exists(format!("/run/netns/{space}")).unwrap_or(false)
+        && let Err(error) = ip(&["netns", "delete", space])
+    {
+        eprintln!("{error:#}");
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    Program::new("ip").args(arguments).within(Duration::from_secs(20)).run()?.success().map(drop)
+}

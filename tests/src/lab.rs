@@ -1,0 +1,122 @@
+//! A whole installation with real Docker: a coordinator, a node with its engine, and a host that
+//! plays the internet with repositories to clone.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{Cluster, Daemon, Engine, Host, Network, Output, Stage, host, repo, wait_until};
+
+/// One installation; everything goes when it is dropped, in this order.
+#[derive(Debug)]
+pub struct Lab {
+    /// The coordinator, the node agent and the command line.
+    pub cluster: Cluster,
+    /// The node's engine.
+    pub engine: Engine,
+    _repositories: Daemon,
+    /// The host that plays the internet.
+    pub internet: Arc<Host>,
+    /// The host of coordinator and node.
+    pub node: Arc<Host>,
+    _network: Network,
+    /// Its folders.
+    pub stage: Arc<Stage>,
+}
+
+impl Lab {
+    /// Builds the installation with one node `n1`.
+    ///
+    /// # Errors
+    /// Fails without root, Docker or the image that `deploy/test` builds.
+    pub fn new() -> Result<Self> {
+        host::check()?;
+        let stage = Arc::new(Stage::new()?);
+        let mut network = Network::new(&stage)?;
+        let node = Arc::new(network.host("n1")?);
+        let internet = Arc::new(network.host("inet")?);
+        let repositories = repo::start(&stage, &internet)?;
+        let engine = Engine::start(&stage, &node)?;
+        engine.load_image()?;
+        let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
+        cluster.add_docker_node("n1", Arc::clone(&node), &engine)?;
+        cluster.warren(&["client", "create", "acme"])?;
+        cluster.warren(&["client", "create", "beta"])?;
+        Ok(Self {
+            cluster,
+            engine,
+            _repositories: repositories,
+            internet,
+            node,
+            _network: network,
+            stage,
+        })
+    }
+
+    /// Returns the URL of a repository on the internet's host.
+    pub fn repository(&self, name: &str) -> String {
+        format!("http://{}/{name}.git", self.internet.address())
+    }
+
+    /// Makes a workspace with 256 MiB and waits until it runs.
+    ///
+    /// # Errors
+    /// Fails with what the command line wrote.
+    pub fn create(&self, address: &str, more: &[&str]) -> Result<Output> {
+        let mut arguments =
+            vec!["workspace", "create", address, "--memory", "256M", "--disk", "1G"];
+        arguments.extend(more);
+        self.cluster.warren(&arguments)
+    }
+
+    /// Runs a shell line in a workspace and returns what it wrote.
+    ///
+    /// # Errors
+    /// Fails where its exit code is not 0.
+    pub fn shell(&self, address: &str, line: &str) -> Result<String> {
+        Ok(self.try_shell(address, line)?.success()?.stdout)
+    }
+
+    /// Runs a shell line in a workspace, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where it cannot be run.
+    pub fn try_shell(&self, address: &str, line: &str) -> Result<Output> {
+        self.cluster.cli()?.args(["workspace", "exec", address, "--", "bash", "-c", line]).run()
+    }
+
+    /// Returns the number that a counting session has reached, from its file in the home.
+    ///
+    /// # Errors
+    /// Fails while there is none.
+    pub fn count(&self, address: &str) -> Result<u64> {
+        let text = self.shell(address, "cat ~/count")?;
+        text.trim().parse().with_context(|| format!("{text:?} is no count"))
+    }
+
+    /// Waits until a counting session has passed `floor`.
+    ///
+    /// # Errors
+    /// Fails where it has not within 30 s.
+    pub fn wait_count_past(&self, address: &str, floor: u64) -> Result<u64> {
+        wait_until(&format!("{address} counts past {floor}"), Duration::from_secs(30), || {
+            let count = self.count(address)?;
+            anyhow::ensure!(count > floor, "it is at {count}");
+            Ok(count)
+        })
+    }
+
+    /// Returns the engine's view of a workspace's container.
+    ///
+    /// # Errors
+    /// Fails where there is not exactly one.
+    pub fn container(&self, address: &str) -> Result<Value> {
+        let id = self.cluster.workspace(address)?["id"].as_str().context("an id")?.to_owned();
+        let filter = format!("label=warren.workspace={id}");
+        let listed = self.engine.docker(&["ps", "-aq", "--no-trunc", "--filter", &filter])?.stdout;
+        let containers: Vec<&str> = listed.split_whitespace().collect();
+        anyhow::ensure!(containers.len() == 1, "{address} has {} containers", containers.len());
+        crate::engine::inspect(&self.engine, containers[0])
+    }
+}
