@@ -7,6 +7,13 @@ mod support;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 use warren_coordinator::run::run;
 use warren_daemon::{Shutdown, identity::Key};
 use warren_proto::pb::{
@@ -39,6 +46,21 @@ async fn a_cluster_is_made_once_and_told_apart_by_its_name() {
     assert_eq!((cluster.name.as_str(), cluster.replicas.len()), ("home", 1));
     assert!(cluster.leader_replica_id == 1 && cluster.replicas[0].voter);
     assert!(cluster.audit_sequence >= 2, "init and replica are recorded");
+
+    let health = HealthCheckRequest { service: "warren.admin.v1.WorkspaceService".to_owned() };
+    let health = HealthClient::new(admin.channel.clone()).check(health).await.expect("served");
+    assert_eq!(health.into_inner().status(), ServingStatus::Serving);
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut reflection = ServerReflectionClient::new(admin.channel.clone());
+    let listed = reflection.server_reflection_info(tokio_stream::once(list)).await.expect("served");
+    let listed = listed.into_inner().message().await.expect("open").expect("an answer");
+    let Some(MessageResponse::ListServicesResponse(services)) = listed.message_response else {
+        panic!("no list of services");
+    };
+    assert!(services.service.iter().any(|one| one.name == "warren.node.v1.NodeService"));
     coordinator.stop().await;
 }
 
