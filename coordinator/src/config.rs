@@ -134,7 +134,7 @@ struct RawLog {
 
 impl Default for RawLog {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: "text".to_owned() }
+        Self { filter: "info,openraft=warn,sled=warn".to_owned(), format: "text".to_owned() }
     }
 }
 

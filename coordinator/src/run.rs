@@ -77,6 +77,8 @@ async fn start(
 ) -> Result<Founder, (Option<Founder>, RunError)> {
     let early = |error| (None, error);
     let state_dir = config.state_dir.clone();
+    // whoever answers on the socket owns the state folder: look before anything in it is touched
+    bootstrap::ensure_free(&config.socket).await.map_err(RunError::from).map_err(early)?;
     files::private_folder(&state_dir).map_err(RunError::State).map_err(early)?;
     let listeners = Listeners::bind(&config.listen, shutdown).await;
     let listeners = listeners.map_err(RunError::from).map_err(early)?;
@@ -88,7 +90,6 @@ async fn start(
     let socket = config.socket.clone();
     let founder = Founder::new(config, listeners, shutdown.clone());
     let late = |error| (Some(founder.clone()), error);
-    // the socket first: whoever answers on it owns the state folder
     bootstrap::serve(&socket, founder.clone(), shutdown).await.map_err(|e| late(e.into()))?;
     let resumed = founder
         .resume()

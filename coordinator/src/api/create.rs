@@ -23,8 +23,8 @@ use super::{
     template::{self, ResourceRequest},
 };
 
-/// How long a new workspace is waited for to leave the queue, so that the answer can say where it
-/// went; past it the answer says what the planner would do.
+/// How long a new workspace that fits is waited for to leave the queue, so that the answer can say
+/// where it went; past it the answer says where it would go.
 const PLACING: Duration = Duration::from_secs(1);
 
 impl Api {
@@ -55,7 +55,10 @@ impl Api {
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("making a workspace", "another outcome"));
         };
-        self.placed(id).await;
+        let placeable = self.local().explain(id).is_some_and(|one| !one.node.is_empty());
+        if placeable {
+            self.placed(id).await;
+        }
         let moment = self.local();
         let workspace = moment.state.workspaces.get(&id);
         let workspace = workspace.ok_or_else(|| errors::not_found("workspace", &id.to_string()))?;
@@ -65,7 +68,7 @@ impl Api {
         })
     }
 
-    /// Waits until the planner has looked at a workspace, at most [`PLACING`].
+    /// Waits until the planner has placed a workspace, at most [`PLACING`].
     async fn placed(&self, workspace: WorkspaceId) {
         let mut changes = self.parts().consensus.changes();
         let queued = || {

@@ -20,7 +20,7 @@ pub mod template;
 pub mod view;
 mod workspace;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
@@ -29,9 +29,17 @@ use warren_model::{ClusterState, LiveView, Principal};
 use warren_proto::error::ApiError;
 
 use crate::{
-    authz::Caller, ca::Ca, config::TemplateDefaults, hub::Hub, live::Live, raft::Consensus,
+    authz::Caller,
+    ca::Ca,
+    config::TemplateDefaults,
+    hub::Hub,
+    live::Live,
+    raft::{Consensus, Leadership},
 };
 use view::View;
+
+/// How long a call waits for an election that is under way.
+const ELECTION: Duration = Duration::from_secs(2);
 
 /// Every service of the API; cheap to clone.
 #[derive(Clone)]
@@ -82,10 +90,21 @@ impl Api {
 
     /// Reads the state with everything in it that was acknowledged before the call.
     async fn read(&self) -> Result<Moment, ApiError> {
+        self.settled().await;
         match self.0.consensus.linearizable().await {
             Ok(state) => Ok(self.moment(state)),
             Err(error) => Err(errors::read(error, &self.0.consensus.local())),
         }
+    }
+
+    /// Waits a moment for an election that is under way, as after a restart.
+    async fn settled(&self) {
+        let mut leadership = self.0.consensus.leadership();
+        let own = Some(self.0.replica);
+        let settled =
+            |now: &Leadership| now.leading || now.leader.is_some_and(|_| now.leader != own);
+        // where none is elected in time, the call says so
+        let _ = tokio::time::timeout(ELECTION, leadership.wait_for(settled)).await;
     }
 
     /// Reads what is applied here.

@@ -62,6 +62,7 @@ impl Api {
         asked: &Asked,
         command: Command,
     ) -> Result<Applied, ApiError> {
+        self.settled().await;
         let consensus = &self.parts().consensus;
         match consensus.propose(asked.envelope(command)).await {
             Ok(Ok(applied)) => Ok(applied),

@@ -146,6 +146,7 @@ impl Founder {
     ) -> Result<Found, FoundError> {
         let intent = self.intent(name, api_address)?;
         let found = self.bring_up(&intent).await?;
+        leading(&found.consensus).await?;
         let wanted = self.addresses(&intent);
         let known = found.consensus.local().replicas.get(&intent.replica).cloned();
         if known.is_none_or(|known| known.api_address != wanted.api_address) {
@@ -239,13 +240,7 @@ impl Founder {
                 return Err(FoundError::Initialise(error));
             }
         }
-        let mut leadership = consensus.leadership();
-        let leading = leadership.wait_for(|now| now.leading);
-        let leading = tokio::time::timeout(ELECTION, leading).await;
-        if !matches!(leading, Ok(Ok(_))) {
-            return Err(FoundError::NotLeading);
-        }
-        drop(leading);
+        leading(consensus).await?;
         let init = Command::InitCluster(InitCluster {
             cluster: intent.cluster,
             name: intent.name.clone(),
@@ -289,6 +284,16 @@ fn reachable(bound: SocketAddr) -> String {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
     SocketAddr::new(ip, bound.port()).to_string()
+}
+
+/// Waits until this coordinator leads.
+async fn leading(consensus: &Consensus) -> Result<(), FoundError> {
+    let mut leadership = consensus.leadership();
+    let leading = leadership.wait_for(|now| now.leading);
+    match tokio::time::timeout(ELECTION, leading).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(FoundError::NotLeading),
+    }
 }
 
 /// Proposes one of the first entries; false where an earlier attempt had written it.

@@ -11,7 +11,7 @@ mod socket;
 
 pub use founder::{FoundError, Founder};
 pub use intent::{Intent, IntentError};
-pub use socket::{SocketError, serve};
+pub use socket::{SocketError, ensure_free, serve};
 
 use tonic::{Code, Request, Response, Status};
 use warren_common::ClientName;

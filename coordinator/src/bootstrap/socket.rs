@@ -40,6 +40,18 @@ pub enum SocketError {
     },
 }
 
+/// Checks that nobody answers on the socket: two coordinators must not share a state folder.
+///
+/// # Errors
+/// Somebody does.
+pub async fn ensure_free(path: &Path) -> Result<(), SocketError> {
+    let answer = tokio::time::timeout(ANSWER, UnixStream::connect(path)).await;
+    match answer {
+        Ok(Err(_)) => Ok(()),
+        Ok(Ok(_)) | Err(_) => Err(SocketError::Taken(path.to_owned())),
+    }
+}
+
 /// Serves the local socket until shutdown; one that a killed process left is replaced.
 ///
 /// # Errors
@@ -48,10 +60,7 @@ pub async fn serve(path: &Path, founder: Founder, shutdown: &Shutdown) -> Result
     if let Some(folder) = path.parent() {
         files::private_folder(folder).map_err(SocketError::Folder)?;
     }
-    let answer = tokio::time::timeout(ANSWER, UnixStream::connect(path)).await;
-    if matches!(answer, Ok(Ok(_)) | Err(_)) {
-        return Err(SocketError::Taken(path.to_owned()));
-    }
+    ensure_free(path).await?;
     let connections = incoming_local(path, shutdown)
         .map_err(|source| SocketError::Bind { path: path.to_owned(), source })?;
     let service = BootstrapServiceServer::new(founder)

@@ -138,7 +138,7 @@ impl Shared {
 
     fn api(&self, address: &str) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel(address))
-            .max_decoding_message_size(Limits::MESSAGE_BYTES)
+            .max_decoding_message_size(Limits::NODE_SPEC_BYTES)
             .max_encoding_message_size(Limits::MESSAGE_BYTES)
     }
 
