@@ -26,7 +26,7 @@ fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
     let hog = lab.try_shell("acme/hog", HOG)?;
     anyhow::ensure!(hog.stdout.contains("hog ended with 137"), "it was not killed: {hog:?}");
     wait_until("the kill is counted", Duration::from_secs(20), || {
-        let kills = lab.cluster.workspace("acme/hog")?["usage"]["oom_kills"].as_u64();
+        let kills = lab.cluster.workspace("acme/hog")?["observed"]["usage"]["oom_kills"].as_u64();
         anyhow::ensure!(kills.is_some_and(|kills| kills > 0), "{kills:?} kills");
         Ok(())
     })?;

@@ -83,7 +83,7 @@ fn ours(lab: &Lab, name: &str) -> Result<(f64, f64)> {
     let total = began.elapsed();
     drop(viewer);
     let shown = lab.cluster.workspace(&address)?;
-    let engine: u64 = shown["steps"]
+    let engine: u64 = shown["observed"]["steps"]
         .as_array()
         .context("steps")?
         .iter()
