@@ -65,6 +65,24 @@ async fn a_cluster_is_made_once_and_told_apart_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_to_init_at_once_make_one_cluster() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let coordinator = Coordinator::start(folder.path()).await;
+        let (one, two, three) = tokio::join!(
+            coordinator.init("home"),
+            coordinator.init("home"),
+            coordinator.init("home"),
+        );
+        let answers = [one, two, three].map(|answer| answer.expect("made or found").0);
+        assert!(answers.iter().all(|answer| answer.cluster_id == answers[0].cluster_id));
+        assert!(answers.iter().all(|answer| answer.trust_pem == answers[0].trust_pem));
+        assert_eq!(answers.iter().filter(|answer| answer.created).count(), 1);
+        coordinator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_made_cluster_is_finished_wherever_making_it_was_killed() {
     for killed in ["after the authorities", "after the intent", "after the Raft group"] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -218,6 +236,12 @@ async fn bad_requests_are_told_what_is_wrong() {
     let mut request = web("web");
     request.labels = [("k".to_owned(), "x".repeat(1 << 20))].into();
     assert_eq!(admin.create(request).await.expect_err("1 MiB").code, Code::InvalidArgument);
+
+    let mut request = web("web");
+    request.labels = [("k".to_owned(), "x".repeat(10 << 20))].into();
+    let huge = admin.create(request).await.expect_err("10 MiB");
+    assert_eq!(huge.code, Code::OutOfRange, "an answer, not a broken connection: {huge:?}");
+    assert!(huge.message.contains("too large"), "{huge}");
 
     let impossible = pb::CreateWorkspaceRequest { no_queue: true, ..web("web") };
     let impossible = admin.create(impossible).await.expect_err("there is no node");

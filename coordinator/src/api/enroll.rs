@@ -8,7 +8,7 @@ use warren_daemon::{
     identity::PeerIdentity,
     token::{JoinToken, TokenRole},
 };
-use warren_model::{Command, Outcome, Principal, command::JoinNode};
+use warren_model::{Command, Outcome, Principal, Refusal, RefusalCode, command::JoinNode};
 use warren_proto::{
     convert::{InvalidMessage, required},
     error::{ApiError, reason},
@@ -77,6 +77,7 @@ impl Api {
                 return Err(invalid_token(format!("it is a token for a {role}, not for a node")));
             }
         }
+        self.check_token(&token).await?;
         let csr = SigningRequest::from_pem(&request.csr_pem)?;
         let name: NodeName =
             request.node_name.parse().map_err(|why| errors::invalid("node_name", why))?;
@@ -114,6 +115,18 @@ impl Api {
         })
     }
 
+    /// Refuses a token that nobody minted before anything is proposed: whoever holds none can call
+    /// this, and must not make the log grow. The model judges the others.
+    async fn check_token(&self, token: &JoinToken) -> Result<(), ApiError> {
+        let moment = self.read().await?;
+        let known = moment.state.tokens.get(&token.id);
+        if known.is_some_and(|known| known.secret_hash == token.secret_hash()) {
+            return Ok(());
+        }
+        let message = "the join token is not known here";
+        Err(errors::refusal(Refusal::new(RefusalCode::TokenInvalid, message)))
+    }
+
     fn issue(&self, csr: &SigningRequest, identity: &PeerIdentity) -> Result<String, ApiError> {
         let issued: Result<_, CaError> = self.parts().ca.issue(csr, identity, clock::now());
         Ok(issued?.chain_pem)
@@ -123,4 +136,92 @@ impl Api {
 fn invalid_token(why: impl std::fmt::Display) -> ApiError {
     ApiError::new(Code::InvalidArgument, reason::TOKEN_INVALID, why)
         .next("mint another one: warren node token")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc, time::Duration};
+
+    use warren_common::{ClusterId, ReplicaId, Timestamp, TokenId};
+    use warren_daemon::{Shutdown, identity::Key};
+    use warren_model::{Envelope, command::InitCluster};
+
+    use super::*;
+    use crate::{
+        api::Parts,
+        ca::Ca,
+        config::{Config, RawConfig},
+        keystore::Keystore,
+        live::Live,
+        raft::{Consensus, Options, Tuning},
+    };
+
+    async fn consensus(folder: &Path, cluster: ClusterId) -> Consensus {
+        let connect: crate::raft::Connect = Arc::new(|_, _| Err("it is alone".to_owned()));
+        let (replica, tuning) = (ReplicaId(1), Tuning::default());
+        let options = Options { replica, folder: folder.to_owned(), connect, tuning };
+        let consensus = Consensus::open(options).await.expect("a log");
+        consensus.initialise([(replica, String::new())].into()).await.expect("a group");
+        let mut leadership = consensus.leadership();
+        let leading = leadership.wait_for(|now| now.leading);
+        let led = tokio::time::timeout(Duration::from_secs(20), leading).await;
+        led.expect("in time").expect("it runs");
+        let init = InitCluster { cluster, name: "home".to_owned(), incarnation: 1 };
+        let envelope = Envelope {
+            request: RequestId::new(Uuid::now_v7()),
+            principal: Principal::Coordinator(replica),
+            at: clock::now(),
+            if_revision: None,
+            command: Command::InitCluster(init),
+        };
+        consensus.propose(envelope).await.expect("written").expect("fresh");
+        consensus
+    }
+
+    async fn api(folder: &Path) -> Api {
+        let keys = Keystore::open(&folder.join("keys")).expect("a folder");
+        let cluster = ClusterId::new(Uuid::now_v7());
+        let ca = Ca::load_or_create(&keys, cluster, clock::now()).expect("authorities");
+        let config = Config::try_from(RawConfig::default()).expect("the defaults");
+        Api::new(Parts {
+            replica: ReplicaId(1),
+            consensus: consensus(folder, cluster).await,
+            live: Arc::new(Live::new(clock::now())),
+            hub: Arc::default(),
+            ca: Arc::new(ca),
+            template: config.template,
+            shutdown: Shutdown::new(),
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_made_up_token_writes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let api = api(folder.path()).await;
+        let before = api.parts().consensus.status().last_log;
+        let token = JoinToken {
+            role: TokenRole::Node,
+            id: TokenId::new(Uuid::now_v7()),
+            secret: JoinToken::random_secret().expect("randomness"),
+            pin: [0; 32],
+            expires: Timestamp(clock::now().0 + 60_000),
+            addresses: vec!["127.0.0.1:7400".to_owned()],
+        };
+        let key = Key::generate().expect("a key");
+        let request = pb::EnrollRequest {
+            token: token.to_text().expect("a text").expose().clone(),
+            csr_pem: key.request().expect("a request"),
+            node_name: "n1".to_owned(),
+            facts: Some(pb::NodeFacts {
+                boot_id: Uuid::now_v7().to_string(),
+                hostname: "vps1".to_owned(),
+                cgroup: 2,
+                ..Default::default()
+            }),
+        };
+        let refused = api.join(request).await.expect_err("nobody minted it");
+        assert_eq!(refused.reason, reason::TOKEN_INVALID);
+        assert_eq!(api.parts().consensus.status().last_log, before);
+        api.parts().consensus.shutdown().await;
+    }
 }

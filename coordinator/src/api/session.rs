@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -113,6 +114,9 @@ impl Api {
     }
 }
 
+/// What names one stream, at most: it travels to the node and on to PID 1 in one message each.
+const OPEN_BYTES: usize = Limits::INSIDE_MESSAGE_BYTES / 2;
+
 /// Reads the first request, which says what to open where.
 async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(String, What), Status> {
     let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.message()).await;
@@ -120,20 +124,31 @@ async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(Stri
     let Some(Kind::Target(target)) = first.and_then(|first| first.kind) else {
         return Err(errors::invalid("target", "the first request must name it").into());
     };
-    let Some(what) = target.open.and_then(|open| open.what) else {
-        return Err(errors::invalid("target.open", "is not set").into());
+    let what = opened(target.open.unwrap_or_default())?;
+    Ok((target.workspace, what))
+}
+
+/// Checks what is to be opened.
+fn opened(open: Open) -> Result<What, ApiError> {
+    let bytes = open.encoded_len();
+    let Some(what) = open.what else {
+        return Err(errors::invalid("target.open", "is not set"));
     };
     if let What::Exec(exec) = &what {
         let bytes: usize = exec.argv.iter().map(String::len).sum();
         if exec.argv.is_empty() {
-            return Err(errors::invalid("target.open.exec.argv", "is empty").into());
+            return Err(errors::invalid("target.open.exec.argv", "is empty"));
         }
         if bytes > Limits::EXEC_BYTES {
             let why = format!("has {bytes} bytes, the limit is {}", Limits::EXEC_BYTES);
-            return Err(errors::invalid("target.open.exec.argv", why).into());
+            return Err(errors::invalid("target.open.exec.argv", why));
         }
     }
-    Ok((target.workspace, what))
+    if bytes > OPEN_BYTES {
+        let why = format!("has {bytes} bytes, the limit is {OPEN_BYTES}");
+        return Err(errors::invalid("target.open", why));
+    }
+    Ok(what)
 }
 
 /// Returns the frames that follow the target. A viewer's window may change, and nothing else of a
@@ -188,4 +203,31 @@ fn node_silent(why: &str) -> ApiError {
 fn keyed(session: pb::Session) -> (String, pb::Session) {
     let name = session.observed.as_ref().map(|one| one.name.as_str()).unwrap_or_default();
     (key(&[&session.client, &session.workspace, name]), session)
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::pb::inside::v1::{Attach, Exec};
+
+    use super::*;
+
+    fn check(what: What) -> Result<What, ApiError> {
+        opened(Open { what: Some(what) })
+    }
+
+    #[test]
+    fn what_is_opened_has_a_bound_in_every_field() {
+        let exec = |argv: Vec<String>| What::Exec(Exec { argv, terminal: None });
+        assert!(check(exec(vec!["x".repeat(Limits::EXEC_BYTES)])).is_ok(), "at the limit");
+        let long = check(exec(vec!["x".repeat(Limits::EXEC_BYTES + 1)])).expect_err("past it");
+        assert!(long.message.contains("argv"), "{long}");
+        assert!(check(exec(Vec::new())).is_err(), "nothing to run");
+        let many = check(exec(vec![String::new(); OPEN_BYTES])).expect_err("empty, but too many");
+        assert!(many.message.contains("the limit is"), "{many}");
+        let attach =
+            |session: String| What::Attach(Attach { session, terminal: None, read_only: true });
+        assert!(check(attach("main".to_owned())).is_ok());
+        assert!(check(attach("x".repeat(OPEN_BYTES))).is_err(), "a name is no name that long");
+        assert!(opened(Open::default()).is_err());
+    }
 }

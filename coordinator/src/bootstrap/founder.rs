@@ -129,8 +129,11 @@ impl Founder {
     /// # Errors
     /// It cannot be brought up.
     pub async fn resume(&self) -> Result<Option<Consensus>, FoundError> {
+        let mut stage = self.0.stage.lock().await;
         match Intent::load(self.state_dir())? {
-            Some(intent) => self.bring_up(&intent).await.map(|found| Some(found.consensus)),
+            Some(intent) => {
+                self.bring_up(&mut stage, &intent).await.map(|found| Some(found.consensus))
+            }
             None => Ok(None),
         }
     }
@@ -144,8 +147,11 @@ impl Founder {
         name: &str,
         api_address: Option<String>,
     ) -> Result<Found, FoundError> {
+        // held over the intent too: two calls at once must not mint two clusters in one folder
+        let mut stage = self.0.stage.lock().await;
         let intent = self.intent(name, api_address)?;
-        let found = self.bring_up(&intent).await?;
+        let found = self.bring_up(&mut stage, &intent).await?;
+        drop(stage);
         leading(&found.consensus).await?;
         let wanted = self.addresses(&intent);
         let known = found.consensus.local().replicas.get(&intent.replica).cloned();
@@ -186,8 +192,7 @@ impl Founder {
         Ok(intent)
     }
 
-    async fn bring_up(&self, intent: &Intent) -> Result<Found, FoundError> {
-        let mut stage = self.0.stage.lock().await;
+    async fn bring_up(&self, stage: &mut Stage, intent: &Intent) -> Result<Found, FoundError> {
         let opened = match &stage.opened {
             Some(opened) => opened.clone(),
             None => {

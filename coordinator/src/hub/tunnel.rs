@@ -125,37 +125,52 @@ impl Tunnels {
 }
 
 /// Passes frames both ways until the program ended, either side went away, or the coordinator
-/// stops. A viewer
-/// that only closed its sending half still receives.
+/// stops. A viewer that only closed its sending half still receives.
 pub async fn relay(viewer: End, node: End, shutdown: Shutdown) {
     let up = pass_up(viewer.frames, node.sender);
     let down = pass_down(node.frames, &viewer.sender);
     tokio::select! {
-        () = up => {}
+        Broke { reason, message } = up => finish(&viewer.sender, reason, message).await,
         () = down => {}
         () = viewer.sender.closed() => {}
-        () = shutdown.requested() => finish(&viewer.sender, "SHUTTING_DOWN", "the coordinator is shutting down").await,
+        () = shutdown.requested() => {
+            let message = "the coordinator is shutting down";
+            finish(&viewer.sender, "SHUTTING_DOWN", message).await;
+        }
     }
 }
 
+/// Why nothing more is taken from a viewer; it is told, where it still listens.
+struct Broke {
+    reason: &'static str,
+    message: &'static str,
+}
+
 /// Passes what the viewer sends; returns only when the viewer broke off.
-async fn pass_up(mut from: Frames, to: mpsc::Sender<Frame>) {
+async fn pass_up(mut from: Frames, to: mpsc::Sender<Frame>) -> Broke {
     loop {
         match from.next().await {
-            Some(Ok(frame)) if payload(&frame) > Limits::FRAME_BYTES => return,
+            Some(Ok(frame)) if payload(&frame) > Limits::FRAME_BYTES => {
+                let message = "a frame beyond its bound was sent; send input in smaller pieces";
+                return Broke { reason: "FRAME_TOO_LARGE", message };
+            }
             Some(Ok(frame)) => {
                 if to.send(frame).await.is_err() {
                     break;
                 }
             }
-            Some(Err(_)) => return,
+            Some(Err(_)) => {
+                let message = "what was sent is no frame that may follow here";
+                return Broke { reason: "INVALID_FRAME", message };
+            }
             None => break,
         }
     }
     // half closed, or the node reads no more: what the node still sends decides the end; `to` is
     // held meanwhile so that the node does not take this for a viewer that left
-    std::future::pending::<()>().await;
+    let never = std::future::pending().await;
     drop(to);
+    never
 }
 
 /// Passes what the node sends, up to and with the last frame.
@@ -311,12 +326,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_past_the_bound_ends_the_tunnel() {
-        let (viewer, viewer_feed, _shown) = end();
+        let (viewer, viewer_feed, mut shown) = end();
         let (node, _node_feed, mut typed) = end();
         let relay = tokio::spawn(relay(viewer, node, Shutdown::new()));
         viewer_feed.send(Ok(stdin(Limits::FRAME_BYTES))).await.expect("open");
         assert!(typed.recv().await.is_some(), "at the bound");
         viewer_feed.send(Ok(stdin(Limits::FRAME_BYTES + 1))).await.expect("open");
+        let last = shown.recv().await.and_then(|frame| frame.kind);
+        let told =
+            matches!(&last, Some(frame::Kind::Failed(one)) if one.reason == "FRAME_TOO_LARGE");
+        assert!(told, "the viewer is told why: {last:?}");
         relay.await.expect("ends past the bound");
+        assert_eq!(typed.recv().await, None, "the node sees the end");
     }
 }

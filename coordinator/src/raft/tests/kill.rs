@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -14,22 +14,21 @@ use crate::{
 
 const ROUNDS: usize = 5;
 const WRITES: usize = 40;
+const THIS: &str = "raft::tests::kill::everything_acknowledged_survives_sigkill";
+/// Set for the child alone: where it writes.
 const FOLDER: &str = "WARREN_KILL_TEST_FOLDER";
 const ROUND: &str = "WARREN_KILL_TEST_ROUND";
 
-fn often(folder: &std::path::Path) -> Options {
+fn often(folder: &Path) -> Options {
     // A checkpoint now and then, so that some kills hit one.
     let tuning = Tuning { checkpoint_every: 16, ..Tuning::default() };
     Options { tuning, ..options(1, folder) }
 }
 
 /// What is killed: a replica that writes for ever and says what was acknowledged.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "the child of the test below"]
-async fn child() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+async fn write_for_ever(folder: &Path) {
     let round = std::env::var(ROUND).expect("set by the parent");
-    let consensus = open_single_with(often(&folder)).await;
+    let consensus = open_single_with(often(folder)).await;
     for count in 0.. {
         let name = format!("r{round}-{count}");
         apply(&consensus, create_client(&name)).await;
@@ -40,12 +39,16 @@ async fn child() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_acknowledged_survives_sigkill() {
+    // This test starts itself again as the child that is killed.
+    if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
+        return write_for_ever(&folder).await;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let binary = std::env::current_exe().expect("this test");
         let mut child = Command::new(binary)
-            .args(["--exact", "raft::tests::kill::child", "--ignored", "--nocapture"])
+            .args(["--exact", THIS, "--nocapture"])
             .env(FOLDER, folder.path())
             .env(ROUND, round.to_string())
             .stdout(Stdio::piped())
