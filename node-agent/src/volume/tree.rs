@@ -183,7 +183,7 @@ mod tests {
         let tree = folder.path().join("tree");
         fs::create_dir_all(tree.join("plain/below")).expect("folders");
         fs::write(tree.join("plain/below/file"), "x").expect("write");
-        deep(&tree, 20_000);
+        deep(&tree, 5_000);
         measure(&tree).expect("measured");
         remove(&tree).expect("removed");
         assert!(!tree.exists());
