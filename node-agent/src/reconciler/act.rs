@@ -64,7 +64,7 @@ impl Worker {
                 Ok(())
             }
             (Action::RemoveVolume, Some(_), _) => {
-                let _turn = shared.steps.acquire().await;
+                // takes no turn, as with `/tmp`
                 Ok(shared.parts.volumes.remove(self.workspace).await?)
             }
             (
@@ -109,11 +109,12 @@ impl Worker {
         }
         self.picture.end(IMAGE, StepState::Done);
         let shared = Arc::clone(&self.shared);
-        let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);
         let volumes = &shared.parts.volumes;
         let volume = volumes.ensure(self.workspace, order.spec.resources.disk).await?;
+        // takes no turn: how long it lasts is the workspace's choice, who may have filled it
         volumes.clear_tmp(self.workspace).await?;
+        let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
         let door = self.door()?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
