@@ -2,7 +2,7 @@
 //!
 //! A small change of free disk is no change: facts are told to the leader, who keeps them.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -79,31 +79,35 @@ impl Probe {
         let mut read = interval(USAGE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looks = 0_u32;
-        look.tick().await;
-        loop {
-            tokio::select! {
-                _ = read.tick() => drop(usage.send_replace(self.usage())),
-                _ = look.tick() => {
-                    looks = looks.wrapping_add(1);
-                    if looks.is_multiple_of(MEASURE_EVERY) {
-                        self.measure().await;
-                    }
-                    let now = self.gather().await;
-                    facts.send_if_modified(|told| replace(told, now));
-                }
+        let state_dir = self.config.state_dir.clone();
+        // neither an engine that hangs nor homes of millions of files hold up what is left
+        let reading = async {
+            loop {
+                read.tick().await;
+                usage.send_replace(left(&state_dir));
             }
-        }
+        };
+        let looking = async {
+            let mut looks = 0_u32;
+            look.tick().await;
+            loop {
+                look.tick().await;
+                looks = looks.wrapping_add(1);
+                if looks.is_multiple_of(MEASURE_EVERY)
+                    && timeout(LOOK, self.measure()).await.is_err()
+                {
+                    debug!("homes take too long to measure");
+                }
+                let now = self.gather().await;
+                facts.send_if_modified(|told| replace(told, now));
+            }
+        };
+        tokio::join!(reading, looking);
     }
 
     /// Returns what is left on this machine now.
     pub(crate) fn usage(&self) -> NodeUsage {
-        let disk = capacity::disk(&self.config.state_dir).map(|disk| disk.available);
-        NodeUsage {
-            memory_available_bytes: capacity::memory_available().unwrap_or_default().0,
-            disk_available_bytes: disk.unwrap_or_default().0,
-            load_milli: capacity::load_milli(),
-        }
+        left(&self.config.state_dir)
     }
 
     async fn measure(&mut self) {
@@ -147,6 +151,15 @@ impl Probe {
             labels: Labels::clone(&self.config.labels),
             findings,
         }
+    }
+}
+
+fn left(state_dir: &Path) -> NodeUsage {
+    let disk = capacity::disk(state_dir).map(|disk| disk.available);
+    NodeUsage {
+        memory_available_bytes: capacity::memory_available().unwrap_or_default().0,
+        disk_available_bytes: disk.unwrap_or_default().0,
+        load_milli: capacity::load_milli(),
     }
 }
 

@@ -33,6 +33,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Asks the engine what it is; fails where it is unreachable or too old.
     fn info(&self) -> Answer<'_, EngineInfo>;
 
+    /// Returns whether the image is here, so that nobody who has it waits for another's pull.
+    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool>;
+
     /// Makes sure the image is here: present is fine, else it is pulled with progress, else
     /// `ImageMissing` says what to do. Takes as long as the pull moves on.
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()>;
@@ -52,6 +55,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Lists every container of this cluster and node, running or not, by workspace and run.
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>>;
 
+    /// Lists the containers of one workspace, by run. Waits for no other workspace's container:
+    /// one that the engine is stuck with must not hold up the rest.
+    fn list_of(&self, workspace: WorkspaceId) -> Answer<'_, Vec<ContainerSeen>>;
+
     /// Starts a created or exited container; one that runs is fine. The caller holds the permit.
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
 
@@ -65,8 +72,9 @@ pub trait Engine: Send + Sync + 'static {
     /// stops or the stream is dropped.
     fn logs<'a>(&'a self, id: &'a str, query: LogQuery) -> LogStream<'a>;
 
-    /// Streams what happens to containers of ours from now on. Nothing is replayed: when it ends
-    /// or fails, open it again, then [`Engine::list`] once.
+    /// Streams what happens to containers of ours from this call on, also what happens before the
+    /// stream is first polled. Nothing earlier is replayed: when it ends or fails, open it again,
+    /// then [`Engine::list`] once.
     fn events(&self) -> EventStream<'_>;
 
     /// Reads what a running container uses; zero where it does not run.

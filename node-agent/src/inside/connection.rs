@@ -48,7 +48,9 @@ pub(super) async fn serve(mut stream: UnixStream, shared: Arc<Shared>, turn: Own
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let container = shared.expected.borrow().container.clone();
     if let Err(error) = shared.check.admit(pid, container.as_deref()) {
-        warn!(%workspace, %error, "a connection was turned away");
+        if shared.lines.now() {
+            warn!(%workspace, %error, "a connection was turned away");
+        }
         return;
     }
     let hello = match timeout(GREETING, read_message::<pb::Hello, _>(&mut stream)).await {
@@ -69,7 +71,9 @@ pub(super) async fn serve(mut stream: UnixStream, shared: Arc<Shared>, turn: Own
             }
         }
         None => {
-            warn!(%workspace, protocol, "PID 1 speaks a protocol this agent does not know");
+            if shared.lines.now() {
+                warn!(%workspace, protocol, "PID 1 speaks a protocol this agent does not know");
+            }
             let failed = pb::Failed {
                 reason: "PROTOCOL_UNKNOWN".to_owned(),
                 message: "this node agent knows protocol 1".to_owned(),
@@ -85,9 +89,14 @@ async fn control(stream: UnixStream, shared: &Shared, hello: pb::Control) {
     let workspace = shared.workspace;
     let given = hello.run_serial;
     let Some(turn) = shared.take_control(hello) else {
-        return warn!(%workspace, run_serial = given, "PID 1 of another run was turned away");
+        if shared.lines.now() {
+            warn!(%workspace, run_serial = given, "PID 1 of another run was turned away");
+        }
+        return;
     };
-    info!(%workspace, "PID 1 is connected");
+    if shared.lines.now() {
+        info!(%workspace, "PID 1 is connected");
+    }
     let (reader, writer) = stream.into_split();
     let first = pb::ToInside { kind: Some(to_inside::Kind::Setup(turn.setup)) };
     let talking = async {
@@ -96,7 +105,9 @@ async fn control(stream: UnixStream, shared: &Shared, hello: pb::Control) {
             ended = tell(writer, first, turn.outgoing) => ended,
         }
     };
-    if let Some(ended) = turn.replaced.run_until_cancelled(talking).await {
+    if let Some(ended) = turn.replaced.run_until_cancelled(talking).await
+        && shared.lines.now()
+    {
         info!(%workspace, reason = %ended, "PID 1 is disconnected");
     }
     shared.leave_control(turn.serial);

@@ -29,11 +29,16 @@ use warren_proto::{
     pb::inside::v1::{self as pb, hello::Role, to_inside},
 };
 
-use super::{connection, peer::PeerCheck};
+use super::{connection, pace::Pace, peer::PeerCheck};
 use crate::container::plan::SOCKET;
 
 /// Connections of one workspace that may be in their first second at one time.
 const GREETINGS: usize = 16;
+/// Connections that one workspace may make at once, and how soon it may make another: viewers come
+/// one at a time, so only a flood waits.
+const CONNECTIONS: (u32, Duration) = (64, Duration::from_millis(50));
+/// Lines of the journal that one workspace may cause at once, and how soon another.
+const LINES: (u32, Duration) = (20, Duration::from_secs(60));
 
 /// What is known of a workspace from inside; the newest picture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,6 +107,8 @@ pub(super) struct Shared {
     control: Mutex<ControlSlot>,
     pending: Mutex<Pending>,
     streams: Arc<Semaphore>,
+    /// What the workspace does is told at this pace; what is passed over is lost.
+    pub(super) lines: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +157,7 @@ impl Door {
             control: Mutex::default(),
             pending: Mutex::default(),
             streams: Arc::new(Semaphore::new(Limits::STREAMS_PER_WORKSPACE)),
+            lines: Pace::new(LINES.0, LINES.1),
         });
         let stop = CancellationToken::new();
         let listener = tokio::spawn(listen(listener, Arc::clone(&shared), stop.clone()));
@@ -325,8 +333,10 @@ fn bind(dir: &Path) -> io::Result<UnixListener> {
 async fn listen(listener: UnixListener, shared: Arc<Shared>, stop: CancellationToken) {
     let greetings = Arc::new(Semaphore::new(GREETINGS));
     let tasks = tokio_util::task::TaskTracker::new();
+    let pace = Pace::new(CONNECTIONS.0, CONNECTIONS.1);
     let accepting = async {
         loop {
+            pace.turn().await;
             let Ok(turn) = Arc::clone(&greetings).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {

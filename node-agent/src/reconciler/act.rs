@@ -64,7 +64,7 @@ impl Worker {
                 Ok(())
             }
             (Action::RemoveVolume, Some(_), _) => {
-                let _turn = shared.steps.acquire().await;
+                // takes no turn, as with `/tmp`
                 Ok(shared.parts.volumes.remove(self.workspace).await?)
             }
             (
@@ -109,15 +109,17 @@ impl Worker {
         }
         self.picture.end(IMAGE, StepState::Done);
         let shared = Arc::clone(&self.shared);
-        let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);
         let volumes = &shared.parts.volumes;
         let volume = volumes.ensure(self.workspace, order.spec.resources.disk).await?;
+        // takes no turn: how long it lasts is the workspace's choice, who may have filled it
         volumes.clear_tmp(self.workspace).await?;
+        let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
         let door = self.door()?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
         let id = created.inspect_err(|_| self.network_made = false)?;
+        self.checked = Some(id.clone());
         door.expect(Expected {
             container: Some(id),
             run_serial: order.run_serial,
@@ -129,8 +131,11 @@ impl Worker {
 
     /// Makes sure of the image; a step of its own only where it has to be pulled.
     async fn image(&self, order: &WorkspaceOrder) -> Result<(), Failure> {
-        let _turn = self.shared.pulls.acquire().await;
         let image = order.spec.image.clone();
+        if self.shared.parts.engine.has_image(&image).await? {
+            return Ok(());
+        }
+        let _turn = self.shared.pulls.acquire().await;
         let picture = self.picture.clone();
         let title = format!("image {image}");
         let progress: Progress = Arc::new(move |line: String| {
@@ -147,6 +152,10 @@ impl Worker {
         order: &WorkspaceOrder,
         container: &ContainerSeen,
     ) -> Result<(), Failure> {
+        if self.checked.as_ref() != Some(&container.id) {
+            // an earlier agent made it, and may have ended before it was read back
+            return self.create(order).await;
+        }
         let shared = Arc::clone(&self.shared);
         let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);
@@ -159,7 +168,9 @@ impl Worker {
             settled: false,
         };
         shared.parts.ledger.begin(self.workspace, started).await?;
-        shared.parts.engine.start(&container.id).await?;
+        let started = shared.parts.engine.start(&container.id).await;
+        // it may be the network that was taken away meanwhile: it is made sure of before the next
+        started.inspect_err(|_| self.network_made = false)?;
         self.picture.end(CONTAINER, StepState::Done);
         Ok(())
     }

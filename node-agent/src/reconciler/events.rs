@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tracing::warn;
 use warren_daemon::{backoff::Backoff, telemetry::Chain};
 
@@ -24,6 +27,7 @@ pub(super) enum Happening {
 pub(super) async fn watch(engine: Arc<dyn Engine>, happenings: mpsc::Sender<Happening>) {
     let mut backoff = Backoff::seeded(RETRY.0, RETRY.1);
     loop {
+        let begun = Instant::now();
         let mut events = engine.events();
         if happenings.send(Happening::Listening).await.is_err() {
             return;
@@ -31,7 +35,6 @@ pub(super) async fn watch(engine: Arc<dyn Engine>, happenings: mpsc::Sender<Happ
         loop {
             match events.next().await {
                 Some(Ok(event)) => {
-                    backoff.reset();
                     if happenings.send(Happening::Event(event)).await.is_err() {
                         return;
                     }
@@ -42,6 +45,10 @@ pub(super) async fn watch(engine: Arc<dyn Engine>, happenings: mpsc::Sender<Happ
                 }
                 None => break,
             }
+        }
+        // a quiet engine is one that was heard, too
+        if begun.elapsed() > RETRY.1 {
+            backoff.reset();
         }
         sleep(backoff.next_wait()).await;
     }

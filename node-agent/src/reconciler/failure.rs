@@ -1,6 +1,6 @@
 //! Why a step could not be taken, as it is reported.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use warren_common::status::{RunState, reason};
 use warren_daemon::telemetry::Chain;
@@ -41,12 +41,6 @@ impl From<&EngineError> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         Self::from(&error)
-    }
-}
-
-impl From<Arc<EngineError>> for Failure {
-    fn from(error: Arc<EngineError>) -> Self {
-        Self::from(error.as_ref())
     }
 }
 

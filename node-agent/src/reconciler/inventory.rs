@@ -1,53 +1,55 @@
-//! The engine's list of containers, asked for once for everybody who waits.
+//! Which container counts of a workspace that has several.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::cmp::Reverse;
 
-use tokio::sync::Mutex;
-use warren_common::WorkspaceId;
+use crate::engine::{ContainerSeen, ContainerState};
 
-use crate::engine::{ContainerSeen, ContainerState, Engine, EngineError};
-
-/// What the engine answered; shared, so the error is too.
-pub(super) type Listed = Result<Arc<Vec<ContainerSeen>>, Arc<EngineError>>;
-
-/// Asks the engine on behalf of all workspaces.
-pub(super) struct Inventory {
-    engine: Arc<dyn Engine>,
-    asked: AtomicU64,
-    answer: Mutex<Option<(u64, Listed)>>,
-}
-
-impl Inventory {
-    pub(super) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, asked: AtomicU64::default(), answer: Mutex::default() }
-    }
-
-    /// Returns a list that was begun after this call: those who ask while one is under way share
-    /// the next. Cancel safe.
-    pub(super) async fn fresh(&self) -> Listed {
-        let turn = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut answer = self.answer.lock().await;
-        if let Some((covers, listed)) = &*answer
-            && *covers >= turn
-        {
-            return listed.clone();
+/// Returns the container of a workspace that counts: of those that run the oldest, since two must
+/// never run and the newer is the one ordered; where none runs, the newest. One that the engine is
+/// removing is gone already.
+pub(super) fn chosen(all: Vec<ContainerSeen>) -> Option<ContainerSeen> {
+    let age = |seen: &ContainerSeen| (seen.generation, seen.run_serial);
+    let key = |seen: &ContainerSeen| match seen.state {
+        ContainerState::Running { .. } => (true, Some(Reverse(age(seen))), None),
+        ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Removing => {
+            (false, None, Some(age(seen)))
         }
-        let covers = self.asked.load(Ordering::SeqCst);
-        let listed = self.engine.list().await.map(Arc::new).map_err(Arc::new);
-        *answer = Some((covers, listed.clone()));
-        listed
-    }
+    };
+    all.into_iter().filter(|seen| seen.state != ContainerState::Removing).max_by_key(key)
 }
 
-/// Returns the container that counts of a workspace: one that runs before all others, then the
-/// newest. One that the engine is removing is gone already.
-pub(super) fn of(all: &[ContainerSeen], workspace: WorkspaceId) -> Option<ContainerSeen> {
-    let running = |seen: &ContainerSeen| matches!(seen.state, ContainerState::Running { .. });
-    all.iter()
-        .filter(|seen| seen.workspace == workspace && seen.state != ContainerState::Removing)
-        .max_by_key(|seen| (running(seen), seen.generation, seen.run_serial))
-        .cloned()
+#[cfg(test)]
+mod tests {
+    use warren_common::{Generation, Timestamp};
+
+    use super::*;
+
+    fn container(run_serial: u64, state: ContainerState) -> ContainerSeen {
+        ContainerSeen {
+            id: format!("{run_serial}"),
+            name: String::new(),
+            workspace: "0199a0b2-7f00-7000-8000-000000000001".parse().expect("an id"),
+            generation: Generation::new(1, 1),
+            run_serial,
+            state,
+            started: Timestamp::default(),
+            finished: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn of_two_that_run_the_older_is_seen_so_that_it_is_stopped() {
+        let run = |all: Vec<ContainerSeen>| chosen(all).map(|seen| seen.run_serial);
+        let running = ContainerState::Running { pid: 1 };
+        let exited = ContainerState::Exited { exit_code: 0, oom: false };
+        assert_eq!(run(vec![container(1, running), container(2, running)]), Some(1));
+        assert_eq!(run(vec![container(2, running), container(1, exited)]), Some(2));
+        assert_eq!(run(vec![container(1, running), container(2, exited)]), Some(1));
+        assert_eq!(run(vec![container(1, exited), container(2, exited)]), Some(2));
+        assert_eq!(
+            run(vec![container(3, ContainerState::Removing), container(2, exited)]),
+            Some(2)
+        );
+        assert_eq!(run(Vec::new()), None);
+    }
 }

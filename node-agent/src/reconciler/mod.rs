@@ -38,7 +38,6 @@ use crate::{
     volume::VolumeStore,
 };
 use events::Happening;
-use inventory::Inventory;
 use worker::Worker;
 
 /// Everything is looked at again at least this often.
@@ -47,6 +46,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 const STEPS_AT_ONCE: usize = 4;
 /// Images pulled at one time.
 const PULLS_AT_ONCE: usize = 2;
+/// Lists of all containers asked for at one time: one that hangs must not hide the next.
+const LISTS_AT_ONCE: usize = 2;
 /// Messages that may wait for the supervisor.
 const QUEUE: usize = 64;
 
@@ -88,11 +89,10 @@ pub struct Place {
 /// What all workers share.
 struct Shared {
     parts: Parts,
-    inventory: Inventory,
     steps: Semaphore,
     pulls: Semaphore,
     /// What the engine last said of itself; asked for again after it was away.
-    info: tokio::sync::Mutex<Option<EngineInfo>>,
+    info: Mutex<Option<EngineInfo>>,
     /// The container of each workspace in which the kernel killed for memory.
     killed: Mutex<BTreeMap<WorkspaceId, String>>,
 }
@@ -105,16 +105,16 @@ pub fn start(parts: Parts, changed: mpsc::Receiver<Vec<WorkspaceId>>, shutdown: 
     let watching = events::watch(Arc::clone(&parts.engine), happenings);
     shutdown.spawn(stop.clone().run_until_cancelled_owned(watching));
     let shared = Arc::new(Shared {
-        inventory: Inventory::new(Arc::clone(&parts.engine)),
         parts,
         steps: Semaphore::new(STEPS_AT_ONCE),
         pulls: Semaphore::new(PULLS_AT_ONCE),
-        info: tokio::sync::Mutex::default(),
+        info: Mutex::default(),
         killed: Mutex::default(),
     });
     let supervisor = Supervisor {
         shared,
         workers: JoinSet::new(),
+        lists: JoinSet::new(),
         ids: HashMap::new(),
         wakers: BTreeMap::new(),
         stop,
@@ -126,6 +126,8 @@ pub fn start(parts: Parts, changed: mpsc::Receiver<Vec<WorkspaceId>>, shutdown: 
 struct Supervisor {
     shared: Arc<Shared>,
     workers: JoinSet<()>,
+    /// Lists under way of workspaces that have containers: the engine is waited for elsewhere.
+    lists: JoinSet<Vec<WorkspaceId>>,
     ids: HashMap<Id, WorkspaceId>,
     wakers: BTreeMap<WorkspaceId, Arc<Notify>>,
     stop: CancellationToken,
@@ -148,20 +150,26 @@ impl Supervisor {
                         self.wake(workspace);
                     }
                 }
-                Some(happening) = happened.recv() => self.take(happening).await,
+                Some(happening) = happened.recv() => self.take(happening),
                 Some(ended) = self.workers.join_next_with_id() => self.collect(ended),
-                _ = sweep.tick() => self.sweep().await,
+                Some(listed) = self.lists.join_next() => {
+                    for workspace in listed.unwrap_or_default() {
+                        self.wake(workspace);
+                    }
+                }
+                _ = sweep.tick() => self.sweep(),
             }
         }
         // each worker stops at its next wait: a step half taken is taken again
         self.workers.shutdown().await;
+        self.lists.shutdown().await;
     }
 
-    async fn take(&mut self, happening: Happening) {
+    fn take(&mut self, happening: Happening) {
         match happening {
             Happening::Listening => {
-                self.shared.info.lock().await.take();
-                self.sweep().await;
+                self.shared.info.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.sweep();
             }
             Happening::Event(event) => {
                 if event.kind == EngineEventKind::OutOfMemory {
@@ -204,7 +212,7 @@ impl Supervisor {
 
     /// Wakes every workspace that is ordered or has a container. Before the first document nothing
     /// is known, so nothing that runs is touched.
-    async fn sweep(&mut self) {
+    fn sweep(&mut self) {
         let memory = self.shared.parts.ledger.memory();
         if memory.rank.is_none() {
             return;
@@ -212,26 +220,31 @@ impl Supervisor {
         for workspace in memory.orders.keys() {
             self.wake(*workspace);
         }
-        match self.shared.inventory.fresh().await {
-            Ok(containers) => {
-                for container in containers.iter() {
-                    self.wake(container.workspace);
+        if self.lists.len() >= LISTS_AT_ONCE {
+            return;
+        }
+        let engine = Arc::clone(&self.shared.parts.engine);
+        self.lists.spawn(async move {
+            match engine.list().await {
+                Ok(containers) => containers.iter().map(|seen| seen.workspace).collect(),
+                Err(failed) => {
+                    warn!(error = %Chain(&failed), "containers cannot be listed");
+                    Vec::new()
                 }
             }
-            Err(failed) => warn!(error = %Chain(failed.as_ref()), "containers cannot be listed"),
-        }
+        });
     }
 }
 
 impl Shared {
     /// Returns what the engine says of itself, asking at most once while it stays.
     async fn info(&self) -> Result<EngineInfo, crate::engine::EngineError> {
-        let mut info = self.info.lock().await;
-        if let Some(known) = &*info {
-            return Ok(known.clone());
+        let known = self.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known {
+            return Ok(known);
         }
         let asked = self.parts.engine.info().await?;
-        *info = Some(asked.clone());
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked.clone());
         Ok(asked)
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) network_made: bool,
     /// The network was removed in this life of the agent.
     pub(super) network_gone: bool,
+    /// The container that was made, or read back against its plan, in this life of the agent.
+    pub(super) checked: Option<String>,
     view: Option<watch::Receiver<InsideView>>,
     running: Option<ContainerSeen>,
     backoff: Backoff,
@@ -78,6 +80,7 @@ impl Worker {
             picture,
             network_made: false,
             network_gone: false,
+            checked: None,
             view: None,
             running: None,
             backoff: Backoff::seeded(RETRY.0, RETRY.1),
@@ -198,8 +201,7 @@ impl Worker {
     }
 
     async fn look(&mut self, order: Option<&WorkspaceOrder>) -> Result<Found, Failure> {
-        let listed = self.shared.inventory.fresh().await?;
-        let container = inventory::of(&listed, self.workspace);
+        let container = inventory::chosen(self.shared.parts.engine.list_of(self.workspace).await?);
         let volume = self.shared.parts.volumes.exists(self.workspace).await?;
         let started = self.shared.parts.ledger.memory().started.get(&self.workspace).copied();
         if let Some(container) = &container {

@@ -49,9 +49,9 @@ pub(super) async fn carry(
 }
 
 async fn newest(engine: &dyn Engine, workspace: WorkspaceId) -> Result<ContainerSeen, Failure> {
-    let containers = engine.list().await.map_err(|error| Failure::new(error.code(), error))?;
-    let ours = containers.into_iter().filter(|seen| seen.workspace == workspace);
-    ours.max_by_key(|seen| (seen.generation, seen.run_serial)).ok_or_else(|| {
+    let ours = engine.list_of(workspace).await;
+    let ours = ours.map_err(|error| Failure::new(error.code(), error))?;
+    ours.into_iter().max_by_key(|seen| (seen.generation, seen.run_serial)).ok_or_else(|| {
         Failure::new(reason::NOT_RUNNING, "the workspace has no container and no log")
     })
 }

@@ -1,9 +1,10 @@
 //! Homes for tests: plain folders owned by whoever runs the test, that can be told to fail.
 //!
 //! A file `fail-volume` beside the homes holds the code of the failure for every `ensure`:
-//! `DISK_FULL` or anything else. Removing the file mends the disk.
+//! `DISK_FULL` or anything else. Removing the file mends the disk. Where a file
+//! `full-tmp-<workspace>` is, emptying that workspace's `/tmp` takes ten minutes.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use futures_util::FutureExt as _;
 use warren_common::{Bytes, WorkspaceId};
@@ -46,7 +47,14 @@ impl VolumeStore for FakeStore {
     }
 
     fn clear_tmp(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()> {
-        self.plain.clear_tmp(workspace)
+        let full = self.control.with_file_name(format!("full-tmp-{workspace}")).exists();
+        async move {
+            if full {
+                tokio::time::sleep(Duration::from_secs(600)).await;
+            }
+            self.plain.clear_tmp(workspace).await
+        }
+        .boxed()
     }
 
     fn exists(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, bool> {

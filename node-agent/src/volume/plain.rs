@@ -6,9 +6,8 @@
 //! asked for is not enforced here: a plain folder has no quota.
 
 use std::{
-    collections::HashSet,
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +15,7 @@ use std::{
 use futures_util::FutureExt as _;
 use warren_common::{Bytes, Limits, WorkspaceId};
 
-use super::{Volume, VolumeAnswer, VolumeError, VolumeStore};
+use super::{Volume, VolumeAnswer, VolumeError, VolumeStore, tree};
 
 /// User and group that workspaces run as.
 const OWNER: (u32, u32) = (1000, 1000);
@@ -185,7 +184,10 @@ impl VolumeStore for PlainStore {
     }
 
     fn usage(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, Bytes> {
-        self.run(move |store| disk_of(&store.folder(workspace)))
+        self.run(move |store| {
+            let folder = store.folder(workspace);
+            tree::measure(&folder).map(Bytes).map_err(at("measure", &folder))
+        })
     }
 }
 
@@ -219,47 +221,18 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), VolumeError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("open", path))
 }
 
-/// Removes a tree without following links (the standard library walks by descriptor); gone is
-/// fine.
+/// Removes a tree without following links; gone is fine.
 fn remove_all(path: &Path) -> Result<(), VolumeError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    tree::remove(path).map_err(at("remove", path))
 }
 
 fn sync(folder: &Path) -> Result<(), VolumeError> {
     fs::File::open(folder).and_then(|file| file.sync_all()).map_err(at("sync", folder))
 }
 
-/// Adds up the blocks of every file below `folder`, each inode once; what vanishes meanwhile
-/// counts nothing.
-fn disk_of(folder: &Path) -> Result<Bytes, VolumeError> {
-    let mut sum = 0u64;
-    let mut linked = HashSet::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        let entries = match fs::read_dir(&next) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(at("read", &next)(error)),
-        };
-        for entry in entries.flatten() {
-            let Ok(facts) = entry.metadata() else { continue };
-            if facts.is_dir() {
-                folders.push(entry.path());
-            } else if facts.nlink() > 1 && !linked.insert((facts.dev(), facts.ino())) {
-                continue;
-            }
-            sum = sum.saturating_add(facts.blocks().saturating_mul(512));
-        }
-    }
-    Ok(Bytes(sum))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 

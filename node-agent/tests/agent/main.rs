@@ -2,6 +2,7 @@
 
 mod authority;
 mod coordinator;
+mod engine;
 mod joining;
 mod lifecycle;
 mod trouble;

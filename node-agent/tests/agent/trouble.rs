@@ -204,7 +204,7 @@ async fn a_reboot_ends_the_run_and_needs_a_permit_of_its_own() {
 async fn an_engine_that_is_away_leaves_what_runs_as_running() {
     let world = World::start().await;
     world.up().await;
-    world.control(&serde_json::json!({"fail": {"list": {"code": "ENGINE_UNREACHABLE"}}}));
+    world.control(&serde_json::json!({"fail": {"list_of": {"code": "ENGINE_UNREACHABLE"}}}));
     world.coordinator.order(|spec| spec.workspaces[0].spec.labels = labels()).await;
     let away = world.coordinator.sees(web(), |seen| seen.reason.contains("does not answer")).await;
     assert_eq!(away.state, RunState::Running, "it runs on as far as anybody knows");

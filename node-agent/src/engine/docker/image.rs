@@ -14,14 +14,21 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl DockerEngine {
-    pub(super) async fn image(&self, image: &str, progress: Progress) -> Result<(), EngineError> {
+    pub(super) async fn holds(&self, image: &str) -> Result<bool, EngineError> {
         let api = self.api().await?;
         let inspect = api.inspect_image(image);
         match self.call("look for the image", Limits::CALL_TIMEOUT, inspect).await {
-            Ok(_) => return Ok(()),
-            Err(EngineError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+            Ok(_) => Ok(true),
+            Err(EngineError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    pub(super) async fn image(&self, image: &str, progress: Progress) -> Result<(), EngineError> {
+        if self.holds(image).await? {
+            return Ok(());
+        }
+        let api = self.api().await?;
         let mut attempt = 1;
         loop {
             progress(format!("pulling {image}"));

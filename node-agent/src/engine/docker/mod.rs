@@ -29,7 +29,8 @@ use bollard::{
 };
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use tracing::{debug, warn};
-use warren_common::{ClusterId, Generation, Limits, NodeId, Timestamp, status::Usage};
+use warren_common::{ClusterId, Generation, Limits, NodeId, Timestamp, WorkspaceId, status::Usage};
+use warren_daemon::clock;
 
 use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
@@ -169,10 +170,14 @@ impl DockerEngine {
         Err(EngineError::Drifted { container: plan.name.clone(), drifts })
     }
 
-    async fn find(&self) -> Result<Vec<ContainerSeen>, EngineError> {
+    /// Lists the containers of one workspace, or of all. Docker answers for a container only when
+    /// it has finished what it does with it, so nobody asks about more than they must.
+    async fn find(&self, of: Option<WorkspaceId>) -> Result<Vec<ContainerSeen>, EngineError> {
         let api = self.api().await?;
-        let options =
-            ListContainersOptionsBuilder::default().all(true).filters(&self.filter()).build();
+        let mut filter = self.filter();
+        let label = of.map(|workspace| format!("warren.workspace={workspace}"));
+        filter.entry("label").or_default().extend(label);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
         let list = api.list_containers(Some(options));
         let list = self.call("list containers", Limits::CALL_TIMEOUT, list).await?;
         let mut found = Vec::with_capacity(list.len());
@@ -213,6 +218,10 @@ impl Engine for DockerEngine {
         .boxed()
     }
 
+    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool> {
+        self.holds(image).boxed()
+    }
+
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
         self.image(image, progress).boxed()
     }
@@ -230,7 +239,11 @@ impl Engine for DockerEngine {
     }
 
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {
-        self.find().boxed()
+        self.find(None).boxed()
+    }
+
+    fn list_of(&self, workspace: WorkspaceId) -> Answer<'_, Vec<ContainerSeen>> {
+        self.find(Some(workspace)).boxed()
     }
 
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
@@ -295,13 +308,15 @@ impl Engine for DockerEngine {
     }
 
     fn events(&self) -> EventStream<'_> {
+        // the stream is opened at its first poll; Docker replays what happened since
+        let since = (clock::now().0 / 1000).to_string();
         let open = async move {
             let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
             let mut filters = self.filter();
             filters.insert("type", vec!["container".to_owned()]);
             let kinds = ["start", "die", "oom", "destroy"].map(str::to_owned);
             filters.insert("event", kinds.into());
-            let options = EventsOptionsBuilder::default().filters(&filters).build();
+            let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
             let events = api
                 .events(Some(options))
                 .map_err(move |error| fault::explain("watch containers", &self.address, error))

@@ -9,7 +9,8 @@
 //! }
 //! ```
 //! Operations are named as the trait's methods. A failure without `times` lasts until the file
-//! changes. An exit names the run it ends, so that the next run lives.
+//! changes. Where `keep_networks`, which is no method, fails, a start finds the networks gone. An
+//! exit names the run it ends, so that the next run lives.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 

@@ -220,6 +220,14 @@ impl Engine for FakeEngine {
         .boxed()
     }
 
+    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool> {
+        async move {
+            self.obey("has_image").await?;
+            Ok(Control::read(&self.shared.folder).image(image).is_ok())
+        }
+        .boxed()
+    }
+
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
         async move {
             progress(format!("looking for {image}"));
@@ -268,9 +276,28 @@ impl Engine for FakeEngine {
         .boxed()
     }
 
+    fn list_of(&self, workspace: WorkspaceId) -> Answer<'_, Vec<ContainerSeen>> {
+        async move {
+            self.obey("list_of").await?;
+            let state = self.shared.state();
+            let all = state.record.containers.values().map(|one| one.seen.clone());
+            let mut ours: Vec<ContainerSeen> =
+                all.filter(|seen| seen.workspace == workspace).collect();
+            ours.sort_by_key(|one| one.run_serial);
+            Ok(ours)
+        }
+        .boxed()
+    }
+
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         async move {
             self.obey("start").await?;
+            if self.obey("keep_networks").await.is_err() {
+                self.change("forget the networks", |_, state| {
+                    state.record.networks.clear();
+                    Ok(())
+                })?;
+            }
             self.change("start the container", |shared, state| {
                 let container = state.record.start(id, now())?;
                 if let Some(workspace) = container {

@@ -129,6 +129,10 @@ impl Record {
         if container.is_running() {
             return Ok(None);
         }
+        if !self.networks.contains_key(&container.plan.network) {
+            let detail = format!("network {} not found", container.plan.network);
+            return Err(EngineError::NotFound { operation: "start the container", detail });
+        }
         container.seen.state = ContainerState::Running { pid };
         container.seen.started = now;
         Ok(Some(container.seen.workspace))
