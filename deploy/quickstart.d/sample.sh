@@ -21,8 +21,7 @@ choose_repository() {
 start_sample() {
   docker network inspect "$SAMPLE" >/dev/null 2>&1 \
     || docker network create --label warren.sample=1 --internal "$SAMPLE" >/dev/null
-  # one that is there may have been stopped since
-  docker start "$SAMPLE" >/dev/null 2>&1 && return 0
+  docker container inspect "$SAMPLE" >/dev/null 2>&1 && { docker start "$SAMPLE"; return; }
   docker run -d --name "$SAMPLE" --network "$SAMPLE" --label warren.sample=1 --read-only \
     --cap-drop ALL --security-opt no-new-privileges --memory 128m --pids-limit 64 \
     --tmpfs /srv:uid=1000,gid=1000 --user 1000:1000 -e HOME=/srv --entrypoint /bin/bash \

@@ -14,6 +14,18 @@ struct Machine {
     stage: Arc<Stage>,
 }
 
+impl Drop for Machine {
+    /// A failed run leaves daemons under supervisors: supervisors first, or they start them again.
+    fn drop(&mut self) {
+        let root = self.stage.root().join("q");
+        for text in [root.join("usr/local/lib/warren/supervise"), root] {
+            for pid in warren_tests::daemon::processes_naming(&text.to_string_lossy()) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
+        }
+    }
+}
+
 impl Machine {
     fn new() -> Result<Self> {
         host::check()?;

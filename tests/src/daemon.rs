@@ -104,3 +104,15 @@ impl Drop for Daemon {
         }
     }
 }
+
+/// Returns the processes whose command line holds `text`, this one aside.
+pub fn processes_naming(text: &str) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let own = rustix::process::getpid();
+    let names = |pid: &Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        *pid != own && String::from_utf8_lossy(&line).contains(text)
+    };
+    pids.filter(names).collect()
+}

@@ -105,6 +105,18 @@ impl Engine {
         })
     }
 
+    /// Ends what outlived a dead engine: containerd and the shims name its folder; what a shim
+    /// started goes with its cgroup.
+    fn kill_orphans(&self) {
+        let folder = self.folder.to_string_lossy().into_owned();
+        for pid in crate::daemon::processes_naming(&folder) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            kill_cgroup(&controller.path().join(self.cgroup.trim_start_matches('/')));
+        }
+    }
+
     /// Ends containers first, then the engine, then what they leave in memory.
     fn clean(&mut self) -> Result<()> {
         let running = self.docker(&["ps", "-aq"])?.stdout;
@@ -122,6 +134,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if let Err(error) = self.clean() {
             eprintln!("{error:#}");
+            self.kill_orphans();
         }
         unmount_below(&self.folder);
         for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
@@ -143,6 +156,19 @@ fn program(host: &Host, folder: &Path, cgroup: &str) -> Program {
         "--live-restore".to_owned(),
         flag("config-file", "daemon.json"),
     ])
+}
+
+/// Kills every process below a cgroup.
+fn kill_cgroup(folder: &Path) {
+    for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kill_cgroup(&child.path());
+        }
+    }
+    let listed = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in listed.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
 }
 
 /// Removes a cgroup with its children, the deepest first; a cgroup is a folder that only `rmdir` removes.

@@ -27,6 +27,7 @@ use std::{io, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
 };
 use warren_common::Limits;
 
@@ -86,10 +87,11 @@ async fn run(config: Config) -> io::Result<()> {
         setup: setup.clone(),
         permits: stream::permits(),
     };
-    let keeping = tokio::spawn(keeper.run(hints));
-    tokio::spawn(startup.run(setup));
-    tokio::spawn(streams.clone().run(stream_orders));
-    tokio::spawn(uplink::run(config, board, orders));
+    let mut parts = JoinSet::new();
+    let keeping = parts.spawn(keeper.run(hints));
+    parts.spawn(startup.run(setup));
+    parts.spawn(streams.clone().run(stream_orders));
+    parts.spawn(uplink::run(config, board, orders));
 
     let grace = tokio::select! {
         _ = terminate.recv() => Limits::STOP_GRACE.saturating_sub(STOP_MARGIN),

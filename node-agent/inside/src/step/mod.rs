@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use warren_common::Limits;
 use warren_proto::pb::inside::v1::{Session, Setup};
 
@@ -30,6 +30,9 @@ use crate::{
 
 /// Sessions made in one life, so that with the other steps a status stays within its bound.
 const SESSIONS_MOST: usize = Limits::STEPS_INSIDE - 4;
+
+/// Between two looks at a step's output.
+const OUTPUT_GAP: Duration = Duration::from_millis(100);
 
 /// What every step works with.
 #[derive(Debug, Clone)]
@@ -122,15 +125,22 @@ impl Startup {
         mut seen: impl FnMut(&Piece),
     ) -> Result<i32, RunError> {
         let mut tail = Tail::default();
-        program::lines(&self.reaper, command, limit, |piece| {
+        let mut shown = Instant::now();
+        let code = program::lines(&self.reaper, command, limit, |piece| {
             if !piece.fleeting {
                 journal::log(step, &piece.text);
             }
             tail.push(&piece);
-            self.board.output(step, tail.as_str());
+            // A script that writes without pause must not keep this one thread busy.
+            if shown.elapsed() > OUTPUT_GAP {
+                self.board.output(step, tail.as_str());
+                shown = Instant::now();
+            }
             seen(&piece);
-        })
-        .await
+        });
+        let code = code.await;
+        self.board.output(step, tail.as_str());
+        code
     }
 }
 

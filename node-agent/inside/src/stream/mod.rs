@@ -15,6 +15,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Mutex, Semaphore, mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 use warren_common::Limits;
@@ -61,9 +62,15 @@ type Refusal = (&'static str, String);
 impl Streams {
     /// Serves each stream the node agent asks for, until it is dropped.
     pub(crate) async fn run(self, mut wanted: mpsc::Receiver<u64>) {
-        while let Some(id) = wanted.recv().await {
+        let mut open = JoinSet::new();
+        loop {
+            let id = tokio::select! {
+                id = wanted.recv() => id,
+                Some(_) = open.join_next() => continue,
+            };
+            let Some(id) = id else { return };
             let streams = self.clone();
-            tokio::spawn(async move {
+            open.spawn(async move {
                 if let Err(error) = streams.serve(id).await {
                     event!("stream {id} broke: {}", chain(&error));
                 }

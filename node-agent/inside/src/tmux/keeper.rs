@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::Signal,
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, sleep, timeout},
 };
 use warren_common::{Limits, status::clean};
 use warren_proto::pb::inside::v1::SessionStatus;
@@ -16,11 +16,16 @@ use warren_proto::pb::inside::v1::SessionStatus;
 use super::{Seen, Tmux, TmuxError, list::COMMAND_SHOWN_BYTES};
 use crate::{
     board::{Board, Outcome},
+    clock,
     journal::event,
 };
 
 /// Between two looks at the sessions when tmux reports nothing by itself.
 const POLL: Duration = Duration::from_secs(1);
+/// The same while nobody watches and nothing was written for [`QUIET`]: tmux still reports at once
+/// whatever starts or ends, and many idle workspaces cost a node little.
+const POLL_QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(30);
 /// Between two looks when it reports without pause.
 const POLL_GAP: Duration = Duration::from_millis(50);
 /// A server that ran this long is started again at once.
@@ -94,16 +99,14 @@ impl Keeper {
         self.look().await.map(drop)
     }
 
-    /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), else once a second.
+    /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), else every few seconds.
     pub(crate) async fn run(self, mut hints: Signal) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut quiet = false;
         let mut pause = Duration::from_secs(1);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = hints.recv() => {}
-            }
+            let wait = if quiet { POLL_QUIET } else { POLL };
+            // A hint or the end of the wait: both mean to look.
+            let _ = timeout(wait, hints.recv()).await;
             let Some(started) = self.state.lock().await.started else { continue };
             match self.look().await {
                 Err(TmuxError::NoServer) => {
@@ -119,13 +122,16 @@ impl Keeper {
                     event!("the sessions could not be listed: {error}");
                     sleep(POLL).await;
                 }
-                Ok(()) => sleep(POLL_GAP).await,
+                Ok(now) => {
+                    quiet = now;
+                    sleep(POLL_GAP).await;
+                }
             }
         }
     }
 
-    /// Puts the sessions there are on the board.
-    async fn look(&self) -> Result<(), TmuxError> {
+    /// Puts the sessions there are on the board; returns whether all of them are quiet.
+    async fn look(&self) -> Result<bool, TmuxError> {
         let seen = match self.tmux.list().await {
             Ok(seen) => seen,
             Err(TmuxError::NoServer) => {
@@ -134,9 +140,11 @@ impl Keeper {
             }
             Err(error) => return Err(error),
         };
+        let before = (clock::now_ms() / 1000).saturating_sub(QUIET.as_secs());
+        let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
         let state = self.state.lock().await;
         self.board.sessions(to_statuses(&state.wanted, seen));
-        Ok(())
+        Ok(quiet)
     }
 
     async fn restart(&self) {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,6 +18,8 @@ use tokio::{
 pub(crate) enum Manner {
     /// Serves files below a folder.
     Files(PathBuf),
+    /// Speaks git's own protocol for the repositories below a folder.
+    Git(PathBuf),
     /// Takes connections and says nothing.
     Silent,
     /// Answers everything with this status line.
@@ -42,6 +45,7 @@ impl Server {
                 let (socket, _) = listener.accept().await.expect("a caller");
                 match &mut manner {
                     Manner::Silent => silent.push(socket),
+                    Manner::Git(root) => git(socket, root),
                     Manner::Status(line) => drop(tokio::spawn(status(socket, line))),
                     Manner::Flaky(left, _) if *left > 0 => *left -= 1,
                     Manner::Files(root) | Manner::Flaky(_, root) => {
@@ -56,12 +60,36 @@ impl Server {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.address)
     }
+
+    pub(crate) fn git_url(&self, path: &str) -> String {
+        format!("git://{}/{path}", self.address)
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Hands the connection to a `git daemon`, as inetd would.
+fn git(socket: TcpStream, root: &Path) {
+    let socket = socket.into_std().expect("a socket");
+    socket.set_nonblocking(false).expect("a socket");
+    let output = socket.try_clone().expect("a descriptor");
+    let mut daemon = Command::new("git");
+    daemon
+        .args(["daemon", "--inetd", "--export-all"])
+        .arg(format!("--base-path={}", root.display()));
+    let started = daemon
+        .stdin(OwnedFd::from(socket))
+        .stdout(OwnedFd::from(output))
+        .env("GIT_CONFIG_COUNT", "1")
+        .envs([("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")])
+        .spawn();
+    let mut started = started.expect("git");
+    // Collected when its caller hangs up; nobody waits for it.
+    std::thread::spawn(move || started.wait());
 }
 
 async fn request(socket: &mut TcpStream) -> String {

@@ -85,6 +85,18 @@ async fn a_workspace_starts_step_by_step_and_does_nothing_twice() {
 }
 
 #[tokio::test]
+async fn the_title_counts_the_objects() {
+    let root = tempfile::tempdir().expect("a folder");
+    make_repo(root.path());
+    let server = Server::start(Manner::Git(root.path().to_owned())).await;
+    let (workspace, mut agent) = Workspace::start(setup(server.git_url("acme/web.git")));
+    let status = agent.until_started().await;
+    // Three commits, each with a tree and a file.
+    assert_eq!(step(&status, "clone").title, "git clone acme/web (9 objects)", "{status:#?}");
+    assert!(workspace.home().join("web/file3").exists());
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_given_up_at_the_deadline() {
     let server = Server::start(Manner::Silent).await;
     let repo = server.url("acme/web.git");

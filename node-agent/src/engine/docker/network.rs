@@ -121,7 +121,8 @@ fn request(plan: &NetworkPlan, subnet: Subnet) -> NetworkCreateRequest {
     let options = [
         ("com.docker.network.bridge.name", plan.name.as_str()),
         // one workspace per bridge: whatever else is attached has no business with it
-        ("com.docker.network.bridge.enable_icc", "false"),
+        // a workspace is alone on its bridge; what root attaches besides is meant to be reached
+        ("com.docker.network.bridge.enable_icc", "true"),
         ("com.docker.network.bridge.enable_ip_masquerade", "true"),
     ];
     let options: HashMap<String, String> =
