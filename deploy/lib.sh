@@ -49,6 +49,12 @@ ensure_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Debian 13 and later keep the command `docker` in a package of its own.
+ensure_docker_package() {
+  ensure_packages dockerd:docker.io
+  command -v docker >/dev/null 2>&1 || ensure_packages docker:docker-cli
+}
+
 # Whether cargo is there and new enough.
 rust_is_enough() {
   local have

@@ -10,14 +10,16 @@ BIN=$ROOT/usr/local/bin
 LIB=$ROOT/usr/local/lib/warren
 LOGS=$ROOT/var/log/warren
 if [ -n "$ROOT" ]; then export WARREN_CONFIG_DIR=$ROOT/config; fi
-CONTEXTS=${WARREN_CONFIG_DIR:-$HOME/.config/warren}
+CONTEXTS=${WARREN_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/warren}
+CONTEXT=local
 
 prepare_folders() {
   mkdir -p "$ETC" "$BIN" "$LIB" "$LOGS"
   install -d -m 700 "$STATE" "$RUN"
 }
 
-warren() { "$BIN/warren" "$@"; }
+# Always the cluster made here, whichever context is current.
+warren() { WARREN_CONTEXT=$CONTEXT "$BIN/warren" "$@"; }
 
 # How a person types the command: the bare name where it is on the path.
 shown() { if [ "$(command -v "$1" || true)" = "$BIN/$1" ]; then echo "$1"; else echo "$BIN/$1"; fi; }
@@ -42,9 +44,11 @@ END
 }
 
 node_config() {
+  local name
+  name=$(hostname | tr '[:upper:]_.' '[:lower:]--' | tr -cd 'a-z0-9-' | cut -c1-40 | sed 's/^-*//; s/-*$//')
   cat <<END
 # Made by deploy/quickstart; deploy/config/node-agent.toml names every option.
-name = "$(hostname | tr '[:upper:]_.' '[:lower:]--' | tr -cd 'a-z0-9-' | cut -c1-40 | sed 's/^-*//; s/-*$//')"
+name = "${name:-node}"
 state_dir = "$STATE/node"
 runtime_dir = "$RUN"
 inside_binary = "$LIB/warren-inside"

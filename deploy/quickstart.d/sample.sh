@@ -28,12 +28,14 @@ start_sample() {
     -v "$PWD/deploy/quickstart.d/serve-sample:/serve-sample:ro" warren-workspace:latest /serve-sample
 }
 
-# with_sample_server COMMAND...: while the command makes the workspace, its network is joined by
-# the sample's container as soon as it is there; the workspace's clone tries again until then.
+# with_sample_server COMMAND...: while the command makes the workspace, its network, and no other
+# workspace's, is joined by the sample's container as soon as it is there; the workspace's clone
+# tries again until then.
 with_sample_server() {
-  local joiner code=0
+  local joiner code=0 others
   [ -n "$SAMPLE_NEEDED" ] || { "$@"; return; }
-  join_sample &
+  others=" $(workspace_networks | tr '\n' ' ')"
+  join_sample "$others" &
   joiner=$!
   "$@" || code=$?
   kill "$joiner" 2>/dev/null || true
@@ -41,10 +43,14 @@ with_sample_server() {
   return "$code"
 }
 
+workspace_networks() { docker network ls -q --filter label=warren.workspace; }
+
+# join_sample OTHERS: Ctrl-C does not reach a background job, so it looks for quickstart itself.
 join_sample() {
   local network
-  while true; do
-    for network in $(docker network ls -q --filter label=warren.workspace); do
+  while [ -d "/proc/$$" ]; do
+    for network in $(workspace_networks); do
+      [[ $1 != *" $network "* ]] || continue
       docker network connect --alias "$SAMPLE" "$network" "$SAMPLE" 2>/dev/null || true
     done
     sleep 0.3

@@ -1,4 +1,7 @@
 //! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
 
 mod durability;
+mod engine;
+mod identity;
+mod limits;
 mod refusals;

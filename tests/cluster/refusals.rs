@@ -3,6 +3,8 @@
 use std::{fs, sync::Arc};
 
 use anyhow::{Context as _, Result};
+use warren_common::Timestamp;
+use warren_daemon::{Secret, token::JoinToken};
 use warren_tests::{Cluster, Program, Stage, program::binary};
 
 fn cluster() -> Result<Cluster> {
@@ -28,7 +30,7 @@ fn odd_parameters_names_and_amounts_are_refused() -> Result<()> {
         (create("nobody/a", &[]), 3, &["nobody"][..]),
         (create("acme/a", &["--repo", "https://user:hunter2@h/x.git"]), 2, &["credentials"][..]),
         (create("acme/a", &["--repo", "file:///etc"]), 2, &["file"][..]),
-        (vec!["client", "create", "acme"], 4, &["exists"][..]),
+        (vec!["client", "create", "acme"], 4, &["exists", "next: warren client show acme"][..]),
         (vec!["client", "create", "-x"], 2, &[][..]),
         (vec!["workspace", "show", "acme/none"], 3, &["acme/none"][..]),
         (vec!["client", "show", "acme/none"], 3, &["acme/none"][..]),
@@ -54,7 +56,7 @@ fn odd_parameters_names_and_amounts_are_refused() -> Result<()> {
             );
         }
     }
-    // ten megabytes in one label: an argument may not be that long, so half a label at a time
+    // as much as an argument may hold; ten megabytes are sent to the API itself (limits.rs)
     let label = format!("k={}", "x".repeat(120_000));
     let create = ["workspace", "create", "acme/a", "--wait=none", "--label", &label];
     cluster.refuses(&create, 2, &["256"])?;
@@ -107,5 +109,14 @@ fn tokens_are_spent_once_and_checked() -> Result<()> {
     anyhow::ensure!(used.code != 0 && used.stderr.contains("used"), "{used:?}");
     let cut = join("n3", &token[..token.len() - 5])?;
     anyhow::ensure!(cut.code != 0 && cut.stderr.contains("token"), "{cut:?}");
+    let fresh = cluster.json(&["node", "token"])?["token"].as_str().context("a token")?.to_owned();
+    let mut late: JoinToken = fresh.parse()?;
+    late.expires = Timestamp(1_000);
+    let late = join("n3", late.to_text()?.expose())?;
+    anyhow::ensure!(late.code != 0 && late.stderr.contains("expired"), "{late:?}");
+    let mut forged: JoinToken = fresh.parse()?;
+    forged.secret = Secret::new([7; 32]);
+    let forged = join("n3", forged.to_text()?.expose())?;
+    anyhow::ensure!(forged.code != 0 && forged.stderr.contains("token"), "{forged:?}");
     Ok(())
 }

@@ -134,6 +134,11 @@ impl Cluster {
         self.coordinator.take().context("the coordinator is stopped")?.kill()
     }
 
+    /// Returns the coordinator's folder: `state/`, the person's `config/`, the log.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// Returns the coordinator's API address.
     ///
     /// # Errors
@@ -218,7 +223,11 @@ impl Cluster {
         self.add_node(name, Some(host), &config)
     }
 
-    fn add_node(&mut self, name: &str, host: Option<Arc<Host>>, engine: &str) -> Result<()> {
+    /// Adds a node with the lines of `[engine]` as they stand in its configuration.
+    ///
+    /// # Errors
+    /// Fails where it does not join.
+    pub fn add_node(&mut self, name: &str, host: Option<Arc<Host>>, engine: &str) -> Result<()> {
         let folder = self.stage.folder(&format!("node-{name}"))?;
         let inside = inside_binary()?;
         let config = format!(

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use warren_common::{ClientName, spec::validate_labels};
-use warren_proto::pb::admin::v1 as pb;
+use warren_proto::{error::reason, pb::admin::v1 as pb};
 
 use super::{Change, present, refused};
 use crate::{
@@ -105,6 +105,9 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
                 Ok((client, _)) => (client, "unchanged"),
                 Err(_) => return Err(error),
             }
+        }
+        Err(error) if error.reason == reason::NAME_TAKEN => {
+            return Err(error.or_next(format!("warren client show {}", create.name)));
         }
         Err(error) => return Err(error),
     };

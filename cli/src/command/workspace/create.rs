@@ -11,6 +11,7 @@ use warren_common::{
     Bytes, MilliCpus, NodeName, WorkspaceAddress,
     spec::{RepoUrl, SessionSpec},
 };
+use warren_proto::error::reason;
 
 use crate::{
     api,
@@ -182,6 +183,9 @@ fn retry_advice(error: Error, create: &Create, request_id: &str) -> Error {
             }
         }
         Kind::NotFound => error.or_next(format!("warren client create {}", create.address.client)),
+        Kind::Conflict if error.reason == reason::NAME_TAKEN => {
+            error.or_next(format!("warren workspace show {}", create.address))
+        }
         Kind::Failed
         | Kind::Usage
         | Kind::Conflict
