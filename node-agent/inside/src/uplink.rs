@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use warren_proto::pb::inside::v1::{
-    Control, FromInside, Hello, Setup, Shutdown, ToInside, from_inside, hello, to_inside,
+    Control, FromInside, Hello, Setup, Shutdown, Status, ToInside, from_inside, hello, to_inside,
 };
 
 use crate::{
@@ -143,8 +143,33 @@ async fn report(
             }
         }
         let status = board.borrow_and_update().to_status();
+        let told = standing(&status);
         send(&mut write, &FromInside { kind: Some(from_inside::Kind::Status(status)) }).await?;
-        sleep(STATUS_GAP).await;
+        // progress is gathered; a step that ends is told at once, since people wait for it
+        let mut seen = false;
+        let _: Result<(), _> = timeout(STATUS_GAP, moved_on(&mut board, &told, &mut seen)).await;
+        if seen {
+            board.mark_changed();
+        }
+    }
+}
+
+/// What people wait for: the state of each step, and whether each session runs.
+type Standing = (Vec<i32>, Vec<(String, bool)>);
+
+fn standing(status: &Status) -> Standing {
+    let steps = status.steps.iter().map(|step| step.state).collect();
+    let sessions = status.sessions.iter().map(|one| (one.name.clone(), one.running)).collect();
+    (steps, sessions)
+}
+
+/// Waits until something stands otherwise than was told; `seen` says whether anything changed.
+async fn moved_on(board: &mut watch::Receiver<Picture>, told: &Standing, seen: &mut bool) {
+    while board.changed().await.is_ok() {
+        *seen = true;
+        if standing(&board.borrow().to_status()) != *told {
+            return;
+        }
     }
 }
 
