@@ -39,7 +39,6 @@ ensure_packages() {
       dpkg-query -W -f '${Status}' "$program" 2>/dev/null | grep -q 'ok installed' || missing+=("$program")
       continue
     fi
-    case $package in ip) program=ip package=iproute2 ;; esac
     command -v "$program" >/dev/null 2>&1 || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

@@ -176,7 +176,7 @@ fn replace(told: &mut NodeFacts, mut now: NodeFacts) -> bool {
 
 fn blocking(what: &str, error: &std::io::Error) -> Finding {
     Finding {
-        code: "W1100".to_owned(),
+        code: "E1000".to_owned(),
         level: FindingLevel::Blocking,
         message: format!("{what} cannot be read: {error}"),
         fix: "run the agent as root, with /proc mounted".to_owned(),

@@ -78,7 +78,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
                     join::join(&config.state_dir, &token, &name, facts).await?
                 }
             };
-            say(&format!("this machine is node {} ({})", joined.name, joined.node))
+            say(&format!("this machine is node {} ({})", joined.name, joined.node))?;
+            say("next: warren-node-agent run, or start its unit where one is installed")
         }
         Command::Run => {
             telemetry::start(args.log_format, "info")?;
