@@ -23,9 +23,11 @@ pub fn run_all(quick: bool) -> Result<()> {
         deny::run()?;
     }
     run(&cargo, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
-    // the system tests have their own stages in deploy/test
-    run(&cargo, &["test", "--workspace", "--exclude", "warren-tests", "--locked", "--quiet"])?;
-    run(&cargo, &["test", "-p", "warren-tests", "--lib", "--locked", "--quiet"])?;
+    // the system tests have their own stages in deploy/test; always the whole workspace, or its
+    // features would differ and everything would be built once more
+    let system = ["clippy", "--workspace", "--test", "cluster", "--test", "e2e", "--locked"];
+    run(&cargo, &[&system[..], &["--", "-D", "warnings"]].concat())?;
+    run(&cargo, &["test", "--workspace", "--locked", "--quiet"])?;
     if !quick {
         let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--quiet"];
         run_with(&cargo, &arguments, &[("RUSTDOCFLAGS", "-D warnings")])?;
