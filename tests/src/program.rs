@@ -4,12 +4,14 @@ use std::{
     ffi::OsStr,
     io::{Read, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A program with its arguments, to be run once.
 #[derive(Debug)]
@@ -132,17 +134,8 @@ impl Program {
         let writer = thread::spawn(move || stdin.write_all(&input));
         let stdout = reader(child.stdout.take());
         let stderr = reader(child.stderr.take());
-        let deadline = self.deadline;
-        let ended =
-            crate::wait_until(&self.shown, deadline, || child.try_wait()?.context("it still runs"));
-        let status = match ended {
-            Ok(status) => status,
-            Err(error) => {
-                child.kill().ok();
-                child.wait().ok();
-                return Err(error);
-            }
-        };
+        let status = ended(child, self.deadline).with_context(|| self.shown.clone())?;
+        let took = began.elapsed();
         // an input nobody reads breaks its pipe, which is no fault of the caller
         let _: Result<_, _> = writer.join();
         let text = |thread: thread::JoinHandle<Vec<u8>>| {
@@ -155,8 +148,22 @@ impl Program {
             shown: self.shown,
             stdout: text(stdout),
             stderr: text(stderr),
-            took: began.elapsed(),
+            took,
         })
+    }
+}
+
+/// Waits for a child's end without polling, so that times are true; kills it at the deadline.
+fn ended(mut child: Child, deadline: Duration) -> Result<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a child has a pid")?;
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || send.send(child.wait()));
+    match receive.recv_timeout(deadline) {
+        Ok(status) => Ok(status?),
+        Err(_) => {
+            kill_process(pid, Signal::KILL).ok();
+            bail!("not within {:.1} s: it still runs", deadline.as_secs_f64())
+        }
     }
 }
 

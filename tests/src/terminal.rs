@@ -6,7 +6,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -19,7 +19,14 @@ use crate::wait_until;
 pub struct Terminal {
     script: Child,
     input: ChildStdin,
-    screen: Arc<Mutex<Vec<u8>>>,
+    screen: Arc<Mutex<Screen>>,
+}
+
+/// What was written, and when each piece of it arrived: its end in `bytes`.
+#[derive(Debug, Default)]
+struct Screen {
+    bytes: Vec<u8>,
+    arrivals: Vec<(usize, Instant)>,
 }
 
 impl Terminal {
@@ -37,13 +44,15 @@ impl Terminal {
         let mut script = around.spawn().context("cannot start script")?;
         let input = script.stdin.take().context("its input is piped")?;
         let mut output = script.stdout.take().context("its output is piped")?;
-        let screen = Arc::new(Mutex::new(Vec::new()));
+        let screen = Arc::new(Mutex::new(Screen::default()));
         let kept = Arc::clone(&screen);
         thread::spawn(move || {
             let mut buffer = [0_u8; 4096];
             while let Ok(count @ 1..) = output.read(&mut buffer) {
                 let mut screen = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                screen.extend_from_slice(&buffer[..count]);
+                screen.bytes.extend_from_slice(&buffer[..count]);
+                let end = screen.bytes.len();
+                screen.arrivals.push((end, Instant::now()));
             }
         });
         Ok(Self { script, input, screen })
@@ -63,7 +72,7 @@ impl Terminal {
     /// Returns everything the program has written so far.
     pub fn screen(&self) -> String {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&screen).into_owned()
+        String::from_utf8_lossy(&screen.bytes).into_owned()
     }
 
     /// Waits until the program has written `text`.
@@ -85,6 +94,20 @@ impl Terminal {
     pub fn kill_program(&self) -> Result<()> {
         let program = child_of(self.script.id()).context("script has no child")?;
         kill_process(program, Signal::KILL).context("cannot kill it")
+    }
+
+    /// Waits until the program has written `text` and returns when that arrived: the waiting polls,
+    /// the time does not.
+    ///
+    /// # Errors
+    /// As [`Terminal::wait_for`].
+    pub fn arrival(&self, text: &str, deadline: Duration) -> Result<Instant> {
+        self.wait_for(text, deadline)?;
+        let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = screen.bytes.windows(text.len()).position(|bytes| bytes == text.as_bytes());
+        let end = found.context("it was shown")? + text.len();
+        let arrival = screen.arrivals.iter().find(|(upto, _)| *upto >= end);
+        arrival.map(|(_, at)| *at).context("every byte arrived once")
     }
 
     /// Waits until the program has ended and returns its exit code.

@@ -79,8 +79,7 @@ fn ours(lab: &Lab, name: &str) -> Result<(f64, f64)> {
     lab.cluster.warren(&create)?;
     let attach = format!("{} session attach {address}/main", binary("warren")?.display());
     let viewer = Terminal::start(lab.cluster.around()?, &attach)?;
-    viewer.wait_for(MARK, SOON)?;
-    let total = began.elapsed();
+    let total = viewer.arrival(MARK, SOON)? - began;
     drop(viewer);
     let shown = lab.cluster.workspace(&address)?;
     let engine: u64 = shown["observed"]["steps"]
@@ -121,8 +120,7 @@ fn docker(lab: &Lab, name: &str) -> Result<f64> {
     lab.engine.docker(&[&create[..], &[&line]].concat())?;
     let around = Program::new("/usr/bin/env").args([format!("DOCKER_HOST={}", lab.engine.url())]);
     let viewer = Terminal::start(around, &format!("docker start -a {name}"))?;
-    viewer.wait_for(MARK, SOON)?;
-    let total = began.elapsed();
+    let total = viewer.arrival(MARK, SOON)? - began;
     drop(viewer);
     lab.engine.docker(&["rm", "-f", name])?;
     Ok(total.as_secs_f64() * 1e3)
