@@ -22,7 +22,7 @@ prepare_folders() {
 warren() { WARREN_CONTEXT=$CONTEXT "$BIN/warren" "$@"; }
 
 # How a person types the command: the bare name where it is on the path.
-shown() { if [ "$(command -v "$1" || true)" = "$BIN/$1" ]; then echo "$1"; else echo "$BIN/$1"; fi; }
+shown() { if [ "$(type -P "$1" || true)" = "$BIN/$1" ]; then echo "$1"; else echo "$BIN/$1"; fi; }
 
 # field NAME [NAME...]: the first of these string fields in the JSON on standard input.
 field() {
