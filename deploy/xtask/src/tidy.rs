@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::command::{files, root};
+use crate::command::{capture, files, root};
 
 const LONG: usize = 500;
 const TOO_LONG: usize = 800;
@@ -48,12 +48,22 @@ pub fn run() -> Result<()> {
         };
         findings
             .extend(check(&file, &text).into_iter().map(|finding| format!("{file}: {finding}")));
+        if is_bash(&file, &text) {
+            // bash reads a script as it runs it: a slip at its end shows only there
+            let (parses, _, stderr) = capture("bash", &["-n", &file])?;
+            findings.extend((!parses).then(|| format!("{file}: {}", stderr.trim())));
+        }
     }
     if findings.is_empty() {
         eprintln!("xtask: tidy holds");
         return Ok(());
     }
     bail!("tidy finds:\n  {}", findings.join("\n  "))
+}
+
+fn is_bash(file: &str, text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    file.ends_with(".sh") || first.starts_with("#!") && first.ends_with("bash")
 }
 
 fn check(file: &str, text: &str) -> Vec<String> {
@@ -144,5 +154,7 @@ mod tests {
             1
         );
         assert_eq!(check("a.md", "no end").len(), 1);
+        assert!(is_bash("deploy/test", "#!/usr/bin/env bash\n") && is_bash("a.sh", ""));
+        assert!(!is_bash("a.py", "#!/usr/bin/env python3\n"));
     }
 }
