@@ -58,7 +58,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::RaftVote
         | Method::RaftPreVote
         | Method::RaftTransferLeader
-        | Method::RaftInstallCheckpoint => Rule::Coordinator,
+        | Method::RaftInstallCheckpoint
+        | Method::RaftPropose
+        | Method::RaftReadIndex => Rule::Coordinator,
 
         Method::ClusterGetCluster
         | Method::ClientListClients
@@ -122,6 +124,14 @@ impl Caller {
     pub fn identity(&self) -> Option<&PeerIdentity> {
         match self {
             Self::Peer { peer, .. } => Some(&peer.identity),
+            Self::Local { .. } | Self::Anonymous { .. } => None,
+        }
+    }
+
+    /// Returns the serial of the caller's certificate.
+    pub fn serial(&self) -> Option<&[u8]> {
+        match self {
+            Self::Peer { peer, .. } => Some(&peer.serial),
             Self::Local { .. } | Self::Anonymous { .. } => None,
         }
     }

@@ -73,6 +73,8 @@ pub mod reason {
     pub const NOT_LEADER: &str = "NOT_LEADER";
     /// No majority of coordinators answers.
     pub const NO_QUORUM: &str = "NO_QUORUM";
+    /// The coordinator has not applied yet what the read asks for.
+    pub const BEHIND: &str = "BEHIND";
     /// The write may or may not have happened; ask again with the same request id.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
     /// No coordinator was reached.

@@ -25,6 +25,8 @@ RaftService/Vote                           -    -     -    yes   -     -    -   
 RaftService/PreVote                        -    -     -    yes   -     -    -    -    -
 RaftService/TransferLeader                 -    -     -    yes   -     -    -    -    -
 RaftService/InstallCheckpoint              -    -     -    yes   -     -    -    -    -
+RaftService/Propose                        -    -     -    yes   -     -    -    -    -
+RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
 ClientService/CreateClient                 -    -     -    -     yes   -    -    -    -
 ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes

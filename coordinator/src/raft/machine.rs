@@ -33,6 +33,8 @@ use crate::{
 pub(crate) struct View {
     state: ArcSwap<ClusterState>,
     revision: watch::Sender<Revision>,
+    /// Index of the newest entry in the state; told after the state is there.
+    applied: watch::Sender<Option<u64>>,
 }
 
 impl View {
@@ -46,8 +48,20 @@ impl View {
         self.revision.subscribe()
     }
 
-    fn publish(&self, state: &ClusterState) {
+    /// Returns the index of the newest entry that [`View::state`] holds.
+    pub(crate) fn applied(&self) -> Option<u64> {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the entry at `index` is applied here; false where the replica ends before.
+    pub(crate) async fn reaches(&self, index: u64) -> bool {
+        let mut applied = self.applied.subscribe();
+        applied.wait_for(|applied| *applied >= Some(index)).await.is_ok()
+    }
+
+    fn publish(&self, state: &ClusterState, applied: Option<u64>) {
         self.state.store(Arc::new(state.clone()));
+        self.applied.send_replace(applied);
         self.revision.send_if_modified(|revision| {
             let changed = *revision != state.revision;
             *revision = state.revision;
@@ -82,6 +96,7 @@ impl Machine {
         let view = Arc::new(View {
             state: ArcSwap::from_pointee(state.clone()),
             revision: watch::Sender::new(state.revision),
+            applied: watch::Sender::new(meta.last_log_id.map(|id| id.index)),
         });
         let (applied, membership) = (meta.last_log_id, meta.last_membership);
         Self { state, applied, membership, audit, checkpoints, view, flusher }
@@ -143,7 +158,7 @@ impl Machine {
         self.applied = loaded.meta.last_log_id;
         self.membership = loaded.meta.last_membership;
         self.state = loaded.state;
-        self.view.publish(&self.state);
+        self.view.publish(&self.state, self.applied.map(|id| id.index));
         Ok(())
     }
 }
@@ -177,7 +192,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         // One short write into the page cache; it is synced before a checkpoint lets the log go.
         let written = self.audit.append(&records);
         written.map_err(|error| self.failed(error.into_io()))?;
-        self.view.publish(&self.state);
+        self.view.publish(&self.state, self.applied.map(|id| id.index));
         for (responder, reply) in answers {
             responder.send(reply);
         }

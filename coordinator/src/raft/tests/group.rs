@@ -10,7 +10,7 @@ use tonic::transport::Server;
 use warren_common::ReplicaId;
 use warren_model::ClusterState;
 
-use super::{PATIENCE, apply_anywhere, create_client, has_client, init_cluster, options};
+use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
 use crate::{
     audit,
     raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
@@ -110,8 +110,14 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
         node.sees("before").await;
     }
     let follower = nodes.iter().find(|(id, _)| **id != first).map(|(_, node)| node);
-    let read = follower.expect("two of them").consensus.linearizable().await;
+    let follower = &follower.expect("two of them").consensus;
+    let read = follower.linearizable_leading().await;
     assert!(matches!(read, Err(ReadError::NotLeader { leader: Some(_) })), "{read:?}");
+    let read = follower.linearizable().await.expect("it asks the leader");
+    assert!(has_client(&read, "before"));
+    apply(follower, create_client("through")).await;
+    assert!(has_client(&follower.local(), "through"), "it reads its own writes");
+    assert!(follower.age().is_some_and(|age| age < PATIENCE), "{:?}", follower.age());
 
     let Status { term, last_log, .. } = nodes[&first].consensus.status();
     let stopped = nodes.remove(&first).expect("it is there").stop().await;
