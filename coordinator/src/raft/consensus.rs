@@ -31,6 +31,7 @@ use super::{
 use crate::{
     audit::{self, AuditError},
     store::{Flusher, LogStore, Lost},
+    watch::Ring,
 };
 
 /// How soon a leader that has just lost or not yet got its lease is asked again.
@@ -153,6 +154,12 @@ impl Consensus {
     /// Tells the revision of [`Consensus::local`] after each change of it.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.view.changes()
+    }
+
+    /// Returns the newest events of what was applied here; [`Consensus::changes`] tells when there
+    /// are more.
+    pub fn events(&self) -> Arc<Ring> {
+        self.inner.view.events()
     }
 
     /// Tells who leads, after each change.
