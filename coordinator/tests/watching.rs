@@ -30,7 +30,7 @@ fn from(from_revision: u64) -> pb::WatchRequest {
 }
 
 async fn refused(admin: &Admin, request: pb::WatchRequest) -> (ApiError, Option<u64>) {
-    let status = watch(admin, request).await.err().expect("refused");
+    let status = watch(admin, request).await.expect_err("refused");
     (ApiError::from(&status), least_revision(&status))
 }
 
