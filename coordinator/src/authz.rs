@@ -6,6 +6,7 @@
 //! they find the [`Caller`] in the request. `authz/tests.rs` holds the table a second time, written
 //! by hand.
 
+mod guard;
 mod layer;
 
 #[cfg(test)]
@@ -69,7 +70,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::NodeAdminGetNode
         | Method::WorkspaceListWorkspaces
         | Method::WorkspaceGetWorkspace
-        | Method::WorkspaceExplainWorkspace => READ,
+        | Method::WorkspaceExplainWorkspace
+        // it tells what the lists show
+        | Method::WatchWatch => READ,
 
         Method::WorkspaceFollowWorkspace | Method::SessionListSessions => STATUS,
         // what may be opened is `may_open`'s

@@ -191,6 +191,7 @@ mod tests {
             hub: Arc::default(),
             ca: Arc::new(ca),
             template: config.template,
+            watches: Arc::default(),
             shutdown: Shutdown::new(),
         })
     }

@@ -18,6 +18,7 @@ pub mod resolve;
 mod session;
 pub mod template;
 pub mod view;
+mod watch;
 mod workspace;
 
 use std::{sync::Arc, time::Duration};
@@ -35,6 +36,7 @@ use crate::{
     hub::Hub,
     live::Live,
     raft::{Consensus, Leadership},
+    watch::Slots,
 };
 use view::View;
 
@@ -59,6 +61,8 @@ pub struct Parts {
     pub ca: Arc<Ca>,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
+    /// The watch streams that are open.
+    pub watches: Arc<Slots>,
     /// Ends every stream, and waits for them.
     pub shutdown: Shutdown,
 }

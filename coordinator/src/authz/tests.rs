@@ -1,6 +1,7 @@
 //! The rule table against one written independently, every method by every role.
 
 mod handshake;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
 ";
 
 fn address() -> SocketAddr {

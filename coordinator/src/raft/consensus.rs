@@ -33,6 +33,7 @@ use super::{
 use crate::{
     audit::{self, AuditError},
     store::{Flusher, LogStore, Lost},
+    watch::Ring,
 };
 
 /// One replica, running. Clones are handles of the same one; [`Consensus::shutdown`] ends it, and
@@ -186,6 +187,12 @@ impl Consensus {
     /// Tells the revision of [`Consensus::local`] after each change of it.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.view.changes()
+    }
+
+    /// Returns the newest events of what was applied here; [`Consensus::changes`] tells when there
+    /// are more.
+    pub fn events(&self) -> Arc<Ring> {
+        self.inner.view.events()
     }
 
     /// Tells who leads, after each change.

@@ -7,13 +7,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use warren_common::ReplicaId;
+use warren_common::{ReplicaId, Revision};
 use warren_model::ClusterState;
 
 use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
 use crate::{
     audit,
     raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
+    watch::Gap,
 };
 
 struct Node {
@@ -143,6 +144,12 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
     nodes.insert(first, Node::start(first, folder, listener).await);
     let state = nodes[&first].sees(&written).await;
     assert_eq!(state, nodes[&second].sees(&written).await);
+    // It has no events of what the checkpoint holds, and says so to whoever watched before.
+    let events = nodes[&first].consensus.events();
+    let start = events.oldest().revision;
+    assert!(matches!(events.seek(0, Revision(3)), Err(Gap::TooOld { .. })), "{start}");
+    let told = events.read(&events.oldest()).expect("kept").records;
+    assert!(told.iter().all(|one| one.event.revision > start));
 
     let whole = nodes.remove(&second).expect("it is there").stop().await;
     let verified = audit::verify(&whole.0.path().join("audit")).expect("the chain holds");
