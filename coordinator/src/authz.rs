@@ -221,21 +221,26 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     }
 }
 
-/// Checks that a certificate is good now: TLS looked at it when the connection began.
+/// Checks that a certificate is good now for this call: TLS looked at it when the connection began,
+/// and lets expired ones in because they may renew.
 ///
 /// # Errors
-/// It has expired or was revoked.
-pub fn check_standing(peer: &Peer, revoked: bool, now: Timestamp) -> Result<(), ApiError> {
+/// It was revoked, or it has expired and the call is another than `Renew`.
+pub fn check_standing(
+    peer: &Peer,
+    method: Option<Method>,
+    (revoked, now): (bool, Timestamp),
+) -> Result<(), ApiError> {
     let name = &peer.identity;
     if revoked {
         let message = format!("the certificate of {name} was revoked");
         return Err(ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_REVOKED, message)
             .next("ask an administrator for a new invitation or token"));
     }
-    if now >= peer.not_after {
+    if peer.is_expired(now) && method != Some(Method::EnrollRenew) {
         let message = format!("the certificate of {name} has expired");
         return Err(ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_EXPIRED, message)
-            .next("ask an administrator for a new invitation or token"));
+            .next("renew it first, as every node agent and every warren command does by itself"));
     }
     Ok(())
 }

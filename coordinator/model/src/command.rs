@@ -330,6 +330,6 @@ pub struct RevokeCertificate {
     pub serial: Vec<u8>,
     /// Whose it was, for the audit log.
     pub subject: String,
-    /// When it would have expired: the row can go then.
+    /// When it would have expired: the row can go once it could not renew any more.
     pub expires: Timestamp,
 }

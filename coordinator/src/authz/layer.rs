@@ -87,14 +87,15 @@ where
 impl<S> AuthzService<S> {
     fn admit<B>(&self, request: &Request<B>) -> Result<Caller, ApiError> {
         let path = request.uri().path();
+        let method = Method::from_path(path);
         let connection = request.extensions().get::<Connection>().cloned();
         let caller = Caller::from(connection.ok_or_else(|| {
             ApiError::new(Code::Internal, reason::INTERNAL, "the connection is of no known kind")
         })?);
         if let Caller::Peer { peer, .. } = &caller {
-            check_standing(peer, (self.revoked)(peer), clock::now())?;
+            check_standing(peer, method, ((self.revoked)(peer), clock::now()))?;
         }
-        match Method::from_path(path) {
+        match method {
             Some(method) => decide(method, &caller)?,
             None if STANDARD.iter().any(|service| path.starts_with(service)) => {
                 if let Caller::Anonymous { .. } = caller {
