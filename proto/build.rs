@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
-const GRPC: [&str; 10] = [
+const GRPC: [&str; 11] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -18,6 +18,7 @@ const GRPC: [&str; 10] = [
     "warren/admin/v1/node.proto",
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
+    "warren/admin/v1/user.proto",
 ];
 const RAFT: [&str; 1] = ["warren/raft/v1/raft.proto"];
 

@@ -43,6 +43,7 @@ const ADMIN: Rule = Rule::People(&[Role::Admin]);
 const WORK: Rule = Rule::People(&[Role::Admin, Role::Operator]);
 const WATCH: Rule = Rule::People(&[Role::Admin, Role::Operator, Role::Viewer]);
 const STATUS: Rule = Rule::People(&[Role::Admin, Role::Operator, Role::Viewer, Role::Automation]);
+const AUDIT: Rule = Rule::People(&[Role::Admin, Role::Auditor]);
 const READ: Rule = Rule::People(&Role::ALL);
 
 /// Returns who may call an RPC.
@@ -50,7 +51,7 @@ pub const fn rule(method: Method) -> Rule {
     match method {
         Method::BootstrapInit => Rule::Local,
 
-        Method::EnrollEnroll => Rule::TokenHolder,
+        Method::EnrollEnroll | Method::UserJoinUser => Rule::TokenHolder,
         Method::EnrollRenew => Rule::Holder,
         Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
 
@@ -79,8 +80,12 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
+        Method::UserListUsers => AUDIT,
+
         Method::ClientCreateClient
         | Method::ClientDeleteClient
+        | Method::UserInviteUser
+        | Method::UserRevokeUser
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }
@@ -152,11 +157,24 @@ impl Caller {
 
     /// Returns who the audit log will name; none for callers without a certificate.
     pub fn principal(&self) -> Option<Principal> {
-        self.identity().map(|identity| match identity {
-            PeerIdentity::Node(node) => Principal::Node(*node),
-            PeerIdentity::Coordinator(replica) => Principal::Coordinator(*replica),
-            PeerIdentity::Person { name, .. } => Principal::Person(name.to_string()),
-        })
+        self.identity().map(principal)
+    }
+
+    /// Returns the certificate that was shown; none for callers without one.
+    pub fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::Peer { peer, .. } => Some(peer),
+            Self::Local { .. } | Self::Anonymous { .. } => None,
+        }
+    }
+}
+
+/// Returns the holder of a certificate as the state names them.
+pub fn principal(identity: &PeerIdentity) -> Principal {
+    match identity {
+        PeerIdentity::Node(node) => Principal::Node(*node),
+        PeerIdentity::Coordinator(replica) => Principal::Coordinator(*replica),
+        PeerIdentity::Person { name, .. } => Principal::Person(name.to_string()),
     }
 }
 

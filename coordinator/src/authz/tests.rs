@@ -45,6 +45,10 @@ WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+UserService/InviteUser                     -    -     -    -     yes   -    -    -    -
+UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes
+UserService/ListUsers                      -    -     -    -     yes   -    -    -    yes
+UserService/RevokeUser                     -    -     -    -     yes   -    -    -    -
 ";
 
 fn address() -> SocketAddr {

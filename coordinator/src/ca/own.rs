@@ -12,8 +12,8 @@ use warren_daemon::{
 
 use super::{Ca, CaError, SigningRequest};
 
-/// How often the certificate's age is looked at.
-const LOOK: Duration = Duration::from_secs(3600);
+/// How often the certificate's age is looked at: the clock may jump, as after a long sleep.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Returns this coordinator's identity: the one in the folder while it is of this cluster and
 /// replica and has not used up a third of its life, else a fresh one. Its trust is the API's.
@@ -41,7 +41,7 @@ pub fn own_identity(
 }
 
 /// Keeps this coordinator's identity fresh until shutdown; `renewed` hands each new one to the
-/// listeners and channels. An error is logged and tried again an hour later: two thirds of the
+/// listeners and channels. An error is logged and tried again a minute later: two thirds of the
 /// old certificate's life are left then.
 pub async fn keep_renewed(
     ca: Arc<Ca>,

@@ -26,7 +26,7 @@ use warren_proto::{
             client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer,
+            session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
         node::v1::{
@@ -37,7 +37,7 @@ use warren_proto::{
 
 use crate::{
     api::{Api, Parts},
-    authz::Authz,
+    authz::{Authz, principal},
     ca::Ca,
     config::Config,
     controller::Controller,
@@ -109,6 +109,8 @@ impl Start {
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
+        let recorded = self.own.clone().keep_recorded(consensus.clone());
+        shutdown.spawn(until(shutdown.clone(), recorded));
         shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
@@ -139,6 +141,7 @@ impl Start {
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<UserServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -161,6 +164,7 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }
@@ -212,7 +216,7 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
         }
         PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => false,
     };
-    retired || state.revoked.contains_key(&peer.serial)
+    retired || state.refuses(&principal(&peer.identity), &peer.serial)
 }
 
 /// Cuts the connections of those who were let in before they were condemned.
@@ -221,7 +225,10 @@ async fn cut_revoked(consensus: Consensus, connections: Connections) {
     let mut known = ClusterState::default();
     while changes.changed().await.is_ok() {
         let state = consensus.local();
-        if state.revoked.ptr_eq(&known.revoked) && state.nodes.ptr_eq(&known.nodes) {
+        let same = state.revoked.ptr_eq(&known.revoked)
+            && state.people.ptr_eq(&known.people)
+            && state.nodes.ptr_eq(&known.nodes);
+        if same {
             continue;
         }
         let cut = connections.close_where(|peer| is_condemned(&state, peer));
