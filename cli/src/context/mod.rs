@@ -3,7 +3,7 @@
 //! `config.toml` names them; the identity of each lies in `contexts/<name>/`, kept by
 //! [`warren_daemon::identity::Folder`]. All of it is private (0600 in 0700) and replaced whole.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{collections::BTreeMap, env, fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use warren_daemon::{
@@ -136,6 +136,21 @@ impl Store {
     /// Where it cannot be made.
     pub(crate) fn folder(&self, name: &str) -> Result<Folder, Error> {
         Folder::open(self.root.join("contexts").join(name)).map_err(|error| local(&error))
+    }
+
+    /// Removes the folder of an identity that is not needed any more.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub(crate) fn forget(&self, name: &str) -> Result<(), Error> {
+        let path = self.root.join("contexts").join(name);
+        match fs::remove_dir_all(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                Err(local(&files::FileError::Io { action: "remove", path, source: error }))
+            }
+        }
     }
 
     /// Reads the identity of a context.
