@@ -4,4 +4,6 @@ mod durability;
 mod engine;
 mod identity;
 mod limits;
+mod people;
 mod refusals;
+mod returning;

@@ -14,7 +14,7 @@ use warren_daemon::{
 };
 use warren_proto::pb::node::v1::{RenewRequest, enroll_service_client::EnrollServiceClient};
 
-use super::{Api, Attempt};
+use super::{Api, Attempt, failure::not_renewed};
 use crate::{context, error::Error};
 
 /// How long a call is held up by a renewal that could as well happen the next time.
@@ -57,7 +57,12 @@ impl Api {
                 self.renewal = Some(Renewal::new(folder, peer));
                 Ok(())
             }
-            Ok(Err(failed)) if expired => Err(failed),
+            Ok(Err(failed)) if expired => Err(match failed {
+                Attempt::Again(error) => Attempt::Again(error),
+                Attempt::Final(error) => {
+                    Attempt::Final(not_renewed(error, &self.context, self.expires))
+                }
+            }),
             Err(_) if expired => {
                 let status = Status::deadline_exceeded("the certificate was not renewed in time");
                 Err(Attempt::Again(self.failed(&status)))

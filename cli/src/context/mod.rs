@@ -40,6 +40,9 @@ pub(crate) struct Context {
     /// The socket over which the cluster was made from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<PathBuf>,
+    /// The id of the invitation that it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) invitation: Option<String>,
 }
 
 /// Where contexts are kept.
@@ -196,6 +199,7 @@ mod tests {
             coordinators: vec!["127.0.0.1:7400".to_owned()],
             person: "ann".to_owned(),
             socket: None,
+            invitation: None,
         }
     }
 

@@ -99,7 +99,7 @@ pub enum RefusalCode {
     RequestIdInvalid,
     /// The certificate, or its holder, was revoked.
     CertificateRevoked,
-    /// The expired certificate was renewed before, by another key.
+    /// The expired certificate is not the newest on record.
     CertificateReplaced,
 }
 

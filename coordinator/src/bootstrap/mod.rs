@@ -7,10 +7,12 @@
 
 mod founder;
 mod intent;
+mod renew;
 mod socket;
 
 pub use founder::{FoundError, Founder};
 pub use intent::{Intent, IntentError};
+pub use renew::{RenewError, renew_certs};
 pub use socket::{SocketError, ensure_free, serve};
 
 use tonic::{Code, Request, Response, Status};

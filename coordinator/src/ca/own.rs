@@ -26,14 +26,28 @@ pub fn own_identity(
     replica: ReplicaId,
     now: Timestamp,
 ) -> Result<Identity, CaError> {
-    let wanted = PeerIdentity::Coordinator(replica);
     if let Some(identity) = folder.load().map_err(CaError::Own)? {
         let peer = identity.credentials.peer();
+        let wanted = PeerIdentity::Coordinator(replica);
         let ours = peer.identity == wanted && peer.cluster == ca.cluster();
         if ours && now < peer.renew_at() && identity.trust_pem == ca.api_trust() {
             return Ok(identity);
         }
     }
+    fresh_identity(ca, folder, replica, now)
+}
+
+/// Gives this coordinator a fresh certificate in place of whatever there is.
+///
+/// # Errors
+/// The folder cannot be written, or nothing can be issued.
+pub fn fresh_identity(
+    ca: &Ca,
+    folder: &Folder,
+    replica: ReplicaId,
+    now: Timestamp,
+) -> Result<Identity, CaError> {
+    let wanted = PeerIdentity::Coordinator(replica);
     let key = Key::generate().map_err(CaError::Own)?;
     let request = SigningRequest::from_pem(&key.request().map_err(CaError::Own)?)?;
     let issued = ca.issue(&request, &wanted, now)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use warren_common::{Limits, Timestamp};
 use warren_daemon::{
     clock,
-    identity::{ClientTls, Credentials, Key, connect},
+    identity::{ClientTls, Credentials, Key, PeerIdentity, connect},
     token::{JoinToken, TokenRole},
 };
 use warren_proto::{error::reason, pb::admin::v1 as pb};
@@ -48,6 +48,11 @@ pub(crate) async fn run(app: &App, join: &Join) -> Outcome {
     let store = Store::locate()?;
     let token = read(&join.token)?;
     let wanted = app.named_context().map(context_name).transpose()?;
+    let id = token.id.to_string();
+    let spent = |(_, context): &(String, Context)| context.invitation.as_ref() == Some(&id);
+    if let Some((name, context)) = store.load()?.contexts.into_iter().find(spent) {
+        return finish(app, &store, (name, context));
+    }
     let waiting = format!("joining-{}", token.id);
     let key = store.folder(&waiting)?.pending_key().map_err(|error| context::local(&error))?;
     let answer = enrol(app, &token, &key).await?;
@@ -64,6 +69,7 @@ pub(crate) async fn run(app: &App, join: &Join) -> Outcome {
         },
         person: answer.name.clone(),
         socket: None,
+        invitation: Some(id),
     };
     free(&store, &name, &context)?;
     let fits = Credentials::new(&key.to_pem(), &answer.certificate_pem);
@@ -75,12 +81,21 @@ pub(crate) async fn run(app: &App, join: &Join) -> Outcome {
     config.current = Some(name.clone());
     store.save(&config)?;
     store.forget(&waiting)?;
+    finish(app, &store, (name, context))
+}
+
+fn finish(app: &App, store: &Store, (name, context): (String, Context)) -> Outcome {
+    let identity = store.identity(&name, &context)?;
+    let role = match &identity.credentials.peer().identity {
+        PeerIdentity::Person { role, .. } => role.to_string(),
+        PeerIdentity::Node(_) | PeerIdentity::Coordinator(_) => String::new(),
+    };
     let view = View {
         context: name,
         cluster: context.cluster,
         cluster_id: context.cluster_id,
         person: context.person,
-        role: answer.role,
+        role,
         coordinators: context.coordinators,
     };
     app.output.object(&view, &view.context, || {
@@ -152,6 +167,7 @@ async fn enrol(app: &App, token: &JoinToken, key: &Key) -> Result<pb::JoinUserRe
         coordinators: token.addresses.clone(),
         person: String::new(),
         socket: None,
+        invitation: None,
     };
     let never = Timestamp(u64::MAX);
     let tls = ClientTls::pinned(token.pin).map_err(|error| context::local(&error))?;

@@ -2,8 +2,8 @@
 //! audited and revoked.
 //!
 //! A row stays for as long as its certificate could be used or renewed. One that was renewed and
-//! has expired goes: where its holder has others on record, an expired certificate that has none is
-//! an old one, and whoever shows it is not the holder's present machine.
+//! has expired goes: an expired certificate that is not on record is an old one, and whoever shows
+//! it is not the holder's present machine.
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -182,11 +182,12 @@ fn may_have(
 }
 
 /// Refuses an expired certificate that was renewed before, by whoever has the newer one: a stolen
-/// copy of it must not come back to life. A retry proves the newer one's key.
+/// copy of it must not come back to life. A retry proves the newer one's key. Of a node nothing may
+/// be on record where the state is a restored one; of a person then another machine is at stake.
 fn newest(state: &ClusterState, command: &RecordCertificate, serial: &[u8]) -> Result<(), Refusal> {
     let RecordCertificate { holder, key_hash, .. } = command;
     let mut rows = state.certificates_of(holder).peekable();
-    if rows.peek().is_none() {
+    if rows.peek().is_none() && matches!(holder, Principal::Node(_)) {
         return Ok(());
     }
     let row = |serial: &[u8]| state.certificates.get(&(holder.clone(), serial.to_vec()));
@@ -201,7 +202,8 @@ fn newest(state: &ClusterState, command: &RecordCertificate, serial: &[u8]) -> R
         return Ok(());
     }
     let subject = subject(holder, command.role);
-    let message = format!("the expired certificate of {subject} was renewed before, elsewhere");
+    let message =
+        format!("the certificate of {subject} has expired and is not the newest on record");
     Err(Refusal::new(RefusalCode::CertificateReplaced, message))
 }
 

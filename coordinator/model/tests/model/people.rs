@@ -222,12 +222,23 @@ fn an_expired_certificate_renews_unless_it_was_renewed_before() {
 }
 
 #[test]
-fn a_holder_who_is_not_on_record_may_renew_and_is_on_record_then() {
+fn a_holder_who_is_not_on_record_renews_in_time_and_is_on_record_then() {
+    // as after a restore from a backup that is older than the certificate
     let mut world = World::new();
-    // as after a restore, or from before certificates were recorded
-    world.renew(2, 1).expect("renewed");
+    let renewed = |expires| Occasion::Renewed { serial: vec![1], expires };
+    let late = certificate(&world, 2, renewed(world.now));
+    assert_eq!(code(world.record(late)), RefusalCode::CertificateReplaced);
+    let in_time = certificate(&world, 2, renewed(Timestamp(world.now.0 + 1)));
+    world.record(in_time).expect("renewed");
     assert_eq!(world.state.people.len(), 1);
     assert_eq!(world.serials(), [2]);
+    world.add_node(1, facts(warren_common::Bytes::gib(8), 1));
+    let node = RecordCertificate {
+        holder: Principal::Node(node(1)),
+        role: None,
+        ..certificate(&world, 3, renewed(world.now))
+    };
+    world.record(node).expect("a node has one machine");
 }
 
 #[test]
