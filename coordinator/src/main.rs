@@ -5,6 +5,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use warren_coordinator::{
+    bootstrap,
     config::{Config, DEFAULT_PATH},
     run,
 };
@@ -25,6 +26,8 @@ struct Args {
 enum Verb {
     /// Check the configuration and exit
     CheckConfig,
+    /// Give this coordinator a fresh certificate from its own keystore, while it is stopped
+    RenewCerts,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,12 @@ fn go(args: &Args) -> anyhow::Result<()> {
         Some(Verb::CheckConfig) => {
             let file = args.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
             writeln!(std::io::stdout(), "{}: ok", file.display()).context("writing to stdout")
+        }
+        Some(Verb::RenewCerts) => {
+            let renewed = tokio::runtime::Runtime::new()?.block_on(bootstrap::renew_certs(&config));
+            let (path, until) = renewed?;
+            writeln!(std::io::stdout(), "{}: good until {until}", path.display())
+                .context("writing to stdout")
         }
         None => serve(config),
     }

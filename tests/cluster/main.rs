@@ -4,5 +4,7 @@ mod durability;
 mod engine;
 mod identity;
 mod limits;
+mod people;
 mod refusals;
+mod returning;
 mod watching;

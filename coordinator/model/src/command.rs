@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, ReplicaId, RequestId,
-    Revision, Timestamp, TokenId, WorkspaceId, WorkspaceName,
+    BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
+    RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
     spec::{Labels, WorkspaceSpec},
     status::NodeFacts,
 };
@@ -71,6 +71,14 @@ pub enum Command {
     Forget(Forget),
     /// Puts a certificate's serial on the deny-list.
     RevokeCertificate(RevokeCertificate),
+    /// Remembers the hash of a person's invitation.
+    InvitePerson(InvitePerson),
+    /// Spends an invitation: the person is let in.
+    EnrolPerson(EnrolPerson),
+    /// A coordinator issued a certificate: it is on record before its holder gets it.
+    RecordCertificate(Box<RecordCertificate>),
+    /// Puts every certificate of a person on the deny-list, and drops their invitations.
+    RevokePerson(RevokePerson),
 }
 
 /// See [`Command::InitCluster`].
@@ -330,6 +338,76 @@ pub struct RevokeCertificate {
     pub serial: Vec<u8>,
     /// Whose it was, for the audit log.
     pub subject: String,
-    /// When it would have expired: the row can go then.
+    /// When it would have expired: the row can go once it could not renew any more.
     pub expires: Timestamp,
+}
+
+/// See [`Command::InvitePerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitePerson {
+    /// Minted at the edge; stands in the token's clear part.
+    pub token: TokenId,
+    /// SHA-256 of the secret.
+    pub secret_hash: [u8; 32],
+    /// Who; unique in the cluster.
+    pub name: PersonName,
+    /// What they will be.
+    pub role: Role,
+    /// After this it is refused.
+    pub expires: Timestamp,
+}
+
+/// See [`Command::EnrolPerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolPerson {
+    /// Which invitation.
+    pub token: TokenId,
+    /// SHA-256 of the secret that was shown.
+    pub secret_hash: [u8; 32],
+    /// SHA-256 of the public key that asks: a retry with the same key is let in again.
+    pub key_hash: [u8; 32],
+}
+
+/// See [`Command::RecordCertificate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCertificate {
+    /// Whose it is.
+    pub holder: Principal,
+    /// What a person is by it; none for nodes and coordinators.
+    pub role: Option<Role>,
+    /// Its serial, big-endian.
+    pub serial: Vec<u8>,
+    /// SHA-256 of its public key.
+    pub key_hash: [u8; 32],
+    /// From when it is good.
+    pub issued: Timestamp,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// Why it was given.
+    pub occasion: Occasion,
+}
+
+/// Why a certificate was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occasion {
+    /// On the coordinator's own machine: to itself, or to an administrator by `cluster init`.
+    Local,
+    /// A join token was spent.
+    Joined,
+    /// This invitation was spent, by the certificate's own key.
+    Invited(TokenId),
+    /// Another certificate was shown.
+    Renewed {
+        /// Its serial.
+        serial: Vec<u8>,
+        /// Until when it was good.
+        expires: Timestamp,
+    },
+}
+
+/// See [`Command::RevokePerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokePerson {
+    /// Who.
+    pub name: PersonName,
 }

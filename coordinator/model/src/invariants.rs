@@ -23,7 +23,7 @@ pub struct Violation {
 type Rule = fn(&ClusterState) -> Result<(), String>;
 
 /// The rules over one state, by name.
-pub const RULES: [(&str, Rule); 7] = [
+pub const RULES: [(&str, Rule); 8] = [
     ("permits_are_for_the_current_run", permits_are_for_the_current_run),
     ("memory_rules_hold", memory_rules_hold),
     ("everything_has_a_reason_and_a_deadline", everything_has_a_reason_and_a_deadline),
@@ -31,6 +31,7 @@ pub const RULES: [(&str, Rule); 7] = [
     ("indexes_agree", indexes_agree),
     ("every_mutation_has_one_record", every_mutation_has_one_record),
     ("bounds_hold", bounds_hold),
+    ("revoked_people_are_out", revoked_people_are_out),
 ];
 
 /// Checks every rule over one state.
@@ -223,9 +224,21 @@ pub fn bounds_hold(state: &ClusterState) -> Result<(), String> {
         (state.workspaces.len(), Limits::WORKSPACES, "workspaces"),
         (state.tokens.len(), Limits::TOKENS, "join tokens"),
         (state.revoked.len(), Limits::REVOKED, "revoked certificates"),
+        (state.people.len(), Limits::PEOPLE, "people"),
+        (state.invitations.len(), Limits::INVITATIONS, "invitations"),
+        (state.certificates.len(), Limits::CERTIFICATES, "certificates"),
     ];
     match sizes.iter().find(|(size, limit, _)| size > limit) {
         Some((size, limit, what)) => Err(format!("{size} {what}, the limit is {limit}")),
+        None => Ok(()),
+    }
+}
+
+/// §6: nobody who is out has spent an invitation since.
+pub fn revoked_people_are_out(state: &ClusterState) -> Result<(), String> {
+    let is_out = |name| state.people.get(name).is_some_and(|person| person.revoked.is_some());
+    match state.invitations.values().find(|one| one.spent.is_some() && is_out(&one.name)) {
+        Some(one) => Err(format!("{} is revoked and has a spent invitation", one.name)),
         None => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ mod create;
 mod enroll;
 pub mod errors;
 mod follow;
+pub mod issue;
 mod mutation;
 mod node;
 mod node_admin;
@@ -17,6 +18,7 @@ pub mod page;
 pub mod resolve;
 mod session;
 pub mod template;
+mod user;
 pub mod view;
 mod watch;
 mod workspace;
@@ -99,6 +101,12 @@ impl Api {
     /// Returns what the services are made of.
     pub fn parts(&self) -> &Parts {
         &self.0
+    }
+
+    /// Returns who signs certificates.
+    fn issuer(&self) -> issue::Issuer<'_> {
+        let Parts { ca, consensus, replica, .. } = &*self.0;
+        issue::Issuer { ca, consensus, replica: *replica }
     }
 
     /// Reads the state with everything in it that was acknowledged before the call.

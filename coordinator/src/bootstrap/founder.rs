@@ -66,6 +66,8 @@ pub struct Found {
     pub ca: Arc<Ca>,
     /// Its state.
     pub consensus: Consensus,
+    /// This coordinator.
+    pub replica: ReplicaId,
     /// It was made by this call.
     pub created: bool,
 }
@@ -214,7 +216,7 @@ impl Founder {
             info!(cluster = intent.name, replica = %intent.replica, "serving");
         }
         let Opened { ca, consensus, .. } = opened;
-        Ok(Found { ca, consensus, created })
+        Ok(Found { ca, consensus, replica: intent.replica, created })
     }
 
     async fn open(&self, intent: &Intent) -> Result<Opened, FoundError> {

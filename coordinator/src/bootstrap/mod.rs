@@ -7,24 +7,29 @@
 
 mod founder;
 mod intent;
+mod renew;
 mod socket;
 
 pub use founder::{FoundError, Founder};
 pub use intent::{Intent, IntentError};
+pub use renew::{RenewError, renew_certs};
 pub use socket::{SocketError, ensure_free, serve};
 
 use tonic::{Code, Request, Response, Status};
 use warren_common::ClientName;
-use warren_daemon::{
-    clock,
-    identity::{PeerIdentity, Role},
-};
+use warren_daemon::identity::{PeerIdentity, Role};
+use warren_model::command::Occasion;
 use warren_proto::{
     error::{ApiError, reason},
     pb::admin::v1::{self as pb, bootstrap_service_server::BootstrapService},
 };
 
-use crate::{api::errors, ca::SigningRequest, config::is_host_port, hub::control::coordinators};
+use crate::{
+    api::{errors, issue::Issuer},
+    ca::SigningRequest,
+    config::is_host_port,
+    hub::control::coordinators,
+};
 
 #[tonic::async_trait]
 impl BootstrapService for Founder {
@@ -55,7 +60,13 @@ impl Founder {
         }
         let found = self.found(&cluster_name, api_address).await.map_err(told)?;
         let identity = PeerIdentity::Person { role: Role::Admin, name };
-        let issued = found.ca.issue(&csr, &identity, clock::now())?;
+        let issuer = Issuer { ca: &found.ca, consensus: &found.consensus, replica: found.replica };
+        let issued = issuer.issue(&csr, &identity, Occasion::Local).await.map_err(|error| {
+            match error.reason.as_ref() {
+                reason::NAME_TAKEN => error.next("choose another name: --admin NAME"),
+                _ => error,
+            }
+        })?;
         tracing::info!(%identity, "administrator's certificate issued");
         let state = found.consensus.local();
         Ok(pb::InitResponse {

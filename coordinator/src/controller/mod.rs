@@ -152,5 +152,9 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::InvitePerson(_) => "invite-person",
+        Command::EnrolPerson(_) => "enrol-person",
+        Command::RecordCertificate(_) => "record-certificate",
+        Command::RevokePerson(_) => "revoke-person",
     }
 }

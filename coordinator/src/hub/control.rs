@@ -2,12 +2,15 @@
 //!
 //! Only the leader serves it, and only for as long as it leads in one term. The document is sent
 //! when it says something new: while one is on its way, changes gather and the next one holds them
-//! all. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
+//! all. Registrations and changed facts, which the log keeps, are taken once a second. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
 
 use std::{future::Future, pin::Pin};
 
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tonic::{Code, Status};
 use tracing::{debug, info};
 use uuid::Uuid;
@@ -22,7 +25,7 @@ use warren_proto::{
     pb::node::v1::{self as pb, control_request, control_response},
 };
 
-use super::Uplink;
+use super::{Uplink, pace::PAUSE};
 use crate::{
     api::errors,
     raft::{Leadership, ReadError},
@@ -45,6 +48,10 @@ struct Session {
     round: Option<Round>,
     /// The newest renewal that waits for the next round.
     waiting: Option<pb::RenewLease>,
+    /// The newest facts that wait for their turn.
+    facts: Option<NodeFacts>,
+    /// When the next change of facts is taken.
+    facts_due: Instant,
 }
 
 impl Uplink {
@@ -108,6 +115,11 @@ impl Uplink {
             ));
         }
         let facts = facts(register.facts)?;
+        if !self.consensus.local().nodes.contains_key(&node) {
+            return Err(errors::not_found("node", &node.to_string()));
+        }
+        // held back rather than refused: an agent that restarts at once has done nothing wrong
+        sleep_until(self.hub.pace.turn(node, Instant::now())).await;
         self.propose(node, Command::RegisterNode(RegisterNode { node, facts })).await?;
         let state = self.consensus.local();
         let epoch = state.nodes.get(&node).map(|node| node.epoch);
@@ -124,6 +136,8 @@ impl Uplink {
             told: None,
             round: None,
             waiting: None,
+            facts: None,
+            facts_due: Instant::now(),
         };
         session.answer(control_response::Kind::Registered(registered)).await;
         Ok(session)
@@ -173,6 +187,7 @@ impl Session {
                     Some(Ok(request)) => self.take(request).await?,
                     Some(Err(_)) | None => return Ok(()),
                 },
+                () = sleep_until(self.facts_due), if self.facts.is_some() => self.take_facts(),
                 (renewal, read) = finished(&mut self.round) => {
                     self.round = None;
                     self.confirm(renewal, read).await?;
@@ -191,7 +206,9 @@ impl Session {
             Some(control_request::Kind::AppliedRevision(revision)) => {
                 debug!(node = %self.node, revision, "the document is applied");
             }
-            Some(control_request::Kind::Facts(facts)) => self.facts(facts)?,
+            Some(control_request::Kind::Facts(facts)) => {
+                self.facts = Some(self::facts(Some(facts))?);
+            }
             Some(control_request::Kind::Register(_)) => {
                 return Err(errors::invalid("register", "it came before"));
             }
@@ -200,11 +217,12 @@ impl Session {
         Ok(())
     }
 
-    /// Takes changed facts into the live view; the planner proposes them.
-    fn facts(&self, facts: pb::NodeFacts) -> Result<(), ApiError> {
-        let facts = self::facts(Some(facts))?;
-        self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
-        Ok(())
+    /// Takes the newest facts into the live view; the planner proposes them.
+    fn take_facts(&mut self) {
+        if let Some(facts) = self.facts.take() {
+            self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
+            self.facts_due = Instant::now() + PAUSE;
+        }
     }
 
     /// Sends the document where it says something new.

@@ -74,7 +74,11 @@ impl Gathered {
             | Command::UpdateNodeFacts(_)
             | Command::SetNodeAvailability(_)
             | Command::CreateWorkspace(_)
-            | Command::RevokeCertificate(_) => return None,
+            | Command::RevokeCertificate(_)
+            | Command::InvitePerson(_)
+            | Command::EnrolPerson(_)
+            | Command::RecordCertificate(_)
+            | Command::RevokePerson(_) => return None,
         };
         state.workspaces.get(&id).cloned()
     }
@@ -114,7 +118,11 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         | EventKind::WorkspaceRemoved(id, _) => workspace(state, before, *id),
         EventKind::ClientDeleted(..)
         | EventKind::TokenIssued(_)
-        | EventKind::CertificateRevoked(_) => Subject::None,
+        | EventKind::CertificateRevoked(_)
+        | EventKind::PersonInvited(_)
+        | EventKind::PersonEnrolled(_)
+        | EventKind::PersonRevoked(_)
+        | EventKind::CertificateIssued(_) => Subject::None,
     }
 }
 
@@ -167,7 +175,11 @@ impl Record {
             | EventKind::NodeRegistered(..)
             | EventKind::NodeFactsChanged(_)
             | EventKind::NodeAvailability(..)
-            | EventKind::CertificateRevoked(_) => None,
+            | EventKind::CertificateRevoked(_)
+            | EventKind::PersonInvited(_)
+            | EventKind::PersonEnrolled(_)
+            | EventKind::PersonRevoked(_)
+            | EventKind::CertificateIssued(_) => None,
         }
     }
 

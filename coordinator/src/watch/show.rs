@@ -24,6 +24,10 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::WorkspacePhase { .. } => pb::EventKind::WorkspacePhaseChanged,
         EventKind::WorkspaceRemoved(..) => pb::EventKind::WorkspaceRemoved,
         EventKind::CertificateRevoked(_) => pb::EventKind::CertificateRevoked,
+        EventKind::PersonInvited(_) => pb::EventKind::PersonInvited,
+        EventKind::PersonEnrolled(_) => pb::EventKind::PersonEnrolled,
+        EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
+        EventKind::CertificateIssued(_) => pb::EventKind::CertificateIssued,
     }
 }
 
@@ -84,6 +88,18 @@ fn what(record: &Record) -> What {
         }
         EventKind::CertificateRevoked(serial) => {
             What::CertificateRevoked(pb::CertificateRevoked { serial: hex(serial) })
+        }
+        EventKind::PersonInvited(name) => {
+            What::PersonInvited(pb::PersonInvited { name: name.to_string() })
+        }
+        EventKind::PersonEnrolled(name) => {
+            What::PersonEnrolled(pb::PersonEnrolled { name: name.to_string() })
+        }
+        EventKind::PersonRevoked(name) => {
+            What::PersonRevoked(pb::PersonRevoked { name: name.to_string() })
+        }
+        EventKind::CertificateIssued(serial) => {
+            What::CertificateIssued(pb::CertificateIssued { serial: hex(serial) })
         }
     }
 }

@@ -136,6 +136,11 @@ impl Shared {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
     }
 
+    /// Forgets every connection; streams that are open on them go on.
+    fn forget_connections(&self) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn api(&self, address: &str) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel(address))
             .max_decoding_message_size(Limits::NODE_SPEC_BYTES)

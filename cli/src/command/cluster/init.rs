@@ -92,6 +92,7 @@ pub(crate) async fn run(app: &App, init: &Init) -> Outcome {
         coordinators: answer.coordinators,
         person: person.to_string(),
         socket: Some(init.socket.clone()),
+        invitation: None,
     };
     same_cluster(&store, &context_name, &context)?;
     folder
@@ -169,6 +170,7 @@ async fn call(
                 coordinators: Vec::new(),
                 person: person.to_string(),
                 socket: None,
+                invitation: None,
             };
             api::from_status(&status, &context, warren_common::Timestamp(u64::MAX))
         })?;

@@ -4,6 +4,7 @@ mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
 mod streams;
+mod users;
 pub(crate) mod watch;
 
 use std::{
@@ -40,6 +41,7 @@ use warren_proto::{
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
         session_service_server::SessionServiceServer,
+        user_service_server::UserServiceServer,
         watch_service_server::WatchServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     },
@@ -98,7 +100,8 @@ impl Bench {
             .add_service(NodeAdminServiceServer::new(fake.clone()))
             .add_service(WorkspaceServiceServer::new(fake.clone()))
             .add_service(SessionServiceServer::new(fake.clone()))
-            .add_service(WatchServiceServer::new(fake.clone()));
+            .add_service(WatchServiceServer::new(fake.clone()))
+            .add_service(UserServiceServer::new(fake.clone()));
         let bootstrap = Bootstrap {
             fake: fake.clone(),
             people: people.clone(),

@@ -7,6 +7,7 @@ mod life;
 mod listening;
 mod make;
 mod naive;
+mod people;
 mod placing;
 mod random;
 mod requests;

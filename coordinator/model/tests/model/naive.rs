@@ -96,7 +96,12 @@ impl Naive {
             return Err(wrong[usize::from(making)]);
         }
         match &envelope.command {
-            Command::SetReplica(_) | Command::RevokeCertificate(_) => unreachable!("not asked"),
+            Command::SetReplica(_)
+            | Command::RevokeCertificate(_)
+            | Command::InvitePerson(_)
+            | Command::EnrolPerson(_)
+            | Command::RecordCertificate(_)
+            | Command::RevokePerson(_) => unreachable!("not asked"),
             Command::InitCluster(_) => {
                 self.made = true;
                 Ok(true)
