@@ -48,7 +48,7 @@ const READ: Rule = Rule::People(&Role::ALL);
 /// Returns who may call an RPC.
 pub const fn rule(method: Method) -> Rule {
     match method {
-        Method::BootstrapInit => Rule::Local,
+        Method::BootstrapInit | Method::BootstrapRestore | Method::BootstrapRecover => Rule::Local,
 
         Method::EnrollEnroll => Rule::TokenHolder,
         Method::EnrollRenew => Rule::Holder,
@@ -79,7 +79,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
-        Method::ClientCreateClient
+        Method::ClusterBackup
+        | Method::ClusterEndRecovery
+        | Method::ClientCreateClient
         | Method::ClientDeleteClient
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }

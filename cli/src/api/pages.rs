@@ -30,6 +30,7 @@ pub(crate) async fn pages<T>(
         let (items, next, freshness) = page(api, size, token).await?;
         all.extend(items);
         if next.is_empty() {
+            api.notice(freshness.as_ref());
             return Ok((all, served(freshness.as_ref())));
         }
         token = next;

@@ -55,4 +55,10 @@ pub enum EventKind {
     WorkspaceRemoved(WorkspaceId, WorkspaceAddress),
     /// A certificate is refused from now on.
     CertificateRevoked(Vec<u8>),
+    /// The cluster goes on from a backup or a survivor, in this incarnation.
+    IncarnationBegun(u32),
+    /// A node has told what it holds, or is not waited for any more.
+    NodeAccounted(NodeId),
+    /// The recovery is over.
+    RecoveryEnded,
 }

@@ -4,8 +4,9 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+mod backup;
 mod client;
-mod cluster;
+pub mod cluster;
 mod create;
 mod enroll;
 pub mod errors;
@@ -33,6 +34,7 @@ use crate::{
     ca::Ca,
     config::TemplateDefaults,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     raft::{Consensus, Leadership},
 };
@@ -55,6 +57,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// The nodes that are connected.
     pub hub: Arc<Hub>,
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Signs certificates.
     pub ca: Arc<Ca>,
     /// What a workspace gets by default.

@@ -21,8 +21,14 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// Says how fresh the answer is.
-    pub const fn freshness(&self) -> pb::Freshness {
-        pb::Freshness { revision: self.state.revision.0, served_unix_ms: self.now.0 }
+    pub fn freshness(&self) -> pb::Freshness {
+        let recovery = self.state.recovery.as_ref();
+        let notice = recovery.map(|recovery| recovery.holds_back(self.state));
+        pb::Freshness {
+            revision: self.state.revision.0,
+            served_unix_ms: self.now.0,
+            notice: notice.unwrap_or_default(),
+        }
     }
 
     /// Shows a client.

@@ -152,5 +152,10 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::BeginIncarnation(_) => "begin-incarnation",
+        Command::AdoptNode(_) => "adopt-node",
+        Command::AdoptWorkspace(_) => "adopt-workspace",
+        Command::AccountNode(_) => "account-node",
+        Command::EndRecovery(_) => "end-recovery",
     }
 }

@@ -5,7 +5,8 @@
 //! node: what it is to open is asked over its Status stream ([`tunnel`]).
 
 pub mod control;
-pub mod status;
+pub mod held;
+mod status;
 pub mod tunnel;
 
 use std::{

@@ -16,6 +16,8 @@ mod network;
 mod observe;
 mod open;
 mod reads;
+mod salvage;
+mod seed;
 mod server;
 mod types;
 
@@ -23,6 +25,8 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use salvage::{Salvaged, salvage};
+pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]

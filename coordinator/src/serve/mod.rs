@@ -42,6 +42,7 @@ use crate::{
     config::Config,
     controller::Controller,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     raft::Consensus,
 };
@@ -54,6 +55,8 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// A cluster that is ready to be served.
 pub struct Start {
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Its authorities.
     pub ca: Arc<Ca>,
     /// Its state.
@@ -121,6 +124,7 @@ impl Start {
             consensus: self.consensus.clone(),
             live,
             hub: Arc::new(Hub::default()),
+            keystore: self.keystore.clone(),
             ca: self.ca.clone(),
             template: self.config.template.clone(),
             shutdown: shutdown.clone(),

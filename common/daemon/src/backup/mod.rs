@@ -150,7 +150,8 @@ impl Header {
             return Err(BackupError::CutOff("its header"));
         }
         let (json, told) = rest.split_at(length);
-        let digest: [u8; 32] = Sha256::new().chain_update(fixed).chain_update(json).finalize().into();
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(fixed).chain_update(json).finalize().into();
         if digest[..] != *told {
             return Err(BackupError::Damaged("its header has another checksum".to_owned()));
         }

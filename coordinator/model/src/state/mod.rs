@@ -4,9 +4,11 @@
 //! Every map is persistent, so a clone is O(1); nodes and workspaces are shared behind `Arc`, so a
 //! mutation copies one of them and not its neighbours.
 
+pub(crate) mod adopt;
 pub mod client;
 pub(crate) mod cluster;
 pub mod node;
+pub mod recovery;
 pub mod requests;
 pub mod token;
 pub mod workspace;
@@ -25,6 +27,7 @@ use crate::audit::AuditHead;
 
 pub use client::Client;
 pub use node::Node;
+pub use recovery::Recovery;
 pub use requests::RequestTable;
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
@@ -60,6 +63,11 @@ pub struct ClusterState {
     pub requests: RequestTable,
     /// The end of the audit chain.
     pub audit: AuditHead,
+    /// Set from a restore until every node has told what it holds.
+    pub recovery: Option<Recovery>,
+    /// The mutation that began the present incarnation, where that was a restore: what is older
+    /// may be behind what nodes were told.
+    pub restored: Option<Revision>,
 }
 
 /// What a cluster is.

@@ -9,4 +9,5 @@ mod make;
 mod naive;
 mod placing;
 mod random;
+mod recovering;
 mod requests;

@@ -96,7 +96,13 @@ impl Naive {
             return Err(wrong[usize::from(making)]);
         }
         match &envelope.command {
-            Command::SetReplica(_) | Command::RevokeCertificate(_) => unreachable!("not asked"),
+            Command::SetReplica(_)
+            | Command::RevokeCertificate(_)
+            | Command::BeginIncarnation(_)
+            | Command::AdoptNode(_)
+            | Command::AdoptWorkspace(_)
+            | Command::AccountNode(_)
+            | Command::EndRecovery(_) => unreachable!("not asked"),
             Command::InitCluster(_) => {
                 self.made = true;
                 Ok(true)
