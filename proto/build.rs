@@ -7,12 +7,13 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
-const GRPC: [&str; 12] = [
+const GRPC: [&str; 13] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
     "warren/node/v1/node.proto",
     "warren/admin/v1/common.proto",
+    "warren/admin/v1/backup.proto",
     "warren/admin/v1/cluster.proto",
     "warren/admin/v1/client.proto",
     "warren/admin/v1/node.proto",

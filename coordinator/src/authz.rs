@@ -50,7 +50,7 @@ const READ: Rule = Rule::People(&Role::ALL);
 /// Returns who may call an RPC.
 pub const fn rule(method: Method) -> Rule {
     match method {
-        Method::BootstrapInit => Rule::Local,
+        Method::BootstrapInit | Method::BootstrapRestore | Method::BootstrapRecover => Rule::Local,
 
         Method::EnrollEnroll | Method::UserJoinUser => Rule::TokenHolder,
         Method::EnrollRenew => Rule::Holder,
@@ -87,7 +87,9 @@ pub const fn rule(method: Method) -> Rule {
 
         Method::UserListUsers => AUDIT,
 
-        Method::ClientCreateClient
+        Method::ClusterBackup
+        | Method::ClusterEndRecovery
+        | Method::ClientCreateClient
         | Method::ClientDeleteClient
         | Method::UserInviteUser
         | Method::UserRevokeUser

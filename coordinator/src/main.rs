@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use warren_coordinator::{
     bootstrap,
     config::{Config, DEFAULT_PATH},
-    run,
+    run::{self, End},
 };
 use warren_daemon::{Shutdown, metrics, telemetry};
 
@@ -64,7 +64,12 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let counting = metrics::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let shutdown = Shutdown::on_signals().context("catching signals")?;
-        run::run(config, Some(counting), shutdown).await.map_err(Into::into)
+        loop {
+            let shutdown = Shutdown::on_signals().context("catching signals")?;
+            match run::run(config.clone(), Some(counting.clone()), shutdown).await? {
+                End::Again => {}
+                End::Over => return Ok(()),
+            }
+        }
     })
 }

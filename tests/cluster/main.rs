@@ -5,6 +5,7 @@ mod engine;
 mod identity;
 mod limits;
 mod people;
+mod recovery;
 mod refusals;
 mod returning;
 mod watching;

@@ -12,10 +12,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Response, Status, transport::Channel};
-use warren_common::{Limits, Timestamp};
+use warren_common::{Limits, Timestamp, status::clean};
 use warren_daemon::identity::{self, ClientTls, Folder, Identity, Trouble};
 use warren_proto::pb::admin::v1::{
-    Mutation, client_service_client::ClientServiceClient,
+    Freshness, Mutation, client_service_client::ClientServiceClient,
     cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
     session_service_client::SessionServiceClient, user_service_client::UserServiceClient,
@@ -206,6 +206,13 @@ impl Api {
     /// Returns what a failed call says to a person.
     pub(crate) fn failed(&self, status: &Status) -> Error {
         from_status(status, &self.context, self.expires)
+    }
+
+    /// Says on stderr what the coordinator wants people to know beside an answer.
+    pub(crate) fn notice(&self, freshness: Option<&Freshness>) {
+        if let Some(freshness) = freshness.filter(|freshness| !freshness.notice.is_empty()) {
+            self.output.talk(&format!("note: {}", clean(&freshness.notice, 512)));
+        }
     }
 
     /// Forgets the connection: the next call makes a new one.

@@ -14,7 +14,8 @@ use crate::{
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
     state::{
-        ClusterState, certificate, client, cluster, node, person, requests::Known, token, workspace,
+        ClusterState, adopt, certificate, client, cluster, node, person, recovery, requests::Known,
+        token, workspace,
     },
 };
 
@@ -152,6 +153,11 @@ impl ClusterState {
             Command::EnrolPerson(command) => person::enrol(self, &context, command),
             Command::RecordCertificate(command) => certificate::record(self, &context, command),
             Command::RevokePerson(command) => person::revoke(self, &context, command),
+            Command::BeginIncarnation(command) => recovery::begin(self, &context, command),
+            Command::AdoptNode(command) => adopt::node(self, &context, command),
+            Command::AdoptWorkspace(command) => adopt::workspace(self, &context, command),
+            Command::AccountNode(command) => recovery::account(self, &context, command),
+            Command::EndRecovery(command) => recovery::end(self, &context, *command),
         }
     }
 
@@ -194,7 +200,11 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::Advance(_)
         | Command::Forget(_)
         | Command::EnrolPerson(_)
-        | Command::RecordCertificate(_) => coordinator,
+        | Command::RecordCertificate(_)
+        | Command::BeginIncarnation(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptWorkspace(_)
+        | Command::AccountNode(_) => coordinator,
         Command::RegisterNode(command) => coordinator || own(command.node),
         Command::UpdateNodeFacts(command) => coordinator || own(command.node),
         Command::JoinNode(_) => true,
@@ -208,7 +218,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::SetRun(_)
         | Command::RevokeCertificate(_)
         | Command::InvitePerson(_)
-        | Command::RevokePerson(_) => !matches!(principal, Principal::Node(_)),
+        | Command::RevokePerson(_)
+        | Command::EndRecovery(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

@@ -63,4 +63,10 @@ pub enum EventKind {
     PersonRevoked(PersonName),
     /// A certificate of this serial was issued.
     CertificateIssued(Vec<u8>),
+    /// The cluster goes on from a backup or a survivor, in this incarnation.
+    IncarnationBegun(u32),
+    /// A node has told what it holds, or is not waited for any more.
+    NodeAccounted(NodeId),
+    /// The recovery is over.
+    RecoveryEnded,
 }

@@ -183,6 +183,7 @@ mod tests {
             consensus: consensus(folder, cluster).await,
             live: Arc::new(Live::new(clock::now())),
             hub: Arc::default(),
+            keystore: keys,
             ca: Arc::new(ca),
             template: config.template,
             watches: Arc::default(),

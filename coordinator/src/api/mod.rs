@@ -4,8 +4,9 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+mod backup;
 mod client;
-mod cluster;
+pub mod cluster;
 mod create;
 mod enroll;
 pub mod errors;
@@ -36,6 +37,7 @@ use crate::{
     ca::Ca,
     config::TemplateDefaults,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     raft::{Consensus, Leadership},
     watch::Slots,
@@ -59,6 +61,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// The nodes that are connected.
     pub hub: Arc<Hub>,
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Signs certificates.
     pub ca: Arc<Ca>,
     /// What a workspace gets by default.

@@ -156,5 +156,10 @@ const fn name(command: &Command) -> &'static str {
         Command::EnrolPerson(_) => "enrol-person",
         Command::RecordCertificate(_) => "record-certificate",
         Command::RevokePerson(_) => "revoke-person",
+        Command::BeginIncarnation(_) => "begin-incarnation",
+        Command::AdoptNode(_) => "adopt-node",
+        Command::AdoptWorkspace(_) => "adopt-workspace",
+        Command::AccountNode(_) => "account-node",
+        Command::EndRecovery(_) => "end-recovery",
     }
 }

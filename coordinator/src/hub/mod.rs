@@ -5,6 +5,7 @@
 //! node: what it is to open is asked over its Status stream ([`tunnel`]).
 
 pub mod control;
+pub mod held;
 mod pace;
 pub mod status;
 pub mod tunnel;

@@ -19,6 +19,8 @@ mod observe;
 mod open;
 mod propose;
 mod reads;
+mod salvage;
+mod seed;
 mod server;
 mod types;
 
@@ -26,6 +28,8 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use salvage::{Salvaged, salvage};
+pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ use crate::{
     config::Config,
     controller::Controller,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     raft::Consensus,
 };
@@ -58,6 +59,8 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A cluster that is ready to be served.
 pub struct Start {
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Its authorities.
     pub ca: Arc<Ca>,
     /// Its state.
@@ -131,6 +134,7 @@ impl Start {
             consensus: self.consensus.clone(),
             live,
             hub: Arc::new(Hub::default()),
+            keystore: self.keystore.clone(),
             ca: self.ca.clone(),
             template: self.config.template.clone(),
             watches: Arc::default(),

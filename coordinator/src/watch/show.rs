@@ -24,6 +24,9 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::WorkspacePhase { .. } => pb::EventKind::WorkspacePhaseChanged,
         EventKind::WorkspaceRemoved(..) => pb::EventKind::WorkspaceRemoved,
         EventKind::CertificateRevoked(_) => pb::EventKind::CertificateRevoked,
+        EventKind::IncarnationBegun(_) => pb::EventKind::IncarnationBegun,
+        EventKind::NodeAccounted(_) => pb::EventKind::NodeAccounted,
+        EventKind::RecoveryEnded => pb::EventKind::RecoveryEnded,
         EventKind::PersonInvited(_) => pb::EventKind::PersonInvited,
         EventKind::PersonEnrolled(_) => pb::EventKind::PersonEnrolled,
         EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
@@ -89,6 +92,13 @@ fn what(record: &Record) -> What {
         EventKind::CertificateRevoked(serial) => {
             What::CertificateRevoked(pb::CertificateRevoked { serial: hex(serial) })
         }
+        EventKind::IncarnationBegun(incarnation) => {
+            What::IncarnationBegun(pb::IncarnationBegun { incarnation: *incarnation })
+        }
+        EventKind::NodeAccounted(_) => {
+            What::NodeAccounted(pb::NodeAccounted { node: node(subject) })
+        }
+        EventKind::RecoveryEnded => What::RecoveryEnded(pb::RecoveryEnded {}),
         EventKind::PersonInvited(name) => {
             What::PersonInvited(pb::PersonInvited { name: name.to_string() })
         }

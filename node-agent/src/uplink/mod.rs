@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use tracing::debug;
-use warren_common::{Limits, NodeEpoch, WorkspaceId, status::NodeFacts};
+use warren_common::{Limits, NodeEpoch, NodeName, WorkspaceId, status::NodeFacts};
 use warren_daemon::{
     Shutdown,
     identity::{ClientTls, Folder, connect_lazy, explain},
@@ -46,6 +46,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// What the uplink works with.
 pub struct Parts {
+    /// The node's name.
+    pub name: NodeName,
     /// Our certificate and whom we trust; reloaded by the renewal.
     pub tls: Arc<ClientTls>,
     /// Where the identity lies.

@@ -215,7 +215,12 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::RevokeCertificate(_)
         | Command::EnrolPerson(_)
         | Command::RecordCertificate(_)
-        | Command::RevokePerson(_) => postcard::to_stdvec(command),
+        | Command::RevokePerson(_)
+        | Command::BeginIncarnation(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptWorkspace(_)
+        | Command::AccountNode(_)
+        | Command::EndRecovery(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

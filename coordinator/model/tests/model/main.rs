@@ -10,4 +10,5 @@ mod naive;
 mod people;
 mod placing;
 mod random;
+mod recovering;
 mod requests;
