@@ -2,6 +2,7 @@
 
 mod audit;
 mod checkpoints;
+mod golden;
 mod group;
 mod kill;
 mod single;
