@@ -203,6 +203,10 @@ fn a_checkpoint_of_0_1_is_read_and_is_what_its_log_gives() {
     assert_eq!(read.placed, state.placed);
     assert_eq!(read.revoked, state.revoked);
     assert_eq!(read.requests, state.requests);
+    // Whoever reads version 1 writes today's.
+    let today = Checkpoints::encode(&meta, &state).expect("it encodes");
+    assert_ne!(today, kept["file"], "another format");
+    assert_eq!(Checkpoints::decode(&today).expect("it is read").state, state);
 }
 
 #[test]
