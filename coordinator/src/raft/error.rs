@@ -165,8 +165,7 @@ impl OpenError {
         match self {
             Self::Store(StoreError::Damaged { .. })
             | Self::Log { .. }
-            | Self::Checkpoint { .. }
-            | Self::Replay(_) => Self::Damaged {
+            | Self::Checkpoint { .. } => Self::Damaged {
                 replica: options.replica,
                 folder: options.folder.clone(),
                 damage: Box::new(self),
@@ -183,7 +182,8 @@ impl OpenError {
             | Self::Damaged { .. }
             | Self::Newer { .. }
             | Self::Audit(_)
-            | Self::Config(_) => self,
+            | Self::Config(_)
+            | Self::Replay(_) => self,
         }
     }
 }
