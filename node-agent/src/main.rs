@@ -13,6 +13,7 @@ use warren_node_agent::{
     agent::{self, Agent},
     config::{Config, EngineKind},
     host, join,
+    measure::METRICS,
 };
 use warren_proto::ApiError;
 
@@ -90,7 +91,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 );
             }
             let shutdown = Shutdown::on_signals().context("cannot catch signals")?;
-            let agent = Agent::start(config, Some(metrics::start()?), shutdown).await?;
+            let version = env!("CARGO_PKG_VERSION");
+            let counted = metrics::start("node-agent", version, &[METRICS])?;
+            let agent = Agent::start(config, Some(counted), shutdown).await?;
             agent.ended().await;
             Ok(())
         }

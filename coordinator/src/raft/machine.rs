@@ -7,6 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -22,6 +23,7 @@ use warren_model::{AuditRecord, ClusterState};
 
 use super::{
     checkpoint::{Checkpoints, Loaded},
+    observe,
     types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
@@ -169,6 +171,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        let began = Instant::now();
         let (mut answers, mut records) = (Vec::new(), Vec::new());
         while let Some((entry, responder)) = entries.try_next().await? {
             let reply = self.apply_one(entry, &mut records).map_err(|error| self.failed(error))?;
@@ -178,6 +181,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let written = self.audit.append(&records);
         written.map_err(|error| self.failed(error.into_io()))?;
         self.view.publish(&self.state);
+        metrics::histogram!("warren_raft_apply_seconds").record(began.elapsed().as_secs_f64());
         for (responder, reply) in answers {
             responder.send(reply);
         }
@@ -236,7 +240,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             checkpoints.write(&meta, &snapshot).map_err(|error| error.into_io())?;
             Ok(Snapshot { meta, snapshot })
         };
+        let began = Instant::now();
         let outcome = blocking("writing a checkpoint", work).await;
+        observe::checkpoint(outcome.is_ok(), began.elapsed());
         outcome.inspect_err(|error| self.flusher.fail(&error.to_string()))
     }
 }

@@ -43,6 +43,11 @@ impl Reads {
         (Self { queue, deadline }, Rounds { waiting, raft, view, deadline })
     }
 
+    /// Returns how many reads wait for the next round.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Returns a state that holds everything acknowledged before the call.
     pub(super) async fn read(&self) -> Outcome {
         let (answer, outcome) = oneshot::channel();
