@@ -2,12 +2,13 @@
 //!
 //! It reads ([`config`]), listens, asks Raft and tells nodes; what is decided is decided in
 //! `warren_model`. Start with [`run`] for the life of the process, [`raft`] for how coordinators
-//! agree, [`api`] for what may be asked and [`authz`] by whom, [`hub`] for how nodes are told, and
-//! [`controller`] for when it is planned.
+//! agree, [`api`] for what may be asked and [`authz`] by whom, [`hub`] for how nodes are told, [`watch`]
+//! for what is told to whoever watches, and [`controller`] for when it is planned.
 
 pub mod api;
 pub mod audit;
 pub mod authz;
+pub mod backup;
 pub mod bootstrap;
 pub mod ca;
 pub mod config;
@@ -21,3 +22,4 @@ pub mod run;
 pub mod serve;
 pub mod store;
 mod sync;
+pub mod watch;

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod context;
 pub(crate) mod node;
 pub(crate) mod session;
+pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod workspace;
 
@@ -29,7 +30,8 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Client { verb } => client::run(app, verb).await,
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
-        Noun::Context { verb } => context::run(app, verb),
+        Noun::User { verb } => user::run(app, verb).await,
+        Noun::Context { verb } => context::run(app, verb).await,
         Noun::Version(version) => version::run(app, &version).await,
     }
 }
@@ -47,6 +49,17 @@ impl Change {
     pub(crate) fn id(&self) -> String {
         self.request_id.map_or_else(api::request_id, |id| id.hyphenated().to_string())
     }
+}
+
+/// What every list takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Watch {
+    /// Then go on with what changes, a line each, until Ctrl-C (exit code 130).
+    ///
+    /// With -o json each change is one line: event, revision, index, at, address, object. Where
+    /// coordinators are lost it goes on at another one, and gives up after --timeout (2m).
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 fn request_id(text: &str) -> Result<Uuid, String> {

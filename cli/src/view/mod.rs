@@ -5,11 +5,13 @@
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod event;
 pub(crate) mod explanation;
 pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod session;
 pub(crate) mod spec;
+pub(crate) mod user;
 pub(crate) mod workspace;
 
 use serde::Serialize;

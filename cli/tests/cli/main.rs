@@ -1,9 +1,11 @@
 //! The real `warren` against a coordinator that does what each test tells it to, over real TLS.
 
 mod attach;
+mod backup;
 mod create;
 mod errors;
 mod exec;
 mod golden;
 mod init;
 mod support;
+mod watch;

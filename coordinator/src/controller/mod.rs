@@ -92,7 +92,7 @@ impl Controller {
     }
 
     async fn round(&self, known: BTreeSet<WorkspaceId>) -> Round {
-        let state = match self.consensus.linearizable().await {
+        let state = match self.consensus.linearizable_leading().await {
             Ok(state) => state,
             Err(error) => {
                 debug!(%error, "no round: the state cannot be confirmed");
@@ -131,7 +131,7 @@ impl Controller {
                 if_revision: None,
                 command,
             };
-            async move { (name, self.consensus.propose(envelope).await) }
+            async move { (name, self.consensus.propose_leading(envelope).await) }
         });
         let mut proposed = proposing.buffered(PROPOSING);
         while let Some((command, outcome)) = proposed.next().await {
@@ -162,5 +162,14 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::InvitePerson(_) => "invite-person",
+        Command::EnrolPerson(_) => "enrol-person",
+        Command::RecordCertificate(_) => "record-certificate",
+        Command::RevokePerson(_) => "revoke-person",
+        Command::BeginIncarnation(_) => "begin-incarnation",
+        Command::AdoptNode(_) => "adopt-node",
+        Command::AdoptWorkspace(_) => "adopt-workspace",
+        Command::AccountNode(_) => "account-node",
+        Command::EndRecovery(_) => "end-recovery",
     }
 }

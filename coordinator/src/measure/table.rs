@@ -148,7 +148,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "warren_connections_refused_total",
         &["reason"],
-        "TLS handshakes that did not: tls, certificate or timeout",
+        "Connections that were not let in: tls, certificate, timeout or crowded",
     ),
     Metric::gauge(
         "warren_node_streams_open",

@@ -7,15 +7,21 @@
 
 mod answers;
 mod checkpoint;
+mod checkpoint_v1;
 mod config;
 mod consensus;
+mod contact;
 mod error;
+mod forward;
 mod log;
 mod machine;
 mod network;
 mod observe;
 mod open;
+mod propose;
 mod reads;
+mod salvage;
+mod seed;
 mod server;
 mod types;
 
@@ -23,6 +29,8 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use salvage::{Salvaged, salvage};
+pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use warren_common::ReplicaId;
 
 use super::{
     answers::Leadership,
+    contact::Contacts,
     types::{LogId, Raft, TypeConfig},
 };
 use crate::{
@@ -20,13 +21,16 @@ use crate::{
     store::Flusher,
 };
 
+/// Who is told what is seen.
+pub(super) struct Seen {
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) contacts: Arc<Contacts>,
+    pub(super) flusher: Flusher,
+}
+
 /// Follows the metrics until `stop` or until openraft ends.
-pub(super) async fn run(
-    raft: Raft,
-    leadership: watch::Sender<Leadership>,
-    flusher: Flusher,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
+    let Seen { leadership, contacts, flusher } = seen;
     let mut changes = raft.metrics();
     if let Err(fatal) = raft.set_metrics_recorder(Some(Arc::new(Recorder))).await {
         tracing::debug!(%fatal, "openraft counts nothing: it has ended");
@@ -47,6 +51,7 @@ pub(super) async fn run(
                 flusher.fail(&fatal.to_string());
             }
         }
+        contacts.led(leads.leader.is_some());
         leadership.send_if_modified(|known| {
             let changed = *known != leads;
             if known.leader != leads.leader {

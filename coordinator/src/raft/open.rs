@@ -11,6 +11,7 @@ use warren_model::AuditHead;
 use super::{
     checkpoint::{Checkpoints, Loaded},
     config::Options,
+    contact::Contacts,
     error::OpenError,
     log::Log,
     machine::{Machine, View},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::AuditLog,
-    store::{Flusher, LogStore, SledStore, Slot, StoreError},
+    store::{self, Engine, Flusher, LogStore, Slot, StoreError},
 };
 
 /// What runs.
@@ -27,11 +28,12 @@ pub(super) struct Parts {
     pub(super) raft: Raft,
     pub(super) view: Arc<View>,
     pub(super) flusher: Flusher,
+    pub(super) contacts: Arc<Contacts>,
 }
 
-/// Opens the log in `folder`; blocks.
-pub(super) fn sled(folder: &Path) -> Result<Arc<dyn LogStore>, OpenError> {
-    Ok(Arc::new(SledStore::open(folder).map_err(OpenError::Store)?))
+/// Opens the log of a replica; blocks.
+pub(super) fn store(folder: &Path, engine: Engine) -> Result<Arc<dyn LogStore>, OpenError> {
+    store::open(folder, engine).map_err(OpenError::Store)
 }
 
 /// Returns where the audit records of a replica stand.
@@ -63,14 +65,16 @@ pub(super) async fn replica(
         };
         let (log, machine) = blocking(files).await?;
         let view = machine.view();
+        let contacts = Arc::<Contacts>::default();
         let network = Network {
             replica: options.replica,
             connect: options.connect.clone(),
             tuning: options.tuning.clone(),
+            contacts: contacts.clone(),
         };
         let raft = Raft::new(options.replica.0, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| OpenError::Replay(fatal.to_string()))?;
-        Ok(Parts { raft, view, flusher: flusher.clone() })
+        Ok(Parts { raft, view, flusher: flusher.clone(), contacts })
     };
     let outcome = started.await;
     if outcome.is_err() {
@@ -92,7 +96,9 @@ fn load(
     flusher: Flusher,
 ) -> Result<(Log, Machine), OpenError> {
     check_replica(folder, replica, store.as_ref()).map_err(OpenError::Store)?;
-    let broken = |error: std::io::Error| OpenError::Replay(error.to_string());
+    let path = folder.join("log");
+    let broken =
+        |error: std::io::Error| OpenError::Log { path: path.clone(), reason: error.to_string() };
     let log = Log::open(store, flusher.clone()).map_err(broken)?;
     let purged = log.purged().map_err(broken)?;
     let (checkpoints, loaded) = Checkpoints::open(&folder.join("checkpoints"), purged)?;

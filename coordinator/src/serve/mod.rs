@@ -5,7 +5,7 @@ mod own;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity as NoLayer, Stack};
 use tracing::{error, info, warn};
@@ -27,7 +27,8 @@ use warren_proto::{
             client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer,
+            session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
+            watch_service_server::WatchServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
         node::v1::{
@@ -38,11 +39,12 @@ use warren_proto::{
 
 use crate::{
     api::{Api, Parts},
-    authz::Authz,
+    authz::{Authz, principal},
     ca::Ca,
     config::Config,
     controller::Controller,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     measure::{calls::Calls, probe::Probe},
     raft::Consensus,
@@ -54,8 +56,13 @@ pub use own::Own;
 /// How long open calls are given once the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long the streams of a revoked certificate are given to say so.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// A cluster that is ready to be served.
 pub struct Start {
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Its authorities.
     pub ca: Arc<Ca>,
     /// Its state.
@@ -100,7 +107,10 @@ impl Start {
     pub async fn serve(self, listeners: Listeners, shutdown: &Shutdown) -> Result<(), ServeError> {
         let live = Arc::new(Live::new(clock::now()));
         let api = self.api(live.clone(), shutdown);
-        let router = self.api_router(&api).await?;
+        // told when somebody may have lost their standing: streams look again then
+        let doubts = watch::Sender::new(());
+        let standings = doubts.subscribe();
+        let router = self.api_router(&api, standings.clone()).await?;
         let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
         let connections = Connections::default();
         self.measure(&api, &connections);
@@ -108,7 +118,7 @@ impl Start {
         run("api", router, on, shutdown);
         let router = server_builder()
             .layer(Calls { mint: false })
-            .layer(self.authz())
+            .layer(self.authz(standings))
             .add_service(self.consensus.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
@@ -118,7 +128,10 @@ impl Start {
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
-        shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
+        shutdown
+            .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
+        let recorded = self.own.clone().keep_recorded(consensus.clone());
+        shutdown.spawn(until(shutdown.clone(), recorded));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
         Ok(())
@@ -130,8 +143,10 @@ impl Start {
             consensus: self.consensus.clone(),
             live,
             hub: Arc::new(Hub::default()),
+            keystore: self.keystore.clone(),
             ca: self.ca.clone(),
             template: self.config.template.clone(),
+            watches: Arc::default(),
             shutdown: shutdown.clone(),
         })
     }
@@ -151,18 +166,24 @@ impl Start {
         metrics.probe(move || probe.sample());
     }
 
-    fn authz(&self) -> Authz {
+    fn authz(&self, doubts: watch::Receiver<()>) -> Authz {
         let consensus = self.consensus.clone();
-        Authz::new(move |peer| is_condemned(&consensus.local(), peer))
+        Authz::new(move |peer| is_condemned(&consensus.local(), peer)).looking_again(doubts)
     }
 
-    async fn api_router(&self, api: &Api) -> Result<Router<Front>, ServeError> {
+    async fn api_router(
+        &self,
+        api: &Api,
+        doubts: watch::Receiver<()>,
+    ) -> Result<Router<Front>, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ClusterServiceServer<Api>>().await;
         health.set_serving::<ClientServiceServer<Api>>().await;
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<WatchServiceServer<Api>>().await;
+        health.set_serving::<UserServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -175,7 +196,7 @@ impl Start {
             .max_encoding_message_size(Limits::NODE_SPEC_BYTES);
         Ok(server_builder()
             .layer(Calls { mint: true })
-            .layer(self.authz())
+            .layer(self.authz(doubts))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(bounded!(ClusterServiceServer, api))
@@ -183,6 +204,8 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(WatchServiceServer, api))
+            .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }
@@ -234,18 +257,24 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
         }
         PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => false,
     };
-    retired || state.revoked.contains_key(&peer.serial)
+    retired || state.refuses(&principal(&peer.identity), &peer.serial)
 }
 
-/// Cuts the connections of those who were let in before they were condemned.
-async fn cut_revoked(consensus: Consensus, connections: Connections) {
+/// Ends the streams of those who were let in before they were condemned, and then cuts their
+/// connections: a stream that is read says why within [`FAREWELL`], and no new call gets in.
+async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connections: Connections) {
     let mut changes = consensus.changes();
     let mut known = ClusterState::default();
     while changes.changed().await.is_ok() {
         let state = consensus.local();
-        if state.revoked.ptr_eq(&known.revoked) && state.nodes.ptr_eq(&known.nodes) {
+        let same = state.revoked.ptr_eq(&known.revoked)
+            && state.people.ptr_eq(&known.people)
+            && state.nodes.ptr_eq(&known.nodes);
+        if same {
             continue;
         }
+        doubts.send_replace(());
+        tokio::time::sleep(FAREWELL).await;
         let cut = connections.close_where(|peer| is_condemned(&state, peer));
         if cut > 0 {
             info!(cut, "connections of revoked certificates were cut");

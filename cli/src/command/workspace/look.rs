@@ -6,8 +6,9 @@ use warren_proto::pb::admin::v1 as pb;
 use crate::{
     api::{self, Api},
     app::App,
-    command::present,
+    command::{Watch, present},
     error::{Error, Outcome},
+    follow::Follow,
     render::stdout_width,
     view::{explanation::Explanation, served, workspace::Workspace},
 };
@@ -18,6 +19,8 @@ pub(crate) struct List {
     /// Only the workspaces of this client.
     #[arg(long, short = 'c', value_name = "CLIENT")]
     client: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 /// Arguments of verbs that look at one workspace.
@@ -30,23 +33,33 @@ pub(crate) struct One {
 pub(crate) async fn list(app: &App, list: &List) -> Outcome {
     let client = list.client.clone().unwrap_or_default();
     let mut api = app.api()?;
-    let (workspaces, now) = api::pages(&mut api, async |api, page_size, page_token| {
-        let request = pb::ListWorkspacesRequest { page_size, page_token, client: client.clone() };
-        let page = api
-            .read(async |channel| api::workspaces(channel).list_workspaces(request.clone()).await)
-            .await?;
-        Ok((page.workspaces, page.next_page_token, page.freshness))
-    })
-    .await?;
-    let workspaces: Vec<Workspace> = workspaces.into_iter().map(Workspace::from).collect();
+    let all = async |api: &mut Api| {
+        let listed = api::pages(api, async |api, page_size, page_token| {
+            let client = client.clone();
+            let request = pb::ListWorkspacesRequest { page_size, page_token, client };
+            let page = api
+                .read(async |channel| {
+                    api::workspaces(channel).list_workspaces(request.clone()).await
+                })
+                .await?;
+            Ok((page.workspaces, page.next_page_token, page.freshness))
+        });
+        Ok(listed.await?.map(Workspace::from))
+    };
     let empty = "no workspaces yet; warren workspace create CLIENT/NAME makes one";
-    app.output.list(&workspaces, now, empty)?;
+    if list.watch.watch {
+        let request = pb::WatchRequest { client: client.clone(), ..Default::default() };
+        return Follow { app, request, empty }.run(&mut api, all).await;
+    }
+    let listed = all(&mut api).await?;
+    app.output.list(&listed.items, listed.now, empty)?;
     Ok(0)
 }
 
 pub(crate) async fn show(app: &App, one: &One) -> Outcome {
     let mut api = app.api()?;
     let answer = get(&mut api, &one.workspace).await?;
+    api.notice(answer.freshness.as_ref());
     let now = served(answer.freshness.as_ref());
     let workspace = Workspace::from(present(answer.workspace)?);
     app.output.object(&workspace, &workspace.address, || workspace.text(now))?;
@@ -59,6 +72,7 @@ pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
     let answer = api
         .read(async |channel| api::workspaces(channel).explain_workspace(request.clone()).await)
         .await?;
+    api.notice(answer.freshness.as_ref());
     let explanation = Explanation::from(present(answer.explanation)?);
     let name = explanation.node.clone().unwrap_or_default();
     app.output.object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;

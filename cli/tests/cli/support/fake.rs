@@ -17,7 +17,10 @@ use warren_proto::{
     },
 };
 
-use super::data::NOW;
+use super::{data::NOW, watch::Piece};
+
+/// The incarnation of every answer.
+pub(super) const INCARNATION: u32 = 9;
 
 /// What a follow stream does next.
 pub(crate) enum Follow {
@@ -39,6 +42,8 @@ pub(crate) struct State {
     pub(crate) cluster: pb::GetClusterResponse,
     pub(crate) explanation: pb::Explanation,
     pub(crate) follow: VecDeque<Follow>,
+    pub(crate) watch: VecDeque<Piece>,
+    pub(crate) watched: Vec<pb::WatchRequest>,
     /// Answers of RPCs that fail, in order; then they succeed.
     pub(crate) failures: BTreeMap<Method, VecDeque<Status>>,
     /// How often each RPC was called.
@@ -85,7 +90,12 @@ impl Fake {
 }
 
 pub(super) fn fresh() -> Option<pb::Freshness> {
-    Some(pb::Freshness { revision: 42, served_unix_ms: NOW })
+    Some(pb::Freshness {
+        revision: 42,
+        served_unix_ms: NOW,
+        incarnation: INCARNATION,
+        notice: String::new(),
+    })
 }
 
 /// Cuts one page; the token is where it begins.
@@ -120,6 +130,45 @@ impl ClusterService for Fake {
         let state = self.enter(Method::ClusterGetCluster)?;
         let freshness = fresh();
         Ok(Response::new(pb::GetClusterResponse { freshness, ..state.cluster.clone() }))
+    }
+
+    type BackupStream = ReceiverStream<Result<pb::BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let cut = {
+            let mut state = self.enter(Method::ClusterBackup)?;
+            std::mem::take(&mut state.drop_next)
+        };
+        let file = super::data::backup(request.into_inner());
+        let (sender, receiver) = mpsc::channel(16);
+        let end = if cut { file.len() / 2 } else { file.len() };
+        tokio::spawn(async move {
+            for chunk in file[..end].chunks(1000) {
+                let chunk = chunk.to_vec().into();
+                let _ = sender.send(Ok(pb::BackupResponse { chunk })).await;
+            }
+            if cut {
+                let _ = sender.send(Err(Status::internal("the disk is gone"))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn end_recovery(
+        &self,
+        request: Request<pb::EndRecoveryRequest>,
+    ) -> Result<Response<pb::EndRecoveryResponse>, Status> {
+        let mut state = self.enter(Method::ClusterEndRecovery)?;
+        let node = request.into_inner().node;
+        if node.is_empty() {
+            state.cluster.recovery = None;
+        } else if let Some(recovery) = &mut state.cluster.recovery {
+            recovery.awaited_nodes.retain(|awaited| *awaited != node);
+        }
+        Ok(Response::new(pb::EndRecoveryResponse { recovery: state.cluster.recovery.clone() }))
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     handle: PrometheusHandle,
+    /// The first one reads what every process says of itself.
     probes: RwLock<Vec<Probe>>,
     ready: RwLock<Option<Readiness>>,
 }
@@ -66,6 +67,13 @@ pub fn start(
 }
 
 impl Metrics {
+    /// Forgets probes and readiness: what they look at has ended, and something else begins.
+    pub fn renew(&self) {
+        let mut probes = self.0.probes.write().unwrap_or_else(PoisonError::into_inner);
+        probes.truncate(1);
+        *self.0.ready.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Adds what is read at each scrape. It may block for a few milliseconds and no longer.
     pub fn probe(&self, probe: impl Fn() + Send + Sync + 'static) {
         let mut probes = self.0.probes.write().unwrap_or_else(PoisonError::into_inner);

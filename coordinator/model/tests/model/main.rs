@@ -7,6 +7,8 @@ mod life;
 mod listening;
 mod make;
 mod naive;
+mod people;
 mod placing;
 mod random;
+mod recovering;
 mod requests;

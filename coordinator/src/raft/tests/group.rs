@@ -7,13 +7,15 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use warren_common::ReplicaId;
+use warren_common::{ReplicaId, Revision};
 use warren_model::ClusterState;
 
-use super::{PATIENCE, apply_anywhere, create_client, has_client, init_cluster, options};
+use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
 use crate::{
     audit,
     raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
+    store::Engine,
+    watch::Gap,
 };
 
 struct Node {
@@ -28,7 +30,9 @@ impl Node {
     async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
         let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
-        let options = Options { tuning, ..options(replica, folder.path()) };
+        // Each keeps its log as it likes: nothing of it shows outside.
+        let engine = if replica == 3 { Engine::Redb } else { Engine::Sled };
+        let options = Options { tuning, engine, ..options(replica, folder.path()) };
         let consensus = Consensus::open(options).await.expect("it opens");
         let stop = CancellationToken::new();
         let serving = Server::builder()
@@ -110,8 +114,14 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
         node.sees("before").await;
     }
     let follower = nodes.iter().find(|(id, _)| **id != first).map(|(_, node)| node);
-    let read = follower.expect("two of them").consensus.linearizable().await;
+    let follower = &follower.expect("two of them").consensus;
+    let read = follower.linearizable_leading().await;
     assert!(matches!(read, Err(ReadError::NotLeader { leader: Some(_) })), "{read:?}");
+    let read = follower.linearizable().await.expect("it asks the leader");
+    assert!(has_client(&read, "before"));
+    apply(follower, create_client("through")).await;
+    assert!(has_client(&follower.local(), "through"), "it reads its own writes");
+    assert!(follower.age().is_some_and(|age| age < PATIENCE), "{:?}", follower.age());
 
     let Status { term, last_log, .. } = nodes[&first].consensus.status();
     let stopped = nodes.remove(&first).expect("it is there").stop().await;
@@ -137,6 +147,12 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
     nodes.insert(first, Node::start(first, folder, listener).await);
     let state = nodes[&first].sees(&written).await;
     assert_eq!(state, nodes[&second].sees(&written).await);
+    // It has no events of what the checkpoint holds, and says so to whoever watched before.
+    let events = nodes[&first].consensus.events();
+    let start = events.oldest().revision;
+    assert!(matches!(events.seek(0, Revision(3)), Err(Gap::TooOld { .. })), "{start}");
+    let told = events.read(&events.oldest()).expect("kept").records;
+    assert!(told.iter().all(|one| one.event.revision > start));
 
     let whole = nodes.remove(&second).expect("it is there").stop().await;
     let verified = audit::verify(&whole.0.path().join("audit")).expect("the chain holds");

@@ -2,8 +2,11 @@
 
 mod audit;
 mod checkpoints;
+mod damage;
+mod golden;
 mod group;
 mod kill;
+mod seeding;
 mod single;
 mod suite;
 
@@ -15,6 +18,8 @@ use warren_model::{
     Applied, ClusterState, Command, Envelope, Principal,
     command::{CreateClient, InitCluster},
 };
+
+use crate::store::Engine;
 
 use super::{Connect, Consensus, Options, ProposeError, Tuning};
 
@@ -33,6 +38,7 @@ fn options(replica: u64, folder: &Path) -> Options {
     Options {
         replica: ReplicaId(replica),
         folder: folder.to_owned(),
+        engine: Engine::default(),
         connect: plain(),
         tuning: Tuning::default(),
     }
