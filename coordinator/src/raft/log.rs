@@ -6,6 +6,7 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -215,12 +216,14 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         self.alive()?;
+        let began = Instant::now();
         let mut records: Vec<Record> = Vec::new();
         for entry in entries {
             records.push((entry.log_id().index, Bytes::from(self.encoded(&entry)?)));
         }
         self.store.append(&records).map_err(|error| self.failed(error))?;
         let done = move |result: Result<(), Lost>| {
+            metrics::histogram!("warren_raft_append_seconds").record(began.elapsed().as_secs_f64());
             callback.io_completed(result.map_err(|lost| lost_io(&lost)));
         };
         self.flusher.notify(Box::new(done)).await;
