@@ -81,6 +81,7 @@ pub const fn rule(method: Method) -> Rule {
 
         Method::ClientCreateClient
         | Method::ClientDeleteClient
+        | Method::ClientUpdateClient
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

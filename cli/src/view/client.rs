@@ -46,6 +46,14 @@ impl Client {
             ("age", self.age(now)),
         ])
     }
+
+    /// Returns the line that `client label` prints.
+    pub(crate) fn labelled(&self) -> String {
+        if self.labels.is_empty() {
+            return format!("client {} has no labels\n", self.name);
+        }
+        format!("client {} has {}\n", self.name, labels(&self.labels))
+    }
 }
 
 impl Tabular for Client {

@@ -146,6 +146,7 @@ impl ClusterState {
             Command::Advance(command) => workspace::advance(self, &context, command),
             Command::Forget(command) => workspace::forget(self, &context, command),
             Command::RevokeCertificate(command) => cluster::revoke(self, &context, command),
+            Command::UpdateClient(command) => client::update(self, &context, command),
         }
     }
 
@@ -196,7 +197,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::SetNodeAvailability(_)
         | Command::CreateWorkspace(_)
         | Command::SetRun(_)
-        | Command::RevokeCertificate(_) => !matches!(principal, Principal::Node(_)),
+        | Command::RevokeCertificate(_)
+        | Command::UpdateClient(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

@@ -4,6 +4,8 @@
 //! draws no number. The encoding is the Raft log's: variants are only ever added at the end, and
 //! `tests/golden` holds yesterday's.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, ReplicaId, RequestId,
@@ -71,6 +73,8 @@ pub enum Command {
     Forget(Forget),
     /// Puts a certificate's serial on the deny-list.
     RevokeCertificate(RevokeCertificate),
+    /// Changes a client's labels.
+    UpdateClient(UpdateClient),
 }
 
 /// See [`Command::InitCluster`].
@@ -332,4 +336,15 @@ pub struct RevokeCertificate {
     pub subject: String,
     /// When it would have expired: the row can go then.
     pub expires: Timestamp,
+}
+
+/// See [`Command::UpdateClient`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateClient {
+    /// Which client.
+    pub client: ClientId,
+    /// Labels to add or to overwrite.
+    pub set_labels: Labels,
+    /// Keys of labels to take away; one that the client does not carry is no fault.
+    pub remove_labels: BTreeSet<String>,
 }

@@ -55,4 +55,6 @@ pub enum EventKind {
     WorkspaceRemoved(WorkspaceId, WorkspaceAddress),
     /// A certificate is refused from now on.
     CertificateRevoked(Vec<u8>),
+    /// A client's labels changed.
+    ClientUpdated(ClientId, ClientName),
 }

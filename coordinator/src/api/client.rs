@@ -1,10 +1,12 @@
 //! `ClientService`: customer engagements.
 
+use std::collections::BTreeSet;
+
 use tonic::{Request, Response, Status};
 use warren_common::ClientId;
 use warren_model::{
     Command, Outcome,
-    command::{CreateClient, DeleteClient},
+    command::{CreateClient, DeleteClient, UpdateClient},
 };
 use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
 
@@ -82,5 +84,32 @@ impl ClientService for Api {
         };
         self.mutate(&asked, Command::DeleteClient(DeleteClient { client })).await?;
         Ok(Response::new(pb::DeleteClientResponse {}))
+    }
+
+    async fn update_client(
+        &self,
+        request: Request<pb::UpdateClientRequest>,
+    ) -> Result<Response<pb::UpdateClientResponse>, Status> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(principal, request.mutation)?;
+        if request.set_labels.is_empty() && request.remove_labels.is_empty() {
+            return Err(errors::invalid("set_labels", "and remove_labels are both empty").into());
+        }
+        let moment = self.read().await?;
+        let client = match resolve::client(&moment.state, &request.client) {
+            Ok(client) => client.id,
+            Err(_) if self.took_effect(&asked) => {
+                return Ok(Response::new(pb::UpdateClientResponse { client: None }));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let set_labels = request.set_labels.into_iter().collect();
+        let remove_labels: BTreeSet<String> = request.remove_labels.into_iter().collect();
+        let command = Command::UpdateClient(UpdateClient { client, set_labels, remove_labels });
+        self.mutate(&asked, command).await?;
+        let moment = self.local();
+        let client = moment.state.clients.get(&client).map(|client| moment.view().client(client));
+        Ok(Response::new(pb::UpdateClientResponse { client }))
     }
 }

@@ -152,5 +152,6 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::UpdateClient(_) => "update-client",
     }
 }

@@ -211,7 +211,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::Assign(_)
         | Command::Advance(_)
         | Command::Forget(_)
-        | Command::RevokeCertificate(_) => postcard::to_stdvec(command),
+        | Command::RevokeCertificate(_)
+        | Command::UpdateClient(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails
