@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use tonic::{Request, Response, Status};
-use warren_common::ClientId;
+use warren_common::{ClientId, spec::Labels};
 use warren_model::{
-    Command, Outcome,
+    ClusterState, Command, Outcome,
     command::{CreateClient, DeleteClient, UpdateClient},
 };
 use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
@@ -74,16 +74,14 @@ impl ClientService for Api {
         let principal = caller(&request)?;
         let request = request.into_inner();
         let asked = Asked::read(principal, request.mutation)?;
-        let moment = self.read().await?;
-        let client = match resolve::client(&moment.state, &request.client) {
-            Ok(client) => client.id,
-            Err(_) if self.took_effect(&asked) => {
-                return Ok(Response::new(pb::DeleteClientResponse {}));
-            }
-            Err(error) => return Err(error.into()),
+        let command = |state: &ClusterState| {
+            let client = resolve::client(state, &request.client)?.id;
+            Ok(Command::DeleteClient(DeleteClient { client }))
         };
-        self.mutate(&asked, Command::DeleteClient(DeleteClient { client })).await?;
-        Ok(Response::new(pb::DeleteClientResponse {}))
+        match self.mutate_named(&asked, command).await {
+            Err(error) if !self.is_done(&asked, &error) => Err(error.into()),
+            Ok(_) | Err(_) => Ok(Response::new(pb::DeleteClientResponse {})),
+        }
     }
 
     async fn update_client(
@@ -96,20 +94,24 @@ impl ClientService for Api {
         if request.set_labels.is_empty() && request.remove_labels.is_empty() {
             return Err(errors::invalid("set_labels", "and remove_labels are both empty").into());
         }
-        let moment = self.read().await?;
-        let client = match resolve::client(&moment.state, &request.client) {
-            Ok(client) => client.id,
-            Err(_) if self.took_effect(&asked) => {
-                return Ok(Response::new(pb::UpdateClientResponse { client: None }));
-            }
+        let set_labels: Labels = request.set_labels.into_iter().collect();
+        let remove_labels: BTreeSet<String> = request.remove_labels.into_iter().collect();
+        let command = |state: &ClusterState| {
+            let client = resolve::client(state, &request.client)?.id;
+            let (set_labels, remove_labels) = (set_labels.clone(), remove_labels.clone());
+            Ok(Command::UpdateClient(UpdateClient { client, set_labels, remove_labels }))
+        };
+        let id = match self.mutate_named(&asked, command).await {
+            Ok(applied) => applied.outcome,
+            Err(error) if self.is_done(&asked, &error) => Outcome::Done,
             Err(error) => return Err(error.into()),
         };
-        let set_labels = request.set_labels.into_iter().collect();
-        let remove_labels: BTreeSet<String> = request.remove_labels.into_iter().collect();
-        let command = Command::UpdateClient(UpdateClient { client, set_labels, remove_labels });
-        self.mutate(&asked, command).await?;
         let moment = self.local();
-        let client = moment.state.clients.get(&client).map(|client| moment.view().client(client));
+        let client = match id {
+            Outcome::Client(id) => moment.state.clients.get(&id),
+            Outcome::Done | Outcome::Token(_) | Outcome::Node(_) | Outcome::Workspace(_) => None,
+        };
+        let client = client.map(|client| moment.view().client(client));
         Ok(Response::new(pb::UpdateClientResponse { client }))
     }
 }

@@ -4,10 +4,11 @@
 use tonic::Code;
 use warren_common::{RequestId, Revision, Timestamp};
 use warren_daemon::clock;
-use warren_model::{Applied, Command, Envelope, Principal};
+use warren_model::{Applied, ClusterState, Command, Envelope, Principal};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{Api, errors};
+use crate::raft::LedError;
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
@@ -65,10 +66,38 @@ impl Api {
         self.settled().await;
         let consensus = &self.parts().consensus;
         match consensus.propose(asked.envelope(command)).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(refusal)) => Err(errors::refusal(refusal)),
+            Ok(answer) => answer.map_err(errors::refusal),
             Err(error) => Err(errors::propose(error, &consensus.local())),
         }
+    }
+
+    /// Makes a command of a state that holds everything acknowledged before the call, and
+    /// proposes it. The leader's own state is such a one while the command is fenced with its
+    /// term; everywhere else, and where a name is not found in it, a linearizable read is made.
+    pub(super) async fn mutate_named(
+        &self,
+        asked: &Asked,
+        command: impl Fn(&ClusterState) -> Result<Command, ApiError>,
+    ) -> Result<Applied, ApiError> {
+        let consensus = &self.parts().consensus;
+        if let Some(led) = consensus.led()
+            && let Ok(command) = command(&led.state)
+        {
+            match consensus.propose_led(led.term, asked.envelope(command)).await {
+                Ok(answer) => return answer.map_err(errors::refusal),
+                Err(LedError::Over) => {}
+                Err(LedError::Propose(error)) => {
+                    return Err(errors::propose(error, &consensus.local()));
+                }
+            }
+        }
+        let command = command(&self.read().await?.state)?;
+        self.mutate(asked, command).await
+    }
+
+    /// Whether a repeat of a call that took effect fails because what it named is gone since.
+    pub(super) fn is_done(&self, asked: &Asked, error: &ApiError) -> bool {
+        error.code == Code::NotFound && self.took_effect(asked)
     }
 
     /// Whether this very request took effect before: then what it removed is rightly gone.

@@ -40,13 +40,13 @@ const LEASE_RETRY: Duration = Duration::from_millis(10);
 /// dropping the handles does not.
 #[derive(Clone)]
 pub struct Consensus {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    replica: ReplicaId,
-    tuning: Tuning,
-    raft: Raft,
+pub(super) struct Inner {
+    pub(super) replica: ReplicaId,
+    pub(super) tuning: Tuning,
+    pub(super) raft: Raft,
     view: Arc<View>,
     reads: Reads,
     leadership: watch::Receiver<Leadership>,
@@ -304,14 +304,14 @@ impl Consensus {
     }
 
     /// Prefers the storage's own words to openraft's.
-    fn why(&self, fatal: &impl std::fmt::Display) -> String {
+    pub(super) fn why(&self, fatal: &impl std::fmt::Display) -> String {
         let lost = self.inner.flusher.lost().borrow().clone();
         lost.map_or_else(|| fatal.to_string(), |lost| lost.reason.to_string())
     }
 }
 
 /// Refuses a command that is too long, before it reaches the log.
-fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
+pub(super) fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
     let limit = Limits::COMMAND_BYTES;
     // What cannot be encoded cannot be logged; no command of the model is like that.
     let bytes = postcard::experimental::serialized_size(envelope).unwrap_or(usize::MAX);

@@ -10,6 +10,7 @@ mod checkpoint;
 mod config;
 mod consensus;
 mod error;
+mod led;
 mod log;
 mod machine;
 mod network;
@@ -23,6 +24,7 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use led::{Led, LedError, Term};
 pub use server::RaftRpc;
 
 #[cfg(test)]
