@@ -107,7 +107,7 @@ impl Consensus {
         let deadline = Instant::now() + self.inner.tuning.write_timeout;
         let lease = Instant::now() + self.inner.tuning.election_max;
         loop {
-            let write = self.inner.raft.client_write(Proposal(envelope.clone()));
+            let write = self.inner.raft.client_write(Proposal(Arc::new(envelope.clone())));
             let outcome = match tokio::time::timeout_at(deadline, write).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(ProposeError::Unknown),

@@ -67,7 +67,7 @@ impl Consensus {
         let deadline = Instant::now() + self.inner.tuning.write_timeout;
         let leader = LeaderId { term: term.0, node_id: self.inner.replica.0 };
         let (responder, outcome) = ProgressResponder::<TypeConfig, _>::complete_only();
-        let write = self.inner.raft.write(Proposal(envelope));
+        let write = self.inner.raft.write(Proposal(envelope.into()));
         let write = write.with_leader(leader).responder(responder);
         let unknown = LedError::Propose(ProposeError::Unknown);
         match timeout_at(deadline, write).await {

@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -16,20 +16,27 @@ use openraft::{
 };
 use warren_common::Limits;
 
-use super::types::{Entry, LogId, TypeConfig, Vote, decode, encode};
-use crate::store::{Flusher, LogStore, Lost, Record, Slot, StoreError};
+use super::{
+    recent::Recent,
+    types::{Entry, LogId, TypeConfig, Vote, decode, encode},
+};
+use crate::{
+    store::{Flusher, LogStore, Lost, Record, Slot, StoreError},
+    sync::locked,
+};
 
 /// The log as openraft wants it; clones are readers of the same log.
 #[derive(Clone)]
 pub(crate) struct Log {
     store: Arc<dyn LogStore>,
     flusher: Flusher,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl Log {
     /// Takes over a store, finishing a purge that a crash interrupted; blocks.
     pub(crate) fn open(store: Arc<dyn LogStore>, flusher: Flusher) -> Result<Self, io::Error> {
-        let log = Self { store, flusher };
+        let log = Self { store, flusher, recent: Arc::default() };
         if let Some(purged) = log.purged()?
             && let Some((first, _)) = log.store.bounds().map_err(|error| log.failed(error))?
             && first <= purged.index
@@ -65,6 +72,9 @@ impl Log {
     }
 
     fn entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, io::Error> {
+        if let Some(entries) = locked(&self.recent).range(from, to, max_bytes) {
+            return Ok(entries);
+        }
         let records = self.store.read_range(from, to, max_bytes).map_err(|e| self.failed(e))?;
         let decoded = records.iter().map(|(index, record)| {
             decode(record).map_err(|error| error.into_io(&format!("log entry {index}")))
@@ -173,11 +183,14 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         self.alive()?;
-        let mut records: Vec<Record> = Vec::new();
+        let (mut records, mut recent): (Vec<Record>, Vec<(Entry, usize)>) = Default::default();
         for entry in entries {
-            records.push((entry.log_id().index, Bytes::from(self.encoded(&entry)?)));
+            let record = Bytes::from(self.encoded(&entry)?);
+            recent.push((entry, record.len()));
+            records.push((recent[recent.len() - 1].0.log_id().index, record));
         }
         self.store.append(&records).map_err(|error| self.failed(error))?;
+        locked(&self.recent).append(recent);
         let done = move |result: Result<(), Lost>| {
             callback.io_completed(result.map_err(|lost| lost_io(&lost)));
         };
@@ -188,6 +201,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         self.alive()?;
         let from = last.map_or(0, |last| last.index.saturating_add(1));
+        locked(&self.recent).truncate_from(from);
         self.blocking(move |store| store.truncate_from(from)).await?;
         self.flusher.flushed().await.map_err(|lost| lost_io(&lost))
     }
@@ -195,6 +209,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.alive()?;
         let value = self.encoded(&upto)?;
+        locked(&self.recent).purge(upto.index);
         self.blocking(move |store| store.purge(upto.index, &value)).await
     }
 }

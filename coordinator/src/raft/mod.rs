@@ -17,6 +17,7 @@ mod network;
 mod observe;
 mod open;
 mod reads;
+mod recent;
 mod server;
 mod types;
 
