@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tonic::{Request, Response, Status};
 use warren_common::{ClientId, spec::Labels};
 use warren_model::{
-    ClusterState, Command, Outcome,
+    Applied, ClusterState, Command, Outcome,
     command::{CreateClient, DeleteClient, UpdateClient},
 };
 use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
@@ -102,15 +102,13 @@ impl ClientService for Api {
             Ok(Command::UpdateClient(UpdateClient { client, set_labels, remove_labels }))
         };
         let id = match self.mutate_named(&asked, command).await {
-            Ok(applied) => applied.outcome,
-            Err(error) if self.is_done(&asked, &error) => Outcome::Done,
+            Ok(Applied { outcome: Outcome::Client(id), .. }) => Some(id),
+            Ok(_) => return Err(errors::internal("labelling a client", "another outcome").into()),
+            Err(error) if self.is_done(&asked, &error) => None,
             Err(error) => return Err(error.into()),
         };
         let moment = self.local();
-        let client = match id {
-            Outcome::Client(id) => moment.state.clients.get(&id),
-            Outcome::Done | Outcome::Token(_) | Outcome::Node(_) | Outcome::Workspace(_) => None,
-        };
+        let client = id.and_then(|id| moment.state.clients.get(&id));
         let client = client.map(|client| moment.view().client(client));
         Ok(Response::new(pb::UpdateClientResponse { client }))
     }

@@ -15,7 +15,7 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, caller, follow,
+    Api, Moment, caller, errors, follow,
     mutation::Asked,
     page::{Page, key},
     resolve,
@@ -158,11 +158,11 @@ impl Api {
             }
             Err(error) => return Err(error),
         };
-        let moment = self.local();
-        let workspace = match applied.outcome {
-            Outcome::Workspace(id) => moment.state.workspaces.get(&id),
-            Outcome::Done | Outcome::Client(_) | Outcome::Token(_) | Outcome::Node(_) => None,
+        let Outcome::Workspace(id) = applied.outcome else {
+            return Err(errors::internal("asking for a run state", "another outcome"));
         };
+        let moment = self.local();
+        let workspace = moment.state.workspaces.get(&id);
         Ok(workspace.map(|one| moment.view().workspace(one)))
     }
 }
