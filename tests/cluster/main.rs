@@ -5,3 +5,4 @@ mod engine;
 mod identity;
 mod limits;
 mod refusals;
+mod watching;

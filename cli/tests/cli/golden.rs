@@ -180,6 +180,7 @@ fn every_command_has_an_example() {
     for command in [
         "cluster init",
         "cluster status",
+        "cluster events",
         "node token",
         "node list",
         "node show",

@@ -7,14 +7,17 @@ use warren_daemon::clock;
 use warren_model::{Applied, ClusterState, Command, Envelope, Principal};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
-use super::{Api, errors};
-use crate::raft::LedError;
+use super::{Api, Who, errors};
+use crate::raft::{LedError, ProposeError};
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// Who asks.
     pub(super) principal: Principal,
+    /// Of the caller's certificate: the leader holds it against its own deny-list. Empty where this
+    /// coordinator asks for itself.
+    pub(super) serial: Vec<u8>,
     /// As which request.
     pub(super) request: RequestId,
     /// Refuse where the object has changed since.
@@ -29,7 +32,7 @@ impl Asked {
     /// # Errors
     /// Refuses a request without an id; which ids are good is the model's to say.
     pub(super) fn read(
-        principal: Principal,
+        Who { principal, serial }: Who,
         mutation: Option<pb::Mutation>,
     ) -> Result<Self, ApiError> {
         let mutation = mutation.unwrap_or_default();
@@ -42,7 +45,7 @@ impl Asked {
         let request = request.map_err(|why| errors::invalid("mutation.request_id", why))?;
         tracing::Span::current().record("request", tracing::field::display(&request));
         let if_revision = mutation.if_revision.map(Revision);
-        Ok(Self { principal, request, if_revision, at: clock::now() })
+        Ok(Self { principal, serial, request, if_revision, at: clock::now() })
     }
 
     fn envelope(&self, command: Command) -> Envelope {
@@ -65,9 +68,9 @@ impl Api {
     ) -> Result<Applied, ApiError> {
         self.settled().await;
         let consensus = &self.parts().consensus;
-        match consensus.propose(asked.envelope(command)).await {
+        match consensus.propose_for(&asked.envelope(command), &asked.serial).await {
             Ok(answer) => answer.map_err(errors::refusal),
-            Err(error) => Err(errors::propose(error, &consensus.local())),
+            Err(error) => Err(self.explain(errors::propose(error, &consensus.local()))),
         }
     }
 
@@ -80,19 +83,26 @@ impl Api {
         command: impl Fn(&ClusterState) -> Result<Command, ApiError>,
     ) -> Result<Applied, ApiError> {
         let consensus = &self.parts().consensus;
+        let mut unknown = None;
         if let Some(led) = consensus.led()
-            && let Ok(command) = command(&led.state)
+            && let Ok(command) = command(led.state())
         {
-            match consensus.propose_led(led.term, asked.envelope(command)).await {
+            match consensus.propose_led(&led, asked.envelope(command), &asked.serial).await {
                 Ok(answer) => return answer.map_err(errors::refusal),
                 Err(LedError::Over) => {}
                 Err(LedError::Propose(error)) => {
-                    return Err(errors::propose(error, &consensus.local()));
+                    let lost = error == ProposeError::Unknown;
+                    let error = self.explain(errors::propose(error, &consensus.local()));
+                    if !lost {
+                        return Err(error);
+                    }
+                    unknown = Some(error);
                 }
             }
         }
-        let command = command(&self.read().await?.state)?;
-        self.mutate(asked, command).await
+        // Where the outcome is unknown the same request is made again: it takes effect once.
+        let moment = self.read().await.map_err(|error| unknown.unwrap_or(error))?;
+        self.mutate(asked, command(&moment.state)?).await
     }
 
     /// Whether a repeat of a call that took effect fails because what it named is gone since.

@@ -1,6 +1,7 @@
 //! The rule table against one written independently, every method by every role.
 
 mod handshake;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ RaftService/Vote                           -    -     -    yes   -     -    -   
 RaftService/PreVote                        -    -     -    yes   -     -    -    -    -
 RaftService/TransferLeader                 -    -     -    yes   -     -    -    -    -
 RaftService/InstallCheckpoint              -    -     -    yes   -     -    -    -    -
+RaftService/Propose                        -    -     -    yes   -     -    -    -    -
+RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
 ClientService/CreateClient                 -    -     -    -     yes   -    -    -    -
 ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes
@@ -45,6 +48,7 @@ WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
 ";
 
 fn address() -> SocketAddr {

@@ -19,20 +19,22 @@ use warren_model::{Applied, ClusterState, Envelope, Refusal};
 use super::{
     Consensus,
     error::ProposeError,
+    propose::check_size,
     types::{Proposal, TypeConfig},
 };
 
 /// The state of a replica that leads, good for a command of the same leadership.
 pub struct Led {
-    /// Everything acknowledged so far, if this replica still leads.
-    pub state: ClusterState,
-    /// Which leadership.
-    pub term: Term,
+    state: ClusterState,
+    term: u64,
 }
 
-/// One leadership of this replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Term(u64);
+impl Led {
+    /// Returns everything acknowledged so far, if this replica still leads.
+    pub const fn state(&self) -> &ClusterState {
+        &self.state
+    }
+}
 
 /// Why a fenced command has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,22 +52,27 @@ impl Consensus {
     pub fn led(&self) -> Option<Led> {
         let known = *self.leadership().borrow();
         // the state is read after the leadership: it holds the entry that the leadership told of
-        known.leading.then(|| Led { state: self.local(), term: Term(known.term) })
+        known.leading.then(|| Led { state: self.local(), term: known.term })
     }
 
-    /// Proposes a command in that leadership only, and waits until it is applied here.
+    /// Proposes a command in that leadership only, and waits until it is applied here. It is for
+    /// the holder of the certificate with this serial, as with [`Consensus::propose_for`].
     ///
     /// # Errors
     /// [`LedError::Over`] where nothing happened because of the fence; otherwise as
     /// [`Consensus::propose`].
     pub async fn propose_led(
         &self,
-        term: Term,
+        led: &Led,
         envelope: Envelope,
+        serial: &[u8],
     ) -> Result<Result<Applied, Refusal>, LedError> {
-        super::consensus::check_size(&envelope).map_err(LedError::Propose)?;
+        check_size(&envelope).map_err(LedError::Propose)?;
+        if !serial.is_empty() && led.state.revoked.contains_key(serial) {
+            return Err(LedError::Propose(ProposeError::Revoked));
+        }
         let deadline = Instant::now() + self.inner.tuning.write_timeout;
-        let leader = LeaderId { term: term.0, node_id: self.inner.replica.0 };
+        let leader = LeaderId { term: led.term, node_id: self.inner.replica.0 };
         let (responder, outcome) = ProgressResponder::<TypeConfig, _>::complete_only();
         let write = self.inner.raft.write(Proposal(envelope.into()));
         let write = write.with_leader(leader).responder(responder);

@@ -9,13 +9,16 @@ mod answers;
 mod checkpoint;
 mod config;
 mod consensus;
+mod contact;
 mod error;
+mod forward;
 mod led;
 mod log;
 mod machine;
 mod network;
 mod observe;
 mod open;
+mod propose;
 mod reads;
 mod recent;
 mod server;
@@ -25,7 +28,7 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
-pub use led::{Led, LedError, Term};
+pub use led::{Led, LedError};
 pub use server::RaftRpc;
 
 #[cfg(test)]

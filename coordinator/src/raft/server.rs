@@ -4,9 +4,15 @@
 //! It checks what TLS cannot: that the message is for this replica, readable, and of bounded size.
 
 use bytes::BytesMut;
+use openraft::{
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
+    vote::RaftLeaderId as _,
+};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use warren_common::{Limits, ReplicaId};
+use warren_model::Envelope;
 use warren_proto::pb::raft::v1::{
     self as pb,
     raft_service_server::{RaftService, RaftServiceServer},
@@ -14,22 +20,27 @@ use warren_proto::pb::raft::v1::{
 
 use super::{
     checkpoint::Checkpoints,
+    consensus::{Consensus, Inner},
+    forward::{Index, Proposed},
     network::TO,
-    types::{Raft, Snapshot, SnapshotMeta, Vote, decode, encode},
+    types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote, decode, encode},
 };
 
 /// The service that the Raft listener mounts.
 #[derive(Clone)]
 pub struct RaftRpc {
-    replica: ReplicaId,
-    raft: Raft,
+    consensus: Consensus,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RaftRpc {
-    pub(super) fn new(replica: ReplicaId, raft: Raft) -> Self {
-        Self { replica, raft }
+    pub(super) fn new(consensus: Consensus) -> Self {
+        Self { consensus }
+    }
+
+    fn raft(&self) -> &Raft {
+        &self.consensus.inner.raft
     }
 
     /// Returns the gRPC service with Raft's message limits.
@@ -42,12 +53,12 @@ impl RaftRpc {
     /// Refuses a message that was meant for another replica.
     fn check_target<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let to = request.metadata().get(TO).and_then(|to| to.to_str().ok()?.parse().ok());
+        let own = self.consensus.inner.replica;
         match to.map(ReplicaId) {
-            Some(to) if to == self.replica => Ok(()),
-            Some(to) => Err(Status::failed_precondition(format!(
-                "this is replica {}, not {to}",
-                self.replica
-            ))),
+            Some(to) if to == own => Ok(()),
+            Some(to) => {
+                Err(Status::failed_precondition(format!("this is replica {own}, not {to}")))
+            }
             None => Err(Status::invalid_argument("the message names no replica")),
         }
     }
@@ -101,22 +112,29 @@ impl RaftService for RaftRpc {
         request: Request<pb::AppendEntriesRequest>,
     ) -> Answer<pb::AppendEntriesResponse> {
         self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        let rpc: AppendEntriesRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        let committed = rpc.leader_commit.as_ref().map(|id| id.index);
+        let leader = ReplicaId(rpc.vote.leader_id().to_committed().node_id);
+        let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
+        if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
+            let Inner { contacts, view, .. } = &*self.consensus.inner;
+            contacts.heard(leader);
+            contacts.told(committed, view.applied());
+        }
         Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         self.check_target(&request)?;
         let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.vote(rpc).await.map_err(stopped)?;
+        let answer = self.raft().vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse { payload: written(&answer)? }))
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
         self.check_target(&request)?;
         let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.pre_vote(rpc).await.map_err(stopped)?;
+        let answer = self.raft().pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::PreVoteResponse { payload: written(&answer)? }))
     }
 
@@ -126,7 +144,7 @@ impl RaftService for RaftRpc {
     ) -> Answer<pb::TransferLeaderResponse> {
         self.check_target(&request)?;
         let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
+        let answer = self.raft().handle_transfer_leader(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::TransferLeaderResponse { payload: written(&answer)? }))
     }
 
@@ -139,7 +157,27 @@ impl RaftService for RaftRpc {
         let received = tokio::time::timeout(Limits::CHECKPOINT_TIMEOUT, receiving).await;
         let (vote, snapshot) =
             received.map_err(|_| Status::deadline_exceeded("the checkpoint took too long"))??;
-        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        let answer = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(pb::InstallCheckpointResponse { payload: written(&answer)? }))
+    }
+
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
+        self.check_target(&request)?;
+        let pb::ProposeRequest { payload, serial } = request.into_inner();
+        let envelope: Envelope = read(&payload)?;
+        let deadline = Instant::now() + self.consensus.inner.tuning.write_timeout;
+        let attempt = self.consensus.write_here((&envelope, &serial), deadline).await;
+        let payload = written(&Proposed::from_attempt(attempt))?;
+        Ok(Response::new(pb::ProposeResponse { payload }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Answer<pb::ReadIndexResponse> {
+        self.check_target(&request)?;
+        let round = self.consensus.inner.leading.read_at().await;
+        let index = Index::from_round(round.map(|point| point.index));
+        Ok(Response::new(pb::ReadIndexResponse { payload: written(&index)? }))
     }
 }

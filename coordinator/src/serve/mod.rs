@@ -5,7 +5,7 @@ mod own;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity as NoLayer, Stack};
 use tracing::{error, field, info, info_span, warn};
@@ -26,7 +26,7 @@ use warren_proto::{
             client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer,
+            session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
         node::v1::{
@@ -51,6 +51,9 @@ pub use own::Own;
 
 /// How long open calls are given once the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long the streams of a revoked certificate are given to say so.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A cluster that is ready to be served.
 pub struct Start {
@@ -93,13 +96,16 @@ impl Start {
     pub async fn serve(self, listeners: Listeners, shutdown: &Shutdown) -> Result<(), ServeError> {
         let live = Arc::new(Live::new(clock::now()));
         let api = self.api(live.clone(), shutdown);
-        let router = self.api_router(&api).await?;
+        // told when somebody may have lost their standing: streams look again then
+        let doubts = watch::Sender::new(());
+        let standings = doubts.subscribe();
+        let router = self.api_router(&api, standings.clone()).await?;
         let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
         let connections = Connections::default();
         let on = (listener, self.own.api.clone(), connections.clone());
         run("api", router, on, shutdown);
         let router = server_builder()
-            .layer(self.authz())
+            .layer(self.authz(standings))
             .add_service(self.consensus.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
@@ -109,7 +115,8 @@ impl Start {
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
-        shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
+        shutdown
+            .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
         Ok(())
@@ -123,22 +130,28 @@ impl Start {
             hub: Arc::new(Hub::default()),
             ca: self.ca.clone(),
             template: self.config.template.clone(),
+            watches: Arc::default(),
             shutdown: shutdown.clone(),
         })
     }
 
-    fn authz(&self) -> Authz {
+    fn authz(&self, doubts: watch::Receiver<()>) -> Authz {
         let consensus = self.consensus.clone();
-        Authz::new(move |peer| is_condemned(&consensus.local(), peer))
+        Authz::new(move |peer| is_condemned(&consensus.local(), peer)).looking_again(doubts)
     }
 
-    async fn api_router(&self, api: &Api) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
+    async fn api_router(
+        &self,
+        api: &Api,
+        doubts: watch::Receiver<()>,
+    ) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ClusterServiceServer<Api>>().await;
         health.set_serving::<ClientServiceServer<Api>>().await;
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<WatchServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -153,7 +166,7 @@ impl Start {
             .trace_fn(|request| {
                 info_span!("call", path = request.uri().path(), request = field::Empty)
             })
-            .layer(self.authz())
+            .layer(self.authz(doubts))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(bounded!(ClusterServiceServer, api))
@@ -161,6 +174,7 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(WatchServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }
@@ -215,8 +229,9 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
     retired || state.revoked.contains_key(&peer.serial)
 }
 
-/// Cuts the connections of those who were let in before they were condemned.
-async fn cut_revoked(consensus: Consensus, connections: Connections) {
+/// Ends the streams of those who were let in before they were condemned, and then cuts their
+/// connections: a stream that is read says why within [`FAREWELL`], and no new call gets in.
+async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connections: Connections) {
     let mut changes = consensus.changes();
     let mut known = ClusterState::default();
     while changes.changed().await.is_ok() {
@@ -224,6 +239,8 @@ async fn cut_revoked(consensus: Consensus, connections: Connections) {
         if state.revoked.ptr_eq(&known.revoked) && state.nodes.ptr_eq(&known.nodes) {
             continue;
         }
+        doubts.send_replace(());
+        tokio::time::sleep(FAREWELL).await;
         let cut = connections.close_where(|peer| is_condemned(&state, peer));
         if cut > 0 {
             info!(cut, "connections of revoked certificates were cut");

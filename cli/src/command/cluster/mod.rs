@@ -1,5 +1,6 @@
 //! `warren cluster`: make it, look at it.
 
+mod events;
 mod init;
 
 use clap::Subcommand;
@@ -27,10 +28,17 @@ pub(crate) enum Verb {
     /// Show the cluster: coordinators, leader, counts.
     #[command(after_help = "Example:\n  warren cluster status")]
     Status,
+    /// Show what happened: every change that is still kept (an hour of them, at most 65,536, and
+    /// since the coordinator's last checkpoint where it was restarted).
+    #[command(
+        after_help = "Examples:\n  warren cluster events\n  warren cluster events --from 1200 -o json\n  warren cluster events --watch"
+    )]
+    Events(events::Events),
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
+        Verb::Events(events) => events::run(app, &events).await,
         Verb::Init(init) => init::run(app, &init).await,
         Verb::Status => {
             let mut api = app.api()?;

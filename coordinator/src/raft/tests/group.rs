@@ -7,13 +7,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use warren_common::ReplicaId;
+use warren_common::{ReplicaId, Revision};
 use warren_model::ClusterState;
 
-use super::{PATIENCE, apply_anywhere, create_client, has_client, init_cluster, options};
+use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
 use crate::{
     audit,
     raft::{Consensus, Leadership, LedError, Options, ReadError, Status, Tuning},
+    watch::Gap,
 };
 
 struct Node {
@@ -110,8 +111,14 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
         node.sees("before").await;
     }
     let follower = nodes.iter().find(|(id, _)| **id != first).map(|(_, node)| node);
-    let read = follower.expect("two of them").consensus.linearizable().await;
+    let follower = &follower.expect("two of them").consensus;
+    let read = follower.linearizable_leading().await;
     assert!(matches!(read, Err(ReadError::NotLeader { leader: Some(_) })), "{read:?}");
+    let read = follower.linearizable().await.expect("it asks the leader");
+    assert!(has_client(&read, "before"));
+    apply(follower, create_client("through")).await;
+    assert!(has_client(&follower.local(), "through"), "it reads its own writes");
+    assert!(follower.age().is_some_and(|age| age < PATIENCE), "{:?}", follower.age());
 
     let Status { term, last_log, .. } = nodes[&first].consensus.status();
     let stopped = nodes.remove(&first).expect("it is there").stop().await;
@@ -137,6 +144,12 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
     nodes.insert(first, Node::start(first, folder, listener).await);
     let state = nodes[&first].sees(&written).await;
     assert_eq!(state, nodes[&second].sees(&written).await);
+    // It has no events of what the checkpoint holds, and says so to whoever watched before.
+    let events = nodes[&first].consensus.events();
+    let start = events.oldest().revision;
+    assert!(matches!(events.seek(0, Revision(3)), Err(Gap::TooOld { .. })), "{start}");
+    let told = events.read(&events.oldest()).expect("kept").records;
+    assert!(told.iter().all(|one| one.event.revision > start));
 
     let whole = nodes.remove(&second).expect("it is there").stop().await;
     let verified = audit::verify(&whole.0.path().join("audit")).expect("the chain holds");
@@ -189,23 +202,23 @@ async fn a_command_made_of_a_leaders_state_is_written_in_its_term_or_not_at_all(
     let follower = &nodes[&second].consensus;
     assert!(follower.led().is_none(), "it does not lead");
     let led = first.led().expect("it leads");
-    let written = first.propose_led(led.term, create_client("acme")).await.expect("a majority");
+    let written = first.propose_led(&led, create_client("acme"), &[]).await.expect("a majority");
     written.expect("the state allows it");
-    assert!(has_client(&first.led().expect("it leads").state, "acme"), "it is there at once");
+    assert!(has_client(first.led().expect("it leads").state(), "acme"), "it is there at once");
 
     // Away and back again: the same replica leads, in another term.
     first.transfer_to(ReplicaId(second)).await.expect("it takes over");
     nodes[&second].until("it leads", |known| known.leading).await;
     nodes[&old].until("it knows", |known| known.leader == Some(ReplicaId(second))).await;
-    let late = first.propose_led(led.term, create_client("late")).await;
+    let late = first.propose_led(&led, create_client("late"), &[]).await;
     assert_eq!(late, Err(LedError::Over), "deposed");
     follower.transfer_to(ReplicaId(old)).await.expect("it takes over");
     nodes[&old].until("it leads again", |known| known.leading).await;
-    let late = first.propose_led(led.term, create_client("late")).await;
+    let late = first.propose_led(&led, create_client("late"), &[]).await;
     assert_eq!(late, Err(LedError::Over), "what it read may have changed since");
     let led = first.led().expect("it leads");
-    assert!(!has_client(&led.state, "late"));
-    let written = first.propose_led(led.term, create_client("new")).await.expect("a majority");
+    assert!(!has_client(led.state(), "late"));
+    let written = first.propose_led(&led, create_client("new"), &[]).await.expect("a majority");
     written.expect("the state allows it");
     for node in nodes.into_values() {
         node.stop().await;
