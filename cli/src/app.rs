@@ -51,6 +51,8 @@ impl App {
         let store = Store::locate()?;
         let (name, context) = store.choose(self.context.as_deref())?;
         let identity = store.identity(&name, &context)?;
-        Api::new(context, &identity, self.timeout, self.output.clone())
+        let folder = store.folder(&name)?;
+        let api = Api::new(context, &identity, self.timeout, self.output.clone())?;
+        Ok(api.renewing(folder, &identity))
     }
 }

@@ -4,5 +4,8 @@ mod durability;
 mod engine;
 mod identity;
 mod limits;
+mod people;
+mod recovery;
 mod refusals;
+mod returning;
 mod watching;

@@ -134,6 +134,57 @@ impl Cluster {
         self.coordinator.take().context("the coordinator is stopped")?.kill()
     }
 
+    /// Loses the coordinator's machine: its process is killed, its state and the person's contexts
+    /// are moved to `lost/`. The next start finds nothing, on other ports.
+    ///
+    /// # Errors
+    /// Fails where there is nothing to lose.
+    pub fn lose_coordinator(&mut self) -> Result<PathBuf> {
+        self.coordinator.take().context("the coordinator is stopped")?.kill()?;
+        let lost = self.folder.join("lost");
+        fs::create_dir_all(&lost)?;
+        for name in ["state", "config"] {
+            fs::rename(self.folder.join(name), lost.join(name))?;
+        }
+        self.forget_ports()?;
+        Ok(lost)
+    }
+
+    /// Empties the state folder of a coordinator that is killed, as if it had never been started.
+    ///
+    /// # Errors
+    /// Fails while it runs or where the folder cannot be removed.
+    pub fn wipe_coordinator(&mut self) -> Result<()> {
+        anyhow::ensure!(self.coordinator.is_none(), "the coordinator runs");
+        fs::remove_dir_all(self.folder.join("state"))?;
+        self.forget_ports()
+    }
+
+    fn forget_ports(&self) -> Result<()> {
+        let path = self.folder.join("coordinator.toml");
+        let address = self.host.as_ref().map_or("127.0.0.1", |host| host.address());
+        let config = fs::read_to_string(&path)?;
+        let lines = config.lines().map(|line| {
+            let name = ["api", "raft"].into_iter().find(|n| line.starts_with(&format!("{n} = ")));
+            name.map_or_else(|| format!("{line}\n"), |name| format!("{name} = \"{address}:0\"\n"))
+        });
+        let config: String = lines.collect();
+        Ok(fs::write(path, config)?)
+    }
+
+    /// Waits until the coordinator's local socket answers somebody.
+    ///
+    /// # Errors
+    /// Fails where the process ends before.
+    pub fn wait_socket(&mut self) -> Result<String> {
+        let socket = self.folder.join("c.sock");
+        wait_until("the bootstrap socket answers", START, || {
+            std::os::unix::net::UnixStream::connect(&socket)?;
+            self.coordinator.as_mut().context("it was started")?.check()
+        })?;
+        Ok(socket.to_string_lossy().into_owned())
+    }
+
     /// Returns the coordinator's folder: `state/`, the person's `config/`, the log.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
@@ -312,6 +363,16 @@ impl Node {
         let program = program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()]);
         self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
         Ok(())
+    }
+
+    /// Runs another command of the agent with its configuration, expecting success.
+    ///
+    /// # Errors
+    /// Fails with what it wrote where its exit code is not 0.
+    pub fn command(&self, arguments: &[&str]) -> Result<Output> {
+        let config = self.folder.join("node-agent.toml");
+        let program = at(self.host.as_ref(), binary("warren-node-agent")?);
+        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
     }
 
     /// Kills the agent's process with SIGKILL.

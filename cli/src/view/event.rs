@@ -95,6 +95,25 @@ fn told(what: What) -> Told {
         What::CertificateRevoked(revoked) => {
             plain("certificate.revoked", revoked.serial, String::new())
         }
+        What::CertificateIssued(issued) => {
+            plain("certificate.issued", issued.serial, String::new())
+        }
+        What::PersonInvited(person) => plain("user.invited", person.name, String::new()),
+        What::PersonEnrolled(person) => plain("user.enrolled", person.name, String::new()),
+        What::PersonRevoked(person) => plain("user.revoked", person.name, String::new()),
+        What::ReplicaJoined(joined) => {
+            let replica = joined.replica.unwrap_or_default();
+            let detail = format!("API {}, Raft {}", replica.api_address, replica.raft_address);
+            plain("coordinator.joined", replica.id.to_string(), detail)
+        }
+        What::ReplicaRemoved(gone) => {
+            plain("coordinator.removed", gone.id.to_string(), String::new())
+        }
+        What::IncarnationBegun(begun) => {
+            plain("cluster.incarnation", begun.incarnation.to_string(), String::new())
+        }
+        What::NodeAccounted(one) => node("node.accounted", one.node),
+        What::RecoveryEnded(_) => plain("cluster.recovered", String::new(), String::new()),
     }
 }
 

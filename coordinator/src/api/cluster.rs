@@ -6,7 +6,8 @@ use tonic::{Request, Response, Status};
 use warren_model::state::PhaseKind;
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
-use super::{Api, Moment, errors, view::count};
+pub use super::backup::show_recovery;
+use super::{Api, Moment, backup::Pieces, caller, errors, view::count};
 
 #[tonic::async_trait]
 impl ClusterService for Api {
@@ -16,6 +17,23 @@ impl ClusterService for Api {
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
         let moment = self.read().await?;
         Ok(Response::new(self.show_cluster(&moment)?))
+    }
+
+    type BackupStream = Pieces;
+
+    async fn backup(
+        &self,
+        request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(self.back_up(request.into_inner()).await?))
+    }
+
+    async fn end_recovery(
+        &self,
+        request: Request<pb::EndRecoveryRequest>,
+    ) -> Result<Response<pb::EndRecoveryResponse>, Status> {
+        let who = caller(&request)?;
+        Ok(Response::new(self.end(who, request.into_inner()).await?))
     }
 }
 
@@ -56,6 +74,7 @@ impl Api {
             audit_sequence: state.audit.sequence,
             audit_hash: hex(&state.audit.hash),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            recovery: show_recovery(state),
         })
     }
 }

@@ -8,7 +8,10 @@ use warren_daemon::{
     identity::PeerIdentity,
     token::{JoinToken, TokenRole},
 };
-use warren_model::{Command, Outcome, Principal, Refusal, RefusalCode, command::JoinNode};
+use warren_model::{
+    Command, Outcome, Principal, Refusal, RefusalCode,
+    command::{JoinNode, Occasion},
+};
 use warren_proto::{
     convert::{InvalidMessage, required},
     error::{ApiError, reason},
@@ -16,11 +19,7 @@ use warren_proto::{
 };
 
 use super::{Api, errors, mutation::Asked};
-use crate::{
-    authz::Caller,
-    ca::{CaError, SigningRequest},
-    hub::control::coordinators,
-};
+use crate::{authz::Caller, ca::SigningRequest, hub::control::coordinators};
 
 #[tonic::async_trait]
 impl EnrollService for Api {
@@ -51,17 +50,15 @@ impl EnrollService for Api {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let identity = Caller::of(&request)?.identity().cloned();
-        let identity = identity.ok_or_else(errors::no_certificate)?;
+        let peer = Caller::of(&request)?.peer().cloned();
+        let peer = peer.ok_or_else(errors::no_certificate)?;
         let asked = SigningRequest::from_pem(&request.into_inner().csr_pem);
         let asked = asked.map_err(ApiError::from)?;
-        if let PeerIdentity::Node(node) = identity
-            && !self.parts().consensus.local().nodes.contains_key(&node)
-        {
-            return Err(errors::not_found("node", &node.to_string()).into());
-        }
-        let certificate_pem = self.issue(&asked, &identity)?;
-        tracing::info!(%identity, "certificate renewed");
+        self.settled().await;
+        let occasion = Occasion::Renewed { serial: peer.serial, expires: peer.not_after };
+        let issued = self.issuer().issue(&asked, &peer.identity, occasion).await?;
+        tracing::info!(identity = %peer.identity, "certificate renewed");
+        let certificate_pem = issued.chain_pem;
         let trust_pem = self.parts().ca.coordinator_trust().to_owned();
         Ok(Response::new(pb::RenewResponse { certificate_pem, trust_pem }))
     }
@@ -103,6 +100,8 @@ impl Api {
         let Outcome::Node(node) = applied.outcome else {
             return Err(errors::internal("joining a node", "another outcome"));
         };
+        let identity = PeerIdentity::Node(node);
+        let issued = self.issuer().issue(&csr, &identity, Occasion::Joined).await?;
         let state = self.parts().consensus.local();
         let joined = state.nodes.get(&node);
         let joined = joined.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
@@ -110,7 +109,7 @@ impl Api {
             cluster_id: self.parts().ca.cluster().to_string(),
             node_id: node.to_string(),
             node_name: joined.name.to_string(),
-            certificate_pem: self.issue(&csr, &PeerIdentity::Node(node))?,
+            certificate_pem: issued.chain_pem,
             trust_pem: self.parts().ca.coordinator_trust().to_owned(),
             coordinators: coordinators(&state),
         })
@@ -126,11 +125,6 @@ impl Api {
         }
         let message = "the join token is not known here";
         Err(errors::refusal(Refusal::new(RefusalCode::TokenInvalid, message)))
-    }
-
-    fn issue(&self, csr: &SigningRequest, identity: &PeerIdentity) -> Result<String, ApiError> {
-        let issued: Result<_, CaError> = self.parts().ca.issue(csr, identity, clock::now());
-        Ok(issued?.chain_pem)
     }
 }
 
@@ -189,6 +183,7 @@ mod tests {
             consensus: consensus(folder, cluster).await,
             live: Arc::new(Live::new(clock::now())),
             hub: Arc::default(),
+            keystore: keys,
             ca: Arc::new(ca),
             template: config.template,
             watches: Arc::default(),

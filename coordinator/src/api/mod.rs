@@ -4,12 +4,14 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+mod backup;
 mod client;
-mod cluster;
+pub mod cluster;
 mod create;
 mod enroll;
 pub mod errors;
 mod follow;
+pub mod issue;
 mod mutation;
 mod node;
 mod node_admin;
@@ -17,6 +19,7 @@ pub mod page;
 pub mod resolve;
 mod session;
 pub mod template;
+mod user;
 pub mod view;
 mod watch;
 mod workspace;
@@ -34,6 +37,7 @@ use crate::{
     ca::Ca,
     config::TemplateDefaults,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     raft::{Consensus, Leadership},
     watch::Slots,
@@ -57,6 +61,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// The nodes that are connected.
     pub hub: Arc<Hub>,
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Signs certificates.
     pub ca: Arc<Ca>,
     /// What a workspace gets by default.
@@ -99,6 +105,12 @@ impl Api {
     /// Returns what the services are made of.
     pub fn parts(&self) -> &Parts {
         &self.0
+    }
+
+    /// Returns who signs certificates.
+    fn issuer(&self) -> issue::Issuer<'_> {
+        let Parts { ca, consensus, replica, .. } = &*self.0;
+        issue::Issuer { ca, consensus, replica: *replica }
     }
 
     /// Reads the state with everything in it that was acknowledged before the call.

@@ -1,5 +1,6 @@
 //! The rule table against one written independently, every method by every role.
 
+mod expired;
 mod handshake;
 mod streams;
 
@@ -16,6 +17,8 @@ use super::*;
 const TABLE: &str = "
                                            anon local node coord admin oper view auto audit
 BootstrapService/Init                      -    yes   -    -     -     -    -    -    -
+BootstrapService/Restore                   -    yes   -    -     -     -    -    -    -
+BootstrapService/Recover                   -    yes   -    -     -     -    -    -    -
 EnrollService/Enroll                       yes  -     yes  yes   yes   yes  yes  yes  yes
 EnrollService/Renew                        -    -     yes  yes   yes   yes  yes  yes  yes
 NodeService/Status                         -    -     yes  -     -     -    -    -    -
@@ -29,6 +32,8 @@ RaftService/InstallCheckpoint              -    -     -    yes   -     -    -   
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClusterService/Backup                      -    -     -    -     yes   -    -    -    -
+ClusterService/EndRecovery                 -    -     -    -     yes   -    -    -    -
 ClientService/CreateClient                 -    -     -    -     yes   -    -    -    -
 ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes
 ClientService/GetClient                    -    -     -    -     yes   yes  yes  yes  yes
@@ -49,6 +54,10 @@ WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes 
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
 WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
+UserService/InviteUser                     -    -     -    -     yes   -    -    -    -
+UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes
+UserService/ListUsers                      -    -     -    -     yes   -    -    -    yes
+UserService/RevokeUser                     -    -     -    -     yes   -    -    -    -
 ";
 
 fn address() -> SocketAddr {
@@ -101,7 +110,7 @@ fn every_method_and_every_caller_are_as_the_table_says() {
             assert_eq!(decision.is_ok(), allowed, "{} by {caller:?}", name(method));
             if let Err(error) = decision {
                 let missing =
-                    matches!(caller, Caller::Anonymous { .. }) && method != Method::BootstrapInit;
+                    matches!(caller, Caller::Anonymous { .. }) && rule(method) != Rule::Local;
                 let code = if missing { Code::Unauthenticated } else { Code::PermissionDenied };
                 assert_eq!(error.code, code, "{} by {caller:?}", name(method));
                 assert!(error.why.is_some() || error.next.is_some(), "{error}: no advice");
@@ -144,10 +153,15 @@ fn a_viewer_looks_and_types_nothing() {
 #[test]
 fn a_certificate_ends_with_its_time_and_with_its_revocation() {
     let Caller::Peer { peer, .. } = person(Role::Admin) else { panic!("a peer") };
-    assert!(check_standing(&peer, false, Timestamp(999)).is_ok());
-    let refused = |revoked, at| {
-        check_standing(&peer, revoked, Timestamp(at)).expect_err("refused").reason.into_owned()
-    };
-    assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED);
-    assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
+    let standing = |method, revoked, at| check_standing(&peer, method, (revoked, Timestamp(at)));
+    for method in Method::ALL.iter().copied().map(Some).chain([None]) {
+        assert!(standing(method, false, 999).is_ok());
+        let refused = |revoked, at| standing(method, revoked, at).expect_err("refused").reason;
+        assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
+        assert_eq!(refused(true, 1000), reason::CERTIFICATE_REVOKED, "revoked and expired");
+        match method {
+            Some(Method::EnrollRenew) => assert!(standing(method, false, 1000).is_ok()),
+            _ => assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use warren_daemon::{
 };
 use warren_model::{
     Command, Envelope, Principal, Refusal, RefusalCode,
-    command::{InitCluster, SetReplica},
+    command::{BeginIncarnation, InitCluster, SetReplica},
 };
 
-use super::{Intent, IntentError};
+use super::{Begin, Intent, IntentError, recover, restore};
 use crate::{
     ca::{Ca, CaError, own_identity},
     config::Config,
@@ -36,27 +36,29 @@ const FIRST: ReplicaId = ReplicaId(1);
 
 /// Makes the cluster, once, and starts to serve it; clones share it.
 #[derive(Clone)]
-pub struct Founder(Arc<Inner>);
+pub struct Founder(pub(super) Arc<Inner>);
 
-struct Inner {
-    config: Config,
+pub(super) struct Inner {
+    pub(super) config: Config,
     /// Where API and Raft really listen.
     bound: (SocketAddr, SocketAddr),
     shutdown: Shutdown,
-    stage: Mutex<Stage>,
+    pub(super) stage: Mutex<Stage>,
+    /// The process is to start anew once it has ended.
+    pub(super) again: AtomicBool,
 }
 
 /// How far it has come in this process.
-struct Stage {
+pub(super) struct Stage {
     /// Bound, and given away once there is something to serve.
     listeners: Option<Listeners>,
-    opened: Option<Opened>,
+    pub(super) opened: Option<Opened>,
 }
 
 #[derive(Clone)]
-struct Opened {
+pub(super) struct Opened {
     ca: Arc<Ca>,
-    consensus: Consensus,
+    pub(super) consensus: Consensus,
     own: Arc<Own>,
 }
 
@@ -66,6 +68,8 @@ pub struct Found {
     pub ca: Arc<Ca>,
     /// Its state.
     pub consensus: Consensus,
+    /// This coordinator.
+    pub replica: ReplicaId,
     /// It was made by this call.
     pub created: bool,
 }
@@ -79,6 +83,12 @@ pub enum FoundError {
         /// Its name.
         name: String,
     },
+    /// A restore was begun in its state folder.
+    #[error("a restore was begun in {0} and has not ended")]
+    Restoring(String),
+    /// It could not go on from its own log.
+    #[error("going on without the other coordinators")]
+    Recover(#[source] recover::RecoverError),
     /// Its record cannot be kept.
     #[error(transparent)]
     Intent(#[from] IntentError),
@@ -116,7 +126,7 @@ impl Founder {
     pub fn new(config: Config, listeners: Listeners, shutdown: Shutdown) -> Self {
         let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
-        Self(Arc::new(Inner { config, bound, shutdown, stage }))
+        Self(Arc::new(Inner { config, bound, shutdown, stage, again: AtomicBool::new(false) }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -130,6 +140,8 @@ impl Founder {
     /// It cannot be brought up.
     pub async fn resume(&self) -> Result<Option<Consensus>, FoundError> {
         let mut stage = self.0.stage.lock().await;
+        recover::finish(self).await.map_err(FoundError::Recover)?;
+        restore::tidy(self.state_dir());
         match Intent::load(self.state_dir())? {
             Some(intent) => {
                 self.bring_up(&mut stage, &intent).await.map(|found| Some(found.consensus))
@@ -179,6 +191,9 @@ impl Founder {
             }
             return Ok(intent);
         }
+        if restore::begun(self.state_dir()) {
+            return Err(FoundError::Restoring(self.state_dir().display().to_string()));
+        }
         let now = clock::now();
         let ca = self.authorities(ClusterId::new(Uuid::now_v7()))?;
         let intent = Intent {
@@ -187,12 +202,17 @@ impl Founder {
             incarnation: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX),
             replica: FIRST,
             api_address,
+            begin: None,
         };
         intent.store(self.state_dir())?;
         Ok(intent)
     }
 
-    async fn bring_up(&self, stage: &mut Stage, intent: &Intent) -> Result<Found, FoundError> {
+    pub(super) async fn bring_up(
+        &self,
+        stage: &mut Stage,
+        intent: &Intent,
+    ) -> Result<Found, FoundError> {
         let opened = match &stage.opened {
             Some(opened) => opened.clone(),
             None => {
@@ -204,6 +224,7 @@ impl Founder {
         if let Some(listeners) = stage.listeners.take() {
             let consensus = opened.consensus.clone();
             let started = serve::Start {
+                keystore: self.keystore()?,
                 ca: opened.ca.clone(),
                 consensus,
                 own: opened.own.clone(),
@@ -214,7 +235,7 @@ impl Founder {
             info!(cluster = intent.name, replica = %intent.replica, "serving");
         }
         let Opened { ca, consensus, .. } = opened;
-        Ok(Found { ca, consensus, created })
+        Ok(Found { ca, consensus, replica: intent.replica, created })
     }
 
     async fn open(&self, intent: &Intent) -> Result<Opened, FoundError> {
@@ -233,6 +254,10 @@ impl Founder {
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
     async fn first_entries(&self, intent: &Intent, opened: &Opened) -> Result<bool, FoundError> {
         let consensus = &opened.consensus;
+        if let Some(begin) = &intent.begin {
+            leading(consensus).await?;
+            self.begin_incarnation(intent, begin, consensus).await?;
+        }
         let state = consensus.local();
         if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
             return Ok(false);
@@ -256,9 +281,29 @@ impl Founder {
         Ok(created)
     }
 
+    /// Begins the incarnation of a restored cluster, before anybody is served; once it has begun,
+    /// nothing happens.
+    async fn begin_incarnation(
+        &self,
+        intent: &Intent,
+        begin: &Begin,
+        consensus: &Consensus,
+    ) -> Result<(), FoundError> {
+        let known = consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
+        if known >= intent.incarnation {
+            return Ok(());
+        }
+        let command = Command::BeginIncarnation(BeginIncarnation {
+            incarnation: intent.incarnation,
+            replica: self.addresses(intent),
+            reason: begin.reason.clone(),
+        });
+        propose(consensus, intent.replica, command).await.map(drop)
+    }
+
     /// Where others are told to come: as configured, else as `init` was told, else where it
     /// listens.
-    fn addresses(&self, intent: &Intent) -> SetReplica {
+    pub(super) fn addresses(&self, intent: &Intent) -> SetReplica {
         let Inner { config, bound: (api, raft), .. } = &*self.0;
         let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
         SetReplica {
@@ -269,12 +314,14 @@ impl Founder {
     }
 
     fn authorities(&self, minted: ClusterId) -> Result<Ca, FoundError> {
-        let keystore = Keystore::open(&self.state_dir().join("keys"));
-        let keystore = keystore.map_err(FoundError::Keystore)?;
-        Ca::load_or_create(&keystore, minted, clock::now()).map_err(FoundError::Ca)
+        Ca::load_or_create(&self.keystore()?, minted, clock::now()).map_err(FoundError::Ca)
     }
 
-    fn state_dir(&self) -> &Path {
+    fn keystore(&self) -> Result<Keystore, FoundError> {
+        Keystore::open(&self.state_dir().join("keys")).map_err(FoundError::Keystore)
+    }
+
+    pub(super) fn state_dir(&self) -> &Path {
         &self.0.config.state_dir
     }
 }
@@ -292,7 +339,7 @@ fn reachable(bound: SocketAddr) -> String {
 }
 
 /// Waits until this coordinator leads.
-async fn leading(consensus: &Consensus) -> Result<(), FoundError> {
+pub(super) async fn leading(consensus: &Consensus) -> Result<(), FoundError> {
     let mut leadership = consensus.leadership();
     let leading = leadership.wait_for(|now| now.leading);
     match tokio::time::timeout(ELECTION, leading).await {

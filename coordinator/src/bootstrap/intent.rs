@@ -23,6 +23,19 @@ pub struct Intent {
     pub replica: ReplicaId,
     /// host:port of the API as `init` was told; the configuration outweighs it.
     pub api_address: Option<String>,
+    /// Where the cluster goes on from a backup or from one survivor: what is to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<Begin>,
+}
+
+/// The incarnation that a restored coordinator begins, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// Why, for people and the audit log.
+    pub reason: String,
+    /// Which backup it comes from; none where it goes on from a survivor's log.
+    pub backup: Option<String>,
 }
 
 /// Why the intent cannot be used.
@@ -72,6 +85,7 @@ mod tests {
             incarnation: 5,
             replica: ReplicaId(1),
             api_address: None,
+            begin: None,
         };
         intent.store(folder.path()).expect("written");
         assert_eq!(Intent::load(folder.path()).expect("readable"), Some(intent));

@@ -152,6 +152,15 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::InvitePerson(_) => "invite-person",
+        Command::EnrolPerson(_) => "enrol-person",
+        Command::RecordCertificate(_) => "record-certificate",
+        Command::RevokePerson(_) => "revoke-person",
+        Command::BeginIncarnation(_) => "begin-incarnation",
+        Command::AdoptNode(_) => "adopt-node",
+        Command::AdoptWorkspace(_) => "adopt-workspace",
+        Command::AccountNode(_) => "account-node",
+        Command::EndRecovery(_) => "end-recovery",
         Command::UpdateClient(_) => "update-client",
     }
 }

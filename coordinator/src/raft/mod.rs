@@ -21,6 +21,8 @@ mod open;
 mod propose;
 mod reads;
 mod recent;
+mod salvage;
+mod seed;
 mod server;
 mod types;
 
@@ -29,6 +31,8 @@ pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
 pub use led::{Led, LedError};
+pub use salvage::{Salvaged, salvage};
+pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ impl Gathered {
             Command::Assign(command) => command.workspace,
             Command::Advance(command) => command.workspace,
             Command::Forget(command) => command.workspace,
+            Command::AdoptWorkspace(command) => command.held.order.workspace,
             Command::InitCluster(_)
             | Command::SetReplica(_)
             | Command::CreateClient(_)
@@ -75,6 +76,14 @@ impl Gathered {
             | Command::SetNodeAvailability(_)
             | Command::CreateWorkspace(_)
             | Command::RevokeCertificate(_)
+            | Command::BeginIncarnation(_)
+            | Command::AdoptNode(_)
+            | Command::AccountNode(_)
+            | Command::EndRecovery(_)
+            | Command::InvitePerson(_)
+            | Command::EnrolPerson(_)
+            | Command::RecordCertificate(_)
+            | Command::RevokePerson(_)
             | Command::UpdateClient(_) => return None,
         };
         state.workspaces.get(&id).cloned()
@@ -101,7 +110,9 @@ impl Gathered {
 
 fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKind) -> Subject {
     match kind {
-        EventKind::ClusterInitialised => boxed(&state.cluster, Subject::Cluster),
+        EventKind::ClusterInitialised | EventKind::IncarnationBegun(_) => {
+            boxed(&state.cluster, Subject::Cluster)
+        }
         EventKind::ReplicaSet(id) => boxed(&state.replicas.get(id).cloned(), Subject::Replica),
         EventKind::ClientCreated(id, _) | EventKind::ClientUpdated(id, _) => {
             boxed(&state.clients.get(id).cloned(), Subject::Client)
@@ -109,6 +120,7 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         EventKind::NodeJoined(id, _)
         | EventKind::NodeRegistered(id, _)
         | EventKind::NodeFactsChanged(id)
+        | EventKind::NodeAccounted(id)
         | EventKind::NodeAvailability(id, _) => {
             state.nodes.get(id).map_or(Subject::None, |node| Subject::Node(Arc::clone(node)))
         }
@@ -117,7 +129,12 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         | EventKind::WorkspaceRemoved(id, _) => workspace(state, before, *id),
         EventKind::ClientDeleted(..)
         | EventKind::TokenIssued(_)
-        | EventKind::CertificateRevoked(_) => Subject::None,
+        | EventKind::CertificateRevoked(_)
+        | EventKind::RecoveryEnded
+        | EventKind::PersonInvited(_)
+        | EventKind::PersonEnrolled(_)
+        | EventKind::PersonRevoked(_)
+        | EventKind::CertificateIssued(_) => Subject::None,
     }
 }
 
@@ -176,6 +193,13 @@ impl Record {
             | EventKind::NodeFactsChanged(_)
             | EventKind::NodeAvailability(..)
             | EventKind::CertificateRevoked(_)
+            | EventKind::IncarnationBegun(_)
+            | EventKind::NodeAccounted(_)
+            | EventKind::RecoveryEnded
+            | EventKind::PersonInvited(_)
+            | EventKind::PersonEnrolled(_)
+            | EventKind::PersonRevoked(_)
+            | EventKind::CertificateIssued(_)
             | EventKind::ClientUpdated(..) => None,
         }
     }

@@ -24,6 +24,13 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::WorkspacePhase { .. } => pb::EventKind::WorkspacePhaseChanged,
         EventKind::WorkspaceRemoved(..) => pb::EventKind::WorkspaceRemoved,
         EventKind::CertificateRevoked(_) => pb::EventKind::CertificateRevoked,
+        EventKind::IncarnationBegun(_) => pb::EventKind::IncarnationBegun,
+        EventKind::NodeAccounted(_) => pb::EventKind::NodeAccounted,
+        EventKind::RecoveryEnded => pb::EventKind::RecoveryEnded,
+        EventKind::PersonInvited(_) => pb::EventKind::PersonInvited,
+        EventKind::PersonEnrolled(_) => pb::EventKind::PersonEnrolled,
+        EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
+        EventKind::CertificateIssued(_) => pb::EventKind::CertificateIssued,
         EventKind::ClientUpdated(..) => pb::EventKind::ClientUpdated,
     }
 }
@@ -85,6 +92,25 @@ fn what(record: &Record) -> What {
         }
         EventKind::CertificateRevoked(serial) => {
             What::CertificateRevoked(pb::CertificateRevoked { serial: hex(serial) })
+        }
+        EventKind::IncarnationBegun(incarnation) => {
+            What::IncarnationBegun(pb::IncarnationBegun { incarnation: *incarnation })
+        }
+        EventKind::NodeAccounted(_) => {
+            What::NodeAccounted(pb::NodeAccounted { node: node(subject) })
+        }
+        EventKind::RecoveryEnded => What::RecoveryEnded(pb::RecoveryEnded {}),
+        EventKind::PersonInvited(name) => {
+            What::PersonInvited(pb::PersonInvited { name: name.to_string() })
+        }
+        EventKind::PersonEnrolled(name) => {
+            What::PersonEnrolled(pb::PersonEnrolled { name: name.to_string() })
+        }
+        EventKind::PersonRevoked(name) => {
+            What::PersonRevoked(pb::PersonRevoked { name: name.to_string() })
+        }
+        EventKind::CertificateIssued(serial) => {
+            What::CertificateIssued(pb::CertificateIssued { serial: hex(serial) })
         }
         EventKind::ClientUpdated(..) => {
             What::ClientUpdated(pb::ClientUpdated { client: client(subject) })

@@ -8,6 +8,8 @@ mod life;
 mod listening;
 mod make;
 mod naive;
+mod people;
 mod placing;
 mod random;
+mod recovering;
 mod requests;

@@ -4,6 +4,7 @@ mod audit;
 mod checkpoints;
 mod group;
 mod kill;
+mod seeding;
 mod single;
 mod suite;
 

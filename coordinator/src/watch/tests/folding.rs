@@ -60,6 +60,7 @@ impl Lists {
             What::NodeJoined(pb::NodeJoined { node })
             | What::NodeRegistered(pb::NodeRegistered { node })
             | What::NodeFactsChanged(pb::NodeFactsChanged { node })
+            | What::NodeAccounted(pb::NodeAccounted { node })
             | What::NodeAvailabilityChanged(pb::NodeAvailabilityChanged { node }) => {
                 let node = node.expect("the node");
                 self.nodes.insert(node.id.clone(), node);
@@ -73,7 +74,15 @@ impl Lists {
             What::ClusterInitialised(_)
             | What::ReplicaSet(_)
             | What::TokenIssued(_)
-            | What::CertificateRevoked(_) => {}
+            | What::CertificateRevoked(_)
+            | What::CertificateIssued(_)
+            | What::PersonInvited(_)
+            | What::PersonEnrolled(_)
+            | What::PersonRevoked(_)
+            | What::ReplicaJoined(_)
+            | What::ReplicaRemoved(_)
+            | What::IncarnationBegun(_)
+            | What::RecoveryEnded(_) => {}
         }
     }
 
