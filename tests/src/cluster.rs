@@ -49,24 +49,33 @@ impl Cluster {
     /// Fails where the coordinator does not start or refuses.
     pub fn start(stage: &Arc<Stage>, host: Option<Arc<Host>>) -> Result<Self> {
         let mut cluster = Self::bare(stage, host)?;
-        cluster.start_coordinator()?;
-        let socket = cluster.folder.join("c.sock");
+        cluster.found()?;
+        Ok(cluster)
+    }
+
+    /// Adds lines to the coordinator's configuration, for its next start.
+    ///
+    /// # Errors
+    /// Fails where they cannot be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let path = self.folder.join("coordinator.toml");
+        let config = fs::read_to_string(&path)?;
+        Ok(fs::write(path, config + lines)?)
+    }
+
+    /// Starts a bare coordinator and makes the cluster `test` with an administrator.
+    ///
+    /// # Errors
+    /// Fails where the coordinator does not start or refuses.
+    pub fn found(&mut self) -> Result<()> {
+        self.start_coordinator()?;
+        let socket = self.folder.join("c.sock");
         wait_until("the bootstrap socket is there", START, || {
             anyhow::ensure!(socket.exists(), "it is not");
-            cluster.coordinator.as_mut().context("it was started")?.check()
+            self.coordinator.as_mut().context("it was started")?.check()
         })?;
-        cluster.warren(&[
-            "cluster",
-            "init",
-            "--name",
-            "test",
-            "--socket",
-            &socket.to_string_lossy(),
-        ])?;
-        wait_until("the cluster answers", START, || {
-            cluster.warren(&["cluster", "status"]).map(drop)
-        })?;
-        Ok(cluster)
+        self.warren(&["cluster", "init", "--name", "test", "--socket", &socket.to_string_lossy()])?;
+        wait_until("the cluster answers", START, || self.warren(&["cluster", "status"]).map(drop))
     }
 
     /// Makes the folders and the configuration of a coordinator that is not started.

@@ -16,6 +16,7 @@ pub mod repo;
 pub mod stage;
 pub mod swap;
 pub mod terminal;
+pub mod torture;
 pub mod wait;
 
 pub use cluster::{Cluster, Node};

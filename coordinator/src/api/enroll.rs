@@ -149,12 +149,14 @@ mod tests {
         keystore::Keystore,
         live::Live,
         raft::{Consensus, Options, Tuning},
+        store::Engine,
     };
 
     async fn consensus(folder: &Path, cluster: ClusterId) -> Consensus {
         let connect: crate::raft::Connect = Arc::new(|_, _| Err("it is alone".to_owned()));
         let (replica, tuning) = (ReplicaId(1), Tuning::default());
-        let options = Options { replica, folder: folder.to_owned(), connect, tuning };
+        let (folder, engine) = (folder.to_owned(), Engine::default());
+        let options = Options { replica, folder, engine, connect, tuning };
         let consensus = Consensus::open(options).await.expect("a log");
         consensus.initialise([(replica, String::new())].into()).await.expect("a group");
         let mut leadership = consensus.leadership();

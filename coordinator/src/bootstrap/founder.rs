@@ -321,6 +321,10 @@ impl Founder {
         Keystore::open(&self.state_dir().join("keys")).map_err(FoundError::Keystore)
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     pub(super) fn state_dir(&self) -> &Path {
         &self.0.config.state_dir
     }

@@ -29,7 +29,7 @@ use crate::{
     api::errors,
     backup::last_replica,
     raft::{self, OpenError, Seed, SeedError, Status, decode_state, encode_state, salvage},
-    store::StoreError,
+    store::{Engine, StoreError},
 };
 
 const FILE: &str = "recovering.json";
@@ -169,8 +169,8 @@ pub(super) async fn finish(founder: &Founder) -> Result<(), RecoverError> {
     if intent.incarnation >= pending.incarnation {
         return files::remove_optional(&folder.join(FILE)).map_err(RecoverError::Folder);
     }
-    let path = folder.clone();
-    let found = tokio::task::spawn_blocking(move || set_aside(&path, pending)).await;
+    let (path, engine) = (folder.clone(), founder.config().engine);
+    let found = tokio::task::spawn_blocking(move || set_aside(&path, engine, pending)).await;
     let (pending, position, state) = found.map_err(|_| RecoverError::Stopping)??;
     let before = intent.replica;
     intent.incarnation = pending.incarnation;
@@ -181,6 +181,7 @@ pub(super) async fn finish(founder: &Founder) -> Result<(), RecoverError> {
     });
     let seeding = Seed {
         folder: folder.clone(),
+        engine,
         replica: position.replica,
         address: founder.addresses(&intent).raft_address,
         term: position.term.saturating_add(1),
@@ -198,13 +199,13 @@ pub(super) async fn finish(founder: &Founder) -> Result<(), RecoverError> {
 type Aside = (Pending, Position, warren_model::ClusterState);
 
 /// Reads the log once, keeps what it gives, and moves it aside; blocks.
-fn set_aside(folder: &Path, mut pending: Pending) -> Result<Aside, RecoverError> {
+fn set_aside(folder: &Path, engine: Engine, mut pending: Pending) -> Result<Aside, RecoverError> {
     let aside = aside(folder, pending.incarnation);
     files::private_folder(&aside).map_err(RecoverError::Folder)?;
     let position = match pending.position {
         Some(position) => position,
         None => {
-            let found = salvage(folder).map_err(RecoverError::Salvage)?;
+            let found = salvage(folder, engine).map_err(RecoverError::Salvage)?;
             let highest = found.replicas.iter().max().copied().unwrap_or_default();
             let replica = ReplicaId(highest.max(last_replica(&found.state)).saturating_add(1));
             let content = encode_state(&found.state).map_err(RecoverError::State)?;
@@ -216,7 +217,7 @@ fn set_aside(folder: &Path, mut pending: Pending) -> Result<Aside, RecoverError>
             position
         }
     };
-    for name in ["log", "checkpoints"] {
+    for name in ["log", "checkpoints", "log-seal", "log-engine"] {
         let (from, to) = (folder.join(name), aside.join(name));
         if !to.exists() && from.exists() {
             let moved = std::fs::rename(&from, &to);

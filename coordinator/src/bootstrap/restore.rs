@@ -27,6 +27,7 @@ use crate::{
     hub::control::coordinators,
     keystore::{Keystore, KeystoreError},
     raft::{Seed, SeedError, seed},
+    store::Engine,
 };
 
 const FILE: &str = "restoring.json";
@@ -206,9 +207,9 @@ impl Founder {
             }),
         };
         let address = self.addresses(&intent).raft_address;
-        let writing = intent.clone();
+        let (writing, engine) = (intent.clone(), self.config().engine);
         let written = tokio::task::spawn_blocking(move || {
-            keep(&folder, opened, &writing, address)?;
+            keep((&folder, engine), opened, &writing, address)?;
             writing.store(&folder)?;
             files::remove_optional(&folder.join(FILE)).map_err(RestoreError::Folder)
         });
@@ -251,7 +252,7 @@ fn pending(folder: &Path, backup: &str, opened: &Opened) -> Result<Pending, Rest
 
 /// Writes keystore and log; each can be repeated. Blocks.
 fn keep(
-    folder: &Path,
+    (folder, engine): (&Path, Engine),
     opened: Opened,
     intent: &Intent,
     address: String,
@@ -262,6 +263,7 @@ fn keep(
     }
     let seeding = Seed {
         folder: folder.to_owned(),
+        engine,
         replica: intent.replica,
         address,
         term: opened.header.term.saturating_add(1),

@@ -7,6 +7,7 @@
 
 mod answers;
 mod checkpoint;
+mod checkpoint_v1;
 mod config;
 mod consensus;
 mod contact;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::AuditLog,
-    store::{LogStore, Slot},
+    store::{Engine, LogStore, Slot},
 };
 
 /// Bytes of log read at one time.
@@ -43,8 +43,8 @@ pub struct Salvaged {
 ///
 /// # Errors
 /// The files are damaged, or in use.
-pub fn salvage(folder: &Path) -> Result<Salvaged, OpenError> {
-    let store = open::sled(&folder.join("log"))?;
+pub fn salvage(folder: &Path, engine: Engine) -> Result<Salvaged, OpenError> {
+    let store = open::store(folder, engine)?;
     let found = read(folder, store.as_ref());
     let closed = store.close().map_err(OpenError::Store);
     found.and_then(|found| closed.map(|()| found))

@@ -21,12 +21,14 @@ use super::{
     open,
     types::{CodecError, LogId, SnapshotMeta, StoredMembership, Vote, encode},
 };
-use crate::store::{Slot, StoreError};
+use crate::store::{Engine, Slot, StoreError};
 
 /// What a replica starts from.
 pub struct Seed {
     /// The folder of the replica, as [`super::Options::folder`].
     pub folder: PathBuf,
+    /// Which database is to keep the log.
+    pub engine: Engine,
     /// Its id, which never was before.
     pub replica: ReplicaId,
     /// host:port of its Raft listener.
@@ -62,8 +64,7 @@ pub enum SeedError {
 /// # Errors
 /// The folder holds another replica's log, or the disk failed.
 pub fn seed(seed: &Seed) -> Result<(), SeedError> {
-    let log = seed.folder.join("log");
-    let store = open::sled(&log).map_err(SeedError::Open)?;
+    let store = open::store(&seed.folder, seed.engine).map_err(SeedError::Open)?;
     let outcome = write(seed, store.as_ref());
     let closed = store.close().map_err(SeedError::Store);
     outcome.and(closed)
@@ -122,5 +123,6 @@ pub fn encode_state(state: &ClusterState) -> Result<Bytes, StoreError> {
 /// # Errors
 /// It is damaged or of a newer version.
 pub fn decode_state(content: &Bytes) -> Result<ClusterState, String> {
-    Checkpoints::decode(content).map(|loaded| loaded.state)
+    let decoded = Checkpoints::decode(content).map_err(|error| error.to_string());
+    decoded.map(|loaded| loaded.state)
 }

@@ -65,6 +65,7 @@ impl Own {
         Options {
             replica,
             folder: config.state_dir.clone(),
+            engine: config.engine,
             connect: Arc::new(move |_, address| Ok(connect_lazy(&client, &[address.to_owned()]))),
             tuning: Tuning {
                 heartbeat: timings.heartbeat,

@@ -15,6 +15,7 @@ use warren_common::{ClientId, ReplicaId, RequestId};
 use warren_coordinator::{
     raft::{Consensus, Options, Tuning},
     run::End,
+    store::Engine,
 };
 use warren_daemon::{clock, identity::connect_local};
 use warren_model::{
@@ -44,7 +45,7 @@ impl Replica {
             endpoint.map(|one| one.connect_lazy()).map_err(|error| error.to_string())
         });
         let (replica, folder, tuning) = (ReplicaId(replica), folder.to_owned(), Tuning::default());
-        let options = Options { replica, folder, connect, tuning };
+        let options = Options { replica, folder, engine: Engine::Sled, connect, tuning };
         let consensus = Consensus::open(options).await.expect("it opens");
         let router = Server::builder().add_service(consensus.service().into_service());
         let (stop, incoming) = (CancellationToken::new(), TcpListenerStream::new(listener));

@@ -14,6 +14,7 @@ use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_clu
 use crate::{
     audit,
     raft::{Consensus, Leadership, LedError, Options, ReadError, Status, Tuning},
+    store::Engine,
     watch::Gap,
 };
 
@@ -29,7 +30,9 @@ impl Node {
     async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
         let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
-        let options = Options { tuning, ..options(replica, folder.path()) };
+        // Each keeps its log as it likes: nothing of it shows outside.
+        let engine = if replica == 3 { Engine::Redb } else { Engine::Sled };
+        let options = Options { tuning, engine, ..options(replica, folder.path()) };
         let consensus = Consensus::open(options).await.expect("it opens");
         let stop = CancellationToken::new();
         let serving = Server::builder()

@@ -2,6 +2,8 @@
 
 mod audit;
 mod checkpoints;
+mod damage;
+mod golden;
 mod group;
 mod kill;
 mod seeding;
@@ -16,6 +18,8 @@ use warren_model::{
     Applied, ClusterState, Command, Envelope, Principal,
     command::{CreateClient, InitCluster},
 };
+
+use crate::store::Engine;
 
 use super::{Connect, Consensus, Options, ProposeError, Tuning};
 
@@ -34,6 +38,7 @@ fn options(replica: u64, folder: &Path) -> Options {
     Options {
         replica: ReplicaId(replica),
         folder: folder.to_owned(),
+        engine: Engine::default(),
         connect: plain(),
         tuning: Tuning::default(),
     }

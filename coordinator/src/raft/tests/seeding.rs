@@ -9,11 +9,15 @@ use warren_model::{
 };
 
 use super::{apply, create_client, envelope, has_client, leads, open_single, options};
-use crate::raft::{Consensus, Seed, SeedError, decode_state, encode_state, salvage, seed};
+use crate::{
+    raft::{Consensus, Seed, SeedError, decode_state, encode_state, salvage, seed},
+    store::Engine,
+};
 
 fn seeding(folder: &std::path::Path, replica: u64, state: warren_model::ClusterState) -> Seed {
     Seed {
         folder: folder.to_owned(),
+        engine: Engine::Sled,
         replica: ReplicaId(replica),
         address: "127.0.0.1:1".to_owned(),
         term: 9,
@@ -102,12 +106,12 @@ async fn a_survivor_s_whole_log_is_salvaged_with_its_audit_records() {
     for entry in std::fs::read_dir(folder.path().join("audit")).expect("there") {
         std::fs::remove_file(entry.expect("listed").path()).expect("removed");
     }
-    let found = salvage(folder.path()).expect("readable");
+    let found = salvage(folder.path(), Engine::Sled).expect("readable");
     assert_eq!(found.state, state);
     assert_eq!((found.replica, found.term), (Some(ReplicaId(1)), status.term));
     assert_eq!(Some(found.index), status.last_log);
     assert_eq!(found.replicas, BTreeSet::from([1]));
-    let again = salvage(folder.path()).expect("readable again");
+    let again = salvage(folder.path(), Engine::Sled).expect("readable again");
     assert_eq!((again.state, again.index), (found.state, found.index));
     let records = crate::audit::read(&folder.path().join("audit"), 1, 1000).expect("readable");
     assert_eq!(records.len() as u64, state.audit.sequence);
