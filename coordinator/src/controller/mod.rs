@@ -171,5 +171,6 @@ const fn name(command: &Command) -> &'static str {
         Command::AdoptWorkspace(_) => "adopt-workspace",
         Command::AccountNode(_) => "account-node",
         Command::EndRecovery(_) => "end-recovery",
+        Command::UpdateClient(_) => "update-client",
     }
 }
