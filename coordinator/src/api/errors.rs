@@ -82,10 +82,10 @@ pub fn read(error: ReadError, state: &ClusterState) -> ApiError {
     match error {
         ReadError::NotLeader { leader } => not_leader(leader, state),
         ReadError::NoQuorum => ApiError::new(Code::Unavailable, reason::NO_QUORUM, error)
-            .next("start the other coordinators, or look at their network; --stale reads go on"),
+            .next("start the other coordinators, or look at their network"),
         ReadError::Busy => ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, error),
         ReadError::Behind { .. } => ApiError::new(Code::Unavailable, reason::BEHIND, error)
-            .next("repeat the call, leave --stale out, or ask another coordinator"),
+            .next("repeat the call, or ask another coordinator"),
         ReadError::Stopped { .. } => stopped(error),
     }
 }
@@ -95,7 +95,7 @@ pub fn not_leader(leader: Option<ReplicaId>, state: &ClusterState) -> ApiError {
     let Some(leader) = leader else {
         let message = "no coordinator leads at the moment";
         return ApiError::new(Code::Unavailable, reason::NO_QUORUM, message)
-            .next("try again in a second; if it lasts, start the other coordinators, or read with --stale");
+            .next("try again in a second; if it lasts, start the other coordinators");
     };
     let message = format!("coordinator {leader} leads, not this one");
     let error = ApiError::new(Code::Unavailable, reason::NOT_LEADER, message);
