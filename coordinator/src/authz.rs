@@ -48,9 +48,9 @@ const READ: Rule = Rule::People(&Role::ALL);
 /// Returns who may call an RPC.
 pub const fn rule(method: Method) -> Rule {
     match method {
-        Method::BootstrapInit => Rule::Local,
+        Method::BootstrapInit | Method::BootstrapJoin => Rule::Local,
 
-        Method::EnrollEnroll => Rule::TokenHolder,
+        Method::EnrollEnroll | Method::EnrollEnrollCoordinator => Rule::TokenHolder,
         Method::EnrollRenew => Rule::Holder,
         Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
 
@@ -58,7 +58,14 @@ pub const fn rule(method: Method) -> Rule {
         | Method::RaftVote
         | Method::RaftPreVote
         | Method::RaftTransferLeader
-        | Method::RaftInstallCheckpoint => Rule::Coordinator,
+        | Method::RaftInstallCheckpoint
+        | Method::MemberAdmit
+        | Method::MemberDrop
+        | Method::MemberTransfer
+        | Method::MemberDescribe
+        | Method::MemberListSecrets
+        | Method::MemberGetSecret
+        | Method::MemberPutSecret => Rule::Coordinator,
 
         Method::ClusterGetCluster
         | Method::ClientListClients
@@ -79,7 +86,10 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
-        Method::ClientCreateClient
+        Method::ClusterCreateCoordinatorToken
+        | Method::ClusterRemoveCoordinator
+        | Method::ClusterTransferLeadership
+        | Method::ClientCreateClient
         | Method::ClientDeleteClient
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }

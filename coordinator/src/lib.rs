@@ -15,6 +15,7 @@ pub mod controller;
 pub mod hub;
 pub mod keystore;
 pub mod live;
+pub mod member;
 pub mod raft;
 pub mod run;
 pub mod serve;

@@ -4,4 +4,5 @@ mod durability;
 mod engine;
 mod identity;
 mod limits;
+mod members;
 mod refusals;

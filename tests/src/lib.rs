@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod coordinator;
 pub mod daemon;
 pub mod engine;
 pub mod host;
@@ -19,6 +20,7 @@ pub mod terminal;
 pub mod wait;
 
 pub use cluster::{Cluster, Node};
+pub use coordinator::Coordinator;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::{Host, Network};

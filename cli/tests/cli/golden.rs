@@ -148,6 +148,10 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["client", "delete", "new"]);
     transcript.add(&bench, &["node", "token", "--name", "n3"]);
     transcript.add(&bench, &["node", "token", "-o", "name", "-q"]);
+    transcript.add(&bench, &["cluster", "token"]);
+    transcript.add(&bench, &["cluster", "replace", "3", "-o", "name"]);
+    transcript.add(&bench, &["cluster", "remove", "3"]);
+    transcript.add(&bench, &["cluster", "transfer"]);
     transcript.add(&bench, &["workspace", "stop", "acme/web", "--no-wait"]);
     bench.fake.state().follow.push_back(Follow::Gone);
     transcript.add(&bench, &["workspace", "delete", "acme/web", "--yes"]);
@@ -175,6 +179,10 @@ fn every_command_has_an_example() {
     for command in [
         "cluster init",
         "cluster status",
+        "cluster token",
+        "cluster replace",
+        "cluster remove",
+        "cluster transfer",
         "node token",
         "node list",
         "node show",

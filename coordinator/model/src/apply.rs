@@ -13,7 +13,7 @@ use crate::{
     audit::{AuditHead, AuditObject, AuditRecord},
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
-    state::{ClusterState, client, cluster, node, requests::Known, token, workspace},
+    state::{ClusterState, client, cluster, node, replica, requests::Known, token, workspace},
 };
 
 /// What a mutation may know beyond its command.
@@ -130,7 +130,7 @@ impl ClusterState {
         }
         match &envelope.command {
             Command::InitCluster(command) => cluster::init(self, &context, command),
-            Command::SetReplica(command) => cluster::set_replica(self, command),
+            Command::SetReplica(command) => replica::set(self, command),
             Command::CreateClient(command) => client::create(self, &context, command),
             Command::DeleteClient(command) => client::delete(self, &context, command),
             Command::IssueToken(command) => token::issue(self, &context, command),
@@ -146,6 +146,9 @@ impl ClusterState {
             Command::Advance(command) => workspace::advance(self, &context, command),
             Command::Forget(command) => workspace::forget(self, &context, command),
             Command::RevokeCertificate(command) => cluster::revoke(self, &context, command),
+            Command::IssueCoordinatorToken(command) => replica::issue(self, &context, command),
+            Command::JoinReplica(command) => replica::join(self, &context, command),
+            Command::RemoveReplica(command) => replica::remove(self, command),
         }
     }
 
@@ -187,7 +190,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         Command::Assign(_) | Command::Advance(_) | Command::Forget(_) => coordinator,
         Command::RegisterNode(command) => coordinator || own(command.node),
         Command::UpdateNodeFacts(command) => coordinator || own(command.node),
-        Command::JoinNode(_) => true,
+        Command::JoinNode(_) | Command::JoinReplica(_) => true,
         Command::InitCluster(_)
         | Command::SetReplica(_)
         | Command::CreateClient(_)
@@ -196,7 +199,9 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::SetNodeAvailability(_)
         | Command::CreateWorkspace(_)
         | Command::SetRun(_)
-        | Command::RevokeCertificate(_) => !matches!(principal, Principal::Node(_)),
+        | Command::RevokeCertificate(_)
+        | Command::IssueCoordinatorToken(_)
+        | Command::RemoveReplica(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

@@ -55,4 +55,8 @@ pub enum EventKind {
     WorkspaceRemoved(WorkspaceId, WorkspaceAddress),
     /// A certificate is refused from now on.
     CertificateRevoked(Vec<u8>),
+    /// A token was spent: there is a new coordinator, which has no vote yet.
+    ReplicaJoined(ReplicaId),
+    /// A coordinator was taken out of the cluster.
+    ReplicaRemoved(ReplicaId),
 }

@@ -6,8 +6,10 @@
 
 mod client;
 mod cluster;
+mod coordinator;
 mod create;
 mod enroll;
+mod enroll_coordinator;
 pub mod errors;
 mod follow;
 mod mutation;
@@ -34,6 +36,7 @@ use crate::{
     config::TemplateDefaults,
     hub::Hub,
     live::Live,
+    member::Members,
     raft::{Consensus, Leadership},
 };
 use view::View;
@@ -57,6 +60,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Signs certificates.
     pub ca: Arc<Ca>,
+    /// This coordinator among the others.
+    pub members: Members,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
     /// Ends every stream, and waits for them.

@@ -27,7 +27,7 @@ impl NodeAdminService for Api {
         };
         let id = TokenId::new(uuid::Uuid::now_v7());
         let expires = asked.at.plus(Limits::TOKEN_AGE);
-        let token = self.join_token(id, expires)?;
+        let token = self.join_token(TokenRole::Node, (id, expires))?;
         let secret_hash = token.secret_hash();
         let issue = IssueToken { token: id, secret_hash, node_name, expires };
         let applied = self.mutate(&asked, Command::IssueToken(issue)).await?;
@@ -77,11 +77,15 @@ impl NodeAdminService for Api {
 }
 
 impl Api {
-    fn join_token(&self, id: TokenId, expires: Timestamp) -> Result<JoinToken, ApiError> {
+    pub(super) fn join_token(
+        &self,
+        role: TokenRole,
+        (id, expires): (TokenId, Timestamp),
+    ) -> Result<JoinToken, ApiError> {
         let minting = |why: &dyn std::fmt::Display| errors::internal("minting a token", why);
         let secret = JoinToken::random_secret().ok_or_else(|| minting(&"no randomness"))?;
         let pin = self.parts().ca.pin().map_err(|why| minting(&why))?;
         let addresses = coordinators(&self.parts().consensus.local());
-        Ok(JoinToken { role: TokenRole::Node, id, secret, pin, expires, addresses })
+        Ok(JoinToken { role, id, secret, pin, expires, addresses })
     }
 }

@@ -15,7 +15,9 @@ use super::*;
 const TABLE: &str = "
                                            anon local node coord admin oper view auto audit
 BootstrapService/Init                      -    yes   -    -     -     -    -    -    -
+BootstrapService/Join                      -    yes   -    -     -     -    -    -    -
 EnrollService/Enroll                       yes  -     yes  yes   yes   yes  yes  yes  yes
+EnrollService/EnrollCoordinator            yes  -     yes  yes   yes   yes  yes  yes  yes
 EnrollService/Renew                        -    -     yes  yes   yes   yes  yes  yes  yes
 NodeService/Status                         -    -     yes  -     -     -    -    -    -
 NodeService/Control                        -    -     yes  -     -     -    -    -    -
@@ -25,7 +27,17 @@ RaftService/Vote                           -    -     -    yes   -     -    -   
 RaftService/PreVote                        -    -     -    yes   -     -    -    -    -
 RaftService/TransferLeader                 -    -     -    yes   -     -    -    -    -
 RaftService/InstallCheckpoint              -    -     -    yes   -     -    -    -    -
+MemberService/Admit                        -    -     -    yes   -     -    -    -    -
+MemberService/Drop                         -    -     -    yes   -     -    -    -    -
+MemberService/Transfer                     -    -     -    yes   -     -    -    -    -
+MemberService/Describe                     -    -     -    yes   -     -    -    -    -
+MemberService/ListSecrets                  -    -     -    yes   -     -    -    -    -
+MemberService/GetSecret                    -    -     -    yes   -     -    -    -    -
+MemberService/PutSecret                    -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClusterService/CreateCoordinatorToken      -    -     -    -     yes   -    -    -    -
+ClusterService/RemoveCoordinator           -    -     -    -     yes   -    -    -    -
+ClusterService/TransferLeadership          -    -     -    -     yes   -    -    -    -
 ClientService/CreateClient                 -    -     -    -     yes   -    -    -    -
 ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes
 ClientService/GetClient                    -    -     -    -     yes   yes  yes  yes  yes
@@ -96,7 +108,7 @@ fn every_method_and_every_caller_are_as_the_table_says() {
             assert_eq!(decision.is_ok(), allowed, "{} by {caller:?}", name(method));
             if let Err(error) = decision {
                 let missing =
-                    matches!(caller, Caller::Anonymous { .. }) && method != Method::BootstrapInit;
+                    matches!(caller, Caller::Anonymous { .. }) && rule(method) != Rule::Local;
                 let code = if missing { Code::Unauthenticated } else { Code::PermissionDenied };
                 assert_eq!(error.code, code, "{} by {caller:?}", name(method));
                 assert!(error.why.is_some() || error.next.is_some(), "{error}: no advice");

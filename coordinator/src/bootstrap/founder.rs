@@ -4,50 +4,45 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::info;
 use uuid::Uuid;
 use warren_common::{ClusterId, ReplicaId, RequestId};
-use warren_daemon::{
-    Shutdown, clock,
-    identity::{Folder, IdentityError},
-};
+use warren_daemon::{Shutdown, clock, identity::Folder};
 use warren_model::{
-    Command, Envelope, Principal, Refusal, RefusalCode,
+    Command, Envelope, Principal, RefusalCode,
     command::{InitCluster, SetReplica},
 };
 
-use super::{Intent, IntentError};
+use super::{Admission, FoundError, Intent, Progress, error::ELECTION, intent::log_is_gone, join};
 use crate::{
-    ca::{Ca, CaError, own_identity},
+    ca::{Ca, own_identity},
     config::Config,
-    keystore::{Keystore, KeystoreError},
-    raft::{Consensus, InitialiseError, OpenError, ProposeError},
-    serve::{self, Listeners, Own, ServeError},
+    keystore::Keystore,
+    member::{self, Members},
+    raft::{Consensus, InitialiseError},
+    serve::{self, Listeners, Own},
 };
 
-/// How long a group of one may take to elect itself.
-const ELECTION: Duration = Duration::from_secs(15);
 /// The first coordinator of every cluster.
 const FIRST: ReplicaId = ReplicaId(1);
 
 /// Makes the cluster, once, and starts to serve it; clones share it.
 #[derive(Clone)]
-pub struct Founder(Arc<Inner>);
+pub struct Founder(pub(super) Arc<Inner>);
 
-struct Inner {
-    config: Config,
+pub(super) struct Inner {
+    pub(super) config: Config,
     /// Where API and Raft really listen.
-    bound: (SocketAddr, SocketAddr),
+    pub(super) bound: (SocketAddr, SocketAddr),
     shutdown: Shutdown,
-    stage: Mutex<Stage>,
+    pub(super) stage: Mutex<Stage>,
 }
 
 /// How far it has come in this process.
-struct Stage {
+pub(super) struct Stage {
     /// Bound, and given away once there is something to serve.
     listeners: Option<Listeners>,
     opened: Option<Opened>,
@@ -58,6 +53,9 @@ struct Opened {
     ca: Arc<Ca>,
     consensus: Consensus,
     own: Arc<Own>,
+    members: Members,
+    /// How far it has joined.
+    progress: watch::Receiver<Progress>,
 }
 
 /// A cluster that is served.
@@ -68,47 +66,6 @@ pub struct Found {
     pub consensus: Consensus,
     /// It was made by this call.
     pub created: bool,
-}
-
-/// Why a cluster cannot be brought up.
-#[derive(Debug, thiserror::Error)]
-pub enum FoundError {
-    /// It exists under another name.
-    #[error("this coordinator belongs to cluster {name} already")]
-    OtherName {
-        /// Its name.
-        name: String,
-    },
-    /// Its record cannot be kept.
-    #[error(transparent)]
-    Intent(#[from] IntentError),
-    /// Its keys cannot be kept.
-    #[error("opening the keystore")]
-    Keystore(#[source] KeystoreError),
-    /// Its authorities cannot be used.
-    #[error("preparing the authorities")]
-    Ca(#[source] CaError),
-    /// This coordinator's certificate cannot be kept.
-    #[error("preparing the coordinator's own certificate")]
-    Identity(#[source] IdentityError),
-    /// Its log cannot be opened.
-    #[error("opening the cluster's log")]
-    Open(#[source] OpenError),
-    /// Its Raft group cannot be made.
-    #[error("making the Raft group")]
-    Initialise(#[source] InitialiseError),
-    /// It did not elect itself in time.
-    #[error("no coordinator leads yet, after {} s", ELECTION.as_secs())]
-    NotLeading,
-    /// A first entry got no answer.
-    #[error("writing the cluster's first entries")]
-    Propose(#[source] ProposeError),
-    /// A first entry was refused.
-    #[error("the cluster's first entries were refused: {0}")]
-    Refused(Refusal),
-    /// It cannot be served.
-    #[error("serving the cluster")]
-    Serve(#[source] ServeError),
 }
 
 impl Founder {
@@ -181,53 +138,122 @@ impl Founder {
         }
         let now = clock::now();
         let ca = self.authorities(ClusterId::new(Uuid::now_v7()))?;
-        let intent = Intent {
-            cluster: ca.cluster(),
-            name: name.to_owned(),
-            incarnation: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX),
-            replica: FIRST,
-            api_address,
-        };
+        let incarnation = u32::try_from(now.0 / 1000).unwrap_or(u32::MAX);
+        let intent =
+            Intent { api_address, ..Intent::new(ca.cluster(), (name, incarnation), FIRST) };
         intent.store(self.state_dir())?;
         Ok(intent)
     }
 
+    /// Brings up what the folder holds, or what `join` made of it, and tells how far it has joined.
+    pub(super) async fn joined(
+        &self,
+        stage: &mut Stage,
+        intent: &Intent,
+    ) -> Result<watch::Receiver<Progress>, FoundError> {
+        self.bring_up(stage, intent).await?;
+        let opened = stage.opened.as_ref().map(|opened| opened.progress.clone());
+        Ok(opened.unwrap_or_else(|| Progress::done(intent.replica).1))
+    }
+
     async fn bring_up(&self, stage: &mut Stage, intent: &Intent) -> Result<Found, FoundError> {
+        let (told, progress) = match intent.joining {
+            true => Progress::begun(intent.replica),
+            false => Progress::done(intent.replica),
+        };
         let opened = match &stage.opened {
             Some(opened) => opened.clone(),
             None => {
-                let opened = self.open(intent).await?;
+                let opened = self.open(intent, progress).await?;
                 stage.opened.insert(opened).clone()
             }
         };
-        let created = self.first_entries(intent, &opened).await?;
+        let created = match intent.joining || intent.replica != FIRST {
+            true => false,
+            false => self.first_entries(intent, &opened).await?,
+        };
         if let Some(listeners) = stage.listeners.take() {
-            let consensus = opened.consensus.clone();
+            let admission = intent.joining.then(|| self.admission(intent, &opened, told));
             let started = serve::Start {
                 ca: opened.ca.clone(),
-                consensus,
+                consensus: opened.consensus.clone(),
                 own: opened.own.clone(),
+                members: opened.members.clone(),
                 config: self.0.config.clone(),
                 replica: self.addresses(intent),
             };
-            started.serve(listeners, &self.0.shutdown).await.map_err(FoundError::Serve)?;
+            let served = started.serve((listeners, admission), &self.0.shutdown).await;
+            served.map_err(FoundError::Serve)?;
             info!(cluster = intent.name, replica = %intent.replica, "serving");
         }
         let Opened { ca, consensus, .. } = opened;
         Ok(Found { ca, consensus, created })
     }
 
-    async fn open(&self, intent: &Intent) -> Result<Opened, FoundError> {
-        let ca = Arc::new(self.authorities(intent.cluster)?);
+    fn admission(
+        &self,
+        intent: &Intent,
+        opened: &Opened,
+        told: watch::Sender<Progress>,
+    ) -> Admission {
+        Admission {
+            consensus: opened.consensus.clone(),
+            connect: opened.own.connect(),
+            wanted: self.addresses(intent),
+            state_dir: self.state_dir().to_owned(),
+            told,
+        }
+    }
+
+    async fn open(
+        &self,
+        intent: &Intent,
+        progress: watch::Receiver<Progress>,
+    ) -> Result<Opened, FoundError> {
+        let replica = intent.replica;
+        if intent.removed {
+            return Err(FoundError::Removed(replica));
+        }
+        if intent.opened && log_is_gone(self.state_dir()) {
+            let folder = self.state_dir().join("log").display().to_string();
+            return Err(FoundError::Wiped { replica, folder });
+        }
+        let keystore = Keystore::open(&self.state_dir().join("keys"));
+        let keystore = keystore.map_err(FoundError::Keystore)?;
         let folder = Folder::open(self.state_dir().join("identity"));
         let folder = folder.map_err(FoundError::Identity)?;
-        let identity = own_identity(&ca, &folder, intent.replica, clock::now());
+        let ca = match intent.opened || intent.joining {
+            // made elsewhere or long ago: others would never trust fresh ones
+            true => {
+                let ca = join::authorities(&keystore, &folder, &intent.peers).await;
+                ca.map_err(|error| FoundError::Keys(Box::new(error)))?
+            }
+            false => self.authorities(intent.cluster)?,
+        };
+        let ca = Arc::new(ca);
+        let identity = own_identity(&ca, &folder, replica, clock::now());
         let identity = identity.map_err(FoundError::Ca)?;
         let own = Own::new(folder, &identity, &ca).map_err(FoundError::Identity)?;
         let own = Arc::new(own);
-        let options = own.raft_options(&self.0.config, intent.replica);
+        let options = own.raft_options(&self.0.config, replica);
         let consensus = Consensus::open(options).await.map_err(FoundError::Open)?;
-        Ok(Opened { ca, consensus, own })
+        if !intent.opened {
+            // before it can vote
+            let opened = Intent { opened: true, ..intent.clone() };
+            if let Err(error) = opened.store(self.state_dir()) {
+                consensus.shutdown().await;
+                return Err(error.into());
+            }
+        }
+        let members = Members::new(member::Parts {
+            replica,
+            consensus: consensus.clone(),
+            keystore,
+            connect: own.connect(),
+            state_dir: self.state_dir().to_owned(),
+            engine: "sled".to_owned(),
+        });
+        Ok(Opened { ca, consensus, own, members, progress })
     }
 
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
@@ -235,6 +261,10 @@ impl Founder {
         let consensus = &opened.consensus;
         let state = consensus.local();
         if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
+            return Ok(false);
+        }
+        // others came since: they may lead, and this state is only behind
+        if consensus.status().members.iter().any(|member| member.replica != intent.replica) {
             return Ok(false);
         }
         let addresses = self.addresses(intent);
@@ -261,10 +291,17 @@ impl Founder {
     fn addresses(&self, intent: &Intent) -> SetReplica {
         let Inner { config, bound: (api, raft), .. } = &*self.0;
         let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
+        let raft_address = config.advertise.raft.clone().or_else(|| intent.raft_address.clone());
+        // where people are told to come says how others reach this machine
+        let host = api_address.as_deref().and_then(|address| Some(address.rsplit_once(':')?.0));
+        let raft_address = raft_address.unwrap_or_else(|| match host {
+            Some(host) if raft.ip().is_unspecified() => format!("{host}:{}", raft.port()),
+            Some(_) | None => reachable(*raft),
+        });
         SetReplica {
             replica: intent.replica,
             api_address: api_address.unwrap_or_else(|| reachable(*api)),
-            raft_address: config.advertise.raft.clone().unwrap_or_else(|| reachable(*raft)),
+            raft_address,
         }
     }
 
@@ -274,7 +311,7 @@ impl Founder {
         Ca::load_or_create(&keystore, minted, clock::now()).map_err(FoundError::Ca)
     }
 
-    fn state_dir(&self) -> &Path {
+    pub(super) fn state_dir(&self) -> &Path {
         &self.0.config.state_dir
     }
 }

@@ -5,19 +5,29 @@
 //! cluster is), the Raft group of one, the cluster's first entries, the listeners, and the
 //! administrator's certificate.
 
+mod admission;
+mod error;
 mod founder;
 mod intent;
+mod join;
 mod socket;
 
-pub use founder::{FoundError, Founder};
+pub use admission::{Admission, Progress};
+pub use error::FoundError;
+pub use founder::Founder;
 pub use intent::{Intent, IntentError};
+pub use join::{JoinError, Wanted, enrol};
 pub use socket::{SocketError, ensure_free, serve};
 
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
 use tonic::{Code, Request, Response, Status};
-use warren_common::ClientName;
+use warren_common::{ClientName, Limits};
 use warren_daemon::{
-    clock,
+    Shutdown, clock,
     identity::{PeerIdentity, Role},
+    token::JoinToken,
 };
 use warren_proto::{
     error::{ApiError, reason},
@@ -38,6 +48,93 @@ impl BootstrapService for Founder {
         match making.await {
             Ok(answer) => Ok(Response::new(answer?)),
             Err(error) => Err(errors::internal("making the cluster", error).into()),
+        }
+    }
+
+    type JoinStream = ReceiverStream<Result<pb::JoinResponse, Status>>;
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        let request = request.into_inner();
+        let token: JoinToken = request.token.parse().map_err(|why| {
+            ApiError::new(Code::InvalidArgument, reason::TOKEN_INVALID, why)
+                .next("copy the whole line that warren cluster token printed")
+        })?;
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let wanted = Wanted { api: given(request.api_address), raft: given(request.raft_address) };
+        let founder = self.clone();
+        // a caller that goes away must not leave the coordinator half joined
+        let joining =
+            self.shutdown().spawn(async move { Founder::join(&founder, &token, wanted).await });
+        let progress = match joining.await {
+            Ok(joined) => joined.map_err(not_joined)?,
+            Err(error) => return Err(errors::internal("joining the cluster", error).into()),
+        };
+        let (told, steps) = mpsc::channel(Limits::STREAM_QUEUE);
+        self.shutdown().spawn(tell(progress, told, self.shutdown().clone()));
+        Ok(Response::new(ReceiverStream::new(steps)))
+    }
+}
+
+/// Tells each step as it is done, until the last.
+async fn tell(
+    mut progress: watch::Receiver<Progress>,
+    told: mpsc::Sender<Result<pb::JoinResponse, Status>>,
+    shutdown: Shutdown,
+) {
+    let mut sent = 0;
+    loop {
+        let now = progress.borrow_and_update().clone();
+        for step in now.steps.iter().skip(sent) {
+            let step = pb::JoinResponse { progress: step.clone(), replica_id: now.replica.0 };
+            if told.send(Ok(step)).await.is_err() {
+                return;
+            }
+        }
+        sent = now.steps.len();
+        if let Some(why) = now.refused {
+            let error = ApiError::new(Code::FailedPrecondition, "REPLICA_REMOVED", why);
+            // the caller may be gone
+            let _ = told.send(Err(error.into())).await;
+            return;
+        }
+        if now.done {
+            return;
+        }
+        tokio::select! {
+            changed = progress.changed() => if changed.is_err() { return },
+            () = told.closed() => return,
+            () = shutdown.requested() => return,
+        }
+    }
+}
+
+fn not_joined(error: JoinError) -> ApiError {
+    match error {
+        JoinError::Refused(refused) => *refused,
+        JoinError::Role(_) | JoinError::Expired => {
+            ApiError::new(Code::FailedPrecondition, reason::TOKEN_INVALID, error)
+        }
+        JoinError::Elsewhere { .. } => {
+            ApiError::new(Code::AlreadyExists, reason::ALREADY_INITIALISED, error)
+        }
+        JoinError::Connect(_) | JoinError::Silent | JoinError::NoKeys(_) => {
+            let chain = warren_daemon::telemetry::Chain(&error).to_string();
+            ApiError::new(Code::Unavailable, reason::UNREACHABLE, chain)
+        }
+        JoinError::Port(_)
+        | JoinError::Answer(_)
+        | JoinError::Ca(_)
+        | JoinError::Identity(_)
+        | JoinError::Keystore(_)
+        | JoinError::File(_)
+        | JoinError::SetAside(..)
+        | JoinError::Intent(_)
+        | JoinError::Found(_) => {
+            let cause = warren_daemon::telemetry::Chain(&error).to_string();
+            errors::internal("joining the cluster", &cause).why(cause)
         }
     }
 }
@@ -96,7 +193,10 @@ fn told(error: FoundError) -> ApiError {
         | FoundError::Initialise(_)
         | FoundError::Keystore(_)
         | FoundError::Identity(_)
-        | FoundError::Serve(_) => {
+        | FoundError::Serve(_)
+        | FoundError::Wiped { .. }
+        | FoundError::Removed(_)
+        | FoundError::Keys(_) => {
             let cause = warren_daemon::telemetry::Chain(&error).to_string();
             errors::internal("making the cluster", &cause).why(cause)
         }

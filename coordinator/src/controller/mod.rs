@@ -152,5 +152,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Advance(_) => "advance",
         Command::Forget(_) => "forget",
         Command::RevokeCertificate(_) => "revoke-certificate",
+        Command::IssueCoordinatorToken(_) => "issue-coordinator-token",
+        Command::JoinReplica(_) => "join-replica",
+        Command::RemoveReplica(_) => "remove-replica",
     }
 }

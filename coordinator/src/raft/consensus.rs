@@ -40,13 +40,13 @@ const LEASE_RETRY: Duration = Duration::from_millis(10);
 /// dropping the handles does not.
 #[derive(Clone)]
 pub struct Consensus {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     replica: ReplicaId,
-    tuning: Tuning,
-    raft: Raft,
+    pub(super) tuning: Tuning,
+    pub(super) raft: Raft,
     view: Arc<View>,
     reads: Reads,
     leadership: watch::Receiver<Leadership>,
@@ -217,11 +217,16 @@ impl Consensus {
             let progress = metrics.replication.as_ref()?.get(id)?.as_ref();
             progress.map(|log_id| log_id.index)
         };
+        let heard = |id: &u64| {
+            let at = metrics.heartbeat.as_ref()?.get(id)?.as_ref();
+            at.map(|at| at.elapsed())
+        };
         let members = metrics.membership_config.nodes().map(|(id, node)| Member {
             replica: ReplicaId(*id),
             address: node.addr.clone(),
             voter: voters.contains(id),
             matched: matched(id),
+            contact: heard(id),
         });
         let failure = self.inner.flusher.lost().borrow().clone();
         Status {
@@ -304,7 +309,7 @@ impl Consensus {
     }
 
     /// Prefers the storage's own words to openraft's.
-    fn why(&self, fatal: &impl std::fmt::Display) -> String {
+    pub(super) fn why(&self, fatal: &impl std::fmt::Display) -> String {
         let lost = self.inner.flusher.lost().borrow().clone();
         lost.map_or_else(|| fatal.to_string(), |lost| lost.reason.to_string())
     }

@@ -12,6 +12,7 @@ mod consensus;
 mod error;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod observe;
 mod open;
@@ -23,6 +24,7 @@ pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
+pub use membership::MembershipError;
 pub use server::RaftRpc;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use warren_common::{Limits, RequestId};
 use warren_daemon::{
     Shutdown, clock,
     identity::{Connections, Peer, PeerIdentity, ServerTls, incoming, server_builder},
+    telemetry::Chain,
 };
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
@@ -38,11 +39,13 @@ use warren_proto::{
 use crate::{
     api::{Api, Parts},
     authz::Authz,
+    bootstrap::Admission,
     ca::Ca,
     config::Config,
     controller::Controller,
     hub::Hub,
     live::Live,
+    member::Members,
     raft::Consensus,
 };
 
@@ -60,6 +63,8 @@ pub struct Start {
     pub consensus: Consensus,
     /// This coordinator's certificate in use.
     pub own: Arc<Own>,
+    /// This coordinator among the others.
+    pub members: Members,
     /// How workspaces are made.
     pub config: Config,
     /// This coordinator and where others reach it.
@@ -86,29 +91,62 @@ macro_rules! bounded {
 }
 
 impl Start {
-    /// Serves API and Raft until shutdown, plans while leading, and keeps certificates fresh.
+    /// Serves Raft and API until shutdown, plans while leading, and keeps certificates fresh. A
+    /// coordinator that joins serves the API once it votes: until then it knows too little to say
+    /// who may come in.
     ///
     /// # Errors
     /// Nothing is served then, and the listeners are gone.
-    pub async fn serve(self, listeners: Listeners, shutdown: &Shutdown) -> Result<(), ServeError> {
+    pub async fn serve(
+        self,
+        (listeners, admission): (Listeners, Option<Admission>),
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        let connections = Connections::default();
+        let router = server_builder()
+            .layer(self.authz())
+            .add_service(self.consensus.service().into_service())
+            .add_service(self.members.service().into_service());
+        let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
+        run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
+        let Some(admission) = admission else {
+            return self.serve_api((listeners.api, connections), shutdown).await;
+        };
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            let admitted = tokio::select! {
+                admitted = admission.run() => admitted,
+                () = stop.requested() => return,
+            };
+            let served = match admitted {
+                true => self.serve_api((listeners.api, connections), &stop).await,
+                false => return stop.request(),
+            };
+            if let Err(error) = served {
+                error!(error = %Chain(&error), "the API cannot be served");
+                stop.request();
+            }
+        });
+        Ok(())
+    }
+
+    async fn serve_api(
+        self,
+        (bound, connections): (Bound, Connections),
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
         let live = Arc::new(Live::new(clock::now()));
         let api = self.api(live.clone(), shutdown);
         let router = self.api_router(&api).await?;
-        let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
-        let connections = Connections::default();
-        let on = (listener, self.own.api.clone(), connections.clone());
-        run("api", router, on, shutdown);
-        let router = server_builder()
-            .layer(self.authz())
-            .add_service(self.consensus.service().into_service());
-        let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
-        run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
+        let listener = bound.take().await.ok_or(ServeError::Stopping)?;
+        run("api", router, (listener, self.own.api.clone(), connections.clone()), shutdown);
 
         let id = self.replica.replica;
         let controller = Controller { replica: id, consensus: self.consensus.clone(), live };
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
+        shutdown.spawn(until(shutdown.clone(), self.members.keep_secrets()));
         shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
@@ -122,6 +160,7 @@ impl Start {
             live,
             hub: Arc::new(Hub::default()),
             ca: self.ca.clone(),
+            members: self.members.clone(),
             template: self.config.template.clone(),
             shutdown: shutdown.clone(),
         })
@@ -210,7 +249,8 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
         PeerIdentity::Node(node) => {
             state.nodes.get(node).is_some_and(|node| node.availability == Availability::Retired)
         }
-        PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => false,
+        PeerIdentity::Coordinator(replica) => state.was_removed(*replica),
+        PeerIdentity::Person { .. } => false,
     };
     retired || state.revoked.contains_key(&peer.serial)
 }
@@ -221,7 +261,10 @@ async fn cut_revoked(consensus: Consensus, connections: Connections) {
     let mut known = ClusterState::default();
     while changes.changed().await.is_ok() {
         let state = consensus.local();
-        if state.revoked.ptr_eq(&known.revoked) && state.nodes.ptr_eq(&known.nodes) {
+        let same = state.revoked.ptr_eq(&known.revoked)
+            && state.nodes.ptr_eq(&known.nodes)
+            && state.replicas.ptr_eq(&known.replicas);
+        if same {
             continue;
         }
         let cut = connections.close_where(|peer| is_condemned(&state, peer));

@@ -7,7 +7,8 @@ use warren_common::ReplicaId;
 use warren_daemon::{
     Shutdown,
     identity::{
-        ClientCertificates, ClientTls, Folder, Identity, IdentityError, ServerTls, connect_lazy,
+        ClientCertificates, ClientTls, Folder, Identity, IdentityError, PeerIdentity, ServerTls,
+        connect_lazy_to,
     },
     telemetry::Chain,
 };
@@ -15,7 +16,7 @@ use warren_daemon::{
 use crate::{
     ca::{Ca, keep_renewed},
     config::Config,
-    raft::{Options, Tuning},
+    raft::{Connect, Options, Tuning},
 };
 
 /// The three uses of the coordinator's own certificate.
@@ -43,14 +44,21 @@ impl Own {
         Ok(Self { folder, api: Arc::new(api), raft: Arc::new(raft), client: Arc::new(client) })
     }
 
+    /// Returns how the other coordinators are reached: each by the identity in its certificate.
+    pub fn connect(&self) -> Connect {
+        let client = self.client.clone();
+        Arc::new(move |replica, address| {
+            Ok(connect_lazy_to(&client, address, PeerIdentity::Coordinator(replica)))
+        })
+    }
+
     /// Returns what a replica is opened with.
     pub fn raft_options(&self, config: &Config, replica: ReplicaId) -> Options {
-        let client = self.client.clone();
         let timings = config.raft;
         Options {
             replica,
             folder: config.state_dir.clone(),
-            connect: Arc::new(move |_, address| Ok(connect_lazy(&client, &[address.to_owned()]))),
+            connect: self.connect(),
             tuning: Tuning {
                 heartbeat: timings.heartbeat,
                 election_min: timings.election_min,

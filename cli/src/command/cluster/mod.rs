@@ -1,6 +1,8 @@
-//! `warren cluster`: make it, look at it.
+//! `warren cluster`: make it, look at it, change who coordinates it.
 
 mod init;
+mod member;
+mod token;
 
 use clap::Subcommand;
 use warren_proto::pb::admin::v1 as pb;
@@ -27,11 +29,40 @@ pub(crate) enum Verb {
     /// Show the cluster: coordinators, leader, counts.
     #[command(after_help = "Example:\n  warren cluster status")]
     Status,
+    /// Print the one command that makes another machine a coordinator.
+    ///
+    /// Three coordinators lose nothing and keep answering when any one of them is lost. The token
+    /// is good once, for 15 minutes.
+    #[command(
+        after_help = "Examples:\n  warren cluster token\n  warren cluster token --replaces 2"
+    )]
+    Token(token::Token),
+    /// Print the one command that makes another machine a coordinator in place of this one.
+    ///
+    /// The old one is removed once the new one votes. This is the way back for a machine whose disk
+    /// was lost, too: it joins again under a new number.
+    #[command(after_help = "Example:\n  warren cluster replace 2")]
+    Replace(token::Replace),
+    /// Take a coordinator out of the cluster, for good.
+    ///
+    /// Refused where every coordinator left would be needed, unless forced; and always where the
+    /// rest could decide nothing. Its certificate is refused from then on.
+    #[command(
+        after_help = "Examples:\n  warren cluster remove 2\n  warren cluster remove 2 --force"
+    )]
+    Remove(member::Remove),
+    /// Hand leadership over, to the best voter or to one by its number.
+    #[command(after_help = "Examples:\n  warren cluster transfer\n  warren cluster transfer 3")]
+    Transfer(member::Transfer),
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Init(init) => init::run(app, &init).await,
+        Verb::Token(token) => token::run(app, &token).await,
+        Verb::Replace(replace) => token::replace(app, replace).await,
+        Verb::Remove(remove) => member::remove(app, &remove).await,
+        Verb::Transfer(transfer) => member::transfer(app, &transfer).await,
         Verb::Status => {
             let mut api = app.api()?;
             let answer = api

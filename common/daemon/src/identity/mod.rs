@@ -15,7 +15,7 @@ mod server;
 mod tls;
 mod trouble;
 
-pub use client::{connect, connect_lazy};
+pub use client::{connect, connect_lazy, connect_lazy_to};
 pub use connections::{Connection, Connections};
 pub use folder::{Folder, Identity};
 pub use key::{Credentials, Key, certificates};

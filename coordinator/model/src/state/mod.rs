@@ -7,6 +7,7 @@
 pub mod client;
 pub(crate) mod cluster;
 pub mod node;
+pub mod replica;
 pub mod requests;
 pub mod token;
 pub mod workspace;
@@ -25,6 +26,7 @@ use crate::audit::AuditHead;
 
 pub use client::Client;
 pub use node::Node;
+pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
@@ -60,6 +62,13 @@ pub struct ClusterState {
     pub requests: RequestTable,
     /// The end of the audit chain.
     pub audit: AuditHead,
+    /// Join tokens for coordinators by id, spent and expired ones until they are swept.
+    pub coordinator_tokens: OrdMap<TokenId, CoordinatorToken>,
+    /// The highest id a coordinator ever had, because none is used twice; zero in states of
+    /// before there was one, see [`Self::highest_replica`].
+    pub last_replica: u64,
+    /// New coordinators, each with the one that goes once the new one has its vote.
+    pub replacing: OrdMap<ReplicaId, ReplicaId>,
 }
 
 /// What a cluster is.

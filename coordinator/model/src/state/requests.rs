@@ -201,6 +201,12 @@ fn intent(envelope: &Envelope) -> Intent {
         Command::JoinNode(one) => {
             postcard::to_stdvec(&("join", &one.token, &one.key_hash, &one.name))
         }
+        Command::IssueCoordinatorToken(one) => {
+            postcard::to_stdvec(&("coordinator token", &one.replaces))
+        }
+        Command::JoinReplica(one) => {
+            postcard::to_stdvec(&("join replica", &one.token, &one.key_hash))
+        }
         Command::InitCluster(_)
         | Command::SetReplica(_)
         | Command::DeleteClient(_)
@@ -211,7 +217,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::Assign(_)
         | Command::Advance(_)
         | Command::Forget(_)
-        | Command::RevokeCertificate(_) => postcard::to_stdvec(command),
+        | Command::RevokeCertificate(_)
+        | Command::RemoveReplica(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -7,6 +7,8 @@ mod life;
 mod listening;
 mod make;
 mod naive;
+mod naive_replicas;
 mod placing;
 mod random;
+mod replicas;
 mod requests;
