@@ -98,6 +98,8 @@ impl Cluster {
         let blank = self.blank_coordinator(name, host)?;
         let joined = blank.join(&self.coordinator_token(&[])?)?;
         self.coordinators.push(blank);
+        // the context learns where they all are
+        self.warren(&["cluster", "status"])?;
         Ok(joined)
     }
 

@@ -62,6 +62,7 @@ impl Coordinator {
     /// # Errors
     /// Fails with what it wrote where its exit code is not 0.
     pub fn join(&self, token: &str) -> Result<Output> {
+        self.keep_ports()?;
         self.program()?.args(["join", token]).run()?.success()
     }
 

@@ -1,7 +1,7 @@
 //! The way from an empty log to a vote, as the joining coordinator goes it: it asks whoever leads,
 //! again and again until it is told that it votes.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -13,7 +13,7 @@ use warren_proto::{
     pb::raft::v1::{self as pb, Admission as Step},
 };
 
-use super::{Intent, IntentError};
+use super::{Intent, IntentError, Record};
 use crate::{
     member::bounded,
     raft::{Connect, Consensus},
@@ -58,8 +58,8 @@ pub struct Admission {
     pub(super) connect: Connect,
     /// Who asks, and where it is reached.
     pub(super) wanted: SetReplica,
-    /// Where the intent lies.
-    pub(super) state_dir: PathBuf,
+    /// Who this coordinator is, on disk.
+    pub(super) record: Record,
     /// Where the steps are told.
     pub(super) told: watch::Sender<Progress>,
 }
@@ -68,7 +68,7 @@ impl Admission {
     /// Asks until this coordinator votes; true then, false where it never will. Cancel safe.
     pub async fn run(self) -> bool {
         loop {
-            let intent = match Intent::load(&self.state_dir) {
+            let intent = match self.record.load() {
                 Ok(Some(intent)) => intent,
                 Ok(None) => return false,
                 Err(error) => {
@@ -79,7 +79,7 @@ impl Admission {
             };
             for (replica, address) in self.candidates(&intent) {
                 match self.ask(replica, &address).await {
-                    Ok(()) => match self.finish(intent) {
+                    Ok(()) => match self.finish() {
                         Ok(()) => return true,
                         Err(error) => {
                             warn!(%error, "cannot keep that this coordinator votes");
@@ -147,8 +147,8 @@ impl Admission {
         });
     }
 
-    fn finish(&self, intent: Intent) -> Result<(), IntentError> {
-        Intent { joining: false, ..intent }.store(&self.state_dir)?;
+    fn finish(&self) -> Result<(), IntentError> {
+        self.record.change(|intent| intent.joining = false)?;
         self.told.send_modify(|now| now.done = true);
         Ok(())
     }

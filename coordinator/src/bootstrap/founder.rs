@@ -16,7 +16,9 @@ use warren_model::{
     command::{InitCluster, SetReplica},
 };
 
-use super::{Admission, FoundError, Intent, Progress, error::ELECTION, intent::log_is_gone, join};
+use super::{
+    Admission, FoundError, Intent, Progress, Record, error::ELECTION, intent::log_is_gone, join,
+};
 use crate::{
     ca::{Ca, own_identity},
     config::Config,
@@ -39,6 +41,7 @@ pub(super) struct Inner {
     pub(super) bound: (SocketAddr, SocketAddr),
     shutdown: Shutdown,
     pub(super) stage: Mutex<Stage>,
+    record: Record,
 }
 
 /// How far it has come in this process.
@@ -73,7 +76,8 @@ impl Founder {
     pub fn new(config: Config, listeners: Listeners, shutdown: Shutdown) -> Self {
         let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
-        Self(Arc::new(Inner { config, bound, shutdown, stage }))
+        let record = Record::new(&config.state_dir);
+        Self(Arc::new(Inner { config, bound, shutdown, stage, record }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -132,7 +136,7 @@ impl Founder {
             }
             if api_address.is_some() && intent.api_address != api_address {
                 intent.api_address = api_address;
-                intent.store(self.state_dir())?;
+                self.0.record.change(|kept| kept.api_address.clone_from(&intent.api_address))?;
             }
             return Ok(intent);
         }
@@ -179,6 +183,7 @@ impl Founder {
                 consensus: opened.consensus.clone(),
                 own: opened.own.clone(),
                 members: opened.members.clone(),
+                record: self.0.record.clone(),
                 config: self.0.config.clone(),
                 replica: self.addresses(intent),
             };
@@ -200,7 +205,7 @@ impl Founder {
             consensus: opened.consensus.clone(),
             connect: opened.own.connect(),
             wanted: self.addresses(intent),
-            state_dir: self.state_dir().to_owned(),
+            record: self.0.record.clone(),
             told,
         }
     }
@@ -239,8 +244,7 @@ impl Founder {
         let consensus = Consensus::open(options).await.map_err(FoundError::Open)?;
         if !intent.opened {
             // before it can vote
-            let opened = Intent { opened: true, ..intent.clone() };
-            if let Err(error) = opened.store(self.state_dir()) {
+            if let Err(error) = self.0.record.change(|intent| intent.opened = true) {
                 consensus.shutdown().await;
                 return Err(error.into());
             }

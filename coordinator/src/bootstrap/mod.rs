@@ -10,6 +10,7 @@ mod error;
 mod founder;
 mod intent;
 mod join;
+mod record;
 mod socket;
 
 pub use admission::{Admission, Progress};
@@ -17,6 +18,7 @@ pub use error::FoundError;
 pub use founder::Founder;
 pub use intent::{Intent, IntentError};
 pub use join::{JoinError, Wanted, enrol};
+pub use record::Record;
 pub use socket::{SocketError, ensure_free, serve};
 
 use tokio::sync::{mpsc, watch};

@@ -102,7 +102,7 @@ impl Members {
         }
     }
 
-    fn envelope(&self, principal: Principal, command: Command) -> Envelope {
+    pub(super) fn envelope(&self, principal: Principal, command: Command) -> Envelope {
         let request = RequestId::new(Uuid::now_v7());
         Envelope { request, principal, at: clock::now(), if_revision: None, command }
     }

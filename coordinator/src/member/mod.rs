@@ -11,6 +11,8 @@ mod describe;
 mod remove;
 mod secrets;
 mod service;
+mod standing;
+mod upkeep;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -33,6 +35,7 @@ use crate::{
 pub use describe::Described;
 pub(crate) use secrets::fetch;
 pub use service::MemberRpc;
+pub use standing::Removed;
 
 /// How long one change of the group may wait for another.
 const TURN: Duration = Duration::from_secs(5);
@@ -82,6 +85,11 @@ impl Members {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner { parts, changing: Mutex::default(), channels: Default::default() }))
+    }
+
+    /// Returns which coordinator this is.
+    pub fn replica(&self) -> ReplicaId {
+        self.0.parts.replica
     }
 
     /// Returns this coordinator's secrets.
@@ -208,7 +216,16 @@ impl From<ApiError> for Failed {
 
 impl From<Status> for Failed {
     fn from(status: Status) -> Self {
-        Self(ApiError::from(&status))
+        let lost = matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Unavailable);
+        if let Some(trouble) = warren_daemon::identity::explain(&status) {
+            return Self(ApiError::new(Code::Unavailable, reason::UNREACHABLE, trouble));
+        }
+        let mut error = ApiError::from(&status);
+        if lost && !status.metadata().contains_key(REASON) {
+            // the connection went, not the call
+            (error.code, error.reason) = (Code::Unavailable, reason::UNREACHABLE.into());
+        }
+        Self(error)
     }
 }
 

@@ -39,7 +39,7 @@ use warren_proto::{
 use crate::{
     api::{Api, Parts},
     authz::Authz,
-    bootstrap::Admission,
+    bootstrap::{Admission, Record},
     ca::Ca,
     config::Config,
     controller::Controller,
@@ -65,6 +65,8 @@ pub struct Start {
     pub own: Arc<Own>,
     /// This coordinator among the others.
     pub members: Members,
+    /// Who this coordinator is, on disk.
+    pub record: Record,
     /// How workspaces are made.
     pub config: Config,
     /// This coordinator and where others reach it.
@@ -109,6 +111,7 @@ impl Start {
             .add_service(self.members.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
+        self.keep_record(shutdown);
         let Some(admission) = admission else {
             return self.serve_api((listeners.api, connections), shutdown).await;
         };
@@ -130,6 +133,14 @@ impl Start {
         Ok(())
     }
 
+    fn keep_record(&self, shutdown: &Shutdown) {
+        let record = self.record.clone();
+        let peers = record.clone().keep_peers(self.replica.replica, self.consensus.clone());
+        shutdown.spawn(until(shutdown.clone(), peers));
+        let removed = record.end_when_removed(self.members.clone(), shutdown.clone());
+        shutdown.spawn(until(shutdown.clone(), removed));
+    }
+
     async fn serve_api(
         self,
         (bound, connections): (Bound, Connections),
@@ -146,7 +157,8 @@ impl Start {
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
-        shutdown.spawn(until(shutdown.clone(), self.members.keep_secrets()));
+        shutdown.spawn(until(shutdown.clone(), self.members.clone().keep_secrets()));
+        shutdown.spawn(until(shutdown.clone(), self.members.keep_group()));
         shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));

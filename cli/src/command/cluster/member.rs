@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use warren_proto::pb::admin::v1 as pb;
 
+use super::learn;
 use crate::{api, app::App, command::Change, error::Outcome};
 
 /// Arguments of `cluster remove`.
@@ -46,6 +47,7 @@ pub(crate) async fn remove(app: &App, remove: &Remove) -> Outcome {
     let mut api = app.api()?;
     api.write(async |channel| api::cluster(channel).remove_coordinator(request.clone()).await)
         .await?;
+    learn(app, &mut api).await?;
     let view = Removed { removed: remove.coordinator };
     let id = remove.coordinator.to_string();
     app.output.object(&view, &id, || format!("coordinator {id} is removed\n"))?;

@@ -8,9 +8,9 @@ use clap::Subcommand;
 use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
-    api,
+    api::{self, Api},
     app::App,
-    error::Outcome,
+    error::{Error, Outcome},
     view::{cluster::Cluster, served},
 };
 
@@ -64,16 +64,21 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Remove(remove) => member::remove(app, &remove).await,
         Verb::Transfer(transfer) => member::transfer(app, &transfer).await,
         Verb::Status => {
-            let mut api = app.api()?;
-            let answer = api
-                .read(async |channel| {
-                    api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await
-                })
-                .await?;
+            let answer = learn(app, &mut app.api()?).await?;
             let now = served(answer.freshness.as_ref());
             let cluster = Cluster::from(answer);
             app.output.object(&cluster, &cluster.name, || cluster.text(now))?;
             Ok(0)
         }
     }
+}
+
+/// Asks about the cluster, and remembers where its coordinators are.
+async fn learn(app: &App, api: &mut Api) -> Result<pb::GetClusterResponse, Error> {
+    let answer = api
+        .read(async |channel| api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await)
+        .await?;
+    let known = answer.replicas.iter().map(|one| one.api_address.clone()).collect();
+    app.remember(known)?;
+    Ok(answer)
 }
