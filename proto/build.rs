@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
-const GRPC: [&str; 10] = [
+const GRPC: [&str; 11] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -18,6 +18,7 @@ const GRPC: [&str; 10] = [
     "warren/admin/v1/node.proto",
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
+    "warren/admin/v1/watch.proto",
 ];
 const RAFT: [&str; 2] = ["warren/raft/v1/raft.proto", "warren/raft/v1/member.proto"];
 
@@ -51,6 +52,7 @@ fn methods(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
                 rows.push((
                     format!("{}{}", service.name().replace("Service", ""), method.name()),
                     path,
+                    method.server_streaming(),
                 ));
             }
         }
@@ -62,11 +64,11 @@ fn methods(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
          #[expect(missing_docs, reason = \"each variant is named after its service and RPC\")]\n\
          pub enum Method {\n",
     );
-    for (variant, _) in &rows {
+    for (variant, _, _) in &rows {
         writeln!(source, "    {variant},")?;
     }
     let variants: Vec<String> =
-        rows.iter().map(|(variant, _)| format!("Self::{variant}")).collect();
+        rows.iter().map(|(variant, _, _)| format!("Self::{variant}")).collect();
     writeln!(
         source,
         "}}\nimpl Method {{\n/// Every RPC, in alphabetical order.\npub const ALL: &[Self] = &[{}];\n\
@@ -74,15 +76,23 @@ fn methods(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
          pub const fn path(self) -> &'static str {{ match self {{",
         variants.join(", ")
     )?;
-    for (variant, path) in &rows {
+    for (variant, path, _) in &rows {
         writeln!(source, "Self::{variant} => {path:?},")?;
+    }
+    writeln!(
+        source,
+        "}} }}\n/// Whether it answers with a stream.\n\
+         pub const fn streams(self) -> bool {{ match self {{"
+    )?;
+    for (variant, _, streams) in &rows {
+        writeln!(source, "Self::{variant} => {streams},")?;
     }
     writeln!(
         source,
         "}} }}\n/// Returns the RPC with this gRPC path; none for a path Warren does not serve.\n\
          pub fn from_path(path: &str) -> Option<Self> {{ match path {{"
     )?;
-    for (variant, path) in &rows {
+    for (variant, path, _) in &rows {
         writeln!(source, "{path:?} => Some(Self::{variant}),")?;
     }
     writeln!(source, "_ => None, }} }} }}")?;

@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod context;
 mod error;
+mod follow;
 mod progress;
 mod render;
 mod terminal;

@@ -109,6 +109,18 @@ impl Limits {
     pub const STREAMS_PER_WORKSPACE: usize = 64;
     /// The same on one node, logs included.
     pub const STREAMS_PER_NODE: usize = 1024;
+    /// Events kept for watch streams.
+    pub const EVENTS: usize = 65_536;
+    /// Bytes that the kept events hold together, roughly counted.
+    pub const EVENTS_BYTES: usize = 64 * 1024 * 1024;
+    /// Events in one answer of a watch stream; a revision is never cut in two.
+    pub const WATCH_BATCH: usize = 256;
+    /// Bytes of events in one answer, roughly counted; the event that passes it is the last.
+    pub const WATCH_BATCH_BYTES: usize = 1024 * 1024;
+    /// Watch streams open on one coordinator.
+    pub const WATCHES: usize = 1024;
+    /// Watch streams of one principal open on one coordinator.
+    pub const WATCHES_PER_PRINCIPAL: usize = 64;
     /// Objects in one page of a list.
     pub const PAGE: usize = 500;
     /// Bytes of one argument list and environment handed to `exec`.
@@ -148,6 +160,10 @@ impl Limits {
     pub const SETUP_TIMEOUT: Duration = Duration::from_secs(1800);
     /// From SIGTERM to SIGKILL when a workspace stops.
     pub const STOP_GRACE: Duration = Duration::from_secs(10);
+    /// How long an event is kept for watch streams.
+    pub const EVENT_AGE: Duration = Duration::from_secs(3600);
+    /// Between two bookmarks of a watch stream.
+    pub const BOOKMARK: Duration = Duration::from_secs(10);
     /// The daemons' own shutdown.
     pub const SHUTDOWN: Duration = Duration::from_secs(10);
 }

@@ -6,6 +6,7 @@
 //! they find the [`Caller`] in the request. `authz/tests.rs` holds the table a second time, written
 //! by hand.
 
+mod guard;
 mod layer;
 
 #[cfg(test)]
@@ -65,7 +66,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberDescribe
         | Method::MemberListSecrets
         | Method::MemberGetSecret
-        | Method::MemberPutSecret => Rule::Coordinator,
+        | Method::MemberPutSecret
+        | Method::RaftPropose
+        | Method::RaftReadIndex => Rule::Coordinator,
 
         Method::ClusterGetCluster
         | Method::ClientListClients
@@ -74,7 +77,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::NodeAdminGetNode
         | Method::WorkspaceListWorkspaces
         | Method::WorkspaceGetWorkspace
-        | Method::WorkspaceExplainWorkspace => READ,
+        | Method::WorkspaceExplainWorkspace
+        // it tells what the lists show
+        | Method::WatchWatch => READ,
 
         Method::WorkspaceFollowWorkspace | Method::SessionListSessions => STATUS,
         // what may be opened is `may_open`'s
@@ -132,6 +137,14 @@ impl Caller {
     pub fn identity(&self) -> Option<&PeerIdentity> {
         match self {
             Self::Peer { peer, .. } => Some(&peer.identity),
+            Self::Local { .. } | Self::Anonymous { .. } => None,
+        }
+    }
+
+    /// Returns the serial of the caller's certificate.
+    pub fn serial(&self) -> Option<&[u8]> {
+        match self {
+            Self::Peer { peer, .. } => Some(&peer.serial),
             Self::Local { .. } | Self::Anonymous { .. } => None,
         }
     }

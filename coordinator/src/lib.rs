@@ -2,8 +2,8 @@
 //!
 //! It reads ([`config`]), listens, asks Raft and tells nodes; what is decided is decided in
 //! `warren_model`. Start with [`run`] for the life of the process, [`raft`] for how coordinators
-//! agree, [`api`] for what may be asked and [`authz`] by whom, [`hub`] for how nodes are told, and
-//! [`controller`] for when it is planned.
+//! agree, [`api`] for what may be asked and [`authz`] by whom, [`hub`] for how nodes are told, [`watch`]
+//! for what is told to whoever watches, and [`controller`] for when it is planned.
 
 pub mod api;
 pub mod audit;
@@ -21,3 +21,4 @@ pub mod run;
 pub mod serve;
 pub mod store;
 mod sync;
+pub mod watch;

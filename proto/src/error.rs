@@ -2,7 +2,8 @@
 //!
 //! On the wire it is a gRPC status with three metadata entries beside it: `warren-reason` (stable,
 //! SCREAMING_CASE, for programs), `warren-why-bin` and `warren-next-bin` (UTF-8, for people), and
-//! `warren-leader` where another coordinator should be asked. Which error becomes an `ApiError` is
+//! `warren-leader` where another coordinator should be asked; `warren-revision` where a state at
+//! least that new should be read. Which error becomes an `ApiError` is
 //! decided where it is handled, not here.
 
 use std::{borrow::Cow, fmt};
@@ -73,8 +74,17 @@ pub mod reason {
     pub const NOT_LEADER: &str = "NOT_LEADER";
     /// No majority of coordinators answers.
     pub const NO_QUORUM: &str = "NO_QUORUM";
+    /// The coordinator has not applied yet what the read asks for.
+    pub const BEHIND: &str = "BEHIND";
     /// The write may or may not have happened; ask again with the same request id.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+    /// The events after a revision are not kept, or not known here: list again, then watch from
+    /// there. [`super::least_revision`] says what the list must at least hold.
+    pub const RESYNC: &str = "RESYNC";
+    /// The reader of a stream was slower than what it is told of.
+    pub const SLOW_CONSUMER: &str = "SLOW_CONSUMER";
+    /// The coordinator ends; another one goes on.
+    pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
     /// No coordinator was reached.
     pub const UNREACHABLE: &str = "UNREACHABLE";
     /// The workspace's node is not connected.
@@ -95,6 +105,19 @@ const REASON: &str = "warren-reason";
 const WHY: &str = "warren-why-bin";
 const NEXT: &str = "warren-next-bin";
 const LEADER: &str = "warren-leader";
+const REVISION: &str = "warren-revision";
+
+/// Says on a status how new the state must at least be that its caller reads next.
+#[must_use]
+pub fn with_least_revision(mut status: Status, revision: u64) -> Status {
+    status.metadata_mut().insert(REVISION, MetadataValue::from(revision));
+    status
+}
+
+/// Returns how new the state must at least be that is read next; none where it was not said.
+pub fn least_revision(status: &Status) -> Option<u64> {
+    status.metadata().get(REVISION)?.to_str().ok()?.parse().ok()
+}
 
 /// What a failed call says to its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,6 +210,13 @@ impl From<ApiError> for Status {
     }
 }
 
+impl ApiError {
+    /// Whether a status was made by Warren; otherwise the connection failed, not the call.
+    pub fn told(status: &Status) -> bool {
+        status.metadata().contains_key(REASON)
+    }
+}
+
 impl From<&Status> for ApiError {
     /// Reads what the other side said; a status that is not Warren's gets its code's name as its
     /// reason.
@@ -263,6 +293,16 @@ mod tests {
         assert_eq!(back.message.len(), Limits::REASON_BYTES);
         assert_eq!(back.why.as_deref(), Some("[m"));
         assert_eq!(ApiError::from(&Status::unavailable("gone")).reason, reason::UNREACHABLE);
+    }
+
+    #[test]
+    fn the_revision_to_read_at_survives_the_wire() {
+        let error = ApiError::new(Code::OutOfRange, reason::RESYNC, "list again");
+        let status = with_least_revision(error.clone().into(), u64::MAX);
+        let http = status.into_http::<()>();
+        let back = Status::from_header_map(http.headers()).expect("a status");
+        assert_eq!((least_revision(&back), ApiError::from(&back)), (Some(u64::MAX), error));
+        assert_eq!(least_revision(&Status::unavailable("gone")), None);
     }
 
     #[test]

@@ -6,3 +6,4 @@ mod identity;
 mod limits;
 mod members;
 mod refusals;
+mod watching;

@@ -93,7 +93,7 @@ fn kind(said: &ApiError) -> Kind {
 }
 
 /// Whether the call may succeed when it is made again, perhaps elsewhere.
-pub(super) fn may_pass(status: &Status) -> bool {
+pub(crate) fn may_pass(status: &Status) -> bool {
     let said = ApiError::from(status);
     if status.metadata().get(HAS_REASON).is_some() {
         return match said.reason.as_ref() {

@@ -17,7 +17,8 @@ use warren_proto::pb::admin::v1::{
     Mutation, client_service_client::ClientServiceClient,
     cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
-    session_service_client::SessionServiceClient, workspace_service_client::WorkspaceServiceClient,
+    session_service_client::SessionServiceClient, watch_service_client::WatchServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 
 use crate::{
@@ -28,8 +29,8 @@ use crate::{
 };
 
 use failure::from_trouble;
-pub(crate) use failure::{from_status, is_lost, plain};
-pub(crate) use pages::pages;
+pub(crate) use failure::{from_status, is_lost, may_pass, plain};
+pub(crate) use pages::{Listed, pages};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -234,4 +235,5 @@ service!(clients, ClientServiceClient);
 service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);
 service!(sessions, SessionServiceClient);
+service!(watches, WatchServiceClient);
 service!(workspaces, WorkspaceServiceClient);

@@ -12,25 +12,45 @@ use crate::{
 /// One page: its items, the token of the next, how fresh it is.
 pub(crate) type Page<T> = (Vec<T>, String, Option<pb::Freshness>);
 
+/// A whole list.
+pub(crate) struct Listed<T> {
+    /// In the coordinator's order.
+    pub(crate) items: Vec<T>,
+    /// What ages are counted to.
+    pub(crate) now: Timestamp,
+    /// How fresh its first page was: watching from there misses nothing.
+    pub(crate) at: pb::Freshness,
+}
+
+impl<T> Listed<T> {
+    /// Converts each item.
+    pub(crate) fn map<U>(self, convert: impl FnMut(T) -> U) -> Listed<U> {
+        let items = self.items.into_iter().map(convert).collect();
+        Listed { items, now: self.now, at: self.at }
+    }
+}
+
 /// More pages than any cluster has: a coordinator that never ends is broken.
 const MOST_PAGES: usize = 10_000;
 
-/// Returns every item of a list in the coordinator's order, and the time ages are counted to.
+/// Returns a whole list with how fresh it is.
 ///
 /// # Errors
 /// As the calls fail; also where the pages do not end.
 pub(crate) async fn pages<T>(
     api: &mut Api,
     page: impl AsyncFn(&mut Api, u32, String) -> Result<Page<T>, Error>,
-) -> Result<(Vec<T>, Timestamp), Error> {
+) -> Result<Listed<T>, Error> {
     let size = u32::try_from(Limits::PAGE).expect("a page is small");
-    let mut all = Vec::new();
+    let mut items = Vec::new();
+    let mut first = None;
     let mut token = String::new();
     for _ in 0..MOST_PAGES {
-        let (items, next, freshness) = page(api, size, token).await?;
-        all.extend(items);
+        let (some, next, freshness) = page(api, size, token).await?;
+        items.extend(some);
+        let at = first.get_or_insert_with(|| freshness.unwrap_or_default());
         if next.is_empty() {
-            return Ok((all, served(freshness.as_ref())));
+            return Ok(Listed { items, now: served(freshness.as_ref()), at: *at });
         }
         token = next;
     }

@@ -49,6 +49,17 @@ impl Change {
     }
 }
 
+/// What every list takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Watch {
+    /// Then go on with what changes, a line each, until Ctrl-C (exit code 130).
+    ///
+    /// With -o json each change is one line: event, revision, index, at, address, object. Where
+    /// coordinators are lost it goes on at another one, and gives up after --timeout (2m).
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
 fn request_id(text: &str) -> Result<Uuid, String> {
     match Uuid::try_parse(text) {
         Ok(id) if id.get_version_num() == 7 => Ok(id),

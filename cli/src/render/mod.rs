@@ -101,18 +101,40 @@ impl Output {
         }
     }
 
-    fn encode<T: Serialize>(&self, object: &T) -> Result<String, Error> {
-        let failed = |error: String| {
-            Error::new(crate::error::Kind::Failed, "ENCODING", "the result cannot be encoded")
-                .why(error)
-        };
+    /// Prints one object of a stream of them: a line of JSON, a document of YAML, `name`, or `text`.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub(crate) fn line<T: Serialize>(
+        &self,
+        object: &T,
+        name: &str,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
         match self.format {
-            Format::Yaml => serde_yaml_ng::to_string(object).map_err(|e| failed(e.to_string())),
-            Format::Json | Format::Table | Format::Name => serde_json::to_string_pretty(object)
-                .map(|text| text + "\n")
-                .map_err(|e| failed(e.to_string())),
+            Format::Table => self.data(&text()),
+            Format::Name => self.data(&format!("{name}\n")),
+            Format::Json => {
+                let line = serde_json::to_string(object).map_err(|error| unencodable(&error))?;
+                self.data(&(line + "\n"))
+            }
+            Format::Yaml => self.data(&format!("---\n{}", self.encode(object)?)),
         }
     }
+
+    fn encode<T: Serialize>(&self, object: &T) -> Result<String, Error> {
+        match self.format {
+            Format::Yaml => serde_yaml_ng::to_string(object).map_err(|error| unencodable(&error)),
+            Format::Json | Format::Table | Format::Name => serde_json::to_string_pretty(object)
+                .map(|text| text + "\n")
+                .map_err(|error| unencodable(&error)),
+        }
+    }
+}
+
+fn unencodable(error: &dyn std::fmt::Display) -> Error {
+    Error::new(crate::error::Kind::Failed, "ENCODING", "the result cannot be encoded")
+        .why(error.to_string())
 }
 
 /// Returns the width of the terminal that stdout is; none for pipes and files.

@@ -65,7 +65,7 @@ fn lay_out_column(column: &mut Column, flexible: bool) {
 }
 
 /// Texts may come from a workspace: a cell is one line without control characters, never empty.
-fn one_line(cell: &str) -> String {
+pub(crate) fn one_line(cell: &str) -> String {
     let cell = clean(cell, 4096).replace(['\n', '\t'], " ");
     if cell.trim().is_empty() { "-".to_owned() } else { cell }
 }

@@ -4,8 +4,15 @@ use serde::Serialize;
 use warren_common::{Timestamp, spec::Labels};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Moment, fields, labels, moment};
-use crate::render::{Tabular, time};
+use super::{
+    Moment,
+    event::{Event, Object},
+    fields, labels, moment,
+};
+use crate::{
+    follow::Watched,
+    render::{Tabular, time},
+};
 
 /// One client.
 #[derive(Debug, Serialize)]
@@ -58,5 +65,30 @@ impl Tabular for Client {
 
     fn address(&self) -> String {
         self.name.clone()
+    }
+}
+
+impl Watched for Client {
+    const KINDS: &'static [pb::EventKind] =
+        &[pb::EventKind::ClientCreated, pb::EventKind::ClientDeleted];
+
+    fn standing(&self) -> Vec<String> {
+        let noun = if self.workspaces == 1 { "workspace" } else { "workspaces" };
+        vec![format!("{} {noun}", self.workspaces), labels(&self.labels)]
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.revision)
+    }
+
+    fn keep(&mut self, known: &Self) {
+        self.workspaces = known.workspaces;
+    }
+
+    fn of(event: Event) -> Option<Self> {
+        match event.object? {
+            Object::Client(client) => Some(client),
+            Object::Node(_) | Object::Workspace(_) => None,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod event;
 pub(crate) mod explanation;
 pub(crate) mod node;
 pub(crate) mod observed;

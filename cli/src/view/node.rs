@@ -4,10 +4,17 @@ use serde::Serialize;
 use warren_common::{Bytes, MilliCpus, Timestamp, spec::Labels};
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Moment, fields, filled, labels, moment};
-use crate::render::{
-    Tabular,
-    time::{age, rfc3339_seconds},
+use super::{
+    Moment,
+    event::{Event, Object},
+    fields, filled, labels, moment,
+};
+use crate::{
+    follow::Watched,
+    render::{
+        Tabular,
+        time::{age, rfc3339_seconds},
+    },
 };
 
 /// One node.
@@ -143,6 +150,8 @@ const fn liveness(liveness: pb::NodeLiveness) -> &'static str {
 impl Node {
     fn status(&self) -> String {
         match self.availability {
+            // an event does not tell how a node lives
+            other if self.liveness == "unknown" => other.to_owned(),
             "active" => self.liveness.to_owned(),
             other => format!("{}, {other}", self.liveness),
         }
@@ -243,5 +252,35 @@ impl Tabular for Node {
 
     fn address(&self) -> String {
         self.name.clone()
+    }
+}
+
+impl Watched for Node {
+    const KINDS: &'static [pb::EventKind] = &[
+        pb::EventKind::NodeJoined,
+        pb::EventKind::NodeRegistered,
+        pb::EventKind::NodeFactsChanged,
+        pb::EventKind::NodeAvailabilityChanged,
+    ];
+
+    fn standing(&self) -> Vec<String> {
+        vec![self.status(), self.workspaces.to_string(), self.table_reason()]
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.revision)
+    }
+
+    fn keep(&mut self, known: &Self) {
+        self.liveness = known.liveness;
+        self.reason.clone_from(&known.reason);
+        self.workspaces = known.workspaces;
+    }
+
+    fn of(event: Event) -> Option<Self> {
+        match event.object? {
+            Object::Node(node) => Some(*node),
+            Object::Client(_) | Object::Workspace(_) => None,
+        }
     }
 }

@@ -4,10 +4,13 @@ use serde::Serialize;
 use warren_common::Timestamp;
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Moment, filled, moment};
-use crate::render::{
-    Tabular,
-    time::{age, rfc3339_seconds},
+use super::{Moment, event::Event, filled, moment};
+use crate::{
+    follow::Watched,
+    render::{
+        Tabular,
+        time::{age, rfc3339_seconds},
+    },
 };
 
 /// One session as its workspace saw it.
@@ -103,5 +106,27 @@ impl Tabular for Session {
 
     fn address(&self) -> String {
         self.address.clone()
+    }
+}
+
+impl Watched for Session {
+    const KINDS: &'static [pb::EventKind] = &[];
+
+    fn standing(&self) -> Vec<String> {
+        let viewers = match self.seen.viewers {
+            1 => "1 viewer".to_owned(),
+            count => format!("{count} viewers"),
+        };
+        vec![self.status(), viewers, self.seen.command.clone().unwrap_or_default()]
+    }
+
+    fn revision(&self) -> Option<u64> {
+        None
+    }
+
+    fn keep(&mut self, _: &Self) {}
+
+    fn of(_: Event) -> Option<Self> {
+        None
     }
 }

@@ -6,10 +6,19 @@ use serde::Serialize;
 use warren_common::{Bytes, Generation, MilliCpus, Timestamp};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Moment, fields, filled, labels, moment, observed::Observed, spec::Spec};
-use crate::render::{
-    Tabular, table,
-    time::{age, rfc3339_seconds},
+use super::{
+    Moment,
+    event::{Event, Object},
+    fields, filled, labels, moment,
+    observed::Observed,
+    spec::Spec,
+};
+use crate::{
+    follow::Watched,
+    render::{
+        Tabular, table,
+        time::{age, rfc3339_seconds},
+    },
 };
 
 /// One workspace.
@@ -252,5 +261,36 @@ impl Tabular for Workspace {
 
     fn address(&self) -> String {
         self.address.clone()
+    }
+}
+
+impl Watched for Workspace {
+    const KINDS: &'static [pb::EventKind] = &[
+        pb::EventKind::WorkspaceCreated,
+        pb::EventKind::WorkspacePhaseChanged,
+        pb::EventKind::WorkspaceRemoved,
+    ];
+
+    fn standing(&self) -> Vec<String> {
+        vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_reason()]
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.revision)
+    }
+
+    fn keep(&mut self, known: &Self) {
+        if self.generation == known.generation {
+            self.observed.clone_from(&known.observed);
+            (self.observed_at, self.observed_live) = (known.observed_at, known.observed_live);
+            self.status = self.status_text();
+        }
+    }
+
+    fn of(event: Event) -> Option<Self> {
+        match event.object? {
+            Object::Workspace(workspace) => Some(*workspace),
+            Object::Client(_) | Object::Node(_) => None,
+        }
     }
 }

@@ -183,6 +183,7 @@ fn every_command_has_an_example() {
         "cluster replace",
         "cluster remove",
         "cluster transfer",
+        "cluster events",
         "node token",
         "node list",
         "node show",

@@ -7,3 +7,4 @@ mod exec;
 mod golden;
 mod init;
 mod support;
+mod watch;

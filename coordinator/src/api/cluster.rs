@@ -24,8 +24,8 @@ impl ClusterService for Api {
         &self,
         request: Request<pb::CreateCoordinatorTokenRequest>,
     ) -> Result<Response<pb::CreateCoordinatorTokenResponse>, Status> {
-        let principal = caller(&request)?;
-        let answer = self.coordinator_token(principal, request.into_inner()).await?;
+        let who = caller(&request)?;
+        let answer = self.coordinator_token(who, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
@@ -33,8 +33,8 @@ impl ClusterService for Api {
         &self,
         request: Request<pb::RemoveCoordinatorRequest>,
     ) -> Result<Response<pb::RemoveCoordinatorResponse>, Status> {
-        let principal = caller(&request)?;
-        self.drop_coordinator(principal, request.into_inner()).await?;
+        let who = caller(&request)?;
+        self.drop_coordinator(who, request.into_inner()).await?;
         Ok(Response::new(pb::RemoveCoordinatorResponse {}))
     }
 

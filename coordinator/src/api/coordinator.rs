@@ -4,7 +4,7 @@ use tonic::Code;
 use warren_common::{Limits, ReplicaId, TokenId};
 use warren_daemon::token::TokenRole;
 use warren_model::{
-    Command, Principal,
+    Command,
     command::{IssueCoordinatorToken, RemoveReplica},
     state::Replica,
 };
@@ -13,16 +13,16 @@ use warren_proto::{
     pb::{admin::v1 as pb, raft::v1 as raft_pb},
 };
 
-use super::{Api, errors, mutation::Asked};
+use super::{Api, Who, errors, mutation::Asked};
 use crate::member::Described;
 
 impl Api {
     pub(super) async fn coordinator_token(
         &self,
-        principal: Principal,
+        who: Who,
         request: pb::CreateCoordinatorTokenRequest,
     ) -> Result<pb::CreateCoordinatorTokenResponse, ApiError> {
-        let asked = Asked::read(principal, request.mutation)?;
+        let asked = Asked::read(who, request.mutation)?;
         let replaces = Some(request.replaces_replica_id).filter(|id| *id != 0).map(ReplicaId);
         let id = TokenId::new(uuid::Uuid::now_v7());
         let expires = asked.at.plus(Limits::TOKEN_AGE);
@@ -42,17 +42,18 @@ impl Api {
 
     pub(super) async fn drop_coordinator(
         &self,
-        principal: Principal,
+        who: Who,
         request: pb::RemoveCoordinatorRequest,
     ) -> Result<(), ApiError> {
-        let asked = Asked::read(principal, request.mutation)?;
+        let asked = Asked::read(who, request.mutation)?;
         let replica = match request.replica_id {
             0 => return Err(errors::invalid("replica_id", "coordinators count from 1")),
             id => ReplicaId(id),
         };
         let command = Command::RemoveReplica(RemoveReplica { replica });
         self.settled().await;
-        self.parts().members.remove(asked.envelope(command), request.force).await
+        let asked = (asked.envelope(command), asked.serial);
+        self.parts().members.remove(asked, request.force).await
     }
 
     /// Shows every coordinator by id, as each says of itself and the leader of the others.

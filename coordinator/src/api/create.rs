@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 use warren_common::{WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
-    Command, Outcome, Principal,
+    Command, Outcome,
     command::CreateWorkspace,
     plan,
     state::{Client, PhaseKind},
@@ -17,7 +17,7 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, errors,
+    Api, Moment, Who, errors,
     mutation::Asked,
     resolve,
     template::{self, ResourceRequest},
@@ -31,10 +31,10 @@ impl Api {
     /// Makes a workspace, or answers what an earlier request of this id made.
     pub(super) async fn create(
         &self,
-        principal: Principal,
+        who: Who,
         mut request: pb::CreateWorkspaceRequest,
     ) -> Result<pb::CreateWorkspaceResponse, ApiError> {
-        let asked = Asked::read(principal, request.mutation.take())?;
+        let asked = Asked::read(who, request.mutation.take())?;
         let name: WorkspaceName =
             request.name.parse().map_err(|why| errors::invalid("name", why))?;
         let moment = self.read().await?;

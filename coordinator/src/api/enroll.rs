@@ -106,6 +106,7 @@ impl Api {
         // a node has no name of its own yet: the token and the key make a repeat take effect once
         let asked = Asked {
             principal: Principal::Coordinator(self.parts().replica),
+            serial: Vec::new(),
             request: RequestId::new(Uuid::now_v7()),
             if_revision: None,
             at: clock::now(),
@@ -217,6 +218,7 @@ mod tests {
             hub: Arc::default(),
             ca: Arc::new(ca),
             template: config.template,
+            watches: Arc::default(),
             shutdown: Shutdown::new(),
         })
     }

@@ -57,6 +57,7 @@ impl Api {
         // it has no name of its own yet: the token and the key make a repeat take effect once
         let asked = Asked {
             principal: Principal::Coordinator(self.parts().replica),
+            serial: Vec::new(),
             request: RequestId::new(Uuid::now_v7()),
             if_revision: None,
             at: clock::now(),

@@ -1,12 +1,14 @@
 //! From what went wrong inside to what callers are told: the one place that decides.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use tonic::Code;
 use warren_common::{Limits, ReplicaId};
 use warren_model::{ClusterState, Refusal, RefusalCode};
 use warren_proto::error::{ApiError, reason};
 
 use super::template::InvalidRequest;
-use crate::raft::{ProposeError, ReadError};
+use crate::raft::{self, ProposeError, ReadError};
 
 /// Tells a refusal of the model.
 pub fn refusal(refusal: Refusal) -> ApiError {
@@ -61,6 +63,10 @@ pub fn propose(error: ProposeError, state: &ClusterState) -> ApiError {
             ApiError::new(Code::InvalidArgument, reason::LIMIT_REACHED, error)
         }
         ProposeError::NotLeader { leader } => not_leader(leader, state),
+        ProposeError::Revoked => {
+            ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_REVOKED, error)
+                .next("ask an administrator for a new invitation or token")
+        }
         ProposeError::Unknown => ApiError::new(Code::Unavailable, reason::OUTCOME_UNKNOWN, error)
             .next("repeat the call with the same request id; it takes effect once"),
         ProposeError::Stopped { .. } => stopped(error),
@@ -72,8 +78,10 @@ pub fn read(error: ReadError, state: &ClusterState) -> ApiError {
     match error {
         ReadError::NotLeader { leader } => not_leader(leader, state),
         ReadError::NoQuorum => ApiError::new(Code::Unavailable, reason::NO_QUORUM, error)
-            .next("start the other coordinators, or look at their network"),
+            .next("start the other coordinators, or look at their network; --stale reads go on"),
         ReadError::Busy => ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, error),
+        ReadError::Behind { .. } => ApiError::new(Code::Unavailable, reason::BEHIND, error)
+            .next("repeat the call, leave --stale out, or ask another coordinator"),
         ReadError::Stopped { .. } => stopped(error),
     }
 }
@@ -83,7 +91,7 @@ pub fn not_leader(leader: Option<ReplicaId>, state: &ClusterState) -> ApiError {
     let Some(leader) = leader else {
         let message = "no coordinator leads at the moment";
         return ApiError::new(Code::Unavailable, reason::NO_QUORUM, message)
-            .next("try again in a second; if it lasts, start the other coordinators");
+            .next("try again in a second; if it lasts, start the other coordinators, or read with --stale");
     };
     let message = format!("coordinator {leader} leads, not this one");
     let error = ApiError::new(Code::Unavailable, reason::NOT_LEADER, message);
@@ -93,6 +101,23 @@ pub fn not_leader(leader: Option<ReplicaId>, state: &ClusterState) -> ApiError {
         }
         None => error,
     }
+}
+
+/// Says which of the other coordinators are heard: "this is coordinator 2 of 3 voters; coordinator
+/// 1 (10.0.0.1:7401) was last heard 12 s ago".
+pub fn silent(status: &raft::Status, contacts: &BTreeMap<ReplicaId, Duration>) -> String {
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    let own = status.replica;
+    let mut told = format!("this is coordinator {own}, of {voters} with a vote");
+    for member in status.members.iter().filter(|member| member.replica != own) {
+        let raft::Member { replica, address, .. } = member;
+        let heard = match contacts.get(replica) {
+            Some(ago) => format!("was last heard {} s ago", ago.as_secs()),
+            None => "was not heard since this one started".to_owned(),
+        };
+        told.push_str(&format!("; coordinator {replica} ({address}) {heard}"));
+    }
+    told
 }
 
 fn stopped(error: impl std::fmt::Display) -> ApiError {

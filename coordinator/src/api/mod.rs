@@ -20,6 +20,7 @@ pub mod resolve;
 mod session;
 pub mod template;
 pub mod view;
+mod watch;
 mod workspace;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +29,7 @@ use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
 use warren_daemon::{Shutdown, clock};
 use warren_model::{ClusterState, LiveView, Principal};
-use warren_proto::error::ApiError;
+use warren_proto::error::{ApiError, reason};
 
 use crate::{
     authz::Caller,
@@ -38,6 +39,7 @@ use crate::{
     live::Live,
     member::Members,
     raft::{Consensus, Leadership},
+    watch::Slots,
 };
 use view::View;
 
@@ -64,8 +66,19 @@ pub struct Parts {
     pub members: Members,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
+    /// The watch streams that are open.
+    pub watches: Arc<Slots>,
     /// Ends every stream, and waits for them.
     pub shutdown: Shutdown,
+}
+
+/// Who asks for a change.
+#[derive(Debug, Clone)]
+struct Who {
+    principal: Principal,
+    /// Of the certificate: the leader holds it against its own deny-list. Empty where this
+    /// coordinator asks for itself.
+    serial: Vec<u8>,
 }
 
 /// One consistent moment of state and live view.
@@ -98,18 +111,31 @@ impl Api {
         self.settled().await;
         match self.0.consensus.linearizable().await {
             Ok(state) => Ok(self.moment(state)),
-            Err(error) => Err(errors::read(error, &self.0.consensus.local())),
+            Err(error) => Err(self.explain(errors::read(error, &self.0.consensus.local()))),
         }
     }
 
-    /// Waits a moment for an election that is under way, as after a restart.
+    /// Waits a moment for an election that is under way, as after a restart; not where there has
+    /// been no leader for longer than that.
     async fn settled(&self) {
+        if self.0.consensus.without_quorum().is_some_and(|lasting| lasting > ELECTION) {
+            return;
+        }
         let mut leadership = self.0.consensus.leadership();
         let own = Some(self.0.replica);
         let settled =
             |now: &Leadership| now.leading || now.leader.is_some_and(|_| now.leader != own);
         // where none is elected in time, the call says so
         let _ = tokio::time::timeout(ELECTION, leadership.wait_for(settled)).await;
+    }
+
+    /// Tells, beside a missing quorum, which coordinators this one hears.
+    fn explain(&self, error: ApiError) -> ApiError {
+        if error.reason != reason::NO_QUORUM {
+            return error;
+        }
+        let consensus = &self.0.consensus;
+        error.why(errors::silent(&consensus.status(), &consensus.contacts()))
     }
 
     /// Reads what is applied here.
@@ -122,10 +148,12 @@ impl Api {
     }
 }
 
-/// Returns who asks, as the audit log will name them.
-fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
-    let principal = Caller::of(request)?.principal();
-    principal.ok_or_else(|| errors::no_certificate().into())
+/// Returns who asks, as the audit log will name them, and the serial of their certificate.
+fn caller<T>(request: &Request<T>) -> Result<Who, Status> {
+    let caller = Caller::of(request)?;
+    let who = caller.principal().zip(caller.serial().map(<[u8]>::to_vec));
+    let who = who.map(|(principal, serial)| Who { principal, serial });
+    who.ok_or_else(|| errors::no_certificate().into())
 }
 
 /// Returns the node that calls.

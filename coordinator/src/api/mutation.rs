@@ -7,13 +7,16 @@ use warren_daemon::clock;
 use warren_model::{Applied, Command, Envelope, Principal};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
-use super::{Api, errors};
+use super::{Api, Who, errors};
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// Who asks.
     pub(super) principal: Principal,
+    /// Of the caller's certificate: the leader holds it against its own deny-list. Empty where this
+    /// coordinator asks for itself.
+    pub(super) serial: Vec<u8>,
     /// As which request.
     pub(super) request: RequestId,
     /// Refuse where the object has changed since.
@@ -28,7 +31,7 @@ impl Asked {
     /// # Errors
     /// Refuses a request without an id; which ids are good is the model's to say.
     pub(super) fn read(
-        principal: Principal,
+        Who { principal, serial }: Who,
         mutation: Option<pb::Mutation>,
     ) -> Result<Self, ApiError> {
         let mutation = mutation.unwrap_or_default();
@@ -41,7 +44,7 @@ impl Asked {
         let request = request.map_err(|why| errors::invalid("mutation.request_id", why))?;
         tracing::Span::current().record("request", tracing::field::display(&request));
         let if_revision = mutation.if_revision.map(Revision);
-        Ok(Self { principal, request, if_revision, at: clock::now() })
+        Ok(Self { principal, serial, request, if_revision, at: clock::now() })
     }
 
     pub(super) fn envelope(&self, command: Command) -> Envelope {
@@ -64,10 +67,10 @@ impl Api {
     ) -> Result<Applied, ApiError> {
         self.settled().await;
         let consensus = &self.parts().consensus;
-        match consensus.propose(asked.envelope(command)).await {
+        match consensus.propose_for(&asked.envelope(command), &asked.serial).await {
             Ok(Ok(applied)) => Ok(applied),
             Ok(Err(refusal)) => Err(errors::refusal(refusal)),
-            Err(error) => Err(errors::propose(error, &consensus.local())),
+            Err(error) => Err(self.explain(errors::propose(error, &consensus.local()))),
         }
     }
 

@@ -21,20 +21,18 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// Says how fresh the answer is.
-    pub const fn freshness(&self) -> pb::Freshness {
-        pb::Freshness { revision: self.state.revision.0, served_unix_ms: self.now.0 }
+    pub fn freshness(&self) -> pb::Freshness {
+        pb::Freshness {
+            revision: self.state.revision.0,
+            served_unix_ms: self.now.0,
+            incarnation: self.state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
+        }
     }
 
     /// Shows a client.
     pub fn client(&self, client: &Client) -> pb::Client {
-        pb::Client {
-            id: client.id.to_string(),
-            name: client.name.to_string(),
-            labels: client.labels.clone().into_iter().collect(),
-            created_unix_ms: client.created.0,
-            revision: client.revision.0,
-            workspaces: count(self.state.workspaces_of(client.id).count()),
-        }
+        let workspaces = count(self.state.workspaces_of(client.id).count());
+        pb::Client { workspaces, ..self::client(client) }
     }
 
     /// Shows a node with what it last said it has free.
@@ -43,50 +41,31 @@ impl View<'_> {
         let placed = || self.state.workspaces_on(node.id).map(|one| &one.spec.resources);
         let sum = |sum: Bytes, part: Bytes| sum.plus(part);
         pb::Node {
-            id: node.id.to_string(),
-            name: node.name.to_string(),
-            availability: availability(node.availability).into(),
             liveness: liveness(standing.liveness).into(),
             reason: standing.reason,
             last_seen_unix_ms: standing.last_seen.map_or(0, |at| at.0),
-            epoch: node.epoch.0,
-            facts: Some(node.facts.clone().into()),
             usage,
             reserved_memory_bytes: placed().map(|one| one.reserve).fold(Bytes(0), sum).0,
             capped_memory_bytes: placed().map(|one| one.memory).fold(Bytes(0), sum).0,
             workspaces: count(placed().count()),
-            revision: node.revision.0,
-            joined_unix_ms: node.joined.0,
+            ..self::node(node)
         }
     }
 
     /// Shows a workspace with what its node says of its current generation.
     pub fn workspace(&self, workspace: &Workspace) -> pb::Workspace {
         let client = self.state.clients.get(&workspace.client);
+        let client = client.map(|client| client.name.to_string()).unwrap_or_default();
         let node = workspace.assignment.as_ref().map(|assignment| assignment.node);
+        let label = node.map(|node| self.state.node_label(node)).unwrap_or_default();
         let seen = node.and_then(|node| self.live.observed(node, workspace.id));
         let seen = seen.filter(|seen| seen.observed.generation == workspace.generation);
         let ready = node.is_some_and(|node| self.is_ready(node));
         pb::Workspace {
-            id: workspace.id.to_string(),
-            client: client.map(|client| client.name.to_string()).unwrap_or_default(),
-            name: workspace.name.to_string(),
-            spec: Some(workspace.spec.clone().into()),
-            run: desired(workspace.desired).into(),
-            phase: phase(&workspace.phase.kind).into(),
-            reason: workspace.phase.reason.clone(),
-            phase_since_unix_ms: workspace.phase.since.0,
-            phase_deadline_unix_ms: workspace.phase.deadline.map(|at| at.0),
-            generation: workspace.generation.0,
-            run_serial: workspace.run_serial,
-            node_id: node.map(|node| node.to_string()).unwrap_or_default(),
-            node: node.map(|node| self.state.node_label(node)).unwrap_or_default(),
             observed: seen.map(|seen| seen.observed.as_ref().clone().into()),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
-            created_unix_ms: workspace.created.0,
-            revision: workspace.revision.0,
-            failover: "manual (no fence yet)".to_owned(),
+            ..self::workspace(workspace, &client, &label)
         }
     }
 
@@ -133,6 +112,58 @@ impl View<'_> {
     }
 }
 
+/// Shows what was decided of a client; what counts over others is left out.
+pub fn client(client: &Client) -> pb::Client {
+    pb::Client {
+        id: client.id.to_string(),
+        name: client.name.to_string(),
+        labels: client.labels.clone().into_iter().collect(),
+        created_unix_ms: client.created.0,
+        revision: client.revision.0,
+        workspaces: 0,
+    }
+}
+
+/// Shows what was decided of a node, and its facts; what it reports and what counts over others is
+/// left out.
+pub fn node(node: &Node) -> pb::Node {
+    pb::Node {
+        id: node.id.to_string(),
+        name: node.name.to_string(),
+        availability: availability(node.availability).into(),
+        epoch: node.epoch.0,
+        facts: Some(node.facts.clone().into()),
+        revision: node.revision.0,
+        joined_unix_ms: node.joined.0,
+        ..pb::Node::default()
+    }
+}
+
+/// Shows what was decided of a workspace, with the names of its client and of its node; what its
+/// node reports is left out.
+pub fn workspace(workspace: &Workspace, client: &str, node: &str) -> pb::Workspace {
+    let on = workspace.assignment.as_ref().map(|assignment| assignment.node.to_string());
+    pb::Workspace {
+        id: workspace.id.to_string(),
+        client: client.to_owned(),
+        name: workspace.name.to_string(),
+        spec: Some(workspace.spec.clone().into()),
+        run: desired(workspace.desired).into(),
+        phase: phase(&workspace.phase.kind).into(),
+        reason: workspace.phase.reason.clone(),
+        phase_since_unix_ms: workspace.phase.since.0,
+        phase_deadline_unix_ms: workspace.phase.deadline.map(|at| at.0),
+        generation: workspace.generation.0,
+        run_serial: workspace.run_serial,
+        node_id: on.unwrap_or_default(),
+        node: node.to_owned(),
+        created_unix_ms: workspace.created.0,
+        revision: workspace.revision.0,
+        failover: "manual (no fence yet)".to_owned(),
+        ..pb::Workspace::default()
+    }
+}
+
 fn filter(filter: FilterCount) -> pb::FilterCount {
     pb::FilterCount {
         filter: filter.filter.as_str().to_owned(),
@@ -167,7 +198,8 @@ const fn desired(desired: Desired) -> pb::DesiredRun {
     }
 }
 
-const fn phase(phase: &PhaseKind) -> pb::Phase {
+/// Returns the wire's name of a phase.
+pub const fn phase(phase: &PhaseKind) -> pb::Phase {
     match phase {
         PhaseKind::Queued => pb::Phase::Queued,
         PhaseKind::Assigned => pb::Phase::Assigned,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use warren_common::WorkspaceId;
 use warren_model::{
-    Command, Principal,
+    Command,
     command::{RunRequest, SetRun},
     state::Workspace,
 };
@@ -15,7 +15,7 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, caller, follow,
+    Api, Moment, Who, caller, follow,
     mutation::Asked,
     page::{Page, key},
     resolve,
@@ -29,8 +29,8 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::CreateWorkspaceRequest>,
     ) -> Result<Response<pb::CreateWorkspaceResponse>, Status> {
-        let principal = caller(&request)?;
-        Ok(Response::new(self.create(principal, request.into_inner()).await?))
+        let who = caller(&request)?;
+        Ok(Response::new(self.create(who, request.into_inner()).await?))
     }
 
     async fn list_workspaces(
@@ -85,9 +85,9 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::StartWorkspaceRequest>,
     ) -> Result<Response<pb::StartWorkspaceResponse>, Status> {
-        let principal = caller(&request)?;
+        let who = caller(&request)?;
         let pb::StartWorkspaceRequest { mutation, workspace } = request.into_inner();
-        let ask = Ask { principal, mutation, workspace, run: RunRequest::Start };
+        let ask = Ask { who, mutation, workspace, run: RunRequest::Start };
         let workspace = self.set_run(ask).await?;
         Ok(Response::new(pb::StartWorkspaceResponse { workspace }))
     }
@@ -96,9 +96,9 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::StopWorkspaceRequest>,
     ) -> Result<Response<pb::StopWorkspaceResponse>, Status> {
-        let principal = caller(&request)?;
+        let who = caller(&request)?;
         let pb::StopWorkspaceRequest { mutation, workspace } = request.into_inner();
-        let ask = Ask { principal, mutation, workspace, run: RunRequest::Stop };
+        let ask = Ask { who, mutation, workspace, run: RunRequest::Stop };
         let workspace = self.set_run(ask).await?;
         Ok(Response::new(pb::StopWorkspaceResponse { workspace }))
     }
@@ -107,9 +107,9 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::RestartWorkspaceRequest>,
     ) -> Result<Response<pb::RestartWorkspaceResponse>, Status> {
-        let principal = caller(&request)?;
+        let who = caller(&request)?;
         let pb::RestartWorkspaceRequest { mutation, workspace } = request.into_inner();
-        let ask = Ask { principal, mutation, workspace, run: RunRequest::Restart };
+        let ask = Ask { who, mutation, workspace, run: RunRequest::Restart };
         let workspace = self.set_run(ask).await?;
         Ok(Response::new(pb::RestartWorkspaceResponse { workspace }))
     }
@@ -118,9 +118,9 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::DeleteWorkspaceRequest>,
     ) -> Result<Response<pb::DeleteWorkspaceResponse>, Status> {
-        let principal = caller(&request)?;
+        let who = caller(&request)?;
         let pb::DeleteWorkspaceRequest { mutation, workspace } = request.into_inner();
-        let ask = Ask { principal, mutation, workspace, run: RunRequest::Delete };
+        let ask = Ask { who, mutation, workspace, run: RunRequest::Delete };
         let workspace = self.set_run(ask).await?;
         Ok(Response::new(pb::DeleteWorkspaceResponse { workspace }))
     }
@@ -137,7 +137,7 @@ impl WorkspaceService for Api {
 
 /// A run state asked for.
 struct Ask {
-    principal: Principal,
+    who: Who,
     mutation: Option<pb::Mutation>,
     workspace: String,
     run: RunRequest,
@@ -146,7 +146,7 @@ struct Ask {
 impl Api {
     /// Asks for a run state; answers with the workspace as it is then, none where it is gone.
     async fn set_run(&self, ask: Ask) -> Result<Option<pb::Workspace>, ApiError> {
-        let asked = Asked::read(ask.principal, ask.mutation)?;
+        let asked = Asked::read(ask.who, ask.mutation)?;
         let moment = self.read().await?;
         let workspace = match resolve::workspace(&moment.state, &ask.workspace) {
             Ok(workspace) => workspace.id,

@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::Either;
 use http::{Request, Response};
+use tokio::sync::watch;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::info;
@@ -17,7 +18,11 @@ use warren_daemon::{
 };
 use warren_proto::{ApiError, Method, error::reason};
 
-use super::{Caller, check_standing, decide, no_certificate};
+use super::{
+    Caller, check_standing, decide,
+    guard::{Guard, Guarding},
+    no_certificate,
+};
 
 /// Services beside Warren's own that whoever has a certificate may call.
 const STANDARD: [&str; 3] = [
@@ -26,20 +31,28 @@ const STANDARD: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
-type Revoked = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
+pub(super) type Revoked = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// Lets through what the table allows, with the [`Caller`] in the request's extensions, and answers
-/// the rest.
+/// the rest. A stream is let through for as long as its caller would be: it ends with the error
+/// that a new call would get.
 #[derive(Clone)]
 pub struct Authz {
     revoked: Revoked,
+    doubts: watch::Receiver<()>,
 }
 
 impl Authz {
     /// Makes the layer; `revoked` is asked on each call whether a peer's serial is on the deny-list
     /// or its node is gone, so it must be quick.
     pub fn new(revoked: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        Self { revoked: Arc::new(revoked) }
+        Self { revoked: Arc::new(revoked), doubts: watch::Sender::new(()).subscribe() }
+    }
+
+    /// Has streams look again whenever `doubts` changes, beside now and then.
+    #[must_use]
+    pub fn looking_again(self, doubts: watch::Receiver<()>) -> Self {
+        Self { doubts, ..self }
     }
 }
 
@@ -47,7 +60,7 @@ impl<S> Layer<S> for Authz {
     type Service = AuthzService<S>;
 
     fn layer(&self, inner: S) -> AuthzService<S> {
-        AuthzService { inner, revoked: self.revoked.clone() }
+        AuthzService { inner, authz: self.clone() }
     }
 }
 
@@ -55,7 +68,7 @@ impl<S> Layer<S> for Authz {
 #[derive(Clone)]
 pub struct AuthzService<S> {
     inner: S,
-    revoked: Revoked,
+    authz: Authz,
 }
 
 impl<S, B> Service<Request<B>> for AuthzService<S>
@@ -64,17 +77,23 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, S::Error>>>;
+    type Future =
+        Either<Either<S::Future, Guarding<S::Future>>, Ready<Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.admit(&request) {
-            Ok(caller) => {
+        match self.authz.admit(&request) {
+            Ok((caller, method)) => {
+                let guard = self.authz.guard(method, &caller);
                 request.extensions_mut().insert(caller);
-                Either::Left(self.inner.call(request))
+                let answer = self.inner.call(request);
+                Either::Left(match guard {
+                    None => Either::Left(answer),
+                    Some(guard) => Either::Right(Guarding::new(answer, guard)),
+                })
             }
             Err(error) => {
                 info!(path = request.uri().path(), reason = %error.reason, %error, "call refused");
@@ -84,8 +103,16 @@ where
     }
 }
 
-impl<S> AuthzService<S> {
-    fn admit<B>(&self, request: &Request<B>) -> Result<Caller, ApiError> {
+impl Authz {
+    /// Returns what watches over the answer of a streaming call; none for the others.
+    fn guard(&self, method: Option<Method>, caller: &Caller) -> Option<Guard> {
+        let method = method.filter(|method| method.streams())?;
+        let Caller::Peer { peer, .. } = caller else { return None };
+        let look = (self.revoked.clone(), self.doubts.clone());
+        Some(Guard::new(method, (caller.clone(), peer.clone()), look))
+    }
+
+    fn admit<B>(&self, request: &Request<B>) -> Result<(Caller, Option<Method>), ApiError> {
         let path = request.uri().path();
         let connection = request.extensions().get::<Connection>().cloned();
         let caller = Caller::from(connection.ok_or_else(|| {
@@ -94,7 +121,8 @@ impl<S> AuthzService<S> {
         if let Caller::Peer { peer, .. } = &caller {
             check_standing(peer, (self.revoked)(peer), clock::now())?;
         }
-        match Method::from_path(path) {
+        let method = Method::from_path(path);
+        match method {
             Some(method) => decide(method, &caller)?,
             None if STANDARD.iter().any(|service| path.starts_with(service)) => {
                 if let Caller::Anonymous { .. } = caller {
@@ -108,6 +136,6 @@ impl<S> AuthzService<S> {
                     .next("upgrade the older of the two programs"));
             }
         }
-        Ok(caller)
+        Ok((caller, method))
     }
 }

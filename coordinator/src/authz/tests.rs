@@ -1,6 +1,7 @@
 //! The rule table against one written independently, every method by every role.
 
 mod handshake;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ MemberService/Describe                     -    -     -    yes   -     -    -   
 MemberService/ListSecrets                  -    -     -    yes   -     -    -    -    -
 MemberService/GetSecret                    -    -     -    yes   -     -    -    -    -
 MemberService/PutSecret                    -    -     -    yes   -     -    -    -    -
+RaftService/Propose                        -    -     -    yes   -     -    -    -    -
+RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
 ClusterService/CreateCoordinatorToken      -    -     -    -     yes   -    -    -    -
 ClusterService/RemoveCoordinator           -    -     -    -     yes   -    -    -    -
@@ -56,6 +59,7 @@ WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
 ";
 
 fn address() -> SocketAddr {

@@ -84,7 +84,7 @@ impl Controller {
     }
 
     async fn round(&self, known: BTreeSet<WorkspaceId>) -> Round {
-        let state = match self.consensus.linearizable().await {
+        let state = match self.consensus.linearizable_leading().await {
             Ok(state) => state,
             Err(error) => {
                 debug!(%error, "no round: the state cannot be confirmed");
@@ -121,7 +121,7 @@ impl Controller {
                 if_revision: None,
                 command,
             };
-            async move { (name, self.consensus.propose(envelope).await) }
+            async move { (name, self.consensus.propose_leading(envelope).await) }
         });
         let mut proposed = proposing.buffered(PROPOSING);
         while let Some((command, outcome)) = proposed.next().await {

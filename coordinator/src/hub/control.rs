@@ -138,7 +138,7 @@ impl Uplink {
             if_revision: None,
             command,
         };
-        match self.consensus.propose(envelope).await {
+        match self.consensus.propose_leading(envelope).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(refusal)) => Err(errors::refusal(refusal)),
             Err(error) => Err(errors::propose(error, &self.consensus.local())),
@@ -225,7 +225,8 @@ impl Session {
         }
         if let Some(renewal) = self.waiting.take() {
             let consensus = self.up.consensus.clone();
-            self.round = Some(Box::pin(async move { (renewal, consensus.linearizable().await) }));
+            self.round =
+                Some(Box::pin(async move { (renewal, consensus.linearizable_leading().await) }));
         }
     }
 
@@ -247,7 +248,12 @@ impl Session {
             Err(ReadError::NotLeader { leader }) => {
                 return Err(errors::not_leader(leader, &self.up.consensus.local()));
             }
-            Err(error @ (ReadError::NoQuorum | ReadError::Busy | ReadError::Stopped { .. })) => {
+            Err(
+                error @ (ReadError::NoQuorum
+                | ReadError::Busy
+                | ReadError::Behind { .. }
+                | ReadError::Stopped { .. }),
+            ) => {
                 debug!(node = %self.node, %error, "a lease is not confirmed");
             }
         }

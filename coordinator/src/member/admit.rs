@@ -16,7 +16,7 @@ use warren_proto::{
     pb::raft::v1::{self as pb, Admission},
 };
 
-use super::{Members, changed, unknown};
+use super::{Members, Removal, changed, unknown};
 use crate::api::errors;
 
 /// How long the log may take, a checkpoint included.
@@ -65,7 +65,7 @@ impl Members {
         if let Some(old) = self.state().replacing.get(&replica).copied() {
             let command = Command::RemoveReplica(RemoveReplica { replica: old });
             let envelope = self.envelope(Principal::Coordinator(replica), command);
-            self.remove_here(&envelope, true).await.map_err(|failed| failed.0)?;
+            self.remove_here(&Removal::own(envelope)).await.map_err(|failed| failed.0)?;
         }
         tell(told, Admission::Voter, "has its vote".to_owned()).await;
         Ok(())
@@ -91,11 +91,15 @@ impl Members {
     /// Proposes as this coordinator knows best: the model refuses what is stale.
     async fn propose(&self, principal: Principal, command: Command) -> Result<(), ApiError> {
         let envelope = self.envelope(principal, command);
-        self.propose_envelope(envelope).await
+        self.propose_envelope(&envelope, &[]).await
     }
 
-    pub(super) async fn propose_envelope(&self, envelope: Envelope) -> Result<(), ApiError> {
-        match self.0.parts.consensus.propose(envelope).await {
+    pub(super) async fn propose_envelope(
+        &self,
+        envelope: &Envelope,
+        serial: &[u8],
+    ) -> Result<(), ApiError> {
+        match self.0.parts.consensus.propose_for(envelope, serial).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(refusal)) => Err(errors::refusal(refusal)),
             Err(error) => Err(errors::propose(error, &self.state())),

@@ -14,6 +14,9 @@ mod service;
 mod standing;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
@@ -33,6 +36,7 @@ use crate::{
 };
 
 pub use describe::Described;
+use remove::Removal;
 pub(crate) use secrets::fetch;
 pub use service::MemberRpc;
 pub use standing::Removed;
@@ -75,8 +79,8 @@ type Api = MemberServiceClient<Channel>;
 
 /// What only the leader does.
 enum Ask {
-    /// The command, and whether a bare quorum is fine.
-    Remove(Box<Envelope>, bool),
+    /// Which one, and who asks.
+    Remove(Box<Removal>),
     /// To whom; the best one without.
     Transfer(Option<ReplicaId>),
 }
@@ -102,12 +106,18 @@ impl Members {
         MemberRpc::new(self.clone())
     }
 
-    /// Takes a coordinator out for good, wherever the leader is: `envelope` holds the command.
+    /// Takes a coordinator out for good, wherever the leader is: the command, and the serial of the
+    /// asking person's certificate.
     ///
     /// # Errors
     /// The rest would have no quorum, or a bare one without `force`, or nobody leads.
-    pub async fn remove(&self, envelope: Envelope, force: bool) -> Result<(), ApiError> {
-        self.on_leader(Ask::Remove(Box::new(envelope), force)).await.map(drop)
+    pub async fn remove(
+        &self,
+        (envelope, serial): (Envelope, Vec<u8>),
+        force: bool,
+    ) -> Result<(), ApiError> {
+        let asked = Removal { envelope, serial, force };
+        self.on_leader(Ask::Remove(Box::new(asked))).await.map(drop)
     }
 
     /// Hands leadership over to `to`, or to the voter that has most of the log; returns who leads.
@@ -143,14 +153,22 @@ impl Members {
     async fn ask_leader(&self, leader: ReplicaId, ask: &Ask) -> Result<ReplicaId, Failed> {
         let here = leader == self.0.parts.replica;
         match ask {
-            Ask::Remove(envelope, force) if here => {
-                self.remove_here(envelope, *force).await.map(|()| leader)
-            }
-            Ask::Remove(envelope, force) => {
-                let envelope = remove::encode(envelope)?;
-                let request = pb::DropRequest { envelope, force: *force };
-                self.peer(leader)?.drop(request).await?;
-                Ok(leader)
+            Ask::Remove(asked) if here => self.remove_here(asked).await.map(|()| leader),
+            Ask::Remove(asked) => {
+                let request = asked.to_wire()?;
+                match self.peer(leader)?.drop(request).await {
+                    Ok(_) => Ok(leader),
+                    Err(status) => match Failed::from(status) {
+                        // it was this one that was to go, and nobody listens to it any more
+                        Failed(error)
+                            if error.reason == reason::CERTIFICATE_REVOKED
+                                && asked.removes(self.0.parts.replica) =>
+                        {
+                            Ok(leader)
+                        }
+                        failed => Err(failed),
+                    },
+                }
             }
             Ask::Transfer(to) if here => self.transfer_here(*to).await,
             Ask::Transfer(to) => {
@@ -221,7 +239,7 @@ impl From<Status> for Failed {
             return Self(ApiError::new(Code::Unavailable, reason::UNREACHABLE, trouble));
         }
         let mut error = ApiError::from(&status);
-        if lost && !status.metadata().contains_key(REASON) {
+        if lost && !ApiError::told(&status) {
             // the connection went, not the call
             (error.code, error.reason) = (Code::Unavailable, reason::UNREACHABLE.into());
         }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tonic::Code;
 use warren_common::ReplicaId;
 use warren_model::{Command, Envelope, command::RemoveReplica};
-use warren_proto::error::{ApiError, reason};
+use warren_proto::{
+    error::{ApiError, reason},
+    pb::raft::v1 as pb,
+};
 
 use super::{Failed, Members, changed, unknown};
 use crate::{
@@ -19,10 +21,20 @@ const SILENT: Duration = Duration::from_secs(5);
 /// The encoding of a command that is passed on.
 const VERSION: u8 = 1;
 
+/// A removal as it is asked.
+pub(super) struct Removal {
+    /// The command, and who asks.
+    pub(super) envelope: Envelope,
+    /// Of the asking person's certificate; empty where a coordinator asks.
+    pub(super) serial: Vec<u8>,
+    /// Go where every coordinator left would be needed.
+    pub(super) force: bool,
+}
+
 impl Members {
     /// Takes a coordinator out of the group and then out of the state; done already is fine.
-    pub(super) async fn remove_here(&self, envelope: &Envelope, force: bool) -> Result<(), Failed> {
-        let Command::RemoveReplica(RemoveReplica { replica }) = envelope.command else {
+    pub(super) async fn remove_here(&self, asked: &Removal) -> Result<(), Failed> {
+        let Some(replica) = asked.replica() else {
             return Err(errors::internal("removing a coordinator", "another command").into());
         };
         let state = self.leading().await?;
@@ -33,7 +45,7 @@ impl Members {
             }
             let _turn = self.turn().await?;
             self.settle(&state).await?;
-            may_drop(&consensus.status(), replica, force)?;
+            may_drop(&consensus.status(), replica, asked.force)?;
             if replica == self.0.parts.replica {
                 // the next leader does the rest: whoever asked asks it
                 let next = self.transfer_here(None).await?;
@@ -42,7 +54,7 @@ impl Members {
             let dropped = consensus.drop_member(replica).await;
             dropped.map_err(|error| changed(error, &state))?;
         }
-        self.propose_envelope(envelope.clone()).await?;
+        self.propose_envelope(&asked.envelope, &asked.serial).await?;
         tracing::info!(%replica, "a coordinator was removed");
         Ok(())
     }
@@ -134,17 +146,40 @@ pub(super) fn may_drop(status: &Status, replica: ReplicaId, force: bool) -> Resu
     Ok(())
 }
 
-/// Returns a command as it is passed on to the leader.
-pub(super) fn encode(envelope: &Envelope) -> Result<Bytes, ApiError> {
-    let encoded = postcard::to_extend(envelope, vec![VERSION]);
-    encoded.map(Bytes::from).map_err(|error| errors::internal("encoding a command", error))
-}
+impl Removal {
+    /// Returns what a coordinator asks for itself, where every one left may be needed.
+    pub(super) const fn own(envelope: Envelope) -> Self {
+        Self { envelope, serial: Vec::new(), force: true }
+    }
 
-/// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8]) -> Result<Envelope, ApiError> {
-    let decoded = match bytes.split_first() {
-        Some((&VERSION, payload)) => postcard::from_bytes(payload).ok(),
-        Some(_) | None => None,
-    };
-    decoded.ok_or_else(|| errors::invalid("envelope", "is not a command this version knows"))
+    fn replica(&self) -> Option<ReplicaId> {
+        let Command::RemoveReplica(RemoveReplica { replica }) = &self.envelope.command else {
+            return None;
+        };
+        Some(*replica)
+    }
+
+    /// Whether it is this coordinator that is to go.
+    pub(super) fn removes(&self, replica: ReplicaId) -> bool {
+        self.replica() == Some(replica)
+    }
+
+    /// Returns it as it is passed on to the leader.
+    pub(super) fn to_wire(&self) -> Result<pb::DropRequest, ApiError> {
+        let encoded = postcard::to_extend(&self.envelope, vec![VERSION]);
+        let encoded = encoded.map_err(|error| errors::internal("encoding a command", error))?;
+        let serial = self.serial.clone().into();
+        Ok(pb::DropRequest { envelope: encoded.into(), force: self.force, serial })
+    }
+
+    /// Reads what [`Self::to_wire`] wrote.
+    pub(super) fn from_wire(request: &pb::DropRequest) -> Result<Self, ApiError> {
+        let decoded = match request.envelope.split_first() {
+            Some((&VERSION, payload)) => postcard::from_bytes(payload).ok(),
+            Some(_) | None => None,
+        };
+        let unknown = || errors::invalid("envelope", "is not a command this version knows");
+        let envelope = decoded.ok_or_else(unknown)?;
+        Ok(Self { envelope, serial: request.serial.to_vec(), force: request.force })
+    }
 }

@@ -10,7 +10,7 @@ use warren_proto::pb::raft::v1::{
     member_service_server::{MemberService, MemberServiceServer},
 };
 
-use super::{Members, remove, secrets};
+use super::{Members, Removal, secrets};
 use crate::{api::errors, authz::Caller};
 
 /// The service that the Raft listener mounts.
@@ -62,9 +62,8 @@ impl MemberService for MemberRpc {
     }
 
     async fn drop(&self, request: Request<pb::DropRequest>) -> Answer<pb::DropResponse> {
-        let request = request.into_inner();
-        let envelope = remove::decode(&request.envelope)?;
-        let removed = self.members.remove_here(&envelope, request.force).await;
+        let asked = Removal::from_wire(&request.into_inner())?;
+        let removed = self.members.remove_here(&asked).await;
         removed.map_err(|failed| failed.0)?;
         Ok(Response::new(pb::DropResponse {}))
     }

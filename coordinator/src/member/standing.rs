@@ -11,7 +11,7 @@ use warren_proto::{ApiError, error::reason, pb::raft::v1 as pb};
 
 use super::Members;
 
-/// How long nobody may lead before the others are asked.
+/// How long no leader may be heard of before the others are asked.
 const LEADERLESS: Duration = Duration::from_secs(3);
 /// How often they are asked then.
 const ASK: Duration = Duration::from_secs(2);
@@ -32,22 +32,15 @@ impl Members {
     pub async fn removed(&self) -> Removed {
         let parts = &self.0.parts;
         let mut changes = parts.consensus.changes();
-        let mut leaderless = None;
+        let started = Instant::now();
         loop {
             if self.state().was_removed(parts.replica) {
                 return Removed::InTheLog;
             }
-            let leader = parts.consensus.leadership().borrow().leader;
-            match leader {
-                Some(_) => leaderless = None,
-                None => {
-                    let since = *leaderless.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= LEADERLESS
-                        && let Some(by) = self.refused().await
-                    {
-                        return Removed::RefusedBy(by);
-                    }
-                }
+            if self.is_left_alone(started)
+                && let Some(by) = self.refused().await
+            {
+                return Removed::RefusedBy(by);
             }
             tokio::select! {
                 () = tokio::time::sleep(ASK) => {}
@@ -57,6 +50,18 @@ impl Members {
                 },
             }
         }
+    }
+
+    /// Whether no leader was heard of for a while. One that is out of the group still takes the last
+    /// one for its leader.
+    fn is_left_alone(&self, started: Instant) -> bool {
+        let parts = &self.0.parts;
+        let leader = parts.consensus.leadership().borrow().leader;
+        if leader == Some(parts.replica) || started.elapsed() < LEADERLESS {
+            return false;
+        }
+        let heard = leader.and_then(|leader| parts.consensus.contacts().get(&leader).copied());
+        heard.is_none_or(|ago| ago >= LEADERLESS)
     }
 
     async fn refused(&self) -> Option<ReplicaId> {

@@ -6,7 +6,7 @@ use warren_common::ReplicaId;
 use warren_model::{Command, Principal, command::RemoveReplica};
 use warren_proto::error::ApiError;
 
-use super::{Members, changed};
+use super::{Members, Removal, changed};
 
 /// How often the group is compared with the state while this coordinator leads.
 const LOOK: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Members {
         for (new, old) in state.replacing.iter().filter(|(new, _)| votes(**new)) {
             let command = Command::RemoveReplica(RemoveReplica { replica: *old });
             let envelope = self.envelope(Principal::Coordinator(*new), command);
-            self.remove_here(&envelope, true).await.map_err(|failed| failed.0)?;
+            self.remove_here(&Removal::own(envelope)).await.map_err(|failed| failed.0)?;
         }
         Ok(())
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver as _;
 use warren_common::ReplicaId;
+
+use super::{forward::Leader, types::Raft};
 
 /// Who leads, as far as this replica knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Member {
     pub voter: bool,
     /// The newest entry it is known to hold; only the leader knows.
     pub matched: Option<u64>,
-    /// How long ago it last answered; only the leader knows, and not of itself.
+    /// How long ago it was last heard of; none for this replica itself.
     pub contact: Option<Duration>,
 }
 
@@ -74,4 +77,13 @@ pub struct Status {
     pub since_quorum: Option<Duration>,
     /// Why the replica stopped, if a failure stopped it.
     pub failure: Option<String>,
+}
+
+/// Returns the leader where it is another replica; none while this one leads or nobody does.
+pub(super) fn leader_elsewhere(own: ReplicaId, raft: &Raft) -> Option<Leader> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let leader = metrics.current_leader.filter(|id| *id != own.0)?;
+    let (_, node) = metrics.membership_config.nodes().find(|(id, _)| **id == leader)?;
+    Some(Leader { replica: ReplicaId(leader), address: node.addr.clone() })
 }

@@ -10,31 +10,31 @@ use std::{
 use openraft::{
     BasicNode, Instant as _, ServerState,
     async_runtime::WatchReceiver as _,
-    error::{ClientWriteError, ForwardReason, InitializeError, RaftError},
+    error::{InitializeError, RaftError},
 };
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use warren_common::{Limits, ReplicaId, Revision};
-use warren_model::{Applied, AuditRecord, ClusterState, Envelope, Refusal};
+use warren_model::{AuditRecord, ClusterState};
 
 use super::{
     answers::{Leadership, Member, ReplicaRole, Status},
     config::{Options, Tuning},
-    error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError},
+    contact::Contacts,
+    error::{InitialiseError, OpenError, ReadError, TransferError},
+    forward::Forwarder,
     machine::View,
-    observe,
+    observe::{self, Seen},
     open::{self, Parts},
-    reads::Reads,
+    reads::{Anywhere, Here, Reads},
     server::RaftRpc,
-    types::{Proposal, Raft, Reply},
+    types::Raft,
 };
 use crate::{
     audit::{self, AuditError},
     store::{Flusher, LogStore, Lost},
+    watch::Ring,
 };
-
-/// How soon a leader that has just lost or not yet got its lease is asked again.
-const LEASE_RETRY: Duration = Duration::from_millis(10);
 
 /// One replica, running. Clones are handles of the same one; [`Consensus::shutdown`] ends it, and
 /// dropping the handles does not.
@@ -44,11 +44,16 @@ pub struct Consensus {
 }
 
 pub(super) struct Inner {
-    replica: ReplicaId,
+    pub(super) replica: ReplicaId,
     pub(super) tuning: Tuning,
     pub(super) raft: Raft,
-    view: Arc<View>,
+    pub(super) view: Arc<View>,
+    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) contacts: Arc<Contacts>,
+    /// Reads of any replica.
     reads: Reads,
+    /// Reads of this one while it leads.
+    pub(super) leading: Reads,
     leadership: watch::Receiver<Leadership>,
     store: Arc<dyn LogStore>,
     flusher: Flusher,
@@ -68,13 +73,27 @@ impl Consensus {
 
     /// Starts a replica on a store that is open already.
     pub async fn open_on(options: Options, store: Arc<dyn LogStore>) -> Result<Self, OpenError> {
-        let Parts { raft, view, flusher } = open::replica(&options, store.clone()).await?;
+        let Parts { raft, view, flusher, contacts } =
+            open::replica(&options, store.clone()).await?;
         let stop = CancellationToken::new();
         let (known, leadership) = watch::channel(Leadership::default());
-        let (reads, rounds) = Reads::new(raft.clone(), view.clone(), options.tuning.read_timeout);
+        let forwarder = Arc::new(Forwarder::new(options.connect.clone()));
+        let deadline = options.tuning.read_timeout;
+        let here = Here { replica: options.replica, raft: raft.clone(), view: view.clone() };
+        let (leading, confirming) = Reads::new(here.clone(), deadline);
+        let anywhere = Anywhere {
+            here,
+            leading: leading.clone(),
+            leadership: leadership.clone(),
+            forwarder: forwarder.clone(),
+            patience: options.tuning.election_max * 2,
+        };
+        let (reads, rounds) = Reads::new(anywhere, deadline);
+        let seen = Seen { leadership: known, contacts: contacts.clone(), flusher: flusher.clone() };
         let tasks = vec![
-            tokio::spawn(observe::run(raft.clone(), known, flusher.clone(), stop.clone())),
+            tokio::spawn(observe::run(raft.clone(), seen, stop.clone())),
             tokio::spawn(rounds.run(stop.clone())),
+            tokio::spawn(confirming.run(stop.clone())),
         ];
         let inner = Inner {
             replica: options.replica,
@@ -82,7 +101,10 @@ impl Consensus {
             tuning: options.tuning,
             raft,
             view,
+            forwarder,
+            contacts,
             reads,
+            leading,
             leadership,
             store,
             flusher,
@@ -94,55 +116,67 @@ impl Consensus {
         Ok(consensus)
     }
 
-    /// Proposes a command and waits until it is committed and applied here.
+    /// Returns a state that holds everything acknowledged anywhere before the call: one round of
+    /// asking the majority, shared by everybody who waits for it. A replica that does not lead asks
+    /// the leader how far it must be, and waits until it is.
+    pub async fn linearizable(&self) -> Result<ClusterState, ReadError> {
+        self.inner.reads.read().await
+    }
+
+    /// Returns what [`Consensus::linearizable`] does, only while this replica leads, and so confirms
+    /// that it did lead after the call began.
     ///
     /// # Errors
-    /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it took or takes
-    /// effect. Dropping the future does too.
-    pub async fn propose(
-        &self,
-        envelope: Envelope,
-    ) -> Result<Result<Applied, Refusal>, ProposeError> {
-        check_size(&envelope)?;
-        let deadline = Instant::now() + self.inner.tuning.write_timeout;
-        let lease = Instant::now() + self.inner.tuning.election_max;
-        loop {
-            let write = self.inner.raft.client_write(Proposal(envelope.clone()));
-            let outcome = match tokio::time::timeout_at(deadline, write).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Err(ProposeError::Unknown),
-            };
-            let error = match outcome {
-                Ok(response) => return answer(response.data),
-                Err(error) => error,
-            };
-            match error {
-                // A new leader has no lease for its first milliseconds. Nothing was appended.
-                RaftError::APIError(ClientWriteError::ForwardToLeader(to))
-                    if to.reason == ForwardReason::LeaseExpired && Instant::now() < lease =>
-                {
-                    tokio::time::sleep(LEASE_RETRY).await;
-                }
-                RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
-                    let leader = to.leader_id.map(ReplicaId);
-                    return Err(ProposeError::NotLeader { leader });
-                }
-                RaftError::APIError(
-                    ClientWriteError::LogEntryDiscarded(_)
-                    | ClientWriteError::ChangeMembershipError(_)
-                    | ClientWriteError::PreconditionFailed(_),
-                ) => return Err(ProposeError::Unknown),
-                RaftError::Fatal(fatal) => {
-                    return Err(ProposeError::Stopped { reason: self.why(&fatal) });
-                }
-            }
+    /// [`ReadError::NotLeader`] where it does not.
+    pub async fn linearizable_leading(&self) -> Result<ClusterState, ReadError> {
+        self.inner.leading.read().await
+    }
+
+    /// Waits until the change that made `revision` is applied here.
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`] where it is not in time.
+    pub async fn reaches(&self, revision: Revision) -> Result<(), ReadError> {
+        let mut changes = self.changes();
+        let reached = changes.wait_for(|known| *known >= revision);
+        match tokio::time::timeout(self.inner.tuning.read_timeout, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopped { reason: "it is shut down".to_owned() }),
+            Err(_) => Err(ReadError::Behind { revision: self.local().revision }),
         }
     }
 
-    /// Returns a state that holds everything acknowledged anywhere before the call: one round of
-    /// asking the majority, shared by everybody who waits for it. Only on the leader.
-    pub async fn linearizable(&self) -> Result<ClusterState, ReadError> {
-        self.inner.reads.read().await
+    /// Returns how long ago [`Consensus::local`] held everything that was committed; zero on a
+    /// leader that a majority confirms, none where no leader was heard of yet.
+    pub fn age(&self) -> Option<Duration> {
+        let status = self.inner.raft.metrics().borrow_watched().clone();
+        match status.state {
+            ServerState::Leader => {
+                let lease = self.inner.tuning.election_max;
+                let quorum = status.last_quorum_acked.map(|at| at.elapsed());
+                quorum.map(|since| if since <= lease { Duration::ZERO } else { since })
+            }
+            ServerState::Learner
+            | ServerState::Follower
+            | ServerState::Candidate
+            | ServerState::Shutdown => self.inner.contacts.age(self.inner.view.applied()),
+        }
+    }
+
+    /// Returns how long ago each other replica was heard, by replica; those never heard since the
+    /// start are not in it.
+    pub fn contacts(&self) -> BTreeMap<ReplicaId, Duration> {
+        self.inner.contacts.all()
+    }
+
+    /// Returns for how long no leader with a majority has been in sight; none while one is.
+    pub fn without_quorum(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return self.inner.contacts.leaderless();
+        }
+        let since = metrics.last_quorum_acked.map(|at| at.elapsed())?;
+        (since > self.inner.tuning.election_max).then_some(since)
     }
 
     /// Returns what is applied here, which may be old; O(1).
@@ -153,6 +187,12 @@ impl Consensus {
     /// Tells the revision of [`Consensus::local`] after each change of it.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.view.changes()
+    }
+
+    /// Returns the newest events of what was applied here; [`Consensus::changes`] tells when there
+    /// are more.
+    pub fn events(&self) -> Arc<Ring> {
+        self.inner.view.events()
     }
 
     /// Tells who leads, after each change.
@@ -217,16 +257,13 @@ impl Consensus {
             let progress = metrics.replication.as_ref()?.get(id)?.as_ref();
             progress.map(|log_id| log_id.index)
         };
-        let heard = |id: &u64| {
-            let at = metrics.heartbeat.as_ref()?.get(id)?.as_ref();
-            at.map(|at| at.elapsed())
-        };
+        let heard = self.contacts();
         let members = metrics.membership_config.nodes().map(|(id, node)| Member {
             replica: ReplicaId(*id),
             address: node.addr.clone(),
             voter: voters.contains(id),
             matched: matched(id),
-            contact: heard(id),
+            contact: heard.get(&ReplicaId(*id)).copied(),
         });
         let failure = self.inner.flusher.lost().borrow().clone();
         Status {
@@ -262,7 +299,7 @@ impl Consensus {
 
     /// Returns the service for the other replicas' messages; the Raft listener mounts it.
     pub fn service(&self) -> RaftRpc {
-        RaftRpc::new(self.inner.replica, self.inner.raft.clone())
+        RaftRpc::new(self.clone())
     }
 
     /// Writes a checkpoint now, without waiting for it to be finished.
@@ -313,17 +350,4 @@ impl Consensus {
         let lost = self.inner.flusher.lost().borrow().clone();
         lost.map_or_else(|| fatal.to_string(), |lost| lost.reason.to_string())
     }
-}
-
-/// Refuses a command that is too long, before it reaches the log.
-fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
-    let limit = Limits::COMMAND_BYTES;
-    // What cannot be encoded cannot be logged; no command of the model is like that.
-    let bytes = postcard::experimental::serialized_size(envelope).unwrap_or(usize::MAX);
-    if bytes > limit { Err(ProposeError::TooLarge { bytes, limit }) } else { Ok(()) }
-}
-
-fn answer(reply: Reply) -> Result<Result<Applied, Refusal>, ProposeError> {
-    // Only entries without a command have no answer.
-    reply.0.ok_or(ProposeError::Unknown)
 }

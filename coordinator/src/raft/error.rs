@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use warren_common::ReplicaId;
+use warren_common::{ReplicaId, Revision};
 
 use crate::{audit::AuditError, store::StoreError};
 
@@ -23,6 +23,9 @@ pub enum ProposeError {
         /// Who does, if known.
         leader: Option<ReplicaId>,
     },
+    /// The caller's certificate is on the deny-list; nothing happened.
+    #[error("the caller's certificate was revoked")]
+    Revoked,
     /// It may take effect, have taken effect, or never: a read after it tells, and proposing it
     /// again with the same request id is safe.
     #[error("no majority confirmed the command in time; it may or may not take effect")]
@@ -50,6 +53,12 @@ pub enum ReadError {
     /// Too many reads wait already.
     #[error("too many reads are waiting")]
     Busy,
+    /// This replica has not applied what was asked for, and did not in time.
+    #[error("this coordinator has applied revision {revision} and no more yet")]
+    Behind {
+        /// How far it is.
+        revision: Revision,
+    },
     /// The replica stopped.
     #[error("this coordinator has stopped: {reason}")]
     Stopped {

@@ -7,6 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -27,12 +28,16 @@ use super::{
 use crate::{
     audit::{AuditLog, AuditSync},
     store::Flusher,
+    watch::{Gathered, Ring},
 };
 
 /// What is applied here, for readers.
 pub(crate) struct View {
     state: ArcSwap<ClusterState>,
     revision: watch::Sender<Revision>,
+    /// Index of the newest entry in the state; told after the state is there.
+    applied: watch::Sender<Option<u64>>,
+    events: Arc<Ring>,
 }
 
 impl View {
@@ -46,14 +51,43 @@ impl View {
         self.revision.subscribe()
     }
 
-    fn publish(&self, state: &ClusterState) {
+    /// Returns the index of the newest entry that [`View::state`] holds.
+    pub(crate) fn applied(&self) -> Option<u64> {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the entry at `index` is applied here; false where the replica ends before.
+    pub(crate) async fn reaches(&self, index: u64) -> bool {
+        let mut applied = self.applied.subscribe();
+        applied.wait_for(|applied| *applied >= Some(index)).await.is_ok()
+    }
+
+    /// Returns the newest events of what was applied here.
+    pub(crate) fn events(&self) -> Arc<Ring> {
+        self.events.clone()
+    }
+
+    fn publish(&self, state: &ClusterState, applied: Option<u64>) {
         self.state.store(Arc::new(state.clone()));
+        self.applied.send_replace(applied);
         self.revision.send_if_modified(|revision| {
             let changed = *revision != state.revision;
             *revision = state.revision;
             changed
         });
     }
+}
+
+/// What applying a batch gathers for the files and the readers.
+#[derive(Default)]
+struct Gains {
+    records: Vec<AuditRecord>,
+    events: Gathered,
+}
+
+/// Returns which cluster's which state this is.
+fn position(state: &ClusterState) -> (u32, Revision) {
+    (state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation), state.revision)
 }
 
 /// The state machine of one replica.
@@ -79,9 +113,12 @@ impl Machine {
             meta: SnapshotMeta::default(),
             state: ClusterState::default(),
         });
+        let (incarnation, revision) = position(&state);
         let view = Arc::new(View {
             state: ArcSwap::from_pointee(state.clone()),
-            revision: watch::Sender::new(state.revision),
+            applied: watch::Sender::new(meta.last_log_id.map(|id| id.index)),
+            revision: watch::Sender::new(revision),
+            events: Arc::new(Ring::new(incarnation, revision)),
         });
         let (applied, membership) = (meta.last_log_id, meta.last_membership);
         Self { state, applied, membership, audit, checkpoints, view, flusher }
@@ -94,7 +131,7 @@ impl Machine {
 
     /// Applies one entry; a panic of the model is an error that names the entry, because the entry
     /// will be there again after a restart.
-    fn apply_one(&mut self, entry: Entry, records: &mut Vec<AuditRecord>) -> io::Result<Reply> {
+    fn apply_one(&mut self, entry: Entry, gains: &mut Gains) -> io::Result<Reply> {
         let position = entry.log_id;
         let reply = match entry.payload {
             EntryPayload::Blank => Reply(None),
@@ -104,11 +141,13 @@ impl Machine {
             }
             EntryPayload::Normal(proposal) => {
                 let state = &mut self.state;
+                let before = Gathered::before(state, &proposal.0.command);
                 let applied = catch_unwind(AssertUnwindSafe(|| state.apply(&proposal.0)));
                 let effect = applied.map_err(|_| {
                     io::Error::other(format!("applying log entry {position} panicked"))
                 })?;
-                records.extend(effect.audit);
+                gains.records.extend(effect.audit);
+                gains.events.take(&self.state, before.as_ref(), effect.events);
                 Reply(Some(effect.result))
             }
         };
@@ -143,7 +182,9 @@ impl Machine {
         self.applied = loaded.meta.last_log_id;
         self.membership = loaded.meta.last_membership;
         self.state = loaded.state;
-        self.view.publish(&self.state);
+        let (incarnation, revision) = position(&self.state);
+        self.view.events.replace(incarnation, revision);
+        self.view.publish(&self.state, self.applied.map(|id| id.index));
         Ok(())
     }
 }
@@ -169,15 +210,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let (mut answers, mut records) = (Vec::new(), Vec::new());
+        let (mut answers, mut gains) = (Vec::new(), Gains::default());
         while let Some((entry, responder)) = entries.try_next().await? {
-            let reply = self.apply_one(entry, &mut records).map_err(|error| self.failed(error))?;
+            let reply = self.apply_one(entry, &mut gains).map_err(|error| self.failed(error))?;
             answers.extend(responder.map(|responder| (responder, reply)));
         }
         // One short write into the page cache; it is synced before a checkpoint lets the log go.
-        let written = self.audit.append(&records);
+        let written = self.audit.append(&gains.records);
         written.map_err(|error| self.failed(error.into_io()))?;
-        self.view.publish(&self.state);
+        // Before the state: who reads a revision finds that its events are there.
+        let events = gains.events.into_records();
+        self.view.events.append(position(&self.state), events, Instant::now());
+        self.view.publish(&self.state, self.applied.map(|id| id.index));
         for (responder, reply) in answers {
             responder.send(reply);
         }

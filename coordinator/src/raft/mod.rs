@@ -9,13 +9,16 @@ mod answers;
 mod checkpoint;
 mod config;
 mod consensus;
+mod contact;
 mod error;
+mod forward;
 mod log;
 mod machine;
 mod membership;
 mod network;
 mod observe;
 mod open;
+mod propose;
 mod reads;
 mod server;
 mod types;
@@ -28,4 +31,4 @@ pub use membership::MembershipError;
 pub use server::RaftRpc;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

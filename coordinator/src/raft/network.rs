@@ -4,7 +4,7 @@
 //! thrown away: a connection that died without a word must not be tried for ever. Nothing here may
 //! panic, because a panic ends the replication to that peer until the next election.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -24,13 +24,15 @@ use warren_proto::pb::raft::v1::{self as pb, raft_service_client::RaftServiceCli
 
 use super::{
     config::{Connect, Tuning},
+    contact::Contacts,
     types::{CodecError, Snapshot, TypeConfig, Vote, decode, encode},
 };
 
 /// Request metadata: which replica the message is for, because an address may have moved.
 pub(super) const TO: &str = "warren-to";
 
-type Api = RaftServiceClient<Channel>;
+/// The other side of one replica.
+pub(super) type Api = RaftServiceClient<Channel>;
 type Result<T> = std::result::Result<T, RPCError<TypeConfig>>;
 
 /// Makes one [`Peer`] per purpose and replica.
@@ -38,6 +40,7 @@ pub(crate) struct Network {
     pub(crate) replica: ReplicaId,
     pub(crate) connect: Connect,
     pub(crate) tuning: Tuning,
+    pub(super) contacts: Arc<Contacts>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -50,6 +53,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             address: node.addr.clone(),
             connect: self.connect.clone(),
             tuning: self.tuning.clone(),
+            contacts: self.contacts.clone(),
             api: None,
         }
     }
@@ -62,6 +66,7 @@ pub(crate) struct Peer {
     address: String,
     connect: Connect,
     tuning: Tuning,
+    contacts: Arc<Contacts>,
     api: Option<Api>,
 }
 
@@ -71,17 +76,27 @@ impl Peer {
             return Ok(api.clone());
         }
         let channel = (self.connect)(self.target, &self.address).map_err(unreachable)?;
-        let api = Api::new(channel)
-            .max_decoding_message_size(Limits::RAFT_MESSAGE_BYTES)
-            .max_encoding_message_size(Limits::RAFT_MESSAGE_BYTES);
+        let api = api(channel);
         self.api = Some(api.clone());
         Ok(api)
     }
 
-    fn addressed<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert(TO, MetadataValue::from(self.target.0));
-        request
+    /// Sends one message and reads the answer, within the time of one call. A long message on a
+    /// slow line gets a millisecond more per KiB.
+    async fn ask<Q: Serialize, A: DeserializeOwned, F>(
+        &mut self,
+        action: RPCTypes,
+        message: &Q,
+        send: impl FnOnce(Api, Bytes) -> F,
+    ) -> Result<A>
+    where
+        F: Future<Output = std::result::Result<Bytes, Status>> + Send,
+    {
+        let payload = encoded(message)?;
+        let extra = Duration::from_millis(payload.len() as u64 / 1024);
+        let deadline = self.tuning.rpc_timeout.saturating_add(extra);
+        let call = send(self.api()?, payload);
+        decoded(&self.within(action, deadline, call).await?)
     }
 
     /// Waits for an answer, at most `deadline`.
@@ -92,7 +107,10 @@ impl Peer {
         call: impl Future<Output = std::result::Result<T, Status>> + Send,
     ) -> Result<T> {
         match tokio::time::timeout(deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.contacts.heard(self.target);
+                Ok(answer)
+            }
             Ok(Err(status)) => Err(unreachable(status.to_string())),
             Err(_) => {
                 self.api = None;
@@ -103,6 +121,20 @@ impl Peer {
     }
 }
 
+/// Returns the service on a channel, with Raft's message limits.
+pub(super) fn api(channel: Channel) -> Api {
+    Api::new(channel)
+        .max_decoding_message_size(Limits::RAFT_MESSAGE_BYTES)
+        .max_encoding_message_size(Limits::RAFT_MESSAGE_BYTES)
+}
+
+/// Returns a message that names its addressee.
+pub(super) fn addressed<T>(target: ReplicaId, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(TO, MetadataValue::from(target.0));
+    request
+}
+
 impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = Bytes;
 
@@ -111,15 +143,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>> {
-        let payload = encoded(&rpc)?;
-        // A long message on a slow line gets a millisecond more per KiB.
-        let extra = Duration::from_millis(payload.len() as u64 / 1024);
-        let deadline = self.tuning.rpc_timeout.saturating_add(extra);
-        let mut api = self.api()?;
-        let request = self.addressed(pb::AppendEntriesRequest { payload });
-        let call = async move { api.append_entries(request).await };
-        let answer = self.within(RPCTypes::AppendEntries, deadline, call).await?;
-        decoded(&answer.into_inner().payload)
+        let to = self.target;
+        self.ask(RPCTypes::AppendEntries, &rpc, |mut api, payload| async move {
+            let request = addressed(to, pb::AppendEntriesRequest { payload });
+            Ok(api.append_entries(request).await?.into_inner().payload)
+        })
+        .await
     }
 
     async fn vote(
@@ -127,12 +156,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>> {
-        let payload = encoded(&rpc)?;
-        let mut api = self.api()?;
-        let request = self.addressed(pb::VoteRequest { payload });
-        let call = async move { api.vote(request).await };
-        let answer = self.within(RPCTypes::Vote, self.tuning.rpc_timeout, call).await?;
-        decoded(&answer.into_inner().payload)
+        let to = self.target;
+        self.ask(RPCTypes::Vote, &rpc, |mut api, payload| async move {
+            let request = addressed(to, pb::VoteRequest { payload });
+            Ok(api.vote(request).await?.into_inner().payload)
+        })
+        .await
     }
 
     async fn pre_vote(
@@ -140,12 +169,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>> {
-        let payload = encoded(&rpc)?;
-        let mut api = self.api()?;
-        let request = self.addressed(pb::PreVoteRequest { payload });
-        let call = async move { api.pre_vote(request).await };
-        let answer = self.within(RPCTypes::Vote, self.tuning.rpc_timeout, call).await?;
-        decoded(&answer.into_inner().payload)
+        let to = self.target;
+        self.ask(RPCTypes::Vote, &rpc, |mut api, payload| async move {
+            let request = addressed(to, pb::PreVoteRequest { payload });
+            Ok(api.pre_vote(request).await?.into_inner().payload)
+        })
+        .await
     }
 
     async fn transfer_leader(
@@ -153,12 +182,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: TransferLeaderRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>> {
-        let payload = encoded(&rpc)?;
-        let mut api = self.api()?;
-        let request = self.addressed(pb::TransferLeaderRequest { payload });
-        let call = async move { api.transfer_leader(request).await };
-        let answer = self.within(RPCTypes::TransferLeader, self.tuning.rpc_timeout, call).await?;
-        decoded(&answer.into_inner().payload)
+        let to = self.target;
+        self.ask(RPCTypes::TransferLeader, &rpc, |mut api, payload| async move {
+            let request = addressed(to, pb::TransferLeaderRequest { payload });
+            Ok(api.transfer_leader(request).await?.into_inner().payload)
+        })
+        .await
     }
 
     async fn full_snapshot(
@@ -170,7 +199,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> std::result::Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let header = encoded(&(vote, &snapshot.meta))?;
         let mut api = self.api()?;
-        let request = self.addressed(stream::iter(pieces(header, snapshot.snapshot)));
+        let request = addressed(self.target, stream::iter(pieces(header, snapshot.snapshot)));
         let call = async move { api.install_checkpoint(request).await };
         let deadline = self.tuning.checkpoint_timeout;
         tokio::select! {

@@ -1,5 +1,7 @@
 //! Watches openraft and tells the rest: who leads, whether the replica failed, and the gauges.
 
+use std::sync::Arc;
+
 use openraft::{
     RaftMetrics, ServerState, async_runtime::WatchReceiver as _, vote::RaftLeaderId as _,
 };
@@ -9,17 +11,21 @@ use warren_common::ReplicaId;
 
 use super::{
     answers::Leadership,
+    contact::Contacts,
     types::{Raft, TypeConfig},
 };
 use crate::store::Flusher;
 
+/// Who is told what is seen.
+pub(super) struct Seen {
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) contacts: Arc<Contacts>,
+    pub(super) flusher: Flusher,
+}
+
 /// Follows the metrics until `stop` or until openraft ends.
-pub(super) async fn run(
-    raft: Raft,
-    leadership: watch::Sender<Leadership>,
-    flusher: Flusher,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
+    let Seen { leadership, contacts, flusher } = seen;
     let mut changes = raft.metrics();
     drop(raft);
     loop {
@@ -31,6 +37,7 @@ pub(super) async fn run(
                 flusher.fail(&fatal.to_string());
             }
         }
+        contacts.led(leads.leader.is_some());
         leadership.send_if_modified(|known| {
             let changed = *known != leads;
             if changed {

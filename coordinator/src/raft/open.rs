@@ -11,6 +11,7 @@ use warren_model::AuditHead;
 use super::{
     checkpoint::{Checkpoints, Loaded},
     config::Options,
+    contact::Contacts,
     error::OpenError,
     log::Log,
     machine::{Machine, View},
@@ -27,6 +28,7 @@ pub(super) struct Parts {
     pub(super) raft: Raft,
     pub(super) view: Arc<View>,
     pub(super) flusher: Flusher,
+    pub(super) contacts: Arc<Contacts>,
 }
 
 /// Opens the log in `folder`; blocks.
@@ -63,14 +65,16 @@ pub(super) async fn replica(
         };
         let (log, machine) = blocking(files).await?;
         let view = machine.view();
+        let contacts = Arc::<Contacts>::default();
         let network = Network {
             replica: options.replica,
             connect: options.connect.clone(),
             tuning: options.tuning.clone(),
+            contacts: contacts.clone(),
         };
         let raft = Raft::new(options.replica.0, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| OpenError::Replay(fatal.to_string()))?;
-        Ok(Parts { raft, view, flusher: flusher.clone() })
+        Ok(Parts { raft, view, flusher: flusher.clone(), contacts })
     };
     let outcome = started.await;
     if outcome.is_err() {

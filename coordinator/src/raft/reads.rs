@@ -1,7 +1,9 @@
 //! Linearizable reads: one round of asking the majority serves everybody who waits.
 //!
 //! A read that arrives while a round is under way waits for the next one: the running round may
-//! have asked before the read was asked for.
+//! have asked before the read was asked for. There are two queues. [`Here`] serves this replica
+//! while it leads. [`Anywhere`] serves any replica: it takes the leader's word for how far the log
+//! must be applied, which is a read of the first queue there.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,42 +11,68 @@ use openraft::{
     ReadPolicy,
     error::{LinearizableReadError, RaftError},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use warren_common::{Limits, ReplicaId};
 use warren_model::ClusterState;
 
 use super::{
+    answers::{Leadership, leader_elsewhere},
     error::ReadError,
+    forward::{Forwarder, Index, Lost},
     machine::View,
     types::{Raft, TypeConfig},
 };
 
-type Outcome = Result<ClusterState, ReadError>;
+/// How soon a round that met no leader is tried again without news of one.
+const RETRY: Duration = Duration::from_millis(50);
 
-/// The queue in front of the rounds.
+/// A state and the index of the newest entry in it.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) state: ClusterState,
+    pub(super) index: Option<u64>,
+}
+
+type Outcome = Result<Point, ReadError>;
+
+/// How one round is made.
+pub(super) trait Round: Send + 'static {
+    /// Returns a point that holds everything acknowledged before the call.
+    fn round(&self) -> impl Future<Output = Outcome> + Send;
+}
+
+/// The queue in front of the rounds; clones share it.
+#[derive(Clone)]
 pub(super) struct Reads {
     queue: mpsc::Sender<oneshot::Sender<Outcome>>,
     deadline: Duration,
 }
 
 /// Runs the rounds.
-pub(super) struct Rounds {
+pub(super) struct Rounds<R> {
     waiting: mpsc::Receiver<oneshot::Sender<Outcome>>,
-    pub(super) raft: Raft,
-    pub(super) view: Arc<View>,
+    by: R,
     deadline: Duration,
 }
 
 impl Reads {
     /// Returns the queue and what serves it.
-    pub(super) fn new(raft: Raft, view: Arc<View>, deadline: Duration) -> (Self, Rounds) {
+    pub(super) fn new<R: Round>(by: R, deadline: Duration) -> (Self, Rounds<R>) {
         let (queue, waiting) = mpsc::channel(Limits::READ_QUEUE);
-        (Self { queue, deadline }, Rounds { waiting, raft, view, deadline })
+        (Self { queue, deadline }, Rounds { waiting, by, deadline })
     }
 
     /// Returns a state that holds everything acknowledged before the call.
-    pub(super) async fn read(&self) -> Outcome {
+    pub(super) async fn read(&self) -> Result<ClusterState, ReadError> {
+        self.read_at().await.map(|point| point.state)
+    }
+
+    /// Returns a point that holds everything acknowledged before the call.
+    pub(super) async fn read_at(&self) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         self.queue.try_send(answer).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => ReadError::Busy,
@@ -58,7 +86,7 @@ impl Reads {
     }
 }
 
-impl Rounds {
+impl<R: Round> Rounds<R> {
     /// Serves until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::new();
@@ -81,7 +109,7 @@ impl Rounds {
             }
             let outcome = tokio::select! {
                 () = stop.cancelled() => Err(stopped("it is shut down")),
-                outcome = tokio::time::timeout(self.deadline, self.round()) => {
+                outcome = tokio::time::timeout(self.deadline, self.by.round()) => {
                     outcome.unwrap_or(Err(ReadError::NoQuorum))
                 }
             };
@@ -92,11 +120,85 @@ impl Rounds {
             }
         }
     }
+}
 
+/// This replica, as long as it leads.
+#[derive(Clone)]
+pub(super) struct Here {
+    pub(super) replica: ReplicaId,
+    pub(super) raft: Raft,
+    pub(super) view: Arc<View>,
+}
+
+impl Here {
+    fn point(&self) -> Point {
+        // the index first: the state may be newer than it, never older
+        let index = self.view.applied();
+        Point { state: self.view.state(), index }
+    }
+}
+
+impl Round for Here {
     async fn round(&self) -> Outcome {
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(self.view.state()),
+            Ok(_) => Ok(self.point()),
             Err(error) => Err(read_error(error)),
+        }
+    }
+}
+
+/// Whoever leads.
+pub(super) struct Anywhere {
+    pub(super) here: Here,
+    pub(super) leading: Reads,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) forwarder: Arc<Forwarder>,
+    /// How long a round waits for an election.
+    pub(super) patience: Duration,
+}
+
+impl Anywhere {
+    async fn attempt(&self, deadline: Instant) -> Outcome {
+        let Some(leader) = leader_elsewhere(self.here.replica, &self.here.raft) else {
+            return self.leading.read_at().await;
+        };
+        metrics::counter!("warren_raft_forwarded_total", "kind" => "read").increment(1);
+        match self.forwarder.read_index(&leader, deadline).await {
+            Ok(Index::At(None)) => Ok(self.here.point()),
+            Ok(Index::At(Some(index))) => match self.here.view.reaches(index).await {
+                true => Ok(self.here.point()),
+                false => Err(stopped("it is shut down")),
+            },
+            Ok(Index::NotLeader(leader)) => {
+                Err(ReadError::NotLeader { leader: leader.map(ReplicaId) })
+            }
+            Ok(Index::NoQuorum) => Err(ReadError::NoQuorum),
+            Ok(Index::Busy) => Err(ReadError::Busy),
+            // its successor is about to be elected
+            Ok(Index::Stopped(_)) => Err(ReadError::NotLeader { leader: None }),
+            Err(Lost(reason)) => {
+                tracing::debug!(leader = %leader.replica, reason, "the leader gave no answer");
+                Err(ReadError::NotLeader { leader: None })
+            }
+        }
+    }
+}
+
+impl Round for Anywhere {
+    async fn round(&self) -> Outcome {
+        let mut leadership = self.leadership.clone();
+        let until = Instant::now() + self.patience;
+        loop {
+            leadership.mark_unchanged();
+            let error = match self.attempt(until).await {
+                Err(error @ ReadError::NotLeader { .. }) => error,
+                outcome => return outcome,
+            };
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            // news of a leader, or a moment
+            let _ = tokio::time::timeout(RETRY, leadership.changed()).await;
         }
     }
 }

@@ -1,12 +1,19 @@
 //! The other side of `network`: takes the messages of other replicas and hands them to openraft.
 //!
-//! It trusts its caller to be a coordinator of this cluster: the Raft listener's TLS saw to that.
-//! It checks what TLS cannot: that the message is for this replica, readable, and of bounded size.
+//! That its caller is a coordinator of this cluster is the Raft listener's business: TLS saw to it,
+//! and `authz` named it. Here is checked that the message is the caller's own, for this replica,
+//! readable, and of bounded size.
 
 use bytes::BytesMut;
+use openraft::{
+    raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
+    vote::RaftLeaderId as _,
+};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use warren_common::{Limits, ReplicaId};
+use warren_model::Envelope;
 use warren_proto::pb::raft::v1::{
     self as pb,
     raft_service_server::{RaftService, RaftServiceServer},
@@ -14,22 +21,28 @@ use warren_proto::pb::raft::v1::{
 
 use super::{
     checkpoint::Checkpoints,
+    consensus::{Consensus, Inner},
+    forward::{Index, Proposed},
     network::TO,
-    types::{Raft, Snapshot, SnapshotMeta, Vote, decode, encode},
+    types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote, decode, encode},
 };
+use crate::authz::Caller;
 
 /// The service that the Raft listener mounts.
 #[derive(Clone)]
 pub struct RaftRpc {
-    replica: ReplicaId,
-    raft: Raft,
+    consensus: Consensus,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RaftRpc {
-    pub(super) fn new(replica: ReplicaId, raft: Raft) -> Self {
-        Self { replica, raft }
+    pub(super) fn new(consensus: Consensus) -> Self {
+        Self { consensus }
+    }
+
+    fn raft(&self) -> &Raft {
+        &self.consensus.inner.raft
     }
 
     /// Returns the gRPC service with Raft's message limits.
@@ -39,16 +52,33 @@ impl RaftRpc {
             .max_encoding_message_size(Limits::RAFT_MESSAGE_BYTES)
     }
 
-    /// Refuses a message that was meant for another replica.
-    fn check_target<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    /// Refuses a message that was meant for another replica; returns whose certificate it came with.
+    fn check_target<T>(&self, request: &Request<T>) -> Result<ReplicaId, Status> {
+        let caller = Caller::of(request)?.coordinator();
+        let no_coordinator = || Status::permission_denied("the caller is no coordinator");
+        let caller = caller.ok_or_else(no_coordinator)?;
         let to = request.metadata().get(TO).and_then(|to| to.to_str().ok()?.parse().ok());
+        let own = self.consensus.inner.replica;
         match to.map(ReplicaId) {
-            Some(to) if to == self.replica => Ok(()),
-            Some(to) => Err(Status::failed_precondition(format!(
-                "this is replica {}, not {to}",
-                self.replica
-            ))),
+            Some(to) if to == own => Ok(caller),
+            Some(to) => {
+                Err(Status::failed_precondition(format!("this is replica {own}, not {to}")))
+            }
             None => Err(Status::invalid_argument("the message names no replica")),
+        }
+    }
+
+    /// Refuses a vote that another replica than the caller gave, asks for or leads by: no
+    /// certificate speaks for two.
+    fn check_sender(caller: ReplicaId, vote: &Vote) -> Result<(), Status> {
+        let named = vote.leader_id().to_committed().node_id;
+        match named == caller.0 {
+            true => Ok(()),
+            false => {
+                tracing::warn!(%caller, named, "a coordinator speaks for another");
+                let why = format!("coordinator {caller} may not speak for {named}");
+                Err(Status::permission_denied(why))
+            }
         }
     }
 
@@ -100,23 +130,32 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::AppendEntriesRequest>,
     ) -> Answer<pb::AppendEntriesResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.append_entries(rpc).await.map_err(stopped)?;
+        let caller = self.check_target(&request)?;
+        let rpc: AppendEntriesRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
+        let committed = rpc.leader_commit.as_ref().map(|id| id.index);
+        let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
+        if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
+            let Inner { contacts, view, .. } = &*self.consensus.inner;
+            contacts.heard(caller);
+            contacts.told(committed, view.applied());
+        }
         Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.vote(rpc).await.map_err(stopped)?;
+        let caller = self.check_target(&request)?;
+        let rpc: VoteRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
+        let answer = self.raft().vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse { payload: written(&answer)? }))
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.pre_vote(rpc).await.map_err(stopped)?;
+        let caller = self.check_target(&request)?;
+        let rpc: VoteRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
+        let answer = self.raft().pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::PreVoteResponse { payload: written(&answer)? }))
     }
 
@@ -124,9 +163,10 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Answer<pb::TransferLeaderResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
-        let answer = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
+        let caller = self.check_target(&request)?;
+        let rpc: TransferLeaderRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, rpc.from_leader())?;
+        let answer = self.raft().handle_transfer_leader(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::TransferLeaderResponse { payload: written(&answer)? }))
     }
 
@@ -134,12 +174,33 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<Streaming<pb::InstallCheckpointRequest>>,
     ) -> Answer<pb::InstallCheckpointResponse> {
-        self.check_target(&request)?;
+        let caller = self.check_target(&request)?;
         let receiving = self.receive(request.into_inner());
         let received = tokio::time::timeout(Limits::CHECKPOINT_TIMEOUT, receiving).await;
         let (vote, snapshot) =
             received.map_err(|_| Status::deadline_exceeded("the checkpoint took too long"))??;
-        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Self::check_sender(caller, &vote)?;
+        let answer = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(pb::InstallCheckpointResponse { payload: written(&answer)? }))
+    }
+
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
+        self.check_target(&request)?;
+        let pb::ProposeRequest { payload, serial } = request.into_inner();
+        let envelope: Envelope = read(&payload)?;
+        let deadline = Instant::now() + self.consensus.inner.tuning.write_timeout;
+        let attempt = self.consensus.write_here((&envelope, &serial), deadline).await;
+        let payload = written(&Proposed::from_attempt(attempt))?;
+        Ok(Response::new(pb::ProposeResponse { payload }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Answer<pb::ReadIndexResponse> {
+        self.check_target(&request)?;
+        let round = self.consensus.inner.leading.read_at().await;
+        let index = Index::from_round(round.map(|point| point.index));
+        Ok(Response::new(pb::ReadIndexResponse { payload: written(&index)? }))
     }
 }

@@ -5,7 +5,7 @@ mod own;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity as NoLayer, Stack};
 use tracing::{error, field, info, info_span, warn};
@@ -27,7 +27,7 @@ use warren_proto::{
             client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer,
+            session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
         node::v1::{
@@ -54,6 +54,9 @@ pub use own::Own;
 
 /// How long open calls are given once the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long the streams of a revoked certificate are given to say so.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A cluster that is ready to be served.
 pub struct Start {
@@ -105,15 +108,17 @@ impl Start {
         shutdown: &Shutdown,
     ) -> Result<(), ServeError> {
         let connections = Connections::default();
+        // told when somebody may have lost their standing: streams look again then
+        let doubts = watch::Sender::new(());
         let router = server_builder()
-            .layer(self.authz())
+            .layer(self.authz(doubts.subscribe()))
             .add_service(self.consensus.service().into_service())
             .add_service(self.members.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
         self.keep_record(shutdown);
         let Some(admission) = admission else {
-            return self.serve_api((listeners.api, connections), shutdown).await;
+            return self.serve_api((listeners.api, connections, doubts), shutdown).await;
         };
         let stop = shutdown.clone();
         shutdown.spawn(async move {
@@ -122,7 +127,7 @@ impl Start {
                 () = stop.requested() => return,
             };
             let served = match admitted {
-                true => self.serve_api((listeners.api, connections), &stop).await,
+                true => self.serve_api((listeners.api, connections, doubts), &stop).await,
                 false => return stop.request(),
             };
             if let Err(error) = served {
@@ -143,12 +148,12 @@ impl Start {
 
     async fn serve_api(
         self,
-        (bound, connections): (Bound, Connections),
+        (bound, connections, doubts): (Bound, Connections, watch::Sender<()>),
         shutdown: &Shutdown,
     ) -> Result<(), ServeError> {
         let live = Arc::new(Live::new(clock::now()));
         let api = self.api(live.clone(), shutdown);
-        let router = self.api_router(&api).await?;
+        let router = self.api_router(&api, doubts.subscribe()).await?;
         let listener = bound.take().await.ok_or(ServeError::Stopping)?;
         run("api", router, (listener, self.own.api.clone(), connections.clone()), shutdown);
 
@@ -159,7 +164,8 @@ impl Start {
         let consensus = self.consensus.clone();
         shutdown.spawn(until(shutdown.clone(), self.members.clone().keep_secrets()));
         shutdown.spawn(until(shutdown.clone(), self.members.keep_group()));
-        shutdown.spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), connections)));
+        shutdown
+            .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
         Ok(())
@@ -174,22 +180,28 @@ impl Start {
             ca: self.ca.clone(),
             members: self.members.clone(),
             template: self.config.template.clone(),
+            watches: Arc::default(),
             shutdown: shutdown.clone(),
         })
     }
 
-    fn authz(&self) -> Authz {
+    fn authz(&self, doubts: watch::Receiver<()>) -> Authz {
         let consensus = self.consensus.clone();
-        Authz::new(move |peer| is_condemned(&consensus.local(), peer))
+        Authz::new(move |peer| is_condemned(&consensus.local(), peer)).looking_again(doubts)
     }
 
-    async fn api_router(&self, api: &Api) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
+    async fn api_router(
+        &self,
+        api: &Api,
+        doubts: watch::Receiver<()>,
+    ) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ClusterServiceServer<Api>>().await;
         health.set_serving::<ClientServiceServer<Api>>().await;
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<WatchServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -204,7 +216,7 @@ impl Start {
             .trace_fn(|request| {
                 info_span!("call", path = request.uri().path(), request = field::Empty)
             })
-            .layer(self.authz())
+            .layer(self.authz(doubts))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(bounded!(ClusterServiceServer, api))
@@ -212,6 +224,7 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(WatchServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }
@@ -267,8 +280,9 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
     retired || state.revoked.contains_key(&peer.serial)
 }
 
-/// Cuts the connections of those who were let in before they were condemned.
-async fn cut_revoked(consensus: Consensus, connections: Connections) {
+/// Ends the streams of those who were let in before they were condemned, and then cuts their
+/// connections: a stream that is read says why within [`FAREWELL`], and no new call gets in.
+async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connections: Connections) {
     let mut changes = consensus.changes();
     let mut known = ClusterState::default();
     while changes.changed().await.is_ok() {
@@ -279,6 +293,8 @@ async fn cut_revoked(consensus: Consensus, connections: Connections) {
         if same {
             continue;
         }
+        doubts.send_replace(());
+        tokio::time::sleep(FAREWELL).await;
         let cut = connections.close_where(|peer| is_condemned(&state, peer));
         if cut > 0 {
             info!(cut, "connections of revoked certificates were cut");
@@ -290,36 +306,42 @@ async fn cut_revoked(consensus: Consensus, connections: Connections) {
 /// Tells the cluster where this coordinator is reached, where that has changed.
 async fn announce(consensus: Consensus, wanted: SetReplica) {
     let mut leadership = consensus.leadership();
-    loop {
-        if leadership.borrow_and_update().leading {
-            let state = consensus.local();
-            let known = state.replicas.get(&wanted.replica);
-            let same = known.is_some_and(|known| {
-                known.api_address == wanted.api_address && known.raft_address == wanted.raft_address
-            });
-            if same {
-                return;
-            }
-            let envelope = Envelope {
-                request: RequestId::new(Uuid::now_v7()),
-                principal: Principal::Coordinator(wanted.replica),
-                at: clock::now(),
-                if_revision: None,
-                command: Command::SetReplica(wanted.clone()),
-            };
-            match consensus.propose(envelope).await {
-                Ok(Ok(_)) => return info!(api = wanted.api_address, "this coordinator has moved"),
-                Ok(Err(refusal)) => return warn!(%refusal, "this coordinator's address is refused"),
-                Err(error) => {
-                    warn!(%error, "this coordinator's address is not known yet");
-                    tokio::time::sleep(GRACE).await;
-                    continue;
-                }
+    while leadership.wait_for(|now| now.leader.is_some()).await.is_ok() {
+        match tell(&consensus, &wanted).await {
+            Ok(true) => return info!(api = wanted.api_address, "this coordinator has moved"),
+            Ok(false) => return,
+            Err(error) => {
+                warn!(error, "this coordinator's address is not known yet");
+                tokio::time::sleep(GRACE).await;
             }
         }
-        if leadership.changed().await.is_err() {
-            return;
+    }
+}
+
+/// Tells the addresses where the cluster knows others, or none; false where it knew.
+async fn tell(consensus: &Consensus, wanted: &SetReplica) -> Result<bool, String> {
+    let state = consensus.linearizable().await.map_err(|error| error.to_string())?;
+    let known = state.replicas.get(&wanted.replica);
+    let same = known.is_some_and(|known| {
+        known.api_address == wanted.api_address && known.raft_address == wanted.raft_address
+    });
+    if same || state.was_removed(wanted.replica) {
+        return Ok(false);
+    }
+    let envelope = Envelope {
+        request: RequestId::new(Uuid::now_v7()),
+        principal: Principal::Coordinator(wanted.replica),
+        at: clock::now(),
+        if_revision: None,
+        command: Command::SetReplica(wanted.clone()),
+    };
+    match consensus.propose(envelope).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(refusal)) => {
+            warn!(%refusal, "this coordinator's address is refused");
+            Ok(false)
         }
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -4,11 +4,12 @@ use clap::{Args, Subcommand};
 use warren_common::{ClientName, spec::validate_labels};
 use warren_proto::{error::reason, pb::admin::v1 as pb};
 
-use super::{Change, present, refused};
+use super::{Change, Watch, present, refused};
 use crate::{
     api,
     app::App,
     error::{Error, Kind, Outcome},
+    follow::Follow,
     value,
     view::{client::Client, served},
 };
@@ -22,8 +23,11 @@ pub(crate) enum Verb {
     )]
     Create(Create),
     /// List clients.
-    #[command(visible_alias = "ls", after_help = "Example:\n  warren client list -o name")]
-    List,
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren client list -o name\n  warren client list --watch"
+    )]
+    List(Watch),
     /// Show one client.
     #[command(after_help = "Example:\n  warren client show acme")]
     Show(Show),
@@ -67,7 +71,7 @@ pub(crate) struct Delete {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Create(create) => run_create(app, &create).await,
-        Verb::List => list(app).await,
+        Verb::List(watch) => list(app, watch).await,
         Verb::Show(show) => {
             let (client, now) = get(&mut app.api()?, &show.client).await?;
             app.output.object(&client, &client.name, || client.text(now))?;
@@ -126,17 +130,24 @@ async fn get(
     Ok((Client::from(present(answer.client)?), now))
 }
 
-async fn list(app: &App) -> Outcome {
+async fn list(app: &App, watch: Watch) -> Outcome {
     let mut api = app.api()?;
-    let (clients, now) = api::pages(&mut api, async |api, page_size, page_token| {
-        let request = pb::ListClientsRequest { page_size, page_token };
-        let page = api
-            .read(async |channel| api::clients(channel).list_clients(request.clone()).await)
-            .await?;
-        Ok((page.clients, page.next_page_token, page.freshness))
-    })
-    .await?;
-    let clients: Vec<Client> = clients.into_iter().map(Client::from).collect();
-    app.output.list(&clients, now, "no clients yet; warren client create NAME makes one")?;
+    let list = async |api: &mut api::Api| {
+        let listed = api::pages(api, async |api, page_size, page_token| {
+            let request = pb::ListClientsRequest { page_size, page_token };
+            let page = api
+                .read(async |channel| api::clients(channel).list_clients(request.clone()).await)
+                .await?;
+            Ok((page.clients, page.next_page_token, page.freshness))
+        });
+        Ok(listed.await?.map(Client::from))
+    };
+    let empty = "no clients yet; warren client create NAME makes one";
+    if watch.watch {
+        let follow = Follow { app, request: pb::WatchRequest::default(), empty };
+        return follow.run(&mut api, list).await;
+    }
+    let listed = list(&mut api).await?;
+    app.output.list(&listed.items, listed.now, empty)?;
     Ok(0)
 }

@@ -1,5 +1,6 @@
 //! `warren cluster`: make it, look at it, change who coordinates it.
 
+mod events;
 mod init;
 mod member;
 mod token;
@@ -54,10 +55,17 @@ pub(crate) enum Verb {
     /// Hand leadership over, to the best voter or to one by its number.
     #[command(after_help = "Examples:\n  warren cluster transfer\n  warren cluster transfer 3")]
     Transfer(member::Transfer),
+    /// Show what happened: every change that is still kept (an hour of them, at most 65,536, and
+    /// since the coordinator's last checkpoint where it was restarted).
+    #[command(
+        after_help = "Examples:\n  warren cluster events\n  warren cluster events --from 1200 -o json\n  warren cluster events --watch"
+    )]
+    Events(events::Events),
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
+        Verb::Events(events) => events::run(app, &events).await,
         Verb::Init(init) => init::run(app, &init).await,
         Verb::Token(token) => token::run(app, &token).await,
         Verb::Replace(replace) => token::replace(app, replace).await,

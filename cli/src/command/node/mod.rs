@@ -5,11 +5,12 @@ mod token;
 use clap::{Args, Subcommand};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::present;
+use super::{Watch, present};
 use crate::{
     api,
     app::App,
     error::Outcome,
+    follow::Follow,
     view::{node::Node, served},
 };
 
@@ -22,8 +23,11 @@ pub(crate) enum Verb {
     )]
     Token(token::Token),
     /// List nodes.
-    #[command(visible_alias = "ls", after_help = "Example:\n  warren node list")]
-    List,
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren node list\n  warren node list --watch"
+    )]
+    List(Watch),
     /// Show one node with what its preflight found.
     #[command(after_help = "Example:\n  warren node show n1")]
     Show(Show),
@@ -39,7 +43,7 @@ pub(crate) struct Show {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Token(token) => token::run(app, &token).await,
-        Verb::List => list(app).await,
+        Verb::List(watch) => list(app, watch).await,
         Verb::Show(show) => {
             let request = pb::GetNodeRequest { node: show.node };
             let mut api = app.api()?;
@@ -54,16 +58,24 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     }
 }
 
-async fn list(app: &App) -> Outcome {
+async fn list(app: &App, watch: Watch) -> Outcome {
     let mut api = app.api()?;
-    let (nodes, now) = api::pages(&mut api, async |api, page_size, page_token| {
-        let request = pb::ListNodesRequest { page_size, page_token };
-        let page =
-            api.read(async |channel| api::nodes(channel).list_nodes(request.clone()).await).await?;
-        Ok((page.nodes, page.next_page_token, page.freshness))
-    })
-    .await?;
-    let nodes: Vec<Node> = nodes.into_iter().map(Node::from).collect();
-    app.output.list(&nodes, now, "no nodes yet; warren node token prints how to join one")?;
+    let list = async |api: &mut api::Api| {
+        let listed = api::pages(api, async |api, page_size, page_token| {
+            let request = pb::ListNodesRequest { page_size, page_token };
+            let page = api
+                .read(async |channel| api::nodes(channel).list_nodes(request.clone()).await)
+                .await?;
+            Ok((page.nodes, page.next_page_token, page.freshness))
+        });
+        Ok(listed.await?.map(Node::from))
+    };
+    let empty = "no nodes yet; warren node token prints how to join one";
+    if watch.watch {
+        let follow = Follow { app, request: pb::WatchRequest::default(), empty };
+        return follow.run(&mut api, list).await;
+    }
+    let listed = list(&mut api).await?;
+    app.output.list(&listed.items, listed.now, empty)?;
     Ok(0)
 }

@@ -4,13 +4,14 @@ mod attach;
 mod target;
 
 use clap::{Args, Subcommand};
-use warren_common::Timestamp;
 use warren_proto::pb::admin::v1 as pb;
 
+use super::Watch;
 use crate::{
-    api::{self, Api},
+    api::{self, Api, Listed},
     app::App,
     error::{Error, Outcome},
+    follow::Follow,
     view::session::Session,
 };
 
@@ -20,7 +21,7 @@ pub(crate) enum Verb {
     /// List sessions, of one workspace or of all.
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  warren session list\n  warren session list acme/web -o json"
+        after_help = "Examples:\n  warren session list\n  warren session list acme/web -o json\n  warren session list --watch"
     )]
     List(List),
     /// Show a session in this terminal; leaving does not end it.
@@ -45,14 +46,21 @@ pub(crate) enum Verb {
 pub(crate) struct List {
     /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
     workspace: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::List(list) => {
             let workspace = list.workspace.unwrap_or_default();
-            let (sessions, now) = sessions(&mut app.api()?, &workspace).await?;
-            app.output.list(&sessions, now, "no sessions")?;
+            let (mut api, empty) = (app.api()?, "no sessions");
+            if list.watch.watch {
+                let follow = Follow { app, request: pb::WatchRequest::default(), empty };
+                return follow.run(&mut api, async |api| sessions(api, &workspace).await).await;
+            }
+            let listed = sessions(&mut api, &workspace).await?;
+            app.output.list(&listed.items, listed.now, empty)?;
             Ok(0)
         }
         Verb::Attach(attach) => attach::run(app, &attach).await,
@@ -63,8 +71,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
 ///
 /// # Errors
 /// Not found, ambiguous, or that no coordinator answered.
-async fn sessions(api: &mut Api, workspace: &str) -> Result<(Vec<Session>, Timestamp), Error> {
-    let (sessions, now) = api::pages(api, async |api, page_size, page_token| {
+async fn sessions(api: &mut Api, workspace: &str) -> Result<Listed<Session>, Error> {
+    let listed = api::pages(api, async |api, page_size, page_token| {
         let workspace = workspace.to_owned();
         let request = pb::ListSessionsRequest { workspace, page_size, page_token };
         let page = api
@@ -73,5 +81,5 @@ async fn sessions(api: &mut Api, workspace: &str) -> Result<(Vec<Session>, Times
         Ok((page.sessions, page.next_page_token, page.freshness))
     })
     .await?;
-    Ok((sessions.into_iter().map(Session::from).collect(), now))
+    Ok(listed.map(Session::from))
 }

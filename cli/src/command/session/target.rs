@@ -39,18 +39,18 @@ pub(super) async fn find(api: &mut Api, text: &str) -> Result<Target, Error> {
             Ok(Target { workspace, session: address.session.to_string() })
         }
         [first, second] => match super::sessions(api, text).await {
-            Ok((sessions, _)) => choose(text, &sessions),
+            Ok(listed) => choose(text, &listed.items),
             // perhaps a workspace's bare name and a session
             Err(error) if error.kind == Kind::NotFound => {
-                let Ok((sessions, _)) = super::sessions(api, first).await else {
+                let Ok(listed) = super::sessions(api, first).await else {
                     return Err(error);
                 };
-                sessions.iter().find(|s| s.seen.name == second).map(Target::of).ok_or(error)
+                listed.items.iter().find(|s| s.seen.name == second).map(Target::of).ok_or(error)
             }
             Err(error) => Err(error),
         },
         [name] => match super::sessions(api, name).await {
-            Ok((sessions, _)) => choose(name, &sessions),
+            Ok(listed) => choose(name, &listed.items),
             Err(error) if error.kind == Kind::NotFound => by_session(api, name, error).await,
             Err(error) => Err(error),
         },
@@ -76,7 +76,7 @@ async fn by_session(api: &mut Api, name: &str, missing: Error) -> Result<Target,
     if name.parse::<WorkspaceName>().is_err() {
         return Err(missing);
     }
-    let (mut sessions, _) = super::sessions(api, "").await?;
+    let mut sessions = super::sessions(api, "").await?.items;
     sessions.retain(|session| session.seen.name == name);
     match &sessions[..] {
         [] => Err(missing.or_next("warren session list")),

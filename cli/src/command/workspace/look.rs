@@ -6,8 +6,9 @@ use warren_proto::pb::admin::v1 as pb;
 use crate::{
     api::{self, Api},
     app::App,
-    command::present,
+    command::{Watch, present},
     error::{Error, Outcome},
+    follow::Follow,
     render::stdout_width,
     view::{explanation::Explanation, served, workspace::Workspace},
 };
@@ -18,6 +19,8 @@ pub(crate) struct List {
     /// Only the workspaces of this client.
     #[arg(long, short = 'c', value_name = "CLIENT")]
     client: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 /// Arguments of verbs that look at one workspace.
@@ -30,17 +33,26 @@ pub(crate) struct One {
 pub(crate) async fn list(app: &App, list: &List) -> Outcome {
     let client = list.client.clone().unwrap_or_default();
     let mut api = app.api()?;
-    let (workspaces, now) = api::pages(&mut api, async |api, page_size, page_token| {
-        let request = pb::ListWorkspacesRequest { page_size, page_token, client: client.clone() };
-        let page = api
-            .read(async |channel| api::workspaces(channel).list_workspaces(request.clone()).await)
-            .await?;
-        Ok((page.workspaces, page.next_page_token, page.freshness))
-    })
-    .await?;
-    let workspaces: Vec<Workspace> = workspaces.into_iter().map(Workspace::from).collect();
+    let all = async |api: &mut Api| {
+        let listed = api::pages(api, async |api, page_size, page_token| {
+            let client = client.clone();
+            let request = pb::ListWorkspacesRequest { page_size, page_token, client };
+            let page = api
+                .read(async |channel| {
+                    api::workspaces(channel).list_workspaces(request.clone()).await
+                })
+                .await?;
+            Ok((page.workspaces, page.next_page_token, page.freshness))
+        });
+        Ok(listed.await?.map(Workspace::from))
+    };
     let empty = "no workspaces yet; warren workspace create CLIENT/NAME makes one";
-    app.output.list(&workspaces, now, empty)?;
+    if list.watch.watch {
+        let request = pb::WatchRequest { client: client.clone(), ..Default::default() };
+        return Follow { app, request, empty }.run(&mut api, all).await;
+    }
+    let listed = all(&mut api).await?;
+    app.output.list(&listed.items, listed.now, empty)?;
     Ok(0)
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Verb {
     /// List workspaces.
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  warren workspace list\n  warren workspace list --client acme -o name"
+        after_help = "Examples:\n  warren workspace list\n  warren workspace list --client acme -o name\n  warren workspace list --watch"
     )]
     List(look::List),
     /// Show one workspace: spec, phase, startup steps, sessions, usage.

@@ -17,7 +17,10 @@ use warren_proto::{
     },
 };
 
-use super::data::NOW;
+use super::{data::NOW, watch::Piece};
+
+/// The incarnation of every answer.
+pub(super) const INCARNATION: u32 = 9;
 
 /// What a follow stream does next.
 pub(crate) enum Follow {
@@ -39,6 +42,8 @@ pub(crate) struct State {
     pub(crate) cluster: pb::GetClusterResponse,
     pub(crate) explanation: pb::Explanation,
     pub(crate) follow: VecDeque<Follow>,
+    pub(crate) watch: VecDeque<Piece>,
+    pub(crate) watched: Vec<pb::WatchRequest>,
     /// Answers of RPCs that fail, in order; then they succeed.
     pub(crate) failures: BTreeMap<Method, VecDeque<Status>>,
     /// How often each RPC was called.
@@ -85,7 +90,7 @@ impl Fake {
 }
 
 pub(super) fn fresh() -> Option<pb::Freshness> {
-    Some(pb::Freshness { revision: 42, served_unix_ms: NOW })
+    Some(pb::Freshness { revision: 42, served_unix_ms: NOW, incarnation: INCARNATION })
 }
 
 /// Cuts one page; the token is where it begins.

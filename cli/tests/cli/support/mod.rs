@@ -4,6 +4,7 @@ mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
 mod streams;
+pub(crate) mod watch;
 
 use std::{
     io::{Read as _, Write as _},
@@ -39,6 +40,7 @@ use warren_proto::{
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
         session_service_server::SessionServiceServer,
+        watch_service_server::WatchServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     },
 };
@@ -95,7 +97,8 @@ impl Bench {
             .add_service(ClientServiceServer::new(fake.clone()))
             .add_service(NodeAdminServiceServer::new(fake.clone()))
             .add_service(WorkspaceServiceServer::new(fake.clone()))
-            .add_service(SessionServiceServer::new(fake.clone()));
+            .add_service(SessionServiceServer::new(fake.clone()))
+            .add_service(WatchServiceServer::new(fake.clone()));
         let bootstrap = Bootstrap {
             fake: fake.clone(),
             people: people.clone(),

@@ -1,104 +1,19 @@
 //! Three replicas in one process, over real gRPC on loopback without TLS.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use warren_common::ReplicaId;
-use warren_model::ClusterState;
+use tokio::net::TcpListener;
+use warren_common::{ReplicaId, Revision};
 
-use super::{PATIENCE, apply_anywhere, create_client, has_client, init_cluster, options};
+use super::{
+    PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster,
+    node::{Node, handles, leader, three},
+};
 use crate::{
     audit,
-    raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
+    raft::{ReadError, Status},
+    watch::Gap,
 };
-
-struct Node {
-    consensus: Consensus,
-    address: SocketAddr,
-    folder: TempDir,
-    stop: CancellationToken,
-    server: JoinHandle<()>,
-}
-
-impl Node {
-    async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
-        let address = listener.local_addr().expect("bound");
-        let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
-        let options = Options { tuning, ..options(replica, folder.path()) };
-        let consensus = Consensus::open(options).await.expect("it opens");
-        let stop = CancellationToken::new();
-        let serving = Server::builder()
-            .add_service(consensus.service().into_service())
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
-                stop.clone().cancelled_owned(),
-            );
-        let stopped = stop.clone();
-        let server = tokio::spawn(async move {
-            // Peers keep their connections open; dropping the server cuts them.
-            tokio::select! {
-                served = serving => served.expect("it serves"),
-                () = stopped.cancelled() => {}
-            }
-        });
-        Self { consensus, address, folder, stop, server }
-    }
-
-    async fn stop(self) -> (TempDir, SocketAddr) {
-        self.stop.cancel();
-        self.server.await.expect("no panic");
-        self.consensus.shutdown().await;
-        (self.folder, self.address)
-    }
-
-    async fn until(&self, what: &str, ready: impl FnMut(&Leadership) -> bool) {
-        let mut leadership = self.consensus.leadership();
-        let waited = tokio::time::timeout(PATIENCE, leadership.wait_for(ready)).await;
-        waited.unwrap_or_else(|_| panic!("not in time: {what}")).expect("it runs");
-    }
-
-    async fn sees(&self, name: &str) -> ClusterState {
-        let mut changes = self.consensus.changes();
-        let seen = changes.wait_for(|_| has_client(&self.consensus.local(), name));
-        let waited = tokio::time::timeout(PATIENCE, seen).await;
-        waited.unwrap_or_else(|_| panic!("{name} did not arrive")).expect("it runs");
-        self.consensus.local()
-    }
-}
-
-async fn three() -> BTreeMap<u64, Node> {
-    let mut nodes = BTreeMap::new();
-    for replica in 1..=3 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        nodes.insert(replica, Node::start(replica, folder, listener).await);
-    }
-    let members = nodes.iter().map(|(id, node)| (ReplicaId(*id), node.address.to_string()));
-    let members = members.collect();
-    nodes[&1].consensus.initialise(members).await.expect("fresh");
-    nodes
-}
-
-fn handles(nodes: &BTreeMap<u64, Node>) -> Vec<&Consensus> {
-    nodes.values().map(|node| &node.consensus).collect()
-}
-
-async fn leader(nodes: &BTreeMap<u64, Node>) -> u64 {
-    let found = async {
-        loop {
-            let leading = |node: &&Node| node.consensus.leadership().borrow().leading;
-            if let Some(node) = nodes.values().find(leading) {
-                return node.consensus.status().replica.0;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("a leader in time")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
@@ -110,8 +25,14 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
         node.sees("before").await;
     }
     let follower = nodes.iter().find(|(id, _)| **id != first).map(|(_, node)| node);
-    let read = follower.expect("two of them").consensus.linearizable().await;
+    let follower = &follower.expect("two of them").consensus;
+    let read = follower.linearizable_leading().await;
     assert!(matches!(read, Err(ReadError::NotLeader { leader: Some(_) })), "{read:?}");
+    let read = follower.linearizable().await.expect("it asks the leader");
+    assert!(has_client(&read, "before"));
+    apply(follower, create_client("through")).await;
+    assert!(has_client(&follower.local(), "through"), "it reads its own writes");
+    assert!(follower.age().is_some_and(|age| age < PATIENCE), "{:?}", follower.age());
 
     let Status { term, last_log, .. } = nodes[&first].consensus.status();
     let stopped = nodes.remove(&first).expect("it is there").stop().await;
@@ -137,6 +58,12 @@ async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {
     nodes.insert(first, Node::start(first, folder, listener).await);
     let state = nodes[&first].sees(&written).await;
     assert_eq!(state, nodes[&second].sees(&written).await);
+    // It has no events of what the checkpoint holds, and says so to whoever watched before.
+    let events = nodes[&first].consensus.events();
+    let start = events.oldest().revision;
+    assert!(matches!(events.seek(0, Revision(3)), Err(Gap::TooOld { .. })), "{start}");
+    let told = events.read(&events.oldest()).expect("kept").records;
+    assert!(told.iter().all(|one| one.event.revision > start));
 
     let whole = nodes.remove(&second).expect("it is there").stop().await;
     let verified = audit::verify(&whole.0.path().join("audit")).expect("the chain holds");

@@ -12,6 +12,7 @@ use crate::{
     audit,
     raft::{Consensus, InitialiseError, OpenError, ProposeError, ReadError, ReplicaRole, Tuning},
     store::{StoreError, fake::FakeStore},
+    watch::Gap,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +46,52 @@ async fn state_and_audit_survive_a_restart() {
     assert_eq!(status.members.len(), 1);
     assert_eq!(status.applied, status.last_log);
     apply(&consensus, create_client("globex")).await;
+    consensus.shutdown().await;
+}
+
+/// Where the events that a replica keeps stand: revision and place in it.
+fn kept(consensus: &Consensus) -> Vec<(u64, u32)> {
+    let ring = consensus.events();
+    let batch = ring.read(&ring.oldest()).expect("it is what is kept");
+    batch.records.iter().map(|one| (one.event.revision.0, one.index)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_there_before_their_state_and_again_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let consensus = open_single(folder.path()).await;
+    for count in 0..5 {
+        let applied = apply(&consensus, create_client(&format!("c{count}"))).await;
+        let read = consensus.linearizable().await.expect("it leads").revision;
+        assert_eq!((read, consensus.events().newest().revision), (applied.revision, read));
+    }
+    let before = kept(&consensus);
+    assert_eq!(before, (1..=6).map(|revision| (revision, 0)).collect::<Vec<_>>());
+    assert_eq!(consensus.events().newest().incarnation, 7);
+    consensus.shutdown().await;
+
+    // no checkpoint yet: the whole log is replayed, and every event is told again
+    let consensus = open_single(folder.path()).await;
+    consensus.linearizable().await.expect("it leads");
+    assert_eq!(kept(&consensus), before);
+    consensus.checkpoint().await.expect("it runs");
+    let written = async {
+        while consensus.status().checkpoint.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("a checkpoint in time");
+    apply(&consensus, create_client("after")).await;
+    assert_eq!(kept(&consensus).len(), 7, "a checkpoint takes nothing from those who watch");
+    consensus.shutdown().await;
+
+    // now what is before the checkpoint is not replayed
+    let consensus = open_single(folder.path()).await;
+    consensus.linearizable().await.expect("it leads");
+    assert_eq!(kept(&consensus), [(7, 0)]);
+    let early = consensus.events().seek(7, warren_common::Revision(5));
+    assert!(matches!(early, Err(Gap::TooOld { .. })), "{early:?}");
+    assert!(consensus.events().seek(7, warren_common::Revision(6)).is_ok());
     consensus.shutdown().await;
 }
 

@@ -1,0 +1,174 @@
+//! The stream of events behind a watch: opened, resumed at whichever coordinator answers, and
+//! given up when none does for a while.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, Streaming};
+use warren_common::Limits;
+use warren_proto::{
+    ApiError,
+    error::reason,
+    pb::admin::v1::{self as pb, watch_response::Kind},
+};
+
+use crate::{
+    api::{self, Api},
+    error::{Error, Kind as ErrorKind},
+    render::Output,
+};
+
+/// How long coordinators may be gone before a watch gives up, where nothing was said.
+const GIVE_UP: Duration = Duration::from_secs(120);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Without a bookmark for as long, the coordinator hangs.
+const SILENCE: Duration = Duration::from_secs(3 * Limits::BOOKMARK.as_secs());
+
+/// What a source tells.
+pub(super) enum Told {
+    /// Events of whole revisions, or nothing new.
+    Events(Vec<pb::Event>),
+    /// Everything that has happened so far was told.
+    CaughtUp,
+    /// What came after the last event is lost: list again, and why.
+    Resync(String),
+}
+
+/// A stream of events that outlives the coordinators that tell them.
+pub(super) struct Source {
+    /// What is asked, and from where on: moves with what was told.
+    request: pb::WatchRequest,
+    stream: Option<Streaming<pb::WatchResponse>>,
+    /// Silence until then is believed.
+    until: Instant,
+    /// Since when no coordinator answers.
+    lost: Option<Instant>,
+    patience: Duration,
+    output: Output,
+}
+
+impl Source {
+    /// Prepares to ask; opens nothing yet.
+    pub(super) fn new(
+        request: pb::WatchRequest,
+        patience: Option<Duration>,
+        output: &Output,
+    ) -> Self {
+        let (patience, output) = (patience.unwrap_or(GIVE_UP), output.clone());
+        Self { request, stream: None, until: Instant::now(), lost: None, patience, output }
+    }
+
+    /// Goes on after a list.
+    pub(super) fn after(&mut self, at: &pb::Freshness) {
+        self.request.from_revision = at.revision;
+        self.request.incarnation = at.incarnation;
+        self.request.from_oldest = false;
+        self.stream = None;
+    }
+
+    /// Up to where everything was told.
+    pub(super) const fn revision(&self) -> u64 {
+        self.request.from_revision
+    }
+
+    /// Whether a coordinator is being listened to.
+    pub(super) const fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Notes that a coordinator answered.
+    pub(super) fn answered(&mut self) {
+        if self.lost.take().is_some() {
+            self.output.talk("a coordinator answers again; watching on");
+        }
+    }
+
+    /// Notes that a call failed.
+    ///
+    /// # Errors
+    /// It was refused, or none has answered for too long.
+    pub(super) fn unanswered(&mut self, error: Error) -> Result<(), Error> {
+        if error.kind != ErrorKind::Unreachable {
+            return Err(error);
+        }
+        let since = *self.lost.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience { Ok(()) } else { Err(error) }
+    }
+
+    /// Returns what is told next. Cancel safe once the stream is open.
+    ///
+    /// # Errors
+    /// The watch is refused, or no coordinator answers any more.
+    pub(super) async fn next(&mut self, api: &mut Api) -> Result<Told, Error> {
+        let Some(stream) = &mut self.stream else { return self.open(api).await };
+        let message = match timeout_at(self.until, stream.message()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return self.lose(api, "the stream ended").await,
+            Ok(Err(status)) => return self.failed(api, &status).await,
+            Err(_) => return self.lose(api, "the coordinator fell silent").await,
+        };
+        self.until = Instant::now() + SILENCE;
+        match message.kind {
+            Some(Kind::Events(events)) => {
+                let last = events.events.last().map(|event| event.revision);
+                self.request.from_revision = last.unwrap_or(self.request.from_revision);
+                self.request.from_oldest = false;
+                Ok(Told::Events(events.events))
+            }
+            Some(Kind::Bookmark(bookmark)) => {
+                self.request.from_revision = bookmark.revision;
+                self.request.incarnation = bookmark.incarnation;
+                self.request.from_oldest = false;
+                Ok(Told::CaughtUp)
+            }
+            None => Ok(Told::Events(Vec::new())),
+        }
+    }
+
+    async fn open(&mut self, api: &mut Api) -> Result<Told, Error> {
+        let request = self.request.clone();
+        let opened = api.read(async |channel| api::watches(channel).watch(request.clone()).await);
+        let error = match opened.await {
+            Ok(stream) => {
+                self.answered();
+                self.stream = Some(stream);
+                self.until = Instant::now() + SILENCE;
+                return Ok(Told::Events(Vec::new()));
+            }
+            Err(error) => error,
+        };
+        if error.reason == reason::RESYNC {
+            return Ok(Told::Resync(error.why.unwrap_or(error.message)));
+        }
+        self.unanswered(error)?;
+        tokio::time::sleep(PAUSE).await;
+        Ok(Told::Events(Vec::new()))
+    }
+
+    async fn failed(&mut self, api: &mut Api, status: &Status) -> Result<Told, Error> {
+        let said = ApiError::from(status);
+        match said.reason.as_ref() {
+            reason::RESYNC | reason::SLOW_CONSUMER => {
+                self.stream = None;
+                Ok(Told::Resync(said.why.unwrap_or(said.message)))
+            }
+            _ if api::is_lost(status) || api::may_pass(status) => {
+                self.lose(api, status.message()).await
+            }
+            _ => Err(api.failed(status)),
+        }
+    }
+
+    async fn lose(&mut self, api: &mut Api, why: &str) -> Result<Told, Error> {
+        self.stream = None;
+        if self.lost.is_none() {
+            self.lost = Some(Instant::now());
+            let why = warren_common::status::reason(why);
+            self.output.talk(&format!("the coordinator is lost ({why}); asking for another one"));
+        }
+        api.disconnect();
+        tokio::time::sleep(PAUSE).await;
+        Ok(Told::Events(Vec::new()))
+    }
+}

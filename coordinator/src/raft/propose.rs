@@ -1,0 +1,196 @@
+//! Writing: a command goes to whoever leads, once, and is answered when it is applied here too.
+
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, ForwardReason, RaftError};
+use tokio::time::{Instant, timeout_at};
+use warren_common::{Limits, ReplicaId};
+use warren_model::{Applied, Envelope, Principal, Refusal};
+
+use super::{
+    Consensus,
+    answers::leader_elsewhere,
+    error::ProposeError,
+    forward::{Leader, Lost, Proposed},
+    types::Proposal,
+};
+
+/// How soon a leader that has just lost or not yet got its lease is asked again.
+const LEASE_RETRY: Duration = Duration::from_millis(10);
+
+type Answer = Result<Applied, Refusal>;
+
+/// How one attempt ended without an answer.
+enum Missed {
+    /// Nothing happened: it did not reach a leader.
+    NotLeader(Option<ReplicaId>),
+    /// It may have happened.
+    Unknown,
+}
+
+impl Consensus {
+    /// Proposes a command, here or through the leader, and waits until it is committed and applied
+    /// here: a read of [`Consensus::local`] after it sees the effect. During an election it waits
+    /// for the next leader, at most twice the longest election.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it took or takes
+    /// effect. Dropping the future does too.
+    pub async fn propose(&self, envelope: Envelope) -> Result<Answer, ProposeError> {
+        self.propose_for(&envelope, &[]).await
+    }
+
+    /// Proposes a command for the holder of the certificate with this serial, which the leader
+    /// holds against its deny-list; see [`Consensus::propose`].
+    ///
+    /// # Errors
+    /// Those of [`Consensus::propose`], and [`ProposeError::Revoked`].
+    pub async fn propose_for(
+        &self,
+        envelope: &Envelope,
+        serial: &[u8],
+    ) -> Result<Answer, ProposeError> {
+        check_size(envelope)?;
+        let tuning = &self.inner.tuning;
+        let deadline = Instant::now() + tuning.write_timeout;
+        let mut leadership = self.leadership();
+        let mut patience: Option<Instant> = None;
+        // an attempt got no answer: from then on nobody may say that nothing happened
+        let mut maybe = false;
+        loop {
+            let missed = match leader_elsewhere(self.inner.replica, &self.inner.raft) {
+                Some(leader) => self.through(&leader, (envelope, serial), deadline).await?,
+                None => match self.write_here((envelope, serial), deadline).await {
+                    Ok((_, answer)) => Ok(answer),
+                    Err(ProposeError::NotLeader { leader }) => Err(Missed::NotLeader(leader)),
+                    Err(error) => return Err(error),
+                },
+            };
+            // While no leader is in sight the wait is an election's; a leader that was met anew
+            // begins another.
+            let until = *patience.get_or_insert_with(|| Instant::now() + tuning.election_max * 2);
+            let until = until.min(deadline);
+            let missed = match missed {
+                Ok(answer) => return Ok(answer),
+                Err(missed) => missed,
+            };
+            if let Missed::Unknown = missed {
+                maybe = true;
+                if !taken_once(envelope) {
+                    return Err(ProposeError::Unknown);
+                }
+            }
+            // Whatever is known of the leader now is what failed: wait for news, or a moment.
+            leadership.mark_unchanged();
+            let news = tokio::time::timeout(LEASE_RETRY * 5, leadership.changed()).await;
+            if let Ok(Ok(())) = news {
+                patience = None;
+            }
+            if Instant::now() >= until {
+                return Err(match missed {
+                    Missed::NotLeader(leader) if !maybe => ProposeError::NotLeader { leader },
+                    Missed::NotLeader(_) | Missed::Unknown => ProposeError::Unknown,
+                });
+            }
+        }
+    }
+
+    /// Proposes a command while this replica leads, and never through another one: for what only
+    /// a leader may want.
+    ///
+    /// # Errors
+    /// As [`Consensus::propose`]; [`ProposeError::NotLeader`] at once.
+    pub async fn propose_leading(&self, envelope: Envelope) -> Result<Answer, ProposeError> {
+        check_size(&envelope)?;
+        let deadline = Instant::now() + self.inner.tuning.write_timeout;
+        self.write_here((&envelope, &[]), deadline).await.map(|(_, answer)| answer)
+    }
+
+    /// Writes to the log of this replica, which must lead; returns the entry's index too.
+    pub(super) async fn write_here(
+        &self,
+        (envelope, serial): (&Envelope, &[u8]),
+        deadline: Instant,
+    ) -> Result<(u64, Answer), ProposeError> {
+        if !serial.is_empty() && self.local().revoked.contains_key(serial) {
+            return Err(ProposeError::Revoked);
+        }
+        let lease = Instant::now() + self.inner.tuning.election_max;
+        loop {
+            let write = self.inner.raft.client_write(Proposal(envelope.clone()));
+            let outcome = match timeout_at(deadline, write).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(ProposeError::Unknown),
+            };
+            let error = match outcome {
+                Ok(response) => {
+                    // Only entries without a command have no answer.
+                    let answer = response.data.0.ok_or(ProposeError::Unknown)?;
+                    return Ok((response.log_id.index, answer));
+                }
+                Err(error) => error,
+            };
+            match error {
+                // A new leader has no lease for its first milliseconds. Nothing was appended.
+                RaftError::APIError(ClientWriteError::ForwardToLeader(to))
+                    if to.reason == ForwardReason::LeaseExpired && Instant::now() < lease =>
+                {
+                    tokio::time::sleep(LEASE_RETRY).await;
+                }
+                RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+                    let leader = to.leader_id.map(ReplicaId);
+                    return Err(ProposeError::NotLeader { leader });
+                }
+                RaftError::APIError(
+                    ClientWriteError::LogEntryDiscarded(_)
+                    | ClientWriteError::ChangeMembershipError(_)
+                    | ClientWriteError::PreconditionFailed(_),
+                ) => return Err(ProposeError::Unknown),
+                RaftError::Fatal(fatal) => {
+                    return Err(ProposeError::Stopped { reason: self.why(&fatal) });
+                }
+            }
+        }
+    }
+
+    /// Asks the leader, then waits until what it wrote is applied here.
+    async fn through(
+        &self,
+        leader: &Leader,
+        command: (&Envelope, &[u8]),
+        deadline: Instant,
+    ) -> Result<Result<Answer, Missed>, ProposeError> {
+        metrics::counter!("warren_raft_forwarded_total", "kind" => "write").increment(1);
+        match self.inner.forwarder.propose(leader, command, deadline).await {
+            Ok(Proposed::Applied(index, answer)) => {
+                match timeout_at(deadline, self.inner.view.reaches(index)).await {
+                    Ok(true) => Ok(Ok(answer)),
+                    Ok(false) | Err(_) => Err(ProposeError::Unknown),
+                }
+            }
+            Ok(Proposed::NotLeader(leader)) => Ok(Err(Missed::NotLeader(leader.map(ReplicaId)))),
+            Ok(Proposed::Revoked) => Err(ProposeError::Revoked),
+            Ok(Proposed::Unknown | Proposed::Stopped(_)) => Ok(Err(Missed::Unknown)),
+            Err(Lost(reason)) => {
+                tracing::debug!(leader = %leader.replica, reason, "the leader gave no answer");
+                Ok(Err(Missed::Unknown))
+            }
+        }
+    }
+}
+
+/// Whether the model takes a repeated command of this principal for the same one.
+const fn taken_once(envelope: &Envelope) -> bool {
+    match envelope.principal {
+        Principal::Person(_) | Principal::Node(_) => true,
+        Principal::Coordinator(_) => false,
+    }
+}
+
+/// Refuses a command that is too long, before it reaches the log.
+fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
+    let limit = Limits::COMMAND_BYTES;
+    // What cannot be encoded cannot be logged; no command of the model is like that.
+    let bytes = postcard::experimental::serialized_size(envelope).unwrap_or(usize::MAX);
+    if bytes > limit { Err(ProposeError::TooLarge { bytes, limit }) } else { Ok(()) }
+}

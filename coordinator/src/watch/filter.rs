@@ -1,0 +1,37 @@
+//! What a watch stream tells of everything that happens.
+
+use warren_common::{ClientId, NodeId, WorkspaceId};
+use warren_proto::pb::admin::v1::EventKind;
+
+use super::{Record, show};
+
+/// Which objects a watch is about; where several are named, an event must concern all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Only this client and its workspaces.
+    pub client: Option<ClientId>,
+    /// Only this workspace.
+    pub workspace: Option<WorkspaceId>,
+    /// Only this node and the workspaces placed on it.
+    pub node: Option<NodeId>,
+}
+
+/// Which events a watch tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Empty for all.
+    pub kinds: Vec<EventKind>,
+    /// What they must concern.
+    pub scope: Scope,
+}
+
+impl Filter {
+    /// Whether an event is told.
+    pub fn passes(&self, record: &Record) -> bool {
+        let Scope { client, workspace, node } = self.scope;
+        (self.kinds.is_empty() || self.kinds.contains(&show::kind(&record.event.kind)))
+            && client.is_none_or(|client| record.client() == Some(client))
+            && workspace.is_none_or(|workspace| record.workspace() == Some(workspace))
+            && node.is_none_or(|node| record.concerns_node(node))
+    }
+}

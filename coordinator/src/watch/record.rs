@@ -1,0 +1,228 @@
+//! One event with the object it is about, as it was then.
+//!
+//! Objects of the state are shared, not copied; names are copied, because an object may outlive
+//! those it names.
+
+use std::sync::Arc;
+
+use warren_common::{ClientId, NodeId, WorkspaceId};
+use warren_model::{
+    ClusterState, Command, Event, EventKind,
+    state::{Client, ClusterInfo, Node, Replica, Workspace},
+};
+
+/// One event, ready to be told.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What happened.
+    pub event: Event,
+    /// Which of its revision's events it is.
+    pub index: u32,
+    /// What it happened to, as it was after it; as it was before where it is gone.
+    pub subject: Subject,
+}
+
+/// The object of an event.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// No object, or one that the event itself names.
+    None,
+    /// The cluster.
+    Cluster(Box<ClusterInfo>),
+    /// A coordinator.
+    Replica(Box<Replica>),
+    /// A client.
+    Client(Box<Client>),
+    /// A node.
+    Node(Arc<Node>),
+    /// A workspace.
+    Workspace(Box<Placed>),
+}
+
+/// A workspace with the names it goes by.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The workspace.
+    pub workspace: Arc<Workspace>,
+    /// Its client's name.
+    pub client: String,
+    /// Its node's name; empty where it has none.
+    pub node: String,
+    /// The node it was on before the event.
+    pub left: Option<NodeId>,
+}
+
+/// The records of one batch, gathered while it is applied.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered(Vec<Record>);
+
+impl Gathered {
+    /// Returns the workspace that a command may change, as it is before.
+    pub(crate) fn before(state: &ClusterState, command: &Command) -> Option<Arc<Workspace>> {
+        let id = match command {
+            Command::SetRun(command) => command.workspace,
+            Command::Assign(command) => command.workspace,
+            Command::Advance(command) => command.workspace,
+            Command::Forget(command) => command.workspace,
+            Command::InitCluster(_)
+            | Command::SetReplica(_)
+            | Command::CreateClient(_)
+            | Command::DeleteClient(_)
+            | Command::IssueToken(_)
+            | Command::JoinNode(_)
+            | Command::RegisterNode(_)
+            | Command::UpdateNodeFacts(_)
+            | Command::SetNodeAvailability(_)
+            | Command::CreateWorkspace(_)
+            | Command::RevokeCertificate(_)
+            | Command::IssueCoordinatorToken(_)
+            | Command::JoinReplica(_)
+            | Command::RemoveReplica(_) => return None,
+        };
+        state.workspaces.get(&id).cloned()
+    }
+
+    /// Takes the events of one command that was applied; `before` is the workspace it changed.
+    pub(crate) fn take(
+        &mut self,
+        state: &ClusterState,
+        before: Option<&Arc<Workspace>>,
+        events: Vec<Event>,
+    ) {
+        for (index, event) in (0..).zip(events) {
+            let subject = subject(state, before, &event.kind);
+            self.0.push(Record { event, index, subject });
+        }
+    }
+
+    /// Returns what was gathered, in the order in which it took effect.
+    pub(crate) fn into_records(self) -> Vec<Record> {
+        self.0
+    }
+}
+
+fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKind) -> Subject {
+    match kind {
+        EventKind::ClusterInitialised => boxed(&state.cluster, Subject::Cluster),
+        EventKind::ReplicaSet(id) | EventKind::ReplicaJoined(id) => {
+            boxed(&state.replicas.get(id).cloned(), Subject::Replica)
+        }
+        EventKind::ClientCreated(id, _) => boxed(&state.clients.get(id).cloned(), Subject::Client),
+        EventKind::NodeJoined(id, _)
+        | EventKind::NodeRegistered(id, _)
+        | EventKind::NodeFactsChanged(id)
+        | EventKind::NodeAvailability(id, _) => {
+            state.nodes.get(id).map_or(Subject::None, |node| Subject::Node(Arc::clone(node)))
+        }
+        EventKind::WorkspaceCreated(id, _)
+        | EventKind::WorkspacePhase { workspace: id, .. }
+        | EventKind::WorkspaceRemoved(id, _) => workspace(state, before, *id),
+        EventKind::ClientDeleted(..)
+        | EventKind::TokenIssued(_)
+        | EventKind::CertificateRevoked(_)
+        | EventKind::ReplicaRemoved(_) => Subject::None,
+    }
+}
+
+fn boxed<T: Clone>(object: &Option<T>, subject: impl FnOnce(Box<T>) -> Subject) -> Subject {
+    object.clone().map_or(Subject::None, |object| subject(Box::new(object)))
+}
+
+fn workspace(state: &ClusterState, before: Option<&Arc<Workspace>>, id: WorkspaceId) -> Subject {
+    let before = before.filter(|before| before.id == id);
+    let Some(workspace) = state.workspaces.get(&id).or(before) else { return Subject::None };
+    let on = |one: &Arc<Workspace>| one.assignment.as_ref().map(|assignment| assignment.node);
+    let client = state.clients.get(&workspace.client);
+    Subject::Workspace(Box::new(Placed {
+        client: client.map(|client| client.name.to_string()).unwrap_or_default(),
+        node: on(workspace).map(|node| state.node_label(node)).unwrap_or_default(),
+        left: before.and_then(on),
+        workspace: Arc::clone(workspace),
+    }))
+}
+
+impl Record {
+    /// Returns the client it concerns.
+    pub fn client(&self) -> Option<ClientId> {
+        match (&self.event.kind, &self.subject) {
+            (EventKind::ClientCreated(id, _) | EventKind::ClientDeleted(id, _), _) => Some(*id),
+            (_, Subject::Workspace(placed)) => Some(placed.workspace.client),
+            (
+                _,
+                Subject::None
+                | Subject::Cluster(_)
+                | Subject::Replica(_)
+                | Subject::Client(_)
+                | Subject::Node(_),
+            ) => None,
+        }
+    }
+
+    /// Returns the workspace it concerns.
+    pub fn workspace(&self) -> Option<WorkspaceId> {
+        match &self.event.kind {
+            EventKind::WorkspaceCreated(id, _)
+            | EventKind::WorkspacePhase { workspace: id, .. }
+            | EventKind::WorkspaceRemoved(id, _) => Some(*id),
+            EventKind::ClusterInitialised
+            | EventKind::ReplicaSet(_)
+            | EventKind::ClientCreated(..)
+            | EventKind::ClientDeleted(..)
+            | EventKind::TokenIssued(_)
+            | EventKind::NodeJoined(..)
+            | EventKind::NodeRegistered(..)
+            | EventKind::NodeFactsChanged(_)
+            | EventKind::NodeAvailability(..)
+            | EventKind::CertificateRevoked(_)
+            | EventKind::ReplicaJoined(_)
+            | EventKind::ReplicaRemoved(_) => None,
+        }
+    }
+
+    /// Whether it concerns this node, or a workspace that was or is placed there.
+    pub fn concerns_node(&self, id: NodeId) -> bool {
+        match &self.subject {
+            Subject::Node(node) => node.id == id,
+            Subject::Workspace(placed) => {
+                let on = placed.workspace.assignment.as_ref().map(|assignment| assignment.node);
+                on == Some(id) || placed.left == Some(id)
+            }
+            Subject::None | Subject::Cluster(_) | Subject::Replica(_) | Subject::Client(_) => false,
+        }
+    }
+
+    /// Returns about how many bytes are held for it: what has no fixed length is counted.
+    pub fn weight(&self) -> usize {
+        let own = size_of::<Self>() + 64;
+        own + match &self.subject {
+            Subject::None => 0,
+            Subject::Cluster(cluster) => size_of::<ClusterInfo>() + cluster.name.len(),
+            Subject::Replica(replica) => {
+                size_of::<Replica>() + replica.api_address.len() + replica.raft_address.len()
+            }
+            Subject::Client(client) => size_of::<Client>() + labels(&client.labels),
+            Subject::Node(node) => {
+                let findings = node.facts.findings.iter();
+                let findings = findings.map(|one| one.code.len() + one.message.len() + 96);
+                size_of::<Node>() + labels(&node.facts.labels) + findings.sum::<usize>() + 256
+            }
+            Subject::Workspace(placed) => {
+                let spec = &placed.workspace.spec;
+                let sessions = spec
+                    .sessions
+                    .iter()
+                    .map(|one| one.command.as_ref().map_or(64, |text| text.len() + 64));
+                let texts = spec.image.len() + placed.workspace.phase.reason.len() + 256;
+                size_of::<Workspace>()
+                    + spec.setup.as_ref().map_or(0, String::len)
+                    + sessions.sum::<usize>()
+                    + labels(&spec.labels)
+                    + texts
+            }
+        }
+    }
+}
+
+fn labels(labels: &warren_common::spec::Labels) -> usize {
+    labels.iter().map(|(key, value)| key.len() + value.len() + 64).sum()
+}
