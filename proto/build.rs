@@ -7,18 +7,20 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
-const GRPC: [&str; 11] = [
+const GRPC: [&str; 13] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
     "warren/node/v1/node.proto",
     "warren/admin/v1/common.proto",
+    "warren/admin/v1/backup.proto",
     "warren/admin/v1/cluster.proto",
     "warren/admin/v1/client.proto",
     "warren/admin/v1/node.proto",
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
     "warren/admin/v1/watch.proto",
+    "warren/admin/v1/user.proto",
 ];
 const RAFT: [&str; 2] = ["warren/raft/v1/raft.proto", "warren/raft/v1/member.proto"];
 

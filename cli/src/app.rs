@@ -53,7 +53,9 @@ impl App {
         let store = Store::locate()?;
         let (name, context) = store.choose(self.context.as_deref())?;
         let identity = store.identity(&name, &context)?;
-        Api::new(context, &identity, self.timeout, self.output.clone())
+        let folder = store.folder(&name)?;
+        let api = Api::new(context, &identity, self.timeout, self.output.clone())?;
+        Ok(api.renewing(folder, &identity))
     }
 
     /// Remembers where the coordinators of the context in use are, so that any of them can be asked

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{client, cluster, context, node, session, version, workspace},
+    command::{client, cluster, context, node, session, user, version, workspace},
     render::Format,
     value,
 };
@@ -109,6 +109,12 @@ pub(crate) enum Noun {
     Session {
         #[command(subcommand)]
         verb: session::Verb,
+    },
+    /// People and their automation: invite them, list them, put them out.
+    #[command(visible_alias = "u")]
+    User {
+        #[command(subcommand)]
+        verb: user::Verb,
     },
     /// Clusters this machine knows, and which one is current.
     Context {

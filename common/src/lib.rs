@@ -7,6 +7,7 @@
 pub mod id;
 pub mod limits;
 pub mod name;
+pub mod role;
 pub mod spec;
 pub mod status;
 pub mod time;
@@ -20,5 +21,6 @@ pub use limits::Limits;
 pub use name::{
     ClientName, NodeName, PersonName, SessionAddress, SessionName, WorkspaceAddress, WorkspaceName,
 };
+pub use role::{InvalidRole, Role};
 pub use time::Timestamp;
 pub use units::{Bytes, MilliCpus};

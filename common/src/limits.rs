@@ -67,8 +67,19 @@ impl Limits {
     pub const WORKSPACES_PER_NODE: usize = 250;
     /// Workspaces one node may report on: those placed there and those it still has of earlier.
     pub const OBSERVED_PER_NODE: usize = 1000;
-    /// Certificates on the deny-list that have not expired by themselves.
+    /// How long after its end a certificate that was not revoked may still be renewed: a cluster
+    /// that was off for a year comes back. The deny-list remembers a revoked one for as long.
+    pub const RENEWAL_GRACE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
+    /// Certificates on the deny-list that could still be used or renewed.
     pub const REVOKED: usize = 10_000;
+    /// People of one cluster, revoked ones included.
+    pub const PEOPLE: usize = 1000;
+    /// Invitations outstanding at one time.
+    pub const INVITATIONS: usize = 1000;
+    /// Issued certificates on record: good ones, and expired ones that may still renew.
+    pub const CERTIFICATES: usize = 20_000;
+    /// Certificates on record of one holder.
+    pub const CERTIFICATES_PER_HOLDER: usize = 64;
     /// Bytes of a certificate's serial.
     pub const SERIAL_BYTES: usize = 64;
     /// Commands of one planning round; the rest follow in the next.
@@ -129,6 +140,9 @@ impl Limits {
     pub const HANDSHAKES: usize = 64;
     /// Connections open at one time on one listener.
     pub const CONNECTIONS: usize = 4096;
+    /// Connections without a certificate that is good today, open at one time on one listener:
+    /// those who spend a join token or renew an expired certificate.
+    pub const UNCERTIFIED: usize = 256;
     /// A configuration file.
     pub const CONFIG_BYTES: usize = 256 * 1024;
     /// A certificate signing request, or a chain of certificates, in PEM.
@@ -140,6 +154,8 @@ impl Limits {
 
     /// A TLS handshake.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A connection without a certificate that is good today, from handshake to end.
+    pub const UNCERTIFIED_TIMEOUT: Duration = Duration::from_secs(60);
     /// A TCP connection to one address.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// A write through Raft; past it the outcome is unknown.

@@ -44,14 +44,20 @@ const ADMIN: Rule = Rule::People(&[Role::Admin]);
 const WORK: Rule = Rule::People(&[Role::Admin, Role::Operator]);
 const WATCH: Rule = Rule::People(&[Role::Admin, Role::Operator, Role::Viewer]);
 const STATUS: Rule = Rule::People(&[Role::Admin, Role::Operator, Role::Viewer, Role::Automation]);
+const AUDIT: Rule = Rule::People(&[Role::Admin, Role::Auditor]);
 const READ: Rule = Rule::People(&Role::ALL);
 
 /// Returns who may call an RPC.
 pub const fn rule(method: Method) -> Rule {
     match method {
-        Method::BootstrapInit | Method::BootstrapJoin => Rule::Local,
+        Method::BootstrapInit
+        | Method::BootstrapJoin
+        | Method::BootstrapRestore
+        | Method::BootstrapRecover => Rule::Local,
 
-        Method::EnrollEnroll | Method::EnrollEnrollCoordinator => Rule::TokenHolder,
+        Method::EnrollEnroll | Method::EnrollEnrollCoordinator | Method::UserJoinUser => {
+            Rule::TokenHolder
+        }
         Method::EnrollRenew => Rule::Holder,
         Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
 
@@ -91,11 +97,17 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
-        Method::ClusterCreateCoordinatorToken
+        Method::UserListUsers => AUDIT,
+
+        Method::ClusterBackup
+        | Method::ClusterEndRecovery
+        | Method::ClusterCreateCoordinatorToken
         | Method::ClusterRemoveCoordinator
         | Method::ClusterTransferLeadership
         | Method::ClientCreateClient
         | Method::ClientDeleteClient
+        | Method::UserInviteUser
+        | Method::UserRevokeUser
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }
@@ -175,11 +187,24 @@ impl Caller {
 
     /// Returns who the audit log will name; none for callers without a certificate.
     pub fn principal(&self) -> Option<Principal> {
-        self.identity().map(|identity| match identity {
-            PeerIdentity::Node(node) => Principal::Node(*node),
-            PeerIdentity::Coordinator(replica) => Principal::Coordinator(*replica),
-            PeerIdentity::Person { name, .. } => Principal::Person(name.to_string()),
-        })
+        self.identity().map(principal)
+    }
+
+    /// Returns the certificate that was shown; none for callers without one.
+    pub fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::Peer { peer, .. } => Some(peer),
+            Self::Local { .. } | Self::Anonymous { .. } => None,
+        }
+    }
+}
+
+/// Returns the holder of a certificate as the state names them.
+pub fn principal(identity: &PeerIdentity) -> Principal {
+    match identity {
+        PeerIdentity::Node(node) => Principal::Node(*node),
+        PeerIdentity::Coordinator(replica) => Principal::Coordinator(*replica),
+        PeerIdentity::Person { name, .. } => Principal::Person(name.to_string()),
     }
 }
 
@@ -244,21 +269,26 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     }
 }
 
-/// Checks that a certificate is good now: TLS looked at it when the connection began.
+/// Checks that a certificate is good now for this call: TLS looked at it when the connection began,
+/// and lets expired ones in because they may renew.
 ///
 /// # Errors
-/// It has expired or was revoked.
-pub fn check_standing(peer: &Peer, revoked: bool, now: Timestamp) -> Result<(), ApiError> {
+/// It was revoked, or it has expired and the call is another than `Renew`.
+pub fn check_standing(
+    peer: &Peer,
+    method: Option<Method>,
+    (revoked, now): (bool, Timestamp),
+) -> Result<(), ApiError> {
     let name = &peer.identity;
     if revoked {
         let message = format!("the certificate of {name} was revoked");
         return Err(ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_REVOKED, message)
             .next("ask an administrator for a new invitation or token"));
     }
-    if now >= peer.not_after {
+    if peer.is_expired(now) && method != Some(Method::EnrollRenew) {
         let message = format!("the certificate of {name} has expired");
         return Err(ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_EXPIRED, message)
-            .next("ask an administrator for a new invitation or token"));
+            .next("renew it first, as every node agent and every warren command does by itself"));
     }
     Ok(())
 }

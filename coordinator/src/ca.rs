@@ -19,7 +19,7 @@ use warren_daemon::identity::{Authority, IdentityError, PeerIdentity, pin_of};
 use warren_proto::{ApiError, error::reason};
 
 pub use authority::Issued;
-pub use own::{keep_renewed, own_identity};
+pub use own::{fresh_identity, keep_renewed, own_identity};
 pub use request::SigningRequest;
 
 use crate::keystore::{Keystore, KeystoreError};

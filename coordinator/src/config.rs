@@ -17,6 +17,8 @@ use warren_daemon::{
     telemetry::LogFormat,
 };
 
+use crate::store::Engine;
+
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/coordinator.toml";
 
@@ -28,6 +30,7 @@ pub struct RawConfig {
     advertise: RawAdvertise,
     paths: RawPaths,
     raft: RawRaft,
+    storage: RawStorage,
     template: RawTemplate,
     log: RawLog,
 }
@@ -97,6 +100,18 @@ impl Default for RawRaft {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawStorage {
+    engine: String,
+}
+
+impl Default for RawStorage {
+    fn default() -> Self {
+        Self { engine: Engine::default().to_string() }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawTemplate {
     image: String,
     memory: String,
@@ -151,6 +166,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Raft's timings.
     pub raft: RaftTimings,
+    /// Which database keeps the log.
+    pub engine: Engine,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
     /// What is logged.
@@ -249,6 +266,7 @@ impl TryFrom<RawConfig> for Config {
             state_dir: absolute("state", raw.paths.state)?,
             socket: absolute("socket", raw.paths.socket)?,
             raft: timings(&raw.raft)?,
+            engine: engine(&raw.storage.engine)?,
             template: template(raw.template)?,
             log: LogConfig { filter: raw.log.filter, format: format(&raw.log.format)? },
         })
@@ -318,6 +336,11 @@ fn timings(raw: &RawRaft) -> Result<RaftTimings, InvalidField> {
     })
 }
 
+fn engine(text: &str) -> Result<Engine, InvalidField> {
+    text.parse()
+        .map_err(|error| InvalidField::new("storage.engine", format!("is refused: {error}")))
+}
+
 fn template(raw: RawTemplate) -> Result<TemplateDefaults, InvalidField> {
     let refused = |option: &str, why: &dyn Display| {
         InvalidField::new(format!("template.{option}"), format!("is refused: {why}"))
@@ -382,6 +405,8 @@ mod tests {
             ("[raft]\nheartbeat_ms = 400", "raft.heartbeat_ms"),
             ("[raft]\nrpc_ms = 500", "raft.rpc_ms"),
             ("[raft]\ncheckpoint_entries = 1", "raft.checkpoint_entries"),
+            ("[storage]\nengine = \"rocksdb\"", "storage.engine"),
+            ("[storage]\nengine = \"Sled\"", "no storage engine"),
             ("[template]\nmemory = \"much\"", "template.memory"),
             ("[template]\nmemory = \"1M\"", "--memory"),
             ("[template]\nimage = \"\"", "template.image"),

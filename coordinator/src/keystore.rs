@@ -192,6 +192,25 @@ impl Keystore {
             .map_err(KeystoreError::File)
     }
 
+    /// Returns the names of every secret, in their order.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, KeystoreError> {
+        let failed = |source| {
+            let path = self.path.to_path_buf();
+            KeystoreError::File(FileError::Io { action: "list", path, source })
+        };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let file = entry.map_err(failed)?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".secret"));
+            names.extend(name.filter(|name| self.file(name).is_ok()).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
     fn file(&self, name: &str) -> Result<PathBuf, KeystoreError> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         match !name.is_empty() && name.len() <= 128 && name.bytes().all(plain) {

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod audit;
 pub mod authz;
+pub mod backup;
 pub mod bootstrap;
 pub mod ca;
 pub mod config;

@@ -7,8 +7,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use warren_coordinator::{
+    bootstrap,
     config::{Config, DEFAULT_PATH},
-    run,
+    run::{self, End},
 };
 use warren_daemon::{Shutdown, metrics, telemetry};
 use warren_proto::ApiError;
@@ -28,6 +29,8 @@ struct Args {
 enum Verb {
     /// Check the configuration and exit
     CheckConfig,
+    /// Give this coordinator a fresh certificate from its own keystore, while it is stopped
+    RenewCerts,
     /// Make this machine a coordinator of a cluster: spends a token of `warren cluster token`
     ///
     /// Where the coordinator runs already and serves no cluster, it joins at once and this command
@@ -69,6 +72,12 @@ fn go(args: &Args) -> anyhow::Result<()> {
             let file = args.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
             writeln!(std::io::stdout(), "{}: ok", file.display()).context("writing to stdout")
         }
+        Some(Verb::RenewCerts) => {
+            let renewed = tokio::runtime::Runtime::new()?.block_on(bootstrap::renew_certs(&config));
+            let (path, until) = renewed?;
+            writeln!(std::io::stdout(), "{}: good until {until}", path.display())
+                .context("writing to stdout")
+        }
         None => serve(config),
     }
 }
@@ -78,7 +87,12 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let counting = metrics::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let shutdown = Shutdown::on_signals().context("catching signals")?;
-        run::run(config, Some(counting), shutdown).await.map_err(Into::into)
+        loop {
+            let shutdown = Shutdown::on_signals().context("catching signals")?;
+            match run::run(config.clone(), Some(counting.clone()), shutdown).await? {
+                End::Again => {}
+                End::Over => return Ok(()),
+            }
+        }
     })
 }

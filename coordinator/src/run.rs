@@ -45,6 +45,15 @@ pub enum RunError {
     Storage(String),
 }
 
+/// How a coordinator's run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to end.
+    Over,
+    /// It was asked to start anew: what goes on now is in the state folder.
+    Again,
+}
+
 /// Runs a coordinator until shutdown. Without a cluster in its state folder it serves the local
 /// socket alone, until `init` makes one.
 ///
@@ -54,7 +63,7 @@ pub async fn run(
     config: Config,
     metrics: Option<Metrics>,
     shutdown: Shutdown,
-) -> Result<(), RunError> {
+) -> Result<End, RunError> {
     let ran = start(config, metrics, &shutdown).await;
     let founder = match ran {
         Ok(founder) => founder,
@@ -66,7 +75,8 @@ pub async fn run(
     shutdown.requested().await;
     match end(Some(&founder), &shutdown).await {
         Some(reason) => Err(RunError::Storage(reason)),
-        None => Ok(()),
+        None if founder.again() => Ok(End::Again),
+        None => Ok(End::Over),
     }
 }
 

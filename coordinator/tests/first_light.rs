@@ -1,6 +1,7 @@
 //! A coordinator from nothing to a served workspace, over real TLS and a real disk, with a node
 //! that only speaks the protocol.
 
+mod recovery;
 #[allow(missing_docs, unreachable_pub)]
 mod support;
 

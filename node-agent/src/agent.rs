@@ -152,6 +152,7 @@ impl Agent {
         };
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
+            name: membership.name.clone(),
             tls: tls(&identity)?,
             identity: join::identity_folder(&state).map_err(AgentError::Join)?,
             coordinators: Coordinators::open(&state, &config.coordinators)?,

@@ -1,6 +1,6 @@
 //! The node agent's command line.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
@@ -12,7 +12,7 @@ use warren_daemon::{
 use warren_node_agent::{
     agent::{self, Agent},
     config::{Config, EngineKind},
-    host, join,
+    host, join, uplink,
 };
 use warren_proto::ApiError;
 
@@ -43,8 +43,32 @@ enum Command {
     },
     /// Run until SIGTERM; containers run on.
     Run,
+    /// Where this node looks for the coordinators.
+    Coordinators {
+        #[command(subcommand)]
+        verb: Coordinators,
+    },
     /// Read the configuration and say whether it can be used.
     CheckConfig,
+}
+
+#[derive(Subcommand)]
+enum Coordinators {
+    /// Look for the coordinators here from now on: for a cluster that was restored on another
+    /// machine. An agent that runs finds them within seconds.
+    Set {
+        /// host:port of each coordinator's API.
+        #[arg(required = true, value_name = "HOST:PORT", value_parser = address)]
+        addresses: Vec<String>,
+    },
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(1..)) if !text.contains(char::is_whitespace) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is not of the form host:port")),
+    }
 }
 
 #[tokio::main]
@@ -64,6 +88,21 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
     match args.command {
         Command::CheckConfig => say("the configuration is fine"),
+        Command::Coordinators { verb: Coordinators::Set { addresses } } => {
+            let addresses: BTreeSet<String> = addresses.into_iter().collect();
+            anyhow::ensure!(
+                join::membership(&config.state_dir)?.is_some(),
+                "this machine is no node yet; run: warren-node-agent join TOKEN"
+            );
+            let shown = addresses.iter().cloned().collect::<Vec<_>>().join(", ");
+            uplink::Coordinators::set(&config.state_dir, addresses)?;
+            say(&format!("this node looks for the coordinators at {shown}"))?;
+            let also = config.coordinators.iter();
+            match also.cloned().collect::<Vec<_>>().join(", ") {
+                also if also.is_empty() => Ok(()),
+                also => say(&format!("and, as configured, at {also}")),
+            }
+        }
         Command::Join { token, name } => {
             telemetry::start(args.log_format, "warn")?;
             let name = match name.or_else(|| config.name.clone()) {

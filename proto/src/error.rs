@@ -55,6 +55,8 @@ pub mod reason {
     pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
     /// The certificate is on the deny-list.
     pub const CERTIFICATE_REVOKED: &str = "CERTIFICATE_REVOKED";
+    /// The expired certificate is not the newest on record: it was renewed before.
+    pub const CERTIFICATE_REPLACED: &str = "CERTIFICATE_REPLACED";
     /// TLS refused a certificate, on either side.
     pub const CERTIFICATE_REFUSED: &str = "CERTIFICATE_REFUSED";
     /// The caller's role may not call this.

@@ -5,5 +5,8 @@ mod engine;
 mod identity;
 mod limits;
 mod members;
+mod people;
+mod recovery;
 mod refusals;
+mod returning;
 mod watching;

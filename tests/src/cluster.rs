@@ -51,21 +51,27 @@ impl Cluster {
     /// Fails where the coordinator does not start or refuses.
     pub fn start(stage: &Arc<Stage>, host: Option<Arc<Host>>) -> Result<Self> {
         let mut cluster = Self::bare(stage, host)?;
-        cluster.start_coordinator()?;
-        let socket = cluster.coordinators[0].socket();
-        cluster.coordinators[0].wait_socket()?;
-        cluster.warren(&[
-            "cluster",
-            "init",
-            "--name",
-            "test",
-            "--socket",
-            &socket.to_string_lossy(),
-        ])?;
-        wait_until("the cluster answers", START, || {
-            cluster.warren(&["cluster", "status"]).map(drop)
-        })?;
+        cluster.found()?;
         Ok(cluster)
+    }
+
+    /// Adds lines to the first coordinator's configuration, for its next start.
+    ///
+    /// # Errors
+    /// Fails where they cannot be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        self.coordinators[0].configure(lines)
+    }
+
+    /// Starts a bare coordinator and makes the cluster `test` with an administrator.
+    ///
+    /// # Errors
+    /// Fails where the coordinator does not start or refuses.
+    pub fn found(&mut self) -> Result<()> {
+        self.start_coordinator()?;
+        let socket = self.wait_socket()?;
+        self.warren(&["cluster", "init", "--name", "test", "--socket", &socket])?;
+        wait_until("the cluster answers", START, || self.warren(&["cluster", "status"]).map(drop))
     }
 
     /// Makes the folders and the configuration of a coordinator that is not started.
@@ -134,6 +140,33 @@ impl Cluster {
     /// Fails while it is stopped.
     pub fn kill_coordinator(&mut self) -> Result<()> {
         self.coordinators[0].kill()
+    }
+
+    /// Loses the first coordinator's machine: its process is killed, its state and the person's
+    /// contexts are moved to `lost/`. The next start finds nothing, on other ports.
+    ///
+    /// # Errors
+    /// Fails where there is nothing to lose.
+    pub fn lose_coordinator(&mut self) -> Result<PathBuf> {
+        self.coordinators[0].lose()
+    }
+
+    /// Empties the state folder of the first coordinator, which is killed, as if it had never been
+    /// started.
+    ///
+    /// # Errors
+    /// Fails while it runs or where the folder cannot be removed.
+    pub fn wipe_coordinator(&mut self) -> Result<()> {
+        self.coordinators[0].wipe()
+    }
+
+    /// Waits until the first coordinator's local socket answers somebody.
+    ///
+    /// # Errors
+    /// Fails where the process ends before.
+    pub fn wait_socket(&mut self) -> Result<String> {
+        self.coordinators[0].wait_socket()?;
+        Ok(self.coordinators[0].socket().to_string_lossy().into_owned())
     }
 
     /// Returns the first coordinator's folder: `state/`, the person's `config/`, the log.
@@ -312,6 +345,16 @@ impl Node {
         let program = program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()]);
         self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
         Ok(())
+    }
+
+    /// Runs another command of the agent with its configuration, expecting success.
+    ///
+    /// # Errors
+    /// Fails with what it wrote where its exit code is not 0.
+    pub fn command(&self, arguments: &[&str]) -> Result<Output> {
+        let config = self.folder.join("node-agent.toml");
+        let program = at(self.host.as_ref(), binary("warren-node-agent")?);
+        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
     }
 
     /// Kills the agent's process with SIGKILL.

@@ -90,10 +90,58 @@ impl Coordinator {
     /// # Errors
     /// Fails where it ends or the socket does not come.
     pub fn wait_socket(&mut self) -> Result<()> {
-        wait_until("the bootstrap socket is there", START, || {
-            anyhow::ensure!(self.socket().exists(), "it is not");
+        wait_until("the bootstrap socket answers", START, || {
+            std::os::unix::net::UnixStream::connect(self.socket())?;
             self.process()?.check()
         })
+    }
+
+    /// Adds lines to its configuration, for its next start.
+    ///
+    /// # Errors
+    /// Fails where they cannot be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let path = self.folder.join("coordinator.toml");
+        let config = fs::read_to_string(&path)?;
+        Ok(fs::write(path, config + lines)?)
+    }
+
+    /// Loses its machine: its process is killed, its state and the person's contexts are moved to
+    /// `lost/`. The next start finds nothing, on other ports.
+    ///
+    /// # Errors
+    /// Fails where there is nothing to lose.
+    pub fn lose(&mut self) -> Result<PathBuf> {
+        self.kill()?;
+        let lost = self.folder.join("lost");
+        fs::create_dir_all(&lost)?;
+        for name in ["state", "config"] {
+            fs::rename(self.folder.join(name), lost.join(name))?;
+        }
+        self.forget_ports()?;
+        Ok(lost)
+    }
+
+    /// Empties its state folder while it is killed, as if it had never been started.
+    ///
+    /// # Errors
+    /// Fails while it runs or where the folder cannot be removed.
+    pub fn wipe(&mut self) -> Result<()> {
+        anyhow::ensure!(self.process.is_none(), "the coordinator runs");
+        fs::remove_dir_all(self.folder.join("state"))?;
+        self.forget_ports()
+    }
+
+    fn forget_ports(&self) -> Result<()> {
+        let path = self.folder.join("coordinator.toml");
+        let address = self.host.as_ref().map_or("127.0.0.1", |host| host.address());
+        let config = fs::read_to_string(&path)?;
+        let lines = config.lines().map(|line| {
+            let name = ["api", "raft"].into_iter().find(|n| line.starts_with(&format!("{n} = ")));
+            name.map_or_else(|| format!("{line}\n"), |name| format!("{name} = \"{address}:0\"\n"))
+        });
+        let config: String = lines.collect();
+        Ok(fs::write(path, config)?)
     }
 
     /// Returns its local socket.

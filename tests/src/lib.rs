@@ -17,6 +17,7 @@ pub mod repo;
 pub mod stage;
 pub mod swap;
 pub mod terminal;
+pub mod torture;
 pub mod wait;
 
 pub use cluster::{Cluster, Node};

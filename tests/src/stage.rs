@@ -30,12 +30,15 @@ impl Stage {
     pub fn new() -> Result<Self> {
         let number = STAGES.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("wt{}-{number}", std::process::id());
-        let parent =
-            std::env::var_os("WARREN_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let folder = parent.join(&prefix);
+        let folder = Self::base().join(&prefix);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let keep = std::env::var_os("WARREN_TEST_KEEP").is_some();
         Ok(Self { prefix, folder, keep })
+    }
+
+    /// Returns the folder in which stages are made.
+    pub fn base() -> PathBuf {
+        std::env::var_os("WARREN_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
     }
 
     /// Returns the prefix, such as `wt4711-0`: at most 12 characters, fit for interface names.

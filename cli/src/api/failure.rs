@@ -51,9 +51,10 @@ pub(crate) fn plain(status: &Status) -> Error {
 fn advise(error: Error, context: &Context) -> Error {
     let cluster = &context.cluster;
     match error.reason.as_str() {
-        reason::CERTIFICATE_EXPIRED | reason::CERTIFICATE_REFUSED | reason::CERTIFICATE_MISSING => {
-            error.or_next(renew(context))
-        }
+        reason::CERTIFICATE_EXPIRED
+        | reason::CERTIFICATE_REFUSED
+        | reason::CERTIFICATE_REPLACED
+        | reason::CERTIFICATE_MISSING => error.or_next(renew(context)),
         reason::NOT_PERMITTED => error.or_next(format!(
             "ask an administrator of {cluster}, or choose another --context (warren context list)"
         )),
@@ -67,9 +68,28 @@ fn advise(error: Error, context: &Context) -> Error {
 
 fn renew(context: &Context) -> String {
     format!(
-        "warren cluster init --name {} --admin {} on the coordinator's machine makes a fresh one",
+        "ask an administrator for warren user invite {1}, or run warren cluster init --name {0} \
+         --admin {1} on the coordinator's machine",
         context.cluster, context.person
     )
+}
+
+/// Returns what a person is told where an expired certificate was not renewed: that they are out,
+/// that nobody answers, or else that it has expired and why it stays so.
+pub(super) fn not_renewed(error: Error, context: &Context, expires: Timestamp) -> Error {
+    let said = [reason::CERTIFICATE_REVOKED, reason::CERTIFICATE_EXPIRED];
+    if error.kind == Kind::Unreachable || said.contains(&error.reason.as_str()) {
+        return error;
+    }
+    let Context { cluster, person, .. } = context;
+    let message = format!("the certificate of {person} for cluster {cluster} has expired");
+    Error::new(Kind::NotPermitted, reason::CERTIFICATE_EXPIRED, message)
+        .why(format!(
+            "it was good until {} and was not renewed: {}",
+            rfc3339_seconds(expires),
+            error.message
+        ))
+        .next(renew(context))
 }
 
 /// Returns the kind that sets the exit code.
@@ -179,6 +199,7 @@ mod tests {
             coordinators: vec!["127.0.0.1:1".to_owned()],
             person: "ann".to_owned(),
             socket: None,
+            invitation: None,
         }
     }
 

@@ -6,19 +6,20 @@
 
 mod failure;
 mod pages;
+mod renew;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Response, Status, transport::Channel};
-use warren_common::{Limits, Timestamp};
-use warren_daemon::identity::{self, ClientTls, Identity, Trouble};
+use warren_common::{Limits, Timestamp, status::clean};
+use warren_daemon::identity::{self, ClientTls, Folder, Identity, Trouble};
 use warren_proto::pb::admin::v1::{
-    Mutation, client_service_client::ClientServiceClient,
+    Freshness, Mutation, client_service_client::ClientServiceClient,
     cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
-    session_service_client::SessionServiceClient, watch_service_client::WatchServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    session_service_client::SessionServiceClient, user_service_client::UserServiceClient,
+    watch_service_client::WatchServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 
 use crate::{
@@ -28,9 +29,9 @@ use crate::{
     value::show_duration,
 };
 
-use failure::from_trouble;
-pub(crate) use failure::{from_status, is_lost, may_pass, plain};
+pub(crate) use failure::{from_status, from_trouble, is_lost, may_pass, plain};
 pub(crate) use pages::{Listed, pages};
+use renew::Renewal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -56,6 +57,7 @@ pub(crate) struct Api {
     output: Output,
     channel: Option<Channel>,
     first: usize,
+    renewal: Option<Renewal>,
 }
 
 impl Api {
@@ -72,7 +74,12 @@ impl Api {
         let tls = ClientTls::new(&identity.credentials, &identity.trust_pem);
         let tls = Arc::new(tls.map_err(|error| context::local(&error))?);
         let expires = identity.credentials.peer().not_after;
-        Ok(Self { context, tls, expires, timeout, output, channel: None, first: 0 })
+        Ok(Self { context, tls, expires, timeout, output, channel: None, first: 0, renewal: None })
+    }
+
+    /// Lets the certificate renew itself, in the folder it was read from.
+    pub(crate) fn renewing(self, folder: Folder, identity: &Identity) -> Self {
+        Self { renewal: Some(Renewal::new(folder, identity.credentials.peer())), ..self }
     }
 
     /// Calls for an answer that changes nothing.
@@ -139,6 +146,7 @@ impl Api {
         until: Instant,
         call: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Attempt> {
+        self.keep_certified(until).await?;
         let channel = self.channel(until).await?;
         let left = until.saturating_duration_since(Instant::now());
         let status = match tokio::time::timeout(left.min(Limits::CALL_TIMEOUT), call(channel)).await
@@ -151,9 +159,7 @@ impl Api {
             )),
         };
         // a call that was not sent yet when the server refused us fails without a cause
-        let refusal = self.tls.refusal().filter(|_| is_lost(&status));
-        if let Some(trouble) = refusal {
-            let error = from_trouble(&trouble, &self.context, self.expires);
+        if let Some(error) = self.refused(&status) {
             return Err(Attempt::Final(error));
         }
         let error = self.failed(&status);
@@ -191,9 +197,22 @@ impl Api {
         Err(if passing { Attempt::Again(error) } else { Attempt::Final(error) })
     }
 
+    /// Returns why the server ended the connection of a call that got no answer, where TLS said so.
+    fn refused(&self, status: &Status) -> Option<Error> {
+        let refusal = self.tls.refusal().filter(|_| is_lost(status));
+        refusal.map(|trouble| from_trouble(&trouble, &self.context, self.expires))
+    }
+
     /// Returns what a failed call says to a person.
     pub(crate) fn failed(&self, status: &Status) -> Error {
         from_status(status, &self.context, self.expires)
+    }
+
+    /// Says on stderr what the coordinator wants people to know beside an answer.
+    pub(crate) fn notice(&self, freshness: Option<&Freshness>) {
+        if let Some(freshness) = freshness.filter(|freshness| !freshness.notice.is_empty()) {
+            self.output.talk(&format!("note: {}", clean(&freshness.notice, 512)));
+        }
     }
 
     /// Forgets the connection: the next call makes a new one.
@@ -236,4 +255,5 @@ service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);
 service!(sessions, SessionServiceClient);
 service!(watches, WatchServiceClient);
+service!(users, UserServiceClient);
 service!(workspaces, WorkspaceServiceClient);

@@ -48,9 +48,13 @@ pub(crate) async fn pages<T>(
     for _ in 0..MOST_PAGES {
         let (some, next, freshness) = page(api, size, token).await?;
         items.extend(some);
+        let now = served(freshness.as_ref());
+        if next.is_empty() {
+            api.notice(freshness.as_ref());
+        }
         let at = first.get_or_insert_with(|| freshness.unwrap_or_default());
         if next.is_empty() {
-            return Ok(Listed { items, now: served(freshness.as_ref()), at: *at });
+            return Ok(Listed { items, now, at: at.clone() });
         }
         token = next;
     }

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod context;
 pub(crate) mod node;
 pub(crate) mod session;
+pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod workspace;
 
@@ -29,7 +30,8 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Client { verb } => client::run(app, verb).await,
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
-        Noun::Context { verb } => context::run(app, verb),
+        Noun::User { verb } => user::run(app, verb).await,
+        Noun::Context { verb } => context::run(app, verb).await,
         Noun::Version(version) => version::run(app, &version).await,
     }
 }

@@ -3,7 +3,7 @@
 //! `config.toml` names them; the identity of each lies in `contexts/<name>/`, kept by
 //! [`warren_daemon::identity::Folder`]. All of it is private (0600 in 0700) and replaced whole.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{collections::BTreeMap, env, fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use warren_daemon::{
@@ -40,6 +40,9 @@ pub(crate) struct Context {
     /// The socket over which the cluster was made from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<PathBuf>,
+    /// The id of the invitation that it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) invitation: Option<String>,
 }
 
 /// Where contexts are kept.
@@ -138,6 +141,21 @@ impl Store {
         Folder::open(self.root.join("contexts").join(name)).map_err(|error| local(&error))
     }
 
+    /// Removes the folder of an identity that is not needed any more.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub(crate) fn forget(&self, name: &str) -> Result<(), Error> {
+        let path = self.root.join("contexts").join(name);
+        match fs::remove_dir_all(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                Err(local(&files::FileError::Io { action: "remove", path, source: error }))
+            }
+        }
+    }
+
     /// Reads the identity of a context.
     ///
     /// # Errors
@@ -181,6 +199,7 @@ mod tests {
             coordinators: vec!["127.0.0.1:7400".to_owned()],
             person: "ann".to_owned(),
             socket: None,
+            invitation: None,
         }
     }
 

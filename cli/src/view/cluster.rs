@@ -28,6 +28,37 @@ pub(crate) struct Cluster {
     pub(crate) workspaces_active: u32,
     pub(crate) audit_sequence: u64,
     pub(crate) audit_hash: Option<String>,
+    /// None while nothing is to be recovered.
+    pub(crate) recovery: Option<Recovery>,
+}
+
+/// The cluster came back and has not heard every node yet.
+#[derive(Debug, Serialize)]
+pub(crate) struct Recovery {
+    pub(crate) since: Option<Moment>,
+    pub(crate) reason: String,
+    pub(crate) awaited_nodes: Vec<String>,
+}
+
+impl From<pb::Recovery> for Recovery {
+    fn from(recovery: pb::Recovery) -> Self {
+        Self {
+            since: moment(recovery.since_unix_ms),
+            reason: recovery.reason,
+            awaited_nodes: recovery.awaited_nodes,
+        }
+    }
+}
+
+impl Recovery {
+    /// Returns one line for people.
+    pub(crate) fn text(&self) -> String {
+        let awaited = match self.awaited_nodes.is_empty() {
+            true => "every known node has told what it holds".to_owned(),
+            false => format!("waiting for {}", self.awaited_nodes.join(", ")),
+        };
+        format!("{}; nothing is placed or removed: {awaited}", self.reason)
+    }
 }
 
 /// One coordinator.
@@ -71,6 +102,7 @@ impl From<pb::GetClusterResponse> for Cluster {
             workspaces_active: cluster.workspaces_active,
             audit_sequence: cluster.audit_sequence,
             audit_hash: filled(&cluster.audit_hash),
+            recovery: cluster.recovery.map(Into::into),
         }
     }
 }
@@ -84,7 +116,7 @@ impl Cluster {
         };
         let hash: String =
             self.audit_hash.as_deref().unwrap_or_default().chars().take(12).collect();
-        let mut text = fields(&[
+        let mut rows = vec![
             ("cluster", self.name.clone()),
             ("id", self.id.clone()),
             ("version", self.version.clone()),
@@ -94,7 +126,11 @@ impl Cluster {
             ("clients", self.clients.to_string()),
             ("workspaces", format!("{} of {} active", self.workspaces_active, self.workspaces)),
             ("audit", format!("{} records, head {hash}", self.audit_sequence)),
-        ]);
+        ];
+        if let Some(recovery) = &self.recovery {
+            rows.insert(1, ("recovery", recovery.text()));
+        }
+        let mut text = fields(&rows);
         let rows = self.replicas.iter().map(Replica::cells).collect();
         text.push('\n');
         text.push_str(&table::lay_out(&HEADER, rows, 7, None));

@@ -69,7 +69,7 @@ fn told(what: What) -> Told {
         What::ReplicaSet(set) => coordinator("coordinator.set", set.replica),
         What::ReplicaJoined(joined) => coordinator("coordinator.joined", joined.replica),
         What::ReplicaRemoved(removed) => {
-            plain("coordinator.removed", removed.replica_id.to_string(), String::new())
+            plain("coordinator.removed", removed.id.to_string(), String::new())
         }
         What::ClientCreated(made) => {
             let client = Client::from(made.client.unwrap_or_default());
@@ -98,6 +98,22 @@ fn told(what: What) -> Told {
         What::CertificateRevoked(revoked) => {
             plain("certificate.revoked", revoked.serial, String::new())
         }
+        What::CertificateIssued(issued) => {
+            plain("certificate.issued", issued.serial, String::new())
+        }
+        What::ClientUpdated(changed) => {
+            let client = Client::from(changed.client.unwrap_or_default());
+            let (address, object) = (client.name.clone(), Some(Object::Client(client)));
+            Told { event: "client.updated", address, detail: String::new(), object }
+        }
+        What::PersonInvited(person) => plain("user.invited", person.name, String::new()),
+        What::PersonEnrolled(person) => plain("user.enrolled", person.name, String::new()),
+        What::PersonRevoked(person) => plain("user.revoked", person.name, String::new()),
+        What::IncarnationBegun(begun) => {
+            plain("cluster.incarnation", begun.incarnation.to_string(), String::new())
+        }
+        What::NodeAccounted(one) => node("node.accounted", one.node),
+        What::RecoveryEnded(_) => plain("cluster.recovered", String::new(), String::new()),
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod session;
 pub(crate) mod spec;
+pub(crate) mod user;
 pub(crate) mod workspace;
 
 use serde::Serialize;

@@ -74,7 +74,11 @@ fn certificates_that_do_not_fit_are_told_apart() {
     assert_eq!(run.code, 7, "{run:?}");
     assert!(run.stderr.contains("certificate of ann for cluster demo has expired"), "{run:?}");
     assert!(run.stderr.contains("good until 2020-12-31"), "{run:?}");
-    assert!(run.stderr.contains("next: warren cluster init --name demo"), "{run:?}");
+    assert!(
+        run.stderr.contains("next: ask an administrator for warren user invite ann"),
+        "{run:?}"
+    );
+    assert!(run.stderr.contains("warren cluster init --name demo --admin ann"), "{run:?}");
     bench.install_foreign();
     let run = bench.warren(&["workspace", "list"]);
     assert_eq!(run.code, 7, "{run:?}");

@@ -67,7 +67,7 @@ fn lists() {
     let bench = Bench::new();
     bench.fake.state().page = 1;
     let mut transcript = Transcript::default();
-    for noun in ["client", "node", "workspace", "session"] {
+    for noun in ["client", "node", "workspace", "session", "user"] {
         transcript.add(&bench, &[noun, "list"]);
         transcript.add(&bench, &[noun, "list", "-o", "name"]);
     }
@@ -89,6 +89,8 @@ fn pages_of_one_object() {
     transcript.add(&bench, &["workspace", "show", "acme/web"]);
     transcript.add(&bench, &["workspace", "show", "acme/old"]);
     transcript.add(&bench, &["workspace", "explain", "acme/web"]);
+    transcript.add(&bench, &["user", "show", "ann"]);
+    transcript.add(&bench, &["user", "show", "nobody"]);
     transcript.add(&bench, &["context", "show"]);
     transcript.add(&bench, &["version"]);
     transcript.check("show");
@@ -102,6 +104,7 @@ fn json_and_yaml() {
     transcript.add(&bench, &["node", "list", "-o", "json"]);
     transcript.add(&bench, &["workspace", "show", "acme/web", "-o", "json"]);
     transcript.add(&bench, &["session", "list", "-o", "json"]);
+    transcript.add(&bench, &["user", "list", "-o", "json"]);
     transcript.add(&bench, &["workspace", "explain", "acme/web", "-o", "yaml"]);
     transcript.add(&bench, &["client", "list", "-o", "yaml"]);
     transcript.check("formats");
@@ -148,6 +151,9 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["client", "delete", "new"]);
     transcript.add(&bench, &["node", "token", "--name", "n3"]);
     transcript.add(&bench, &["node", "token", "-o", "name", "-q"]);
+    transcript.add(&bench, &["user", "invite", "vera", "--role", "viewer"]);
+    transcript.add(&bench, &["user", "revoke", "vera"]);
+    transcript.add(&bench, &["user", "revoke", "--serial", "41AB"]);
     transcript.add(&bench, &["cluster", "token"]);
     transcript.add(&bench, &["cluster", "replace", "3", "-o", "name"]);
     transcript.add(&bench, &["cluster", "remove", "3"]);
@@ -168,6 +174,9 @@ fn usage() {
     transcript.add(&bench, &["workspace", "list", "-o", "xml"]);
     transcript.add(&bench, &["--timeout", "soon", "workspace", "list"]);
     transcript.add(&bench, &["workspace", "exec", "acme/web"]);
+    transcript.add(&bench, &["user", "invite", "vera", "--role", "root"]);
+    transcript.add(&bench, &["user", "revoke"]);
+    transcript.add(&bench, &["context", "join", "wrn1_ABC"]);
     transcript.add(&bench, &["workspace", "show", "nope"]);
     transcript.add(&bench, &["--context", "nope", "workspace", "list"]);
     transcript.check("usage");
@@ -203,6 +212,11 @@ fn every_command_has_an_example() {
         "workspace logs",
         "session list",
         "session attach",
+        "user invite",
+        "user list",
+        "user show",
+        "user revoke",
+        "context join",
         "context list",
         "context use",
         "context show",

@@ -5,6 +5,7 @@
 //! the wire or decides what a peer may do.
 
 pub mod backoff;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod files;

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use order::{NodeSpec, Permit, Run, WorkspaceOrder};
+pub use order::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder};
 pub use repo::{InvalidRepo, RepoUrl};
 pub use resources::{InvalidResources, Resources};
 

@@ -17,6 +17,10 @@ pub struct NodeSpec {
     pub revision: Revision,
     /// One order per workspace assigned to the node, by workspace id.
     pub workspaces: Vec<WorkspaceOrder>,
+    /// The cluster came back from a backup and may know less than the node: the node touches
+    /// nothing that is not named here, and removes nothing at all.
+    #[serde(default)]
+    pub recovering: bool,
 }
 
 impl NodeSpec {
@@ -45,6 +49,16 @@ pub struct WorkspaceOrder {
     pub permit: Option<Permit>,
     /// What to run.
     pub spec: WorkspaceSpec,
+}
+
+/// What a node was last told of one workspace and what it began: told to a coordinator that may
+/// know less, because it came back from a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldOrder {
+    /// The order as it stands in the node's ledger.
+    pub order: WorkspaceOrder,
+    /// The newest run of that generation whose start was begun; zero where none was.
+    pub started_run: u64,
 }
 
 /// What is to happen to a workspace on its node.

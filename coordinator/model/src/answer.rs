@@ -99,6 +99,10 @@ pub enum RefusalCode {
     RequestIdTooOld,
     /// The request id is no UUID of version 7, or was minted in the future.
     RequestIdInvalid,
+    /// The certificate, or its holder, was revoked.
+    CertificateRevoked,
+    /// The expired certificate is not the newest on record.
+    CertificateReplaced,
 }
 
 impl RefusalCode {
@@ -122,6 +126,8 @@ impl RefusalCode {
             Self::RequestReused => "REQUEST_REUSED",
             Self::RequestIdTooOld => "REQUEST_ID_TOO_OLD",
             Self::RequestIdInvalid => "REQUEST_ID_INVALID",
+            Self::CertificateRevoked => "CERTIFICATE_REVOKED",
+            Self::CertificateReplaced => "CERTIFICATE_REPLACED",
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::{
     audit::{AuditHead, AuditObject, AuditRecord},
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
-    state::{ClusterState, client, cluster, node, replica, requests::Known, token, workspace},
+    state::{
+        ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
+        requests::Known, token, workspace,
+    },
 };
 
 /// What a mutation may know beyond its command.
@@ -146,6 +149,15 @@ impl ClusterState {
             Command::Advance(command) => workspace::advance(self, &context, command),
             Command::Forget(command) => workspace::forget(self, &context, command),
             Command::RevokeCertificate(command) => cluster::revoke(self, &context, command),
+            Command::InvitePerson(command) => person::invite(self, &context, command),
+            Command::EnrolPerson(command) => person::enrol(self, &context, command),
+            Command::RecordCertificate(command) => certificate::record(self, &context, command),
+            Command::RevokePerson(command) => person::revoke(self, &context, command),
+            Command::BeginIncarnation(command) => recovery::begin(self, &context, command),
+            Command::AdoptNode(command) => adopt::node(self, &context, command),
+            Command::AdoptWorkspace(command) => adopt::workspace(self, &context, command),
+            Command::AccountNode(command) => recovery::account(self, &context, command),
+            Command::EndRecovery(command) => recovery::end(self, &context, *command),
             Command::IssueCoordinatorToken(command) => replica::issue(self, &context, command),
             Command::JoinReplica(command) => replica::join(self, &context, command),
             Command::RemoveReplica(command) => replica::remove(self, command),
@@ -187,7 +199,15 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
     let own = |node| *principal == Principal::Node(node);
     let coordinator = matches!(principal, Principal::Coordinator(ReplicaId(_)));
     let allowed = match command {
-        Command::Assign(_) | Command::Advance(_) | Command::Forget(_) => coordinator,
+        Command::Assign(_)
+        | Command::Advance(_)
+        | Command::Forget(_)
+        | Command::EnrolPerson(_)
+        | Command::RecordCertificate(_)
+        | Command::BeginIncarnation(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptWorkspace(_)
+        | Command::AccountNode(_) => coordinator,
         Command::RegisterNode(command) => coordinator || own(command.node),
         Command::UpdateNodeFacts(command) => coordinator || own(command.node),
         Command::JoinNode(_) | Command::JoinReplica(_) => true,
@@ -200,6 +220,9 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::CreateWorkspace(_)
         | Command::SetRun(_)
         | Command::RevokeCertificate(_)
+        | Command::InvitePerson(_)
+        | Command::RevokePerson(_)
+        | Command::EndRecovery(_)
         | Command::IssueCoordinatorToken(_)
         | Command::RemoveReplica(_) => !matches!(principal, Principal::Node(_)),
     };

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, ReplicaId, RequestId,
-    Revision, Timestamp, TokenId, WorkspaceId, WorkspaceName,
-    spec::{Labels, WorkspaceSpec},
+    BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
+    RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
+    spec::{HeldOrder, Labels, WorkspaceSpec},
     status::NodeFacts,
 };
 
@@ -71,6 +71,25 @@ pub enum Command {
     Forget(Forget),
     /// Puts a certificate's serial on the deny-list.
     RevokeCertificate(RevokeCertificate),
+    /// Remembers the hash of a person's invitation.
+    InvitePerson(InvitePerson),
+    /// Spends an invitation: the person is let in.
+    EnrolPerson(EnrolPerson),
+    /// A coordinator issued a certificate: it is on record before its holder gets it.
+    RecordCertificate(Box<RecordCertificate>),
+    /// Puts every certificate of a person on the deny-list, and drops their invitations.
+    RevokePerson(RevokePerson),
+    /// The cluster goes on from a backup or from one survivor: a new incarnation, one coordinator,
+    /// and a recovery.
+    BeginIncarnation(BeginIncarnation),
+    /// Takes a node back that joined after the backup.
+    AdoptNode(AdoptNode),
+    /// Takes over what a node says of a workspace, where it knows more than the state.
+    AdoptWorkspace(Box<AdoptWorkspace>),
+    /// A node has told everything it holds.
+    AccountNode(AccountNode),
+    /// Ends the recovery, or stops waiting for one node.
+    EndRecovery(EndRecovery),
     /// Remembers the hash of a join token for another coordinator.
     IssueCoordinatorToken(IssueCoordinatorToken),
     /// Spends such a token and gives the new coordinator its id.
@@ -336,8 +355,131 @@ pub struct RevokeCertificate {
     pub serial: Vec<u8>,
     /// Whose it was, for the audit log.
     pub subject: String,
-    /// When it would have expired: the row can go then.
+    /// When it would have expired: the row can go once it could not renew any more.
     pub expires: Timestamp,
+}
+
+/// See [`Command::InvitePerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitePerson {
+    /// Minted at the edge; stands in the token's clear part.
+    pub token: TokenId,
+    /// SHA-256 of the secret.
+    pub secret_hash: [u8; 32],
+    /// Who; unique in the cluster.
+    pub name: PersonName,
+    /// What they will be.
+    pub role: Role,
+    /// After this it is refused.
+    pub expires: Timestamp,
+}
+
+/// See [`Command::EnrolPerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolPerson {
+    /// Which invitation.
+    pub token: TokenId,
+    /// SHA-256 of the secret that was shown.
+    pub secret_hash: [u8; 32],
+    /// SHA-256 of the public key that asks: a retry with the same key is let in again.
+    pub key_hash: [u8; 32],
+}
+
+/// See [`Command::RecordCertificate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCertificate {
+    /// Whose it is.
+    pub holder: Principal,
+    /// What a person is by it; none for nodes and coordinators.
+    pub role: Option<Role>,
+    /// Its serial, big-endian.
+    pub serial: Vec<u8>,
+    /// SHA-256 of its public key.
+    pub key_hash: [u8; 32],
+    /// From when it is good.
+    pub issued: Timestamp,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// Why it was given.
+    pub occasion: Occasion,
+}
+
+/// Why a certificate was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occasion {
+    /// On the coordinator's own machine: to itself, or to an administrator by `cluster init`.
+    Local,
+    /// A join token was spent.
+    Joined,
+    /// This invitation was spent, by the certificate's own key.
+    Invited(TokenId),
+    /// Another certificate was shown.
+    Renewed {
+        /// Its serial.
+        serial: Vec<u8>,
+        /// Until when it was good.
+        expires: Timestamp,
+    },
+}
+
+/// See [`Command::RevokePerson`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokePerson {
+    /// Who.
+    pub name: PersonName,
+}
+
+/// See [`Command::BeginIncarnation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginIncarnation {
+    /// Higher than every one before: `max(old + 1, unix seconds)`.
+    pub incarnation: u32,
+    /// The only coordinator from now on, under an id that never was before.
+    pub replica: SetReplica,
+    /// Why, for people: "restored from the backup of 2026-11-24 15:00".
+    pub reason: String,
+}
+
+/// See [`Command::AdoptNode`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptNode {
+    /// From its certificate.
+    pub node: NodeId,
+    /// The name it had; another where that is taken.
+    pub name: NodeName,
+    /// What it is and has.
+    pub facts: NodeFacts,
+}
+
+/// See [`Command::AdoptWorkspace`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptWorkspace {
+    /// Which node says so.
+    pub node: NodeId,
+    /// Revision of the document the node was told last, by the cluster as it was.
+    pub revision: Revision,
+    /// What it was told of the workspace, and what it began.
+    pub held: HeldOrder,
+}
+
+/// See [`Command::AccountNode`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountNode {
+    /// Which node.
+    pub node: NodeId,
+    /// Revision of the document it was told last, by the cluster as it was; zero where it never was.
+    pub revision: Revision,
+    /// Every workspace it holds.
+    pub holds: Vec<WorkspaceId>,
+}
+
+/// See [`Command::EndRecovery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRecovery {
+    /// Stop waiting for this node alone; none ends the recovery.
+    pub node: Option<NodeId>,
+    /// Although nodes are still awaited.
+    pub early: bool,
 }
 
 /// See [`Command::IssueCoordinatorToken`].

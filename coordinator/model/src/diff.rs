@@ -116,6 +116,28 @@ pub fn diff(order: Option<&WorkspaceOrder>, held: &Held, boot: BootId) -> Next {
     }
 }
 
+/// As [`diff`], while the cluster recovers and may know less than the node: what is not ordered is
+/// left as it is, and nothing is removed, not even what the node was told to remove before.
+pub fn diff_recovering(order: Option<&WorkspaceOrder>, held: &Held, boot: BootId) -> Next {
+    match order {
+        Some(order) if order.run != Run::Removed => diff(Some(order), held, boot),
+        Some(_) | None => untouched(held),
+    }
+}
+
+fn untouched(held: &Held) -> Next {
+    let why = "left as it is while the cluster recovers";
+    let report = match held.container.as_ref().map(|one| one.state) {
+        Some(HeldState::Running { settled: true }) => RunState::Running,
+        Some(HeldState::Running { settled: false }) => RunState::Starting,
+        Some(HeldState::Exited { code, oom }) => RunState::Stopped { exit_code: code, oom },
+        Some(HeldState::Created) => ended(),
+        None if held.volume => ended(),
+        None => return Next::new(Action::Nothing, RunState::Absent, "nothing of it is here"),
+    };
+    Next::new(Action::Nothing, report, why)
+}
+
 /// An order of a generation, or of a run within it, below what was seen here.
 fn stale(order: &WorkspaceOrder, held: &Held) -> bool {
     let ordered = (order.generation, order.run_serial);

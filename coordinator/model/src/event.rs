@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, ClientName, NodeEpoch, NodeId, NodeName, ReplicaId, Revision, Timestamp, TokenId,
-    WorkspaceAddress, WorkspaceId,
+    ClientId, ClientName, NodeEpoch, NodeId, NodeName, PersonName, ReplicaId, Revision, Timestamp,
+    TokenId, WorkspaceAddress, WorkspaceId,
 };
 
 use crate::{command::Availability, state::PhaseKind};
@@ -55,6 +55,20 @@ pub enum EventKind {
     WorkspaceRemoved(WorkspaceId, WorkspaceAddress),
     /// A certificate is refused from now on.
     CertificateRevoked(Vec<u8>),
+    /// A person was invited.
+    PersonInvited(PersonName),
+    /// A person was let in.
+    PersonEnrolled(PersonName),
+    /// A person's certificates are refused from now on.
+    PersonRevoked(PersonName),
+    /// A certificate of this serial was issued.
+    CertificateIssued(Vec<u8>),
+    /// The cluster goes on from a backup or a survivor, in this incarnation.
+    IncarnationBegun(u32),
+    /// A node has told what it holds, or is not waited for any more.
+    NodeAccounted(NodeId),
+    /// The recovery is over.
+    RecoveryEnded,
     /// A token was spent: there is a new coordinator, which has no vote yet.
     ReplicaJoined(ReplicaId),
     /// A coordinator was taken out of the cluster.

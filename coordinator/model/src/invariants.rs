@@ -3,11 +3,14 @@
 //! Tests check them after every step, debug builds after every command. The rules that span more
 //! than the state (durability, secrets) live with the parts that hold them.
 
-use warren_common::{Limits, spec::Permit};
+use std::sync::Arc;
+
+use warren_common::{Limits, NodeId, spec::Permit};
 
 use crate::{
+    command::Availability,
     plan::fit::Capacity,
-    state::{Assignment, ClusterState, Desired, Phase, PhaseKind, Workspace},
+    state::{Assignment, ClusterState, Desired, Node, Phase, PhaseKind, Workspace},
 };
 
 /// A rule that does not hold, and of what.
@@ -23,7 +26,7 @@ pub struct Violation {
 type Rule = fn(&ClusterState) -> Result<(), String>;
 
 /// The rules over one state, by name.
-pub const RULES: [(&str, Rule); 8] = [
+pub const RULES: [(&str, Rule); 10] = [
     ("permits_are_for_the_current_run", permits_are_for_the_current_run),
     ("memory_rules_hold", memory_rules_hold),
     ("everything_has_a_reason_and_a_deadline", everything_has_a_reason_and_a_deadline),
@@ -31,6 +34,8 @@ pub const RULES: [(&str, Rule); 8] = [
     ("indexes_agree", indexes_agree),
     ("every_mutation_has_one_record", every_mutation_has_one_record),
     ("bounds_hold", bounds_hold),
+    ("revoked_people_are_out", revoked_people_are_out),
+    ("a_recovery_waits_for_nodes_that_are_there", a_recovery_waits_for_nodes_that_are_there),
     ("replacements_are_among_coordinators", replacements_are_among_coordinators),
 ];
 
@@ -226,11 +231,39 @@ pub fn bounds_hold(state: &ClusterState) -> Result<(), String> {
         (state.workspaces.len(), Limits::WORKSPACES, "workspaces"),
         (state.tokens.len(), Limits::TOKENS, "join tokens"),
         (state.revoked.len(), Limits::REVOKED, "revoked certificates"),
+        (state.people.len(), Limits::PEOPLE, "people"),
+        (state.invitations.len(), Limits::INVITATIONS, "invitations"),
+        (state.certificates.len(), Limits::CERTIFICATES, "certificates"),
         (state.replicas.len(), Limits::REPLICAS, "coordinators"),
         (state.coordinator_tokens.len(), Limits::TOKENS, "coordinators' join tokens"),
     ];
     match sizes.iter().find(|(size, limit, _)| size > limit) {
         Some((size, limit, what)) => Err(format!("{size} {what}, the limit is {limit}")),
+        None => Ok(()),
+    }
+}
+
+/// §6: nobody who is out has spent an invitation since.
+pub fn revoked_people_are_out(state: &ClusterState) -> Result<(), String> {
+    let is_out = |name| state.people.get(name).is_some_and(|person| person.revoked.is_some());
+    match state.invitations.values().find(|one| one.spent.is_some() && is_out(&one.name)) {
+        Some(one) => Err(format!("{} is revoked and has a spent invitation", one.name)),
+        None => Ok(()),
+    }
+}
+
+/// A recovery waits for known nodes that may come back, and only a restored state has one.
+pub fn a_recovery_waits_for_nodes_that_are_there(state: &ClusterState) -> Result<(), String> {
+    let Some(recovery) = &state.recovery else { return Ok(()) };
+    if state.restored.is_none() {
+        return Err("a recovery without a restore".to_owned());
+    }
+    let gone = |id: &&NodeId| {
+        let retired = |node: &Arc<Node>| node.availability == Availability::Retired;
+        state.nodes.get(*id).is_none_or(retired)
+    };
+    match recovery.awaited.iter().find(gone) {
+        Some(id) => Err(format!("node {id} is awaited and cannot come")),
         None => Ok(()),
     }
 }
@@ -283,11 +316,19 @@ pub fn numbers_only_rise(before: &ClusterState, after: &ClusterState) -> Result<
     Ok(())
 }
 
-/// A node becomes overcommitted only by its own facts, never by a placement.
+/// A node becomes overcommitted only by its own facts, or by what it turns out to hold already after
+/// a restore; never by a placement.
 pub fn only_facts_overcommit(before: &ClusterState, after: &ClusterState) -> Result<(), String> {
     for new in after.nodes.values().filter(|node| node.overcommitted) {
         let Some(old) = before.nodes.get(&new.id) else { continue };
-        if !old.overcommitted && old.facts == new.facts {
+        let found = after.workspaces_on(new.id).any(|one| {
+            let earlier = before
+                .cluster
+                .as_ref()
+                .is_some_and(|cluster| one.generation.incarnation() < cluster.incarnation);
+            earlier && !before.placed.contains(&(new.id, one.id))
+        });
+        if !old.overcommitted && old.facts == new.facts && !found {
             return Err(format!("node {} was given more than it holds", new.name));
         }
     }

@@ -20,7 +20,7 @@ pub mod state;
 pub use answer::{Applied, Effect, Outcome, Refusal, RefusalCode};
 pub use audit::{AuditHead, AuditObject, AuditRecord, verify_chain};
 pub use command::{Command, Envelope, Principal};
-pub use diff::{Action, Held, HeldContainer, HeldState, Next, diff};
+pub use diff::{Action, Held, HeldContainer, HeldState, Next, diff, diff_recovering};
 pub use event::{Event, EventKind};
 pub use live::{LiveView, NodeLive, Report, Seen};
 pub use liveness::{Liveness, NodeStanding, Standing, liveness, standing};

@@ -15,6 +15,7 @@ pub fn node_spec(state: &ClusterState, node: NodeId, term: u64) -> NodeSpec {
         term,
         revision: state.revision,
         workspaces: state.workspaces_on(node).filter_map(|one| order(state, one)).collect(),
+        recovering: state.recovery.is_some(),
     }
 }
 

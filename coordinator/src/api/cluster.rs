@@ -7,7 +7,8 @@ use warren_common::ReplicaId;
 use warren_model::state::PhaseKind;
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
-use super::{Api, Moment, caller, errors, view::count};
+pub use super::backup::show_recovery;
+use super::{Api, Moment, backup::Pieces, caller, errors, view::count};
 
 #[tonic::async_trait]
 impl ClusterService for Api {
@@ -46,6 +47,23 @@ impl ClusterService for Api {
         let leader = self.parts().members.transfer(to).await?;
         Ok(Response::new(pb::TransferLeadershipResponse { leader_replica_id: leader.0 }))
     }
+
+    type BackupStream = Pieces;
+
+    async fn backup(
+        &self,
+        request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(self.back_up(request.into_inner()).await?))
+    }
+
+    async fn end_recovery(
+        &self,
+        request: Request<pb::EndRecoveryRequest>,
+    ) -> Result<Response<pb::EndRecoveryResponse>, Status> {
+        let who = caller(&request)?;
+        Ok(Response::new(self.end(who, request.into_inner()).await?))
+    }
 }
 
 impl Api {
@@ -79,6 +97,7 @@ impl Api {
             audit_sequence: state.audit.sequence,
             audit_hash: hex(&state.audit.hash),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            recovery: show_recovery(state),
         })
     }
 }

@@ -8,7 +8,10 @@ use warren_daemon::{
     identity::PeerIdentity,
     token::{JoinToken, TokenRole},
 };
-use warren_model::{Command, Outcome, Principal, Refusal, RefusalCode, command::JoinNode};
+use warren_model::{
+    Command, Outcome, Principal, Refusal, RefusalCode,
+    command::{JoinNode, Occasion},
+};
 use warren_proto::{
     convert::{InvalidMessage, required},
     error::{ApiError, reason},
@@ -16,11 +19,7 @@ use warren_proto::{
 };
 
 use super::{Api, errors, mutation::Asked};
-use crate::{
-    authz::Caller,
-    ca::{CaError, SigningRequest},
-    hub::control::coordinators,
-};
+use crate::{authz::Caller, ca::SigningRequest, hub::control::coordinators};
 
 #[tonic::async_trait]
 impl EnrollService for Api {
@@ -63,17 +62,15 @@ impl EnrollService for Api {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let identity = Caller::of(&request)?.identity().cloned();
-        let identity = identity.ok_or_else(errors::no_certificate)?;
+        let peer = Caller::of(&request)?.peer().cloned();
+        let peer = peer.ok_or_else(errors::no_certificate)?;
         let asked = SigningRequest::from_pem(&request.into_inner().csr_pem);
         let asked = asked.map_err(ApiError::from)?;
-        if let PeerIdentity::Node(node) = identity
-            && !self.parts().consensus.local().nodes.contains_key(&node)
-        {
-            return Err(errors::not_found("node", &node.to_string()).into());
-        }
-        let certificate_pem = self.issue(&asked, &identity)?;
-        tracing::info!(%identity, "certificate renewed");
+        self.settled().await;
+        let occasion = Occasion::Renewed { serial: peer.serial, expires: peer.not_after };
+        let issued = self.issuer().issue(&asked, &peer.identity, occasion).await?;
+        tracing::info!(identity = %peer.identity, "certificate renewed");
+        let certificate_pem = issued.chain_pem;
         let trust_pem = self.parts().ca.coordinator_trust().to_owned();
         Ok(Response::new(pb::RenewResponse { certificate_pem, trust_pem }))
     }
@@ -115,6 +112,8 @@ impl Api {
         let Outcome::Node(node) = applied.outcome else {
             return Err(errors::internal("joining a node", "another outcome"));
         };
+        let identity = PeerIdentity::Node(node);
+        let issued = self.issuer().issue(&csr, &identity, Occasion::Joined).await?;
         let state = self.parts().consensus.local();
         let joined = state.nodes.get(&node);
         let joined = joined.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
@@ -122,7 +121,7 @@ impl Api {
             cluster_id: self.parts().ca.cluster().to_string(),
             node_id: node.to_string(),
             node_name: joined.name.to_string(),
-            certificate_pem: self.issue(&csr, &PeerIdentity::Node(node))?,
+            certificate_pem: issued.chain_pem,
             trust_pem: self.parts().ca.coordinator_trust().to_owned(),
             coordinators: coordinators(&state),
         })
@@ -138,15 +137,6 @@ impl Api {
         }
         let message = "the join token is not known here";
         Err(errors::refusal(Refusal::new(RefusalCode::TokenInvalid, message)))
-    }
-
-    pub(super) fn issue(
-        &self,
-        csr: &SigningRequest,
-        identity: &PeerIdentity,
-    ) -> Result<String, ApiError> {
-        let issued: Result<_, CaError> = self.parts().ca.issue(csr, identity, clock::now());
-        Ok(issued?.chain_pem)
     }
 }
 
@@ -172,12 +162,14 @@ mod tests {
         live::Live,
         member::{self, Members},
         raft::{Consensus, Options, Tuning},
+        store::Engine,
     };
 
     async fn consensus(folder: &Path, cluster: ClusterId) -> Consensus {
         let connect: crate::raft::Connect = Arc::new(|_, _| Err("it is alone".to_owned()));
         let (replica, tuning) = (ReplicaId(1), Tuning::default());
-        let options = Options { replica, folder: folder.to_owned(), connect, tuning };
+        let (folder, engine) = (folder.to_owned(), Engine::default());
+        let options = Options { replica, folder, engine, connect, tuning };
         let consensus = Consensus::open(options).await.expect("a log");
         consensus.initialise([(replica, String::new())].into()).await.expect("a group");
         let mut leadership = consensus.leadership();
@@ -205,7 +197,7 @@ mod tests {
         let members = Members::new(member::Parts {
             replica: ReplicaId(1),
             consensus: consensus.clone(),
-            keystore: keys,
+            keystore: keys.clone(),
             connect: Arc::new(|_, _| Err("it is alone".to_owned())),
             state_dir: folder.to_owned(),
             engine: "sled".to_owned(),
@@ -216,6 +208,7 @@ mod tests {
             members,
             live: Arc::new(Live::new(clock::now())),
             hub: Arc::default(),
+            keystore: keys,
             ca: Arc::new(ca),
             template: config.template,
             watches: Arc::default(),

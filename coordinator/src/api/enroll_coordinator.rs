@@ -12,7 +12,8 @@ use warren_daemon::{
     token::{JoinToken, TokenRole},
 };
 use warren_model::{
-    ClusterState, Command, Outcome, Principal, Refusal, RefusalCode, command::JoinReplica,
+    ClusterState, Command, Outcome, Principal, Refusal, RefusalCode,
+    command::{JoinReplica, Occasion},
 };
 use warren_proto::{
     error::{ApiError, reason},
@@ -66,6 +67,8 @@ impl Api {
         let Outcome::Replica(replica) = applied.outcome else {
             return Err(errors::internal("joining a coordinator", "another outcome"));
         };
+        let identity = PeerIdentity::Coordinator(replica);
+        let issued = self.issuer().issue(&csr, &identity, Occasion::Joined).await?;
         let state = self.parts().consensus.local();
         let cluster = state.cluster.as_ref().ok_or_else(errors::not_initialised)?;
         let others = state.replicas.iter().filter(|(id, _)| **id != replica);
@@ -77,7 +80,7 @@ impl Api {
             cluster_name: cluster.name.clone(),
             incarnation: cluster.incarnation,
             replica_id: replica.0,
-            certificate_pem: self.issue(&csr, &PeerIdentity::Coordinator(replica))?,
+            certificate_pem: issued.chain_pem,
             trust_pem: self.parts().ca.api_trust(),
             coordinators: others.map(address).collect(),
         })

@@ -26,6 +26,7 @@ pub fn refusal(refusal: Refusal) -> ApiError {
         RefusalCode::TokenInvalid | RefusalCode::NotAllowed => Code::PermissionDenied,
         RefusalCode::InvalidSpec | RefusalCode::RequestIdInvalid => Code::InvalidArgument,
         RefusalCode::NoNodeFits | RefusalCode::LimitReached => Code::ResourceExhausted,
+        RefusalCode::CertificateRevoked | RefusalCode::CertificateReplaced => Code::Unauthenticated,
     };
     let error = ApiError::new(code, refusal.code.as_str(), refusal.message);
     match advice(refusal.code) {
@@ -41,6 +42,9 @@ fn advice(code: RefusalCode) -> Option<&'static str> {
         RefusalCode::ClientNotEmpty => Some("delete its workspaces first"),
         RefusalCode::TokenExpired | RefusalCode::TokenUsed | RefusalCode::TokenInvalid => {
             Some("mint another one: warren node token")
+        }
+        RefusalCode::CertificateRevoked | RefusalCode::CertificateReplaced => {
+            Some("ask an administrator for a new invitation or token")
         }
         RefusalCode::NoNodeFits => Some("lower --memory, add a node, or leave --no-queue out"),
         RefusalCode::AlreadyInitialised

@@ -4,14 +4,16 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+mod backup;
 mod client;
-mod cluster;
+pub mod cluster;
 mod coordinator;
 mod create;
 mod enroll;
 mod enroll_coordinator;
 pub mod errors;
 mod follow;
+pub mod issue;
 mod mutation;
 mod node;
 mod node_admin;
@@ -19,6 +21,7 @@ pub mod page;
 pub mod resolve;
 mod session;
 pub mod template;
+mod user;
 pub mod view;
 mod watch;
 mod workspace;
@@ -36,6 +39,7 @@ use crate::{
     ca::Ca,
     config::TemplateDefaults,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     member::Members,
     raft::{Consensus, Leadership},
@@ -60,6 +64,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// The nodes that are connected.
     pub hub: Arc<Hub>,
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Signs certificates.
     pub ca: Arc<Ca>,
     /// This coordinator among the others.
@@ -104,6 +110,12 @@ impl Api {
     /// Returns what the services are made of.
     pub fn parts(&self) -> &Parts {
         &self.0
+    }
+
+    /// Returns who signs certificates.
+    fn issuer(&self) -> issue::Issuer<'_> {
+        let Parts { ca, consensus, replica, .. } = &*self.0;
+        issue::Issuer { ca, consensus, replica: *replica }
     }
 
     /// Reads the state with everything in it that was acknowledged before the call.

@@ -42,8 +42,8 @@ impl NodeService for Api {
     ) -> Result<Response<Self::ControlStream>, Status> {
         let node = calling_node(&request)?;
         let uplink = self.uplink();
+        // a node that is not known may have joined after the backup: its registration tells
         uplink.leading()?;
-        self.known(node)?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
         let serving = uplink.control(node, request.into_inner(), sender);
         self.parts().shutdown.spawn(serving.in_current_span());

@@ -77,6 +77,7 @@ impl NodeAdminService for Api {
 }
 
 impl Api {
+    /// Mints a token with a fresh secret.
     pub(super) fn join_token(
         &self,
         role: TokenRole,

@@ -22,9 +22,12 @@ pub struct View<'a> {
 impl View<'_> {
     /// Says how fresh the answer is.
     pub fn freshness(&self) -> pb::Freshness {
+        let recovery = self.state.recovery.as_ref();
+        let notice = recovery.map(|recovery| recovery.holds_back(self.state));
         pb::Freshness {
             revision: self.state.revision.0,
             served_unix_ms: self.now.0,
+            notice: notice.unwrap_or_default(),
             incarnation: self.state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
         }
     }

@@ -42,7 +42,7 @@ impl Guard {
             loop {
                 doubts.mark_unchanged();
                 let now = clock::now();
-                let good = check_standing(&peer, revoked(&peer), now);
+                let good = check_standing(&peer, Some(method), (revoked(&peer), now));
                 if let Err(error) = good.and_then(|()| decide(method, &caller)) {
                     info!(path = method.path(), reason = %error.reason, %error, "stream ended");
                     return error;

@@ -114,14 +114,14 @@ impl Authz {
 
     fn admit<B>(&self, request: &Request<B>) -> Result<(Caller, Option<Method>), ApiError> {
         let path = request.uri().path();
+        let method = Method::from_path(path);
         let connection = request.extensions().get::<Connection>().cloned();
         let caller = Caller::from(connection.ok_or_else(|| {
             ApiError::new(Code::Internal, reason::INTERNAL, "the connection is of no known kind")
         })?);
         if let Caller::Peer { peer, .. } = &caller {
-            check_standing(peer, (self.revoked)(peer), clock::now())?;
+            check_standing(peer, method, ((self.revoked)(peer), clock::now()))?;
         }
-        let method = Method::from_path(path);
         match method {
             Some(method) => decide(method, &caller)?,
             None if STANDARD.iter().any(|service| path.starts_with(service)) => {

@@ -1,5 +1,6 @@
 //! The rule table against one written independently, every method by every role.
 
+mod expired;
 mod handshake;
 mod streams;
 
@@ -16,6 +17,8 @@ use super::*;
 const TABLE: &str = "
                                            anon local node coord admin oper view auto audit
 BootstrapService/Init                      -    yes   -    -     -     -    -    -    -
+BootstrapService/Restore                   -    yes   -    -     -     -    -    -    -
+BootstrapService/Recover                   -    yes   -    -     -     -    -    -    -
 BootstrapService/Join                      -    yes   -    -     -     -    -    -    -
 EnrollService/Enroll                       yes  -     yes  yes   yes   yes  yes  yes  yes
 EnrollService/EnrollCoordinator            yes  -     yes  yes   yes   yes  yes  yes  yes
@@ -38,6 +41,8 @@ MemberService/PutSecret                    -    -     -    yes   -     -    -   
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClusterService/Backup                      -    -     -    -     yes   -    -    -    -
+ClusterService/EndRecovery                 -    -     -    -     yes   -    -    -    -
 ClusterService/CreateCoordinatorToken      -    -     -    -     yes   -    -    -    -
 ClusterService/RemoveCoordinator           -    -     -    -     yes   -    -    -    -
 ClusterService/TransferLeadership          -    -     -    -     yes   -    -    -    -
@@ -60,6 +65,10 @@ WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes 
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
 WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
+UserService/InviteUser                     -    -     -    -     yes   -    -    -    -
+UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes
+UserService/ListUsers                      -    -     -    -     yes   -    -    -    yes
+UserService/RevokeUser                     -    -     -    -     yes   -    -    -    -
 ";
 
 fn address() -> SocketAddr {
@@ -155,10 +164,15 @@ fn a_viewer_looks_and_types_nothing() {
 #[test]
 fn a_certificate_ends_with_its_time_and_with_its_revocation() {
     let Caller::Peer { peer, .. } = person(Role::Admin) else { panic!("a peer") };
-    assert!(check_standing(&peer, false, Timestamp(999)).is_ok());
-    let refused = |revoked, at| {
-        check_standing(&peer, revoked, Timestamp(at)).expect_err("refused").reason.into_owned()
-    };
-    assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED);
-    assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
+    let standing = |method, revoked, at| check_standing(&peer, method, (revoked, Timestamp(at)));
+    for method in Method::ALL.iter().copied().map(Some).chain([None]) {
+        assert!(standing(method, false, 999).is_ok());
+        let refused = |revoked, at| standing(method, revoked, at).expect_err("refused").reason;
+        assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
+        assert_eq!(refused(true, 1000), reason::CERTIFICATE_REVOKED, "revoked and expired");
+        match method {
+            Some(Method::EnrollRenew) => assert!(standing(method, false, 1000).is_ok()),
+            _ => assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use warren_common::ReplicaId;
 use warren_daemon::identity::IdentityError;
 use warren_model::Refusal;
 
-use super::{IntentError, JoinError};
+use super::{IntentError, JoinError, RecoverError};
 use crate::{
     ca::CaError,
     keystore::KeystoreError,
@@ -26,6 +26,12 @@ pub enum FoundError {
         /// Its name.
         name: String,
     },
+    /// A restore was begun in its state folder.
+    #[error("a restore was begun in {0} and has not ended")]
+    Restoring(String),
+    /// It could not go on from its own log.
+    #[error("going on without the other coordinators")]
+    Recover(#[source] RecoverError),
     /// Its record cannot be kept.
     #[error(transparent)]
     Intent(#[from] IntentError),

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::sync::{Mutex, watch};
@@ -13,11 +13,12 @@ use warren_common::{ClusterId, ReplicaId, RequestId};
 use warren_daemon::{Shutdown, clock, identity::Folder};
 use warren_model::{
     Command, Envelope, Principal, RefusalCode,
-    command::{InitCluster, SetReplica},
+    command::{BeginIncarnation, InitCluster, SetReplica},
 };
 
 use super::{
-    Admission, FoundError, Intent, Progress, Record, error::ELECTION, intent::log_is_gone, join,
+    Admission, Begin, FoundError, Intent, Progress, Record, error::ELECTION, intent::log_is_gone,
+    join, recover, restore,
 };
 use crate::{
     ca::{Ca, own_identity},
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     pub(super) bound: (SocketAddr, SocketAddr),
     shutdown: Shutdown,
     pub(super) stage: Mutex<Stage>,
+    /// The process is to start anew once it has ended.
+    pub(super) again: AtomicBool,
     record: Record,
 }
 
@@ -48,13 +51,13 @@ pub(super) struct Inner {
 pub(super) struct Stage {
     /// Bound, and given away once there is something to serve.
     listeners: Option<Listeners>,
-    opened: Option<Opened>,
+    pub(super) opened: Option<Opened>,
 }
 
 #[derive(Clone)]
-struct Opened {
+pub(super) struct Opened {
     ca: Arc<Ca>,
-    consensus: Consensus,
+    pub(super) consensus: Consensus,
     own: Arc<Own>,
     members: Members,
     /// How far it has joined.
@@ -67,6 +70,8 @@ pub struct Found {
     pub ca: Arc<Ca>,
     /// Its state.
     pub consensus: Consensus,
+    /// This coordinator.
+    pub replica: ReplicaId,
     /// It was made by this call.
     pub created: bool,
 }
@@ -77,7 +82,8 @@ impl Founder {
         let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
         let record = Record::new(&config.state_dir);
-        Self(Arc::new(Inner { config, bound, shutdown, stage, record }))
+        let again = AtomicBool::new(false);
+        Self(Arc::new(Inner { config, bound, shutdown, stage, record, again }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -91,6 +97,8 @@ impl Founder {
     /// It cannot be brought up.
     pub async fn resume(&self) -> Result<Option<Consensus>, FoundError> {
         let mut stage = self.0.stage.lock().await;
+        recover::finish(self).await.map_err(FoundError::Recover)?;
+        restore::tidy(self.state_dir());
         match Intent::load(self.state_dir())? {
             Some(intent) => {
                 self.bring_up(&mut stage, &intent).await.map(|found| Some(found.consensus))
@@ -140,6 +148,9 @@ impl Founder {
             }
             return Ok(intent);
         }
+        if restore::begun(self.state_dir()) {
+            return Err(FoundError::Restoring(self.state_dir().display().to_string()));
+        }
         let now = clock::now();
         let ca = self.authorities(ClusterId::new(Uuid::now_v7()))?;
         let incarnation = u32::try_from(now.0 / 1000).unwrap_or(u32::MAX);
@@ -160,7 +171,11 @@ impl Founder {
         Ok(opened.unwrap_or_else(|| Progress::done(intent.replica).1))
     }
 
-    async fn bring_up(&self, stage: &mut Stage, intent: &Intent) -> Result<Found, FoundError> {
+    pub(super) async fn bring_up(
+        &self,
+        stage: &mut Stage,
+        intent: &Intent,
+    ) -> Result<Found, FoundError> {
         let (told, progress) = match intent.joining {
             true => Progress::begun(intent.replica),
             false => Progress::done(intent.replica),
@@ -172,13 +187,14 @@ impl Founder {
                 stage.opened.insert(opened).clone()
             }
         };
-        let created = match intent.joining || intent.replica != FIRST {
-            true => false,
-            false => self.first_entries(intent, &opened).await?,
+        let created = match intent.begin.is_some() || !intent.joining && intent.replica == FIRST {
+            true => self.first_entries(intent, &opened).await?,
+            false => false,
         };
         if let Some(listeners) = stage.listeners.take() {
             let admission = intent.joining.then(|| self.admission(intent, &opened, told));
             let started = serve::Start {
+                keystore: opened.members.keystore().clone(),
                 ca: opened.ca.clone(),
                 consensus: opened.consensus.clone(),
                 own: opened.own.clone(),
@@ -192,7 +208,7 @@ impl Founder {
             info!(cluster = intent.name, replica = %intent.replica, "serving");
         }
         let Opened { ca, consensus, .. } = opened;
-        Ok(Found { ca, consensus, created })
+        Ok(Found { ca, consensus, replica: intent.replica, created })
     }
 
     fn admission(
@@ -223,8 +239,7 @@ impl Founder {
             let folder = self.state_dir().join("log").display().to_string();
             return Err(FoundError::Wiped { replica, folder });
         }
-        let keystore = Keystore::open(&self.state_dir().join("keys"));
-        let keystore = keystore.map_err(FoundError::Keystore)?;
+        let keystore = self.keystore()?;
         let folder = Folder::open(self.state_dir().join("identity"));
         let folder = folder.map_err(FoundError::Identity)?;
         let ca = match intent.opened || intent.joining {
@@ -255,7 +270,7 @@ impl Founder {
             keystore,
             connect: own.connect(),
             state_dir: self.state_dir().to_owned(),
-            engine: "sled".to_owned(),
+            engine: self.0.config.engine.to_string(),
         });
         Ok(Opened { ca, consensus, own, members, progress })
     }
@@ -263,6 +278,10 @@ impl Founder {
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
     async fn first_entries(&self, intent: &Intent, opened: &Opened) -> Result<bool, FoundError> {
         let consensus = &opened.consensus;
+        if let Some(begin) = &intent.begin {
+            leading(consensus).await?;
+            self.begin_incarnation(intent, begin, consensus).await?;
+        }
         let state = consensus.local();
         if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
             return Ok(false);
@@ -290,9 +309,29 @@ impl Founder {
         Ok(created)
     }
 
+    /// Begins the incarnation of a restored cluster, before anybody is served; once it has begun,
+    /// nothing happens.
+    async fn begin_incarnation(
+        &self,
+        intent: &Intent,
+        begin: &Begin,
+        consensus: &Consensus,
+    ) -> Result<(), FoundError> {
+        let known = consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
+        if known >= intent.incarnation {
+            return Ok(());
+        }
+        let command = Command::BeginIncarnation(BeginIncarnation {
+            incarnation: intent.incarnation,
+            replica: self.addresses(intent),
+            reason: begin.reason.clone(),
+        });
+        propose(consensus, intent.replica, command).await.map(drop)
+    }
+
     /// Where others are told to come: as configured, else as `init` was told, else where it
     /// listens.
-    fn addresses(&self, intent: &Intent) -> SetReplica {
+    pub(super) fn addresses(&self, intent: &Intent) -> SetReplica {
         let Inner { config, bound: (api, raft), .. } = &*self.0;
         let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
         let raft_address = config.advertise.raft.clone().or_else(|| intent.raft_address.clone());
@@ -310,9 +349,15 @@ impl Founder {
     }
 
     fn authorities(&self, minted: ClusterId) -> Result<Ca, FoundError> {
-        let keystore = Keystore::open(&self.state_dir().join("keys"));
-        let keystore = keystore.map_err(FoundError::Keystore)?;
-        Ca::load_or_create(&keystore, minted, clock::now()).map_err(FoundError::Ca)
+        Ca::load_or_create(&self.keystore()?, minted, clock::now()).map_err(FoundError::Ca)
+    }
+
+    fn keystore(&self) -> Result<Keystore, FoundError> {
+        Keystore::open(&self.state_dir().join("keys")).map_err(FoundError::Keystore)
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.0.config
     }
 
     pub(super) fn state_dir(&self) -> &Path {
@@ -333,7 +378,7 @@ fn reachable(bound: SocketAddr) -> String {
 }
 
 /// Waits until this coordinator leads.
-async fn leading(consensus: &Consensus) -> Result<(), FoundError> {
+pub(super) async fn leading(consensus: &Consensus) -> Result<(), FoundError> {
     let mut leadership = consensus.leadership();
     let leading = leadership.wait_for(|now| now.leading);
     match tokio::time::timeout(ELECTION, leading).await {

@@ -39,6 +39,19 @@ pub struct Intent {
     /// Raft listeners of the others, as last known, by id.
     #[serde(default)]
     pub peers: BTreeMap<ReplicaId, String>,
+    /// Where the cluster goes on from a backup or from one survivor: what is to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<Begin>,
+}
+
+/// The incarnation that a restored coordinator begins, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// Why, for people and the audit log.
+    pub reason: String,
+    /// Which backup it comes from; none where it goes on from a survivor's log.
+    pub backup: Option<String>,
 }
 
 /// Why the intent cannot be used.
@@ -70,6 +83,7 @@ impl Intent {
             joining: false,
             removed: false,
             peers: BTreeMap::new(),
+            begin: None,
         }
     }
 

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// What a state folder holds of one cluster.
-const OF_ONE_CLUSTER: [&str; 4] = ["log", "checkpoints", "audit", "keys"];
+const OF_ONE_CLUSTER: [&str; 6] = ["log", "log-seal", "log-engine", "checkpoints", "audit", "keys"];
 
 /// host:port as others shall reach this coordinator; as configured or as it listens without.
 #[derive(Debug, Clone, Default)]

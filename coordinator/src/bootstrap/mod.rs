@@ -10,33 +10,42 @@ mod error;
 mod founder;
 mod intent;
 mod join;
+mod joining;
 mod record;
+mod recover;
+mod renew;
+mod restore;
 mod socket;
 
 pub use admission::{Admission, Progress};
 pub use error::FoundError;
 pub use founder::Founder;
-pub use intent::{Intent, IntentError};
+pub use intent::{Begin, Intent, IntentError};
 pub use join::{JoinError, Wanted, enrol};
 pub use record::Record;
+pub use recover::RecoverError;
+pub use renew::{RenewError, renew_certs};
+pub use restore::RestoreError;
 pub use socket::{SocketError, ensure_free, serve};
 
-use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-
-use tonic::{Code, Request, Response, Status};
-use warren_common::{ClientName, Limits};
-use warren_daemon::{
-    Shutdown, clock,
-    identity::{PeerIdentity, Role},
-    token::JoinToken,
-};
+use tonic::{Code, Request, Response, Status, Streaming};
+use warren_common::{ClientName, PersonName};
+use warren_daemon::identity::{PeerIdentity, Role};
+use warren_model::command::Occasion;
 use warren_proto::{
     error::{ApiError, reason},
     pb::admin::v1::{self as pb, bootstrap_service_server::BootstrapService},
 };
 
-use crate::{api::errors, ca::SigningRequest, config::is_host_port, hub::control::coordinators};
+use founder::Found;
+
+use crate::{
+    api::{errors, issue::Issuer},
+    ca::{Issued, SigningRequest},
+    config::is_host_port,
+    hub::control::coordinators,
+};
 
 #[tonic::async_trait]
 impl BootstrapService for Founder {
@@ -59,103 +68,44 @@ impl BootstrapService for Founder {
         &self,
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<Self::JoinStream>, Status> {
-        let request = request.into_inner();
-        let token: JoinToken = request.token.parse().map_err(|why| {
-            ApiError::new(Code::InvalidArgument, reason::TOKEN_INVALID, why)
-                .next("copy the whole line that warren cluster token printed")
-        })?;
-        let given = |text: String| Some(text).filter(|text| !text.is_empty());
-        let wanted = Wanted { api: given(request.api_address), raft: given(request.raft_address) };
+        Ok(Response::new(joining::run(self, request.into_inner()).await?))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<pb::RestoreRequest>>,
+    ) -> Result<Response<pb::RestoreResponse>, Status> {
+        let (begin, file) = restore::receive(request.into_inner()).await?;
         let founder = self.clone();
-        // a caller that goes away must not leave the coordinator half joined
-        let joining =
-            self.shutdown().spawn(async move { Founder::join(&founder, &token, wanted).await });
-        let progress = match joining.await {
-            Ok(joined) => joined.map_err(not_joined)?,
-            Err(error) => return Err(errors::internal("joining the cluster", error).into()),
-        };
-        let (told, steps) = mpsc::channel(Limits::STREAM_QUEUE);
-        self.shutdown().spawn(tell(progress, told, self.shutdown().clone()));
-        Ok(Response::new(ReceiverStream::new(steps)))
-    }
-}
-
-/// Tells each step as it is done, until the last.
-async fn tell(
-    mut progress: watch::Receiver<Progress>,
-    told: mpsc::Sender<Result<pb::JoinResponse, Status>>,
-    shutdown: Shutdown,
-) {
-    let mut sent = 0;
-    loop {
-        let now = progress.borrow_and_update().clone();
-        for step in now.steps.iter().skip(sent) {
-            let step = pb::JoinResponse { progress: step.clone(), replica_id: now.replica.0 };
-            if told.send(Ok(step)).await.is_err() {
-                return;
-            }
-        }
-        sent = now.steps.len();
-        if let Some(why) = now.refused {
-            let error = ApiError::new(Code::FailedPrecondition, "REPLICA_REMOVED", why);
-            // the caller may be gone
-            let _ = told.send(Err(error.into())).await;
-            return;
-        }
-        if now.done {
-            return;
-        }
-        tokio::select! {
-            changed = progress.changed() => if changed.is_err() { return },
-            () = told.closed() => return,
-            () = shutdown.requested() => return,
+        let making = self.shutdown().spawn(async move { founder.restored(begin, file).await });
+        match making.await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(error) => Err(errors::internal("restoring the cluster", error).into()),
         }
     }
-}
 
-fn not_joined(error: JoinError) -> ApiError {
-    match error {
-        JoinError::Refused(refused) => *refused,
-        JoinError::Role(_) | JoinError::Expired => {
-            ApiError::new(Code::FailedPrecondition, reason::TOKEN_INVALID, error)
-        }
-        JoinError::Elsewhere { .. } => {
-            ApiError::new(Code::AlreadyExists, reason::ALREADY_INITIALISED, error)
-        }
-        JoinError::Connect(_) | JoinError::Silent | JoinError::NoKeys(_) => {
-            let chain = warren_daemon::telemetry::Chain(&error).to_string();
-            ApiError::new(Code::Unavailable, reason::UNREACHABLE, chain)
-        }
-        JoinError::Port(_)
-        | JoinError::Answer(_)
-        | JoinError::Ca(_)
-        | JoinError::Identity(_)
-        | JoinError::Keystore(_)
-        | JoinError::File(_)
-        | JoinError::SetAside(..)
-        | JoinError::Intent(_)
-        | JoinError::Found(_) => {
-            let cause = warren_daemon::telemetry::Chain(&error).to_string();
-            errors::internal("joining the cluster", &cause).why(cause)
+    async fn recover(
+        &self,
+        request: Request<pb::RecoverRequest>,
+    ) -> Result<Response<pb::RecoverResponse>, Status> {
+        let request = request.into_inner();
+        let founder = self.clone();
+        let making = self.shutdown().spawn(async move { founder.recover(&request).await });
+        match making.await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(error) => Err(errors::internal("going on alone", error).into()),
         }
     }
 }
 
 impl Founder {
     async fn make(&self, request: pb::InitRequest) -> Result<pb::InitResponse, ApiError> {
-        let csr = SigningRequest::from_pem(&request.csr_pem)?;
-        let name = request.admin_name.parse();
-        let name = name.map_err(|why| errors::invalid("admin_name", why))?;
+        let (csr, name) = asked(&request.csr_pem, &request.admin_name)?;
         let cluster_name = cluster_name(&request.cluster_name)?;
-        let api_address = Some(request.api_address).filter(|address| !address.is_empty());
-        if let Some(address) = api_address.as_ref().filter(|address| !is_host_port(address)) {
-            let why = format!("{address:?} is not of the form host:port");
-            return Err(errors::invalid("api_address", why));
-        }
+        let api_address = given_address(request.api_address)?;
         let found = self.found(&cluster_name, api_address).await.map_err(told)?;
         let identity = PeerIdentity::Person { role: Role::Admin, name };
-        let issued = found.ca.issue(&csr, &identity, clock::now())?;
-        tracing::info!(%identity, "administrator's certificate issued");
+        let issued = admit(&found, &csr, &identity).await?;
         let state = found.consensus.local();
         Ok(pb::InitResponse {
             cluster_id: found.ca.cluster().to_string(),
@@ -166,6 +116,41 @@ impl Founder {
             cluster_name,
         })
     }
+}
+
+/// Reads whom a certificate is asked for, and the request itself.
+fn asked(csr_pem: &str, admin_name: &str) -> Result<(SigningRequest, PersonName), ApiError> {
+    let csr = SigningRequest::from_pem(csr_pem)?;
+    let name = admin_name.parse();
+    Ok((csr, name.map_err(|why| errors::invalid("admin_name", why))?))
+}
+
+/// Reads the address that a person gave, if any.
+fn given_address(text: String) -> Result<Option<String>, ApiError> {
+    let given = Some(text).filter(|address| !address.is_empty());
+    match given.as_ref().filter(|address| !is_host_port(address)) {
+        Some(address) => {
+            let why = format!("{address:?} is not of the form host:port");
+            Err(errors::invalid("api_address", why))
+        }
+        None => Ok(given),
+    }
+}
+
+/// Gives an administrator their certificate, which is on record then.
+async fn admit(
+    found: &Found,
+    csr: &SigningRequest,
+    identity: &PeerIdentity,
+) -> Result<Issued, ApiError> {
+    let issuer = Issuer { ca: &found.ca, consensus: &found.consensus, replica: found.replica };
+    let issued = issuer.issue(csr, identity, Occasion::Local).await;
+    let issued = issued.map_err(|error| match error.reason.as_ref() {
+        reason::NAME_TAKEN => error.next("choose another name: --admin NAME"),
+        _ => error,
+    })?;
+    tracing::info!(%identity, "administrator's certificate issued");
+    Ok(issued)
 }
 
 /// A cluster's name follows the rule of all names.
@@ -184,12 +169,17 @@ fn told(error: FoundError) -> ApiError {
             let told = ApiError::new(Code::AlreadyExists, reason::ALREADY_INITIALISED, &error);
             told.next("use the name it has, or another state folder for another cluster")
         }
+        FoundError::Restoring(_) => {
+            let told = ApiError::new(Code::FailedPrecondition, "RESTORE_BEGUN", &error);
+            told.next("repeat warren cluster restore with the same file, or empty the folder")
+        }
         FoundError::NotLeading => {
             ApiError::new(Code::Unavailable, reason::NO_QUORUM, &error).next("repeat the call")
         }
         FoundError::Ca(error) => error.into(),
         FoundError::Refused(refusal) => errors::refusal(refusal),
         FoundError::Propose(_)
+        | FoundError::Recover(_)
         | FoundError::Intent(_)
         | FoundError::Open(_)
         | FoundError::Initialise(_)

@@ -21,6 +21,10 @@ pub struct Issued {
     pub chain_pem: String,
     /// Big-endian without leading zeros, as the deny-list holds it.
     pub serial: Vec<u8>,
+    /// SHA-256 of its public key.
+    pub key_hash: [u8; 32],
+    /// When it was made; it is good from a little earlier on, for clocks that run behind.
+    pub issued: Timestamp,
     /// Until when it is good.
     pub not_after: Timestamp,
 }
@@ -123,7 +127,7 @@ impl IssuingAuthority {
         let leaf = params.signed_by(request.key(), &self.issuer).map_err(CaError::Make)?;
         let chain_pem = format!("{}{}", leaf.pem(), self.certificate_pem);
         let not_after = Timestamp(not_after.0 / 1000 * 1000);
-        Ok(Issued { chain_pem, serial, not_after })
+        Ok(Issued { chain_pem, serial, key_hash: request.key_hash(), issued: now, not_after })
     }
 }
 

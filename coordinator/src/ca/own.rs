@@ -12,8 +12,8 @@ use warren_daemon::{
 
 use super::{Ca, CaError, SigningRequest};
 
-/// How often the certificate's age is looked at.
-const LOOK: Duration = Duration::from_secs(3600);
+/// How often the certificate's age is looked at: the clock may jump, as after a long sleep.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Returns this coordinator's identity: the one in the folder while it is of this cluster and
 /// replica and has not used up a third of its life, else a fresh one. Its trust is the API's.
@@ -26,14 +26,28 @@ pub fn own_identity(
     replica: ReplicaId,
     now: Timestamp,
 ) -> Result<Identity, CaError> {
-    let wanted = PeerIdentity::Coordinator(replica);
     if let Some(identity) = folder.load().map_err(CaError::Own)? {
         let peer = identity.credentials.peer();
+        let wanted = PeerIdentity::Coordinator(replica);
         let ours = peer.identity == wanted && peer.cluster == ca.cluster();
         if ours && now < peer.renew_at() && identity.trust_pem == ca.api_trust() {
             return Ok(identity);
         }
     }
+    fresh_identity(ca, folder, replica, now)
+}
+
+/// Gives this coordinator a fresh certificate in place of whatever there is.
+///
+/// # Errors
+/// The folder cannot be written, or nothing can be issued.
+pub fn fresh_identity(
+    ca: &Ca,
+    folder: &Folder,
+    replica: ReplicaId,
+    now: Timestamp,
+) -> Result<Identity, CaError> {
+    let wanted = PeerIdentity::Coordinator(replica);
     let key = Key::generate().map_err(CaError::Own)?;
     let request = SigningRequest::from_pem(&key.request().map_err(CaError::Own)?)?;
     let issued = ca.issue(&request, &wanted, now)?;
@@ -41,7 +55,7 @@ pub fn own_identity(
 }
 
 /// Keeps this coordinator's identity fresh until shutdown; `renewed` hands each new one to the
-/// listeners and channels. An error is logged and tried again an hour later: two thirds of the
+/// listeners and channels. An error is logged and tried again a minute later: two thirds of the
 /// old certificate's life are left then.
 pub async fn keep_renewed(
     ca: Arc<Ca>,

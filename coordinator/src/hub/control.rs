@@ -2,27 +2,33 @@
 //!
 //! Only the leader serves it, and only for as long as it leads in one term. The document is sent
 //! when it says something new: while one is on its way, changes gather and the next one holds them
-//! all. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
+//! all. Registrations and changed facts, which the log keeps, are taken once a second. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
 
 use std::{future::Future, pin::Pin};
 
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tonic::{Code, Status};
 use tracing::{debug, info};
 use uuid::Uuid;
 use warren_common::{
-    Limits, NodeEpoch, NodeId, RequestId, spec::WorkspaceOrder, status::NodeFacts,
+    Limits, NodeEpoch, NodeId, RequestId, Revision, spec::WorkspaceOrder, status::NodeFacts,
 };
 use warren_daemon::clock;
-use warren_model::{ClusterState, Command, Envelope, Principal, command::RegisterNode};
+use warren_model::{
+    ClusterState, Command, Envelope, Principal,
+    command::{AccountNode, AdoptNode, RegisterNode},
+};
 use warren_proto::{
     convert::{InvalidMessage, required},
     error::ApiError,
     pb::node::v1::{self as pb, control_request, control_response},
 };
 
-use super::Uplink;
+use super::{Uplink, pace::PAUSE};
 use crate::{
     api::errors,
     raft::{Leadership, ReadError},
@@ -40,11 +46,15 @@ struct Session {
     term: u64,
     answers: mpsc::Sender<Answer>,
     /// What the node was last told.
-    told: Option<Vec<WorkspaceOrder>>,
+    told: Option<(bool, Vec<WorkspaceOrder>)>,
     /// The renewal that is being confirmed.
     round: Option<Round>,
     /// The newest renewal that waits for the next round.
     waiting: Option<pb::RenewLease>,
+    /// The newest facts that wait for their turn.
+    facts: Option<NodeFacts>,
+    /// When the next change of facts is taken.
+    facts_due: Instant,
 }
 
 impl Uplink {
@@ -107,14 +117,33 @@ impl Uplink {
                 "this coordinator holds an older copy of the cluster, from before a restore",
             ));
         }
+        let behind = register.incarnation != 0 && register.incarnation < known;
+        if behind && !register.tells_held {
+            let message = "the node agent is too old to come back into a restored cluster";
+            return Err(ApiError::new(Code::FailedPrecondition, "AGENT_TOO_OLD", message)
+                .next("install the node agent of the coordinator's version; what runs runs on"));
+        }
         let facts = facts(register.facts)?;
+        if !self.consensus.local().nodes.contains_key(&node) {
+            // whoever has a certificate and was told something once joined after the backup
+            let name = register.node_name.parse().ok().filter(|_| behind);
+            let name = name.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
+            let adopt = AdoptNode { node, name, facts: facts.clone() };
+            self.decide(Command::AdoptNode(adopt)).await?;
+        }
+        // held back rather than refused: an agent that restarts at once has done nothing wrong
+        sleep_until(self.hub.pace.turn(node, Instant::now())).await;
         self.propose(node, Command::RegisterNode(RegisterNode { node, facts })).await?;
         let state = self.consensus.local();
         let epoch = state.nodes.get(&node).map(|node| node.epoch);
         let epoch = epoch.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
         self.live.seen(node, epoch, clock::now());
-        let registered =
-            pb::Registered { node_epoch: epoch.0, coordinators: coordinators(&state), term };
+        let registered = pb::Registered {
+            node_epoch: epoch.0,
+            coordinators: coordinators(&state),
+            term,
+            tell_held: behind,
+        };
         let mut session = Session {
             up: self,
             node,
@@ -124,16 +153,34 @@ impl Uplink {
             told: None,
             round: None,
             waiting: None,
+            facts: None,
+            facts_due: Instant::now(),
         };
         session.answer(control_response::Kind::Registered(registered)).await;
+        let awaited = state.recovery.is_some_and(|one| one.awaited.contains(&node));
+        if behind {
+            session.up.adopt(node, requests).await?;
+        } else if awaited {
+            let none = AccountNode { node, revision: Revision(0), holds: Vec::new() };
+            session.up.decide(Command::AccountNode(none)).await?;
+        }
         Ok(session)
     }
 
     /// Proposes a command in the node's own name.
     async fn propose(&self, node: NodeId, command: Command) -> Result<(), ApiError> {
+        self.log(Principal::Node(node), command).await
+    }
+
+    /// Proposes a command in this coordinator's name.
+    pub(super) async fn decide(&self, command: Command) -> Result<(), ApiError> {
+        self.log(Principal::Coordinator(self.consensus.status().replica), command).await
+    }
+
+    async fn log(&self, principal: Principal, command: Command) -> Result<(), ApiError> {
         let envelope = Envelope {
             request: RequestId::new(Uuid::now_v7()),
-            principal: Principal::Node(node),
+            principal,
             at: clock::now(),
             if_revision: None,
             command,
@@ -173,6 +220,7 @@ impl Session {
                     Some(Ok(request)) => self.take(request).await?,
                     Some(Err(_)) | None => return Ok(()),
                 },
+                () = sleep_until(self.facts_due), if self.facts.is_some() => self.take_facts(),
                 (renewal, read) = finished(&mut self.round) => {
                     self.round = None;
                     self.confirm(renewal, read).await?;
@@ -191,30 +239,37 @@ impl Session {
             Some(control_request::Kind::AppliedRevision(revision)) => {
                 debug!(node = %self.node, revision, "the document is applied");
             }
-            Some(control_request::Kind::Facts(facts)) => self.facts(facts)?,
+            Some(control_request::Kind::Facts(facts)) => {
+                self.facts = Some(self::facts(Some(facts))?);
+            }
             Some(control_request::Kind::Register(_)) => {
                 return Err(errors::invalid("register", "it came before"));
+            }
+            Some(control_request::Kind::Held(_)) => {
+                return Err(errors::invalid("held", "nobody asked for it"));
             }
             None => return Err(errors::invalid("kind", "is not set")),
         }
         Ok(())
     }
 
-    /// Takes changed facts into the live view; the planner proposes them.
-    fn facts(&self, facts: pb::NodeFacts) -> Result<(), ApiError> {
-        let facts = self::facts(Some(facts))?;
-        self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
-        Ok(())
+    /// Takes the newest facts into the live view; the planner proposes them.
+    fn take_facts(&mut self) {
+        if let Some(facts) = self.facts.take() {
+            self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
+            self.facts_due = Instant::now() + PAUSE;
+        }
     }
 
     /// Sends the document where it says something new.
     async fn tell(&mut self) {
         let state = self.up.consensus.local();
         let spec = warren_model::node_spec(&state, self.node, self.term);
-        if self.told.as_ref() == Some(&spec.workspaces) {
+        let told = (spec.recovering, spec.workspaces.clone());
+        if self.told.as_ref() == Some(&told) {
             return;
         }
-        self.told = Some(spec.workspaces.clone());
+        self.told = Some(told);
         self.answer(control_response::Kind::Spec(spec.into())).await;
     }
 

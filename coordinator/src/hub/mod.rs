@@ -5,6 +5,8 @@
 //! node: what it is to open is asked over its Status stream ([`tunnel`]).
 
 pub mod control;
+pub mod held;
+mod pace;
 pub mod status;
 pub mod tunnel;
 
@@ -28,6 +30,8 @@ pub struct Hub {
     pub tunnels: Arc<tunnel::Tunnels>,
     status: Mutex<Links<mpsc::Sender<pb::OpenTunnel>>>,
     control: Mutex<Links<()>>,
+    /// When each node may register again.
+    pace: pace::Pace,
 }
 
 /// What serves the streams of nodes.

@@ -1,6 +1,8 @@
 //! Checkpoints: the whole state as one file, and the way back when the newest one is damaged.
 //!
 //! A file is a header with version and SHA-256, then the log position and the state in postcard.
+//! The layout of the state belongs to the version: version 1 is read through a copy of the struct
+//! it was written from (`checkpoint_v1.rs`), a newer one than ours refuses the start.
 //! The two newest are kept; the log behind the older one is kept too, so that a damaged newest
 //! costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
 //! empty state that looks healthy would be worse.
@@ -18,13 +20,18 @@ use warren_common::Limits;
 use warren_model::ClusterState;
 
 use super::{
+    checkpoint_v1::StateV1,
     error::OpenError,
     types::{LogId, SnapshotMeta},
 };
-use crate::store::{StoreError, files};
+use crate::store::{
+    StoreError,
+    files::{self, Unreadable},
+};
 
-/// The format written today.
-const VERSION: u8 = 1;
+/// The format written today: whatever [`ClusterState`] is. The release that changes the state adds
+/// one and keeps a copy of the layout it leaves.
+const VERSION: u8 = 2;
 /// How many files are kept.
 const KEPT: usize = 2;
 const PREFIX: &str = "checkpoint-";
@@ -51,9 +58,9 @@ struct Content<'a> {
 }
 
 #[derive(Deserialize)]
-struct OwnedContent {
+struct OwnedContent<State> {
     meta: SnapshotMeta,
-    state: ClusterState,
+    state: State,
 }
 
 impl Checkpoints {
@@ -65,20 +72,23 @@ impl Checkpoints {
     ) -> Result<(Self, Option<Loaded>), OpenError> {
         files::make_dir(folder).map_err(OpenError::Store)?;
         let refused = |reason: String| OpenError::Checkpoint { path: folder.to_owned(), reason };
-        let mut damage = Vec::new();
+        let (mut damage, mut damaged) = (Vec::new(), Vec::new());
         for name in names(folder).map_err(OpenError::Store)?.into_iter().rev() {
-            match load(&folder.join(&name)).map_err(OpenError::Store)? {
+            let path = folder.join(&name);
+            match load(&path).map_err(OpenError::Store)? {
                 Ok(loaded) if loaded.meta.last_log_id.next_index() >= purged.next_index() => {
                     if !damage.is_empty() {
                         tracing::warn!(%name, ?damage, "fell back to the checkpoint before");
                     }
+                    set_aside(folder, &damaged).map_err(OpenError::Store)?;
                     let newest = Mutex::new(Some((loaded.meta.clone(), name)));
                     return Ok((Self { folder: folder.to_owned(), newest }, Some(loaded)));
                 }
                 Ok(_) => damage.push(format!("{name} ends before the log begins")),
-                Err(reason) => {
-                    set_aside(folder, &name).map_err(OpenError::Store)?;
+                Err(Unreadable::Newer(reason)) => return Err(OpenError::Newer { path, reason }),
+                Err(Unreadable::Damaged(reason)) => {
                     damage.push(format!("{name}: {reason}"));
+                    damaged.push(name);
                 }
             }
         }
@@ -91,6 +101,7 @@ impl Checkpoints {
         }
         if !damage.is_empty() {
             tracing::warn!(?damage, "no usable checkpoint; replaying the whole log");
+            set_aside(folder, &damaged).map_err(OpenError::Store)?;
         }
         Ok((Self { folder: folder.to_owned(), newest: Mutex::new(None) }, None))
     }
@@ -107,10 +118,20 @@ impl Checkpoints {
     }
 
     /// Checks and reads the content of a checkpoint's file; the error says what is wrong with it.
-    pub(crate) fn decode(content: &Bytes) -> Result<Loaded, String> {
-        let (_, payload) = files::unframe(content, VERSION)?;
-        let OwnedContent { meta, state } =
-            postcard::from_bytes(&payload).map_err(|error| format!("cannot be read: {error}"))?;
+    pub(crate) fn decode(content: &Bytes) -> Result<Loaded, Unreadable> {
+        let (version, payload) = files::unframe(content, VERSION)?;
+        let odd = |error: postcard::Error| Unreadable::Damaged(format!("cannot be read: {error}"));
+        let (meta, state) = match version {
+            1 => {
+                let old: OwnedContent<StateV1> = postcard::from_bytes(&payload).map_err(odd)?;
+                (old.meta, old.state.into())
+            }
+            _ => {
+                let today: OwnedContent<ClusterState> =
+                    postcard::from_bytes(&payload).map_err(odd)?;
+                (today.meta, today.state)
+            }
+        };
         Ok(Loaded { meta, state })
     }
 
@@ -147,24 +168,28 @@ impl Checkpoints {
 }
 
 /// Reads one file: the outer error is the disk's, the inner one the content's.
-fn load(path: &Path) -> Result<Result<Loaded, String>, StoreError> {
+fn load(path: &Path) -> Result<Result<Loaded, Unreadable>, StoreError> {
     let content = match fs::read(path) {
         Ok(content) => Bytes::from(content),
         // What the disk cannot read back is damage like any other.
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-            return Ok(Err(format!("cannot be read: {error}")));
+            return Ok(Err(Unreadable::Damaged(format!("cannot be read: {error}"))));
         }
         Err(error) => return Err(StoreError::io("reading", path, error)),
     };
     Ok(Checkpoints::decode(&content))
 }
 
-/// Keeps a damaged file for whoever wants to look, out of the way.
-fn set_aside(folder: &Path, name: &str) -> Result<(), StoreError> {
-    let path = folder.join(name);
-    let aside = folder.join(format!("{name}.damaged"));
-    fs::rename(&path, &aside).map_err(|e| StoreError::io("setting aside", &path, e))?;
-    files::sync_dir(folder)
+/// Keeps damaged files for whoever wants to look, out of the way. Only once it is sure that they
+/// are not needed: a start that is refused leaves everything as it was.
+fn set_aside(folder: &Path, damaged: &[String]) -> Result<(), StoreError> {
+    for name in damaged {
+        let path = folder.join(name);
+        let aside = folder.join(format!("{name}.damaged"));
+        fs::rename(&path, &aside).map_err(|e| StoreError::io("setting aside", &path, e))?;
+        files::sync_dir(folder)?;
+    }
+    Ok(())
 }
 
 /// Returns the checkpoints' file names, oldest first, and removes half-written ones.

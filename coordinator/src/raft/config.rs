@@ -7,6 +7,7 @@ use tonic::transport::Channel;
 use warren_common::{Limits, ReplicaId};
 
 use super::error::OpenError;
+use crate::store::Engine;
 
 /// Makes a channel to a replica at an address (host:port). Called from async code: it must not
 /// block, so it connects lazily; trust and keep-alive are its business. The error is for people.
@@ -19,6 +20,8 @@ pub struct Options {
     pub replica: ReplicaId,
     /// The folder for `log/`, `checkpoints/` and `audit/`.
     pub folder: PathBuf,
+    /// Which database keeps the log.
+    pub engine: Engine,
     /// How the others are reached.
     pub connect: Connect,
     /// Times and sizes.

@@ -66,15 +66,17 @@ impl Consensus {
     /// Opens the files of a replica, replays its log and starts it. A replica that is the only
     /// voter of its cluster stands for election at once.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let folder = options.folder.join("log");
-        let store = open::blocking(move || open::sled(&folder)).await?;
+        let (folder, engine) = (options.folder.clone(), options.engine);
+        let opening = open::blocking(move || open::store(&folder, engine)).await;
+        let store = opening.map_err(|error| error.for_replica(&options))?;
         Self::open_on(options, store).await
     }
 
     /// Starts a replica on a store that is open already.
     pub async fn open_on(options: Options, store: Arc<dyn LogStore>) -> Result<Self, OpenError> {
+        let opening = open::replica(&options, store.clone()).await;
         let Parts { raft, view, flusher, contacts } =
-            open::replica(&options, store.clone()).await?;
+            opening.map_err(|error| error.for_replica(&options))?;
         let stop = CancellationToken::new();
         let (known, leadership) = watch::channel(Leadership::default());
         let forwarder = Arc::new(Forwarder::new(options.connect.clone()));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use warren_common::{ReplicaId, Revision};
 
+use super::config::Options;
 use crate::{audit::AuditError, store::StoreError};
 
 /// A command that did not get an answer.
@@ -111,10 +112,44 @@ pub enum TransferError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The log cannot be opened, read or written.
-    #[error("opening the log")]
-    Store(#[source] StoreError),
+    #[error("{}", .0.chain())]
+    Store(StoreError),
+    /// The log holds less than it must, or what it does not know.
+    #[error("{} is damaged: {reason}", path.display())]
+    Log {
+        /// The folder of the log.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The files cannot be trusted with this replica's id: it may have promised what they no longer
+    /// hold, and going on would break that promise in silence.
+    #[error(
+        "{damage}; coordinator {replica} does not start under its old id with damaged files, and \
+         nothing was removed from {}. Next: on a healthy coordinator run `warren cluster replace \
+         {replica}`, move this folder aside, and join anew with the command it prints. Where this \
+         is the only coordinator, move the folder aside and restore a backup (`warren cluster \
+         restore`)",
+        folder.display()
+    )]
+    Damaged {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Its state folder.
+        folder: PathBuf,
+        /// Which file, and what is wrong with it.
+        damage: Box<OpenError>,
+    },
+    /// A checkpoint was written by a newer version.
+    #[error("{} was written by a newer version: {reason}; start that version again", path.display())]
+    Newer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Which format it has.
+        reason: String,
+    },
     /// No checkpoint can be used.
-    #[error("{}: {reason}; move the folder aside and join as a new replica", path.display())]
+    #[error("{}: {reason}", path.display())]
     Checkpoint {
         /// The folder of the checkpoints.
         path: PathBuf,
@@ -130,6 +165,36 @@ pub enum OpenError {
     /// The log could not be replayed.
     #[error("replaying the log: {0}")]
     Replay(String),
+}
+
+impl OpenError {
+    /// Says what damage means for a replica; other errors stay what they are. Audit records are no
+    /// promise to other coordinators, so their damage has its own way out.
+    pub(super) fn for_replica(self, options: &Options) -> Self {
+        match self {
+            Self::Store(StoreError::Damaged { .. })
+            | Self::Log { .. }
+            | Self::Checkpoint { .. } => Self::Damaged {
+                replica: options.replica,
+                folder: options.folder.clone(),
+                damage: Box::new(self),
+            },
+            Self::Store(
+                StoreError::NoSpace { .. }
+                | StoreError::InUse { .. }
+                | StoreError::Foreign { .. }
+                | StoreError::Io { .. }
+                | StoreError::TooLong { .. }
+                | StoreError::Closed
+                | StoreError::Failed(_),
+            )
+            | Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Audit(_)
+            | Self::Config(_)
+            | Self::Replay(_) => self,
+        }
+    }
 }
 
 fn known(leader: &Option<ReplicaId>) -> String {

@@ -27,10 +27,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Takes over a store, finishing a purge that a crash interrupted; blocks.
+    /// Takes over a store, finishing a purge that a crash interrupted and reading every entry once:
+    /// what is damaged or missing must be met now, not when it is applied. Blocks.
     pub(crate) fn open(store: Arc<dyn LogStore>, flusher: Flusher) -> Result<Self, io::Error> {
         let log = Self { store, flusher };
-        if let Some(purged) = log.purged()?
+        let purged = log.purged()?;
+        log.check(purged)?;
+        if let Some(purged) = purged
             && let Some((first, _)) = log.store.bounds().map_err(|error| log.failed(error))?
             && first <= purged.index
         {
@@ -38,6 +41,45 @@ impl Log {
             log.store.purge(purged.index, &value).map_err(|error| log.failed(error))?;
         }
         Ok(log)
+    }
+
+    /// Checks that the log goes on from what was purged without a hole, that every entry is the one
+    /// its index says, and that it does not end before what is known as committed or voted for.
+    fn check(&self, purged: Option<LogId>) -> Result<(), io::Error> {
+        let Some((first, end)) = self.store.bounds().map_err(|error| self.failed(error))? else {
+            return Ok(());
+        };
+        let begins = purged.map_or(0, |purged| purged.index.saturating_add(1));
+        let mut next = first.max(begins);
+        if first > begins {
+            return Err(odd(format!("it begins with entry {first} instead of {begins}")));
+        }
+        let mut term = purged.map_or(0, |purged| purged.leader_id.term);
+        while next <= end {
+            let entries = self.entries(next, end.saturating_add(1), Limits::RAFT_APPEND_BYTES)?;
+            if entries.is_empty() {
+                return Err(odd(format!("entry {next} is missing, it ends with {end}")));
+            }
+            for entry in entries {
+                let id = entry.log_id();
+                if id.index != next || id.leader_id.term < term {
+                    return Err(odd(format!(
+                        "entry {id} stands where {next} of term {term} belongs"
+                    )));
+                }
+                (next, term) = (next.saturating_add(1), id.leader_id.term);
+            }
+        }
+        let voted = self.value::<Vote>(Slot::Vote)?.map_or(0, |vote| vote.leader_id.term);
+        if voted < term {
+            return Err(odd(format!("its vote is of term {voted}, its last entry of term {term}")));
+        }
+        match self.value::<LogId>(Slot::Committed)? {
+            Some(committed) if committed.index > end => {
+                Err(odd(format!("it ends with {end}, and {} was committed", committed.index)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Returns the newest log id that was removed from the front; none where nothing was.
@@ -197,6 +239,11 @@ impl RaftLogStorage<TypeConfig> for Log {
         let value = self.encoded(&upto)?;
         self.blocking(move |store| store.purge(upto.index, &value)).await
     }
+}
+
+/// The log is not what was written.
+fn odd(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 fn lost_io(lost: &Lost) -> io::Error {

@@ -166,7 +166,8 @@ impl Machine {
         let audit = self.audit.syncer();
         let (meta, checkpoints) = (meta.clone(), self.checkpoints.clone());
         let loaded = blocking("installing a checkpoint", move || {
-            let loaded = Checkpoints::decode(&content).and_then(|loaded| {
+            let read = Checkpoints::decode(&content).map_err(|odd| odd.to_string());
+            let loaded = read.and_then(|loaded| {
                 let same = loaded.meta == meta;
                 if same { Ok(loaded) } else { Err("is not the one announced".to_owned()) }
             });

@@ -7,6 +7,7 @@
 
 mod answers;
 mod checkpoint;
+mod checkpoint_v1;
 mod config;
 mod consensus;
 mod contact;
@@ -20,6 +21,8 @@ mod observe;
 mod open;
 mod propose;
 mod reads;
+mod salvage;
+mod seed;
 mod server;
 mod types;
 
@@ -28,6 +31,8 @@ pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
 pub use membership::MembershipError;
+pub use salvage::{Salvaged, salvage};
+pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::AuditLog,
-    store::{Flusher, LogStore, SledStore, Slot, StoreError},
+    store::{self, Engine, Flusher, LogStore, Slot, StoreError},
 };
 
 /// What runs.
@@ -31,9 +31,9 @@ pub(super) struct Parts {
     pub(super) contacts: Arc<Contacts>,
 }
 
-/// Opens the log in `folder`; blocks.
-pub(super) fn sled(folder: &Path) -> Result<Arc<dyn LogStore>, OpenError> {
-    Ok(Arc::new(SledStore::open(folder).map_err(OpenError::Store)?))
+/// Opens the log of a replica; blocks.
+pub(super) fn store(folder: &Path, engine: Engine) -> Result<Arc<dyn LogStore>, OpenError> {
+    store::open(folder, engine).map_err(OpenError::Store)
 }
 
 /// Returns where the audit records of a replica stand.
@@ -96,7 +96,9 @@ fn load(
     flusher: Flusher,
 ) -> Result<(Log, Machine), OpenError> {
     check_replica(folder, replica, store.as_ref()).map_err(OpenError::Store)?;
-    let broken = |error: std::io::Error| OpenError::Replay(error.to_string());
+    let path = folder.join("log");
+    let broken =
+        |error: std::io::Error| OpenError::Log { path: path.clone(), reason: error.to_string() };
     let log = Log::open(store, flusher.clone()).map_err(broken)?;
     let purged = log.purged().map_err(broken)?;
     let (checkpoints, loaded) = Checkpoints::open(&folder.join("checkpoints"), purged)?;

@@ -27,7 +27,8 @@ use warren_proto::{
             client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
+            session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
+            watch_service_server::WatchServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
         node::v1::{
@@ -38,12 +39,13 @@ use warren_proto::{
 
 use crate::{
     api::{Api, Parts},
-    authz::Authz,
+    authz::{Authz, principal},
     bootstrap::{Admission, Record},
     ca::Ca,
     config::Config,
     controller::Controller,
     hub::Hub,
+    keystore::Keystore,
     live::Live,
     member::Members,
     raft::Consensus,
@@ -60,6 +62,8 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A cluster that is ready to be served.
 pub struct Start {
+    /// What Raft must not hold.
+    pub keystore: Keystore,
     /// Its authorities.
     pub ca: Arc<Ca>,
     /// Its state.
@@ -166,6 +170,8 @@ impl Start {
         shutdown.spawn(until(shutdown.clone(), self.members.keep_group()));
         shutdown
             .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
+        let recorded = self.own.clone().keep_recorded(consensus.clone());
+        shutdown.spawn(until(shutdown.clone(), recorded));
         shutdown.spawn(until(shutdown.clone(), announce(consensus.clone(), self.replica)));
         shutdown.spawn(until(shutdown.clone(), watch_storage(consensus, shutdown.clone())));
         Ok(())
@@ -177,6 +183,7 @@ impl Start {
             consensus: self.consensus.clone(),
             live,
             hub: Arc::new(Hub::default()),
+            keystore: self.keystore.clone(),
             ca: self.ca.clone(),
             members: self.members.clone(),
             template: self.config.template.clone(),
@@ -202,6 +209,7 @@ impl Start {
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
         health.set_serving::<WatchServiceServer<Api>>().await;
+        health.set_serving::<UserServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -225,6 +233,7 @@ impl Start {
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
             .add_service(bounded!(WatchServiceServer, api))
+            .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }
@@ -277,7 +286,7 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
         PeerIdentity::Coordinator(replica) => state.was_removed(*replica),
         PeerIdentity::Person { .. } => false,
     };
-    retired || state.revoked.contains_key(&peer.serial)
+    retired || state.refuses(&principal(&peer.identity), &peer.serial)
 }
 
 /// Ends the streams of those who were let in before they were condemned, and then cuts their
@@ -288,6 +297,7 @@ async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connection
     while changes.changed().await.is_ok() {
         let state = consensus.local();
         let same = state.revoked.ptr_eq(&known.revoked)
+            && state.people.ptr_eq(&known.people)
             && state.nodes.ptr_eq(&known.nodes)
             && state.replicas.ptr_eq(&known.replicas);
         if same {

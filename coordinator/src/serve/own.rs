@@ -1,23 +1,33 @@
 //! This coordinator's identity in use: what its listeners and channels show and trust.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tracing::error;
-use warren_common::ReplicaId;
+use tokio::sync::watch;
+use tracing::{debug, error, warn};
+use uuid::Uuid;
+use warren_common::{ReplicaId, RequestId};
 use warren_daemon::{
-    Shutdown,
+    Shutdown, clock,
     identity::{
-        ClientCertificates, ClientTls, Folder, Identity, IdentityError, PeerIdentity, ServerTls,
-        connect_lazy_to,
+        ClientCertificates, ClientTls, Credentials, Folder, Identity, IdentityError, PeerIdentity,
+        ServerTls, connect_lazy_to,
     },
     telemetry::Chain,
 };
+use warren_model::{
+    Applied, Command, Envelope, Refusal,
+    command::{Occasion, RecordCertificate},
+};
 
 use crate::{
+    authz::principal,
     ca::{Ca, keep_renewed},
     config::Config,
-    raft::{Connect, Options, Tuning},
+    raft::{Connect, Consensus, Options, ProposeError, Tuning},
 };
+
+/// The pause before a certificate is put on record again, while nobody leads.
+const RETRY: Duration = Duration::from_secs(3);
 
 /// The three uses of the coordinator's own certificate.
 pub struct Own {
@@ -28,6 +38,8 @@ pub struct Own {
     pub raft: Arc<ServerTls>,
     /// Reaches the other coordinators.
     pub client: Arc<ClientTls>,
+    /// The certificate that all of them show, for the record.
+    shown: watch::Sender<Credentials>,
 }
 
 impl Own {
@@ -41,7 +53,9 @@ impl Own {
         let api = ServerTls::new(credentials, &all, ClientCertificates::Optional)?;
         let raft = ServerTls::new(credentials, coordinators, ClientCertificates::Required)?;
         let client = ClientTls::new(credentials, coordinators)?;
-        Ok(Self { folder, api: Arc::new(api), raft: Arc::new(raft), client: Arc::new(client) })
+        let shown = watch::Sender::new(credentials.clone());
+        let (api, raft, client) = (Arc::new(api), Arc::new(raft), Arc::new(client));
+        Ok(Self { folder, api, raft, client, shown })
     }
 
     /// Returns how the other coordinators are reached: each by the identity in its certificate.
@@ -58,6 +72,7 @@ impl Own {
         Options {
             replica,
             folder: config.state_dir.clone(),
+            engine: config.engine,
             connect: self.connect(),
             tuning: Tuning {
                 heartbeat: timings.heartbeat,
@@ -86,6 +101,60 @@ impl Own {
         let Identity { credentials, .. } = identity;
         self.api.reload(credentials, &ca.api_trust())?;
         self.raft.reload(credentials, ca.coordinator_trust())?;
-        self.client.reload(credentials, ca.coordinator_trust())
+        self.client.reload(credentials, ca.coordinator_trust())?;
+        self.shown.send_replace(credentials.clone());
+        Ok(())
     }
+
+    /// Puts each certificate that is shown on record, once there is a leader to do it.
+    pub async fn keep_recorded(self: Arc<Self>, consensus: Consensus) {
+        let mut shown = self.shown.subscribe();
+        loop {
+            let record = record(&shown.borrow_and_update());
+            let key = (record.holder.clone(), record.serial.clone());
+            while !consensus.local().certificates.contains_key(&key) {
+                match propose(&consensus, &record).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(refusal)) => {
+                        warn!(%refusal, "this coordinator's certificate is not on record");
+                        break;
+                    }
+                    Err(error) => {
+                        debug!(%error, "this coordinator's certificate is not on record yet");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+            if shown.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn record(credentials: &Credentials) -> RecordCertificate {
+    let peer = credentials.peer();
+    RecordCertificate {
+        holder: principal(&peer.identity),
+        role: None,
+        serial: peer.serial.clone(),
+        key_hash: credentials.key_hash(),
+        issued: peer.not_before,
+        expires: peer.not_after,
+        occasion: Occasion::Local,
+    }
+}
+
+async fn propose(
+    consensus: &Consensus,
+    record: &RecordCertificate,
+) -> Result<Result<Applied, Refusal>, ProposeError> {
+    let envelope = Envelope {
+        request: RequestId::new(Uuid::now_v7()),
+        principal: record.holder.clone(),
+        at: clock::now(),
+        if_revision: None,
+        command: Command::RecordCertificate(Box::new(record.clone())),
+    };
+    consensus.propose(envelope).await
 }

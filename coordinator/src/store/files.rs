@@ -55,25 +55,46 @@ pub fn frame(version: u8, payload: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(HEADER + payload.len());
     framed.extend_from_slice(MAGIC);
     framed.extend_from_slice(&[version]);
-    framed.extend_from_slice(&Sha256::digest(payload));
+    framed.extend_from_slice(&checksum(version, payload));
     framed.extend_from_slice(payload);
     framed.freeze()
 }
 
-/// Returns the payload of a framed file with a version up to `newest`, or what is wrong with it.
-pub fn unframe(framed: &Bytes, newest: u8) -> Result<(u8, Bytes), String> {
+/// Returns the checksum: over the payload, and from version 2 on over the version before it.
+fn checksum(version: u8, payload: &[u8]) -> [u8; 32] {
+    let hash = Sha256::new();
+    let hash = if version > 1 { hash.chain_update([version]) } else { hash };
+    hash.chain_update(payload).finalize().into()
+}
+
+/// What keeps a framed file from being read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is whole, and a newer version wrote it.
+    #[error("{0}")]
+    Newer(String),
+    /// It is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// Returns version and payload of a framed file with a version up to `newest`, or what is wrong
+/// with it. A version is believed only where the checksum holds.
+pub fn unframe(framed: &Bytes, newest: u8) -> Result<(u8, Bytes), Unreadable> {
     if framed.len() < HEADER || !framed.starts_with(MAGIC) {
-        return Err(format!("{} bytes without the header of a checkpoint", framed.len()));
+        let reason = format!("{} bytes without the header of a checkpoint", framed.len());
+        return Err(Unreadable::Damaged(reason));
     }
     let version = framed[MAGIC.len()];
-    if version == 0 || version > newest {
-        return Err(format!("format {version} is not known here (newest {newest})"));
-    }
     let payload = framed.slice(HEADER..);
-    if framed[MAGIC.len() + 1..HEADER] != Sha256::digest(&payload)[..] {
-        return Err("its checksum does not match".to_owned());
+    let whole = framed[MAGIC.len() + 1..HEADER] == checksum(version, &payload);
+    let unknown = format!("format {version} is not known here (newest {newest})");
+    match version {
+        _ if !whole => Err(Unreadable::Damaged("its checksum does not match".to_owned())),
+        0 => Err(Unreadable::Damaged(unknown)),
+        known if known <= newest => Ok((version, payload)),
+        _ => Err(Unreadable::Newer(unknown)),
     }
-    Ok((version, payload))
 }
 
 #[cfg(test)]
@@ -82,15 +103,24 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_a_cut_and_a_newer_format_are_told() {
-        let good = frame(1, b"state");
-        assert_eq!(unframe(&good, 1), Ok((1, Bytes::from_static(b"state"))));
-        for at in 0..good.len() {
-            let mut bad = good.to_vec();
-            bad[at] ^= 1;
-            assert!(unframe(&bad.into(), 1).is_err(), "bit flipped in byte {at}");
-            assert!(unframe(&good.slice(..at), 1).is_err(), "cut to {at} bytes");
+        for version in [1, 2] {
+            let good = frame(version, b"state");
+            assert_eq!(unframe(&good, 2), Ok((version, Bytes::from_static(b"state"))));
+            for (at, bit) in (0..good.len()).flat_map(|at| [(at, 1), (at, 2), (at, 128)]) {
+                let mut bad = good.to_vec();
+                bad[at] ^= bit;
+                let read = unframe(&bad.into(), 2);
+                assert!(matches!(read, Err(Unreadable::Damaged(_))), "byte {at}: {read:?}");
+                assert!(unframe(&good.slice(..at), 2).is_err(), "cut to {at} bytes");
+            }
         }
-        assert!(unframe(&frame(2, b"state"), 1).expect_err("newer").contains("format 2"));
+        let newer = unframe(&frame(2, b"state"), 1);
+        assert!(
+            matches!(&newer, Err(Unreadable::Newer(why)) if why.contains("format 2")),
+            "{newer:?}"
+        );
+        let none = unframe(&frame(0, b"state"), 1);
+        assert!(matches!(none, Err(Unreadable::Damaged(_))), "{none:?}");
     }
 
     #[test]

@@ -2,20 +2,29 @@
 //!
 //! A [`LogStore`] keeps opaque entries by index and a few small named values. Writing makes them
 //! readable at once; only [`LogStore::sync`] makes them durable, and only the [`Flusher`]'s one
-//! thread calls it, so many writes share one fsync. Nothing here knows what an entry means (that
-//! is `raft/`), and nothing outside this folder names the database. [`files`] holds the other
-//! half of the durable state: whole files that are replaced at one blow.
+//! thread calls it, so many writes share one fsync. [`open`] gives the store of a state folder:
+//! one of two engines, under a seal that notices when an engine comes back with less than it
+//! promised. Nothing here knows what an entry means (that is `raft/`), and nothing outside this
+//! folder names a database. [`files`] holds the other half of the durable state: whole files that
+//! are replaced at one blow.
 
+mod engine;
 pub mod fake;
 pub mod files;
 mod flusher;
+mod redb_store;
+mod seal;
 mod sled_store;
+mod tail;
 
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
 
+pub use engine::{Engine, UnknownEngine, open};
 pub use flusher::{Done, Flusher, Lost};
+pub use redb_store::RedbStore;
+pub use seal::Sealed;
 pub use sled_store::SledStore;
 
 /// One log entry as the store sees it: its index and its encoding.
@@ -32,6 +41,8 @@ pub enum Slot {
     Purged,
     /// Whose store it is.
     Replica,
+    /// How often it was synced and where the log ended then; [`Sealed`] alone writes it.
+    Seal,
 }
 
 impl Slot {
@@ -42,6 +53,7 @@ impl Slot {
             Self::Committed => "committed",
             Self::Purged => "purged",
             Self::Replica => "replica",
+            Self::Seal => "seal",
         }
     }
 }
@@ -174,3 +186,13 @@ impl StoreError {
         }
     }
 }
+
+/// Returns what a panic said, in one line.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

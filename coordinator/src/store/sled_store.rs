@@ -13,6 +13,7 @@
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use warren_common::Limits;
 
-use super::{LogStore, Record, Slot, StoreError, files};
+use super::{LogStore, Record, Slot, StoreError, files, panic_text};
 
 /// Never change it: sled stores it, and a store opened with another one is refused.
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -53,8 +54,13 @@ struct Open {
 }
 
 impl SledStore {
-    /// Opens or makes the store in `path`; blocks.
+    /// Opens or makes the store in `path`; blocks. sled panics over some kinds of damage; that is
+    /// an error like any other.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        caught(path, || Self::open_files(path))
+    }
+
+    fn open_files(path: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(|e| StoreError::io("making the folder", path, e))?;
         remove_half_written_snapshots(path)?;
         let config = sled::Config::new()
@@ -80,9 +86,16 @@ impl SledStore {
         Ok(store)
     }
 
+    /// Does what a sync would do without the fsync: hands everything to the kernel. Not enough on
+    /// Linux, and here for the test that shows it.
+    pub fn flush_without_sync(&self) -> Result<(), StoreError> {
+        self.with(|open| open.db.flush().map(drop).map_err(self.error("flushing the log")))
+    }
+
     fn with<T>(&self, act: impl FnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        act(open.as_ref().ok_or(StoreError::Closed)?)
+        let open = open.as_ref().ok_or(StoreError::Closed)?;
+        caught(&self.path, || act(open))
     }
 
     fn error(&self, operation: &'static str) -> impl Fn(sled::Error) -> StoreError {
@@ -304,6 +317,14 @@ fn remove_half_written_snapshots(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Makes an error of a panic inside sled, which is how it meets some of what it did not write.
+fn caught<T>(path: &Path, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let reason = format!("sled cannot read it: {}", panic_text(panic.as_ref()));
+        Err(StoreError::Damaged { path: path.join("db"), reason })
+    })
+}
+
 fn open_error(path: &Path, error: sled::Error) -> StoreError {
     match error {
         sled::Error::Io(source) if source.to_string().contains("acquire lock") => {
@@ -317,10 +338,8 @@ fn sled_error(path: &Path, operation: &'static str, error: sled::Error) -> Store
     match error {
         sled::Error::Io(source) => StoreError::io(operation, path, source),
         sled::Error::Corruption { .. } => StoreError::Damaged {
-            path: path.to_owned(),
-            reason: format!(
-                "{operation} found a broken page; move the folder aside and join as a new replica"
-            ),
+            path: path.join("db"),
+            reason: format!("{operation} found a broken page"),
         },
         sled::Error::CollectionNotFound(_)
         | sled::Error::Unsupported(_)

@@ -64,6 +64,7 @@ impl Gathered {
             Command::Assign(command) => command.workspace,
             Command::Advance(command) => command.workspace,
             Command::Forget(command) => command.workspace,
+            Command::AdoptWorkspace(command) => command.held.order.workspace,
             Command::InitCluster(_)
             | Command::SetReplica(_)
             | Command::CreateClient(_)
@@ -75,6 +76,14 @@ impl Gathered {
             | Command::SetNodeAvailability(_)
             | Command::CreateWorkspace(_)
             | Command::RevokeCertificate(_)
+            | Command::BeginIncarnation(_)
+            | Command::AdoptNode(_)
+            | Command::AccountNode(_)
+            | Command::EndRecovery(_)
+            | Command::InvitePerson(_)
+            | Command::EnrolPerson(_)
+            | Command::RecordCertificate(_)
+            | Command::RevokePerson(_)
             | Command::IssueCoordinatorToken(_)
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_) => return None,
@@ -103,7 +112,9 @@ impl Gathered {
 
 fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKind) -> Subject {
     match kind {
-        EventKind::ClusterInitialised => boxed(&state.cluster, Subject::Cluster),
+        EventKind::ClusterInitialised | EventKind::IncarnationBegun(_) => {
+            boxed(&state.cluster, Subject::Cluster)
+        }
         EventKind::ReplicaSet(id) | EventKind::ReplicaJoined(id) => {
             boxed(&state.replicas.get(id).cloned(), Subject::Replica)
         }
@@ -111,6 +122,7 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         EventKind::NodeJoined(id, _)
         | EventKind::NodeRegistered(id, _)
         | EventKind::NodeFactsChanged(id)
+        | EventKind::NodeAccounted(id)
         | EventKind::NodeAvailability(id, _) => {
             state.nodes.get(id).map_or(Subject::None, |node| Subject::Node(Arc::clone(node)))
         }
@@ -120,6 +132,11 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         EventKind::ClientDeleted(..)
         | EventKind::TokenIssued(_)
         | EventKind::CertificateRevoked(_)
+        | EventKind::RecoveryEnded
+        | EventKind::PersonInvited(_)
+        | EventKind::PersonEnrolled(_)
+        | EventKind::PersonRevoked(_)
+        | EventKind::CertificateIssued(_)
         | EventKind::ReplicaRemoved(_) => Subject::None,
     }
 }
@@ -174,6 +191,13 @@ impl Record {
             | EventKind::NodeFactsChanged(_)
             | EventKind::NodeAvailability(..)
             | EventKind::CertificateRevoked(_)
+            | EventKind::IncarnationBegun(_)
+            | EventKind::NodeAccounted(_)
+            | EventKind::RecoveryEnded
+            | EventKind::PersonInvited(_)
+            | EventKind::PersonEnrolled(_)
+            | EventKind::PersonRevoked(_)
+            | EventKind::CertificateIssued(_)
             | EventKind::ReplicaJoined(_)
             | EventKind::ReplicaRemoved(_) => None,
         }

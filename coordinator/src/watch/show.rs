@@ -24,6 +24,13 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::WorkspacePhase { .. } => pb::EventKind::WorkspacePhaseChanged,
         EventKind::WorkspaceRemoved(..) => pb::EventKind::WorkspaceRemoved,
         EventKind::CertificateRevoked(_) => pb::EventKind::CertificateRevoked,
+        EventKind::IncarnationBegun(_) => pb::EventKind::IncarnationBegun,
+        EventKind::NodeAccounted(_) => pb::EventKind::NodeAccounted,
+        EventKind::RecoveryEnded => pb::EventKind::RecoveryEnded,
+        EventKind::PersonInvited(_) => pb::EventKind::PersonInvited,
+        EventKind::PersonEnrolled(_) => pb::EventKind::PersonEnrolled,
+        EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
+        EventKind::CertificateIssued(_) => pb::EventKind::CertificateIssued,
         EventKind::ReplicaJoined(_) => pb::EventKind::ReplicaJoined,
         EventKind::ReplicaRemoved(_) => pb::EventKind::ReplicaRemoved,
     }
@@ -43,9 +50,7 @@ fn what(record: &Record) -> What {
     let subject = &record.subject;
     match &record.event.kind {
         EventKind::ClusterInitialised => What::ClusterInitialised(initialised(subject)),
-        EventKind::ReplicaSet(id) => {
-            What::ReplicaSet(pb::ReplicaSet { replica: Some(replica(id.0, subject)) })
-        }
+        EventKind::ReplicaSet(id) => What::ReplicaSet(set(id.0, subject)),
         EventKind::ClientCreated(..) => {
             What::ClientCreated(pb::ClientCreated { client: client(subject) })
         }
@@ -87,12 +92,27 @@ fn what(record: &Record) -> What {
         EventKind::CertificateRevoked(serial) => {
             What::CertificateRevoked(pb::CertificateRevoked { serial: hex(serial) })
         }
-        EventKind::ReplicaJoined(id) => {
-            What::ReplicaJoined(pb::ReplicaJoined { replica: Some(replica(id.0, subject)) })
+        EventKind::IncarnationBegun(incarnation) => {
+            What::IncarnationBegun(pb::IncarnationBegun { incarnation: *incarnation })
         }
-        EventKind::ReplicaRemoved(id) => {
-            What::ReplicaRemoved(pb::ReplicaRemoved { replica_id: id.0 })
+        EventKind::NodeAccounted(_) => {
+            What::NodeAccounted(pb::NodeAccounted { node: node(subject) })
         }
+        EventKind::RecoveryEnded => What::RecoveryEnded(pb::RecoveryEnded {}),
+        EventKind::PersonInvited(name) => {
+            What::PersonInvited(pb::PersonInvited { name: name.to_string() })
+        }
+        EventKind::PersonEnrolled(name) => {
+            What::PersonEnrolled(pb::PersonEnrolled { name: name.to_string() })
+        }
+        EventKind::PersonRevoked(name) => {
+            What::PersonRevoked(pb::PersonRevoked { name: name.to_string() })
+        }
+        EventKind::CertificateIssued(serial) => {
+            What::CertificateIssued(pb::CertificateIssued { serial: hex(serial) })
+        }
+        EventKind::ReplicaJoined(id) => What::ReplicaJoined(joined(id.0, subject)),
+        EventKind::ReplicaRemoved(id) => What::ReplicaRemoved(pb::ReplicaRemoved { id: id.0 }),
     }
 }
 
@@ -103,6 +123,14 @@ fn phase(kind: &PhaseKind) -> i32 {
 fn initialised(subject: &Subject) -> pb::ClusterInitialised {
     let Subject::Cluster(cluster) = subject else { return pb::ClusterInitialised::default() };
     pb::ClusterInitialised { cluster_id: cluster.id.to_string(), name: cluster.name.clone() }
+}
+
+fn set(id: u64, subject: &Subject) -> pb::ReplicaSet {
+    pb::ReplicaSet { replica: Some(replica(id, subject)) }
+}
+
+fn joined(id: u64, subject: &Subject) -> pb::ReplicaJoined {
+    pb::ReplicaJoined { replica: Some(replica(id, subject)) }
 }
 
 fn replica(id: u64, subject: &Subject) -> pb::Replica {

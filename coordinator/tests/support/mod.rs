@@ -17,7 +17,7 @@ use warren_coordinator::{
     config::{Config, RawConfig},
     keystore::Keystore,
     raft::Consensus,
-    run::{RunError, run},
+    run::{End, RunError, run},
     serve::Own,
 };
 use warren_daemon::{
@@ -94,7 +94,7 @@ pub async fn half_made(state: &Path, killed: &str) -> ClusterId {
 pub struct Coordinator {
     pub socket: PathBuf,
     shutdown: Shutdown,
-    running: JoinHandle<Result<(), RunError>>,
+    running: JoinHandle<Result<End, RunError>>,
 }
 
 impl Coordinator {
@@ -105,6 +105,12 @@ impl Coordinator {
         let running = tokio::spawn(run(config, None, shutdown.clone()));
         wait_until("the local socket", || async { connect_local(&socket).await.ok() }).await;
         Self { socket, shutdown, running }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(self) -> End {
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends");
+        ended.expect("no panic").expect("a clean end")
     }
 
     pub async fn stop(self) {

@@ -78,7 +78,7 @@ pub async fn run(channel: Channel, shutdown: Shutdown) {
 async fn serve(channel: Channel) {
     let mut api = NodeServiceClient::new(channel.clone());
     let (requests, receiver) = mpsc::channel(16);
-    let register = pb::Register { facts: Some(facts()), incarnation: 0 };
+    let register = pb::Register { facts: Some(facts()), ..Default::default() };
     let first = control_request::Kind::Register(register);
     requests.send(pb::ControlRequest { kind: Some(first) }).await.expect("open");
     let control = api.control(ReceiverStream::new(receiver)).await.expect("the leader");

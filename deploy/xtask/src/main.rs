@@ -1,4 +1,4 @@
-//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench`.
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench|torture`.
 //!
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
@@ -10,6 +10,7 @@ mod deny;
 mod image;
 mod purity;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// A coordinator broken again and again: is everything acknowledged there, once?
+    Torture(torture::TortureArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,5 +73,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Image(args) => image::run(&args),
         Command::Inside(args) => image::inside(&args).map(drop),
         Command::Bench { name, quick } => bench::run(&name, quick),
+        Command::Torture(args) => torture::run(&args),
     }
 }

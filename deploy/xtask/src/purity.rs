@@ -10,12 +10,12 @@ const ABSENT: &[(&str, &[&str])] = &[
     ("warren-common", &["tokio", "tonic", "prost", "tracing", "rustls"]),
     (
         "warren-model",
-        &["tokio", "tonic", "prost", "tracing", "rustls", "getrandom", "sled", "openraft"],
+        &["tokio", "tonic", "prost", "tracing", "rustls", "getrandom", "sled", "redb", "openraft"],
     ),
-    ("warren-inside", &["tonic", "rustls", "hyper", "bollard", "openraft", "sled"]),
-    ("warren-cli", &["warren-model", "warren-coordinator", "openraft", "sled", "bollard"]),
-    ("warren-node-agent", &["warren-coordinator", "openraft", "sled"]),
-    ("warren-daemon", &["warren-model", "warren-proto", "openraft", "sled", "bollard"]),
+    ("warren-inside", &["tonic", "rustls", "hyper", "bollard", "openraft", "sled", "redb"]),
+    ("warren-cli", &["warren-model", "warren-coordinator", "openraft", "sled", "redb", "bollard"]),
+    ("warren-node-agent", &["warren-coordinator", "openraft", "sled", "redb"]),
+    ("warren-daemon", &["warren-model", "warren-proto", "openraft", "sled", "redb", "bollard"]),
     ("warren-coordinator", &["bollard"]),
 ];
 
@@ -31,6 +31,7 @@ const PRESENT: &[(&str, &str)] = &[
 /// Libraries that only one folder may name.
 const FENCES: &[(&str, &str)] = &[
     ("sled::", "coordinator/src/store/"),
+    ("redb::", "coordinator/src/store/"),
     ("openraft::", "coordinator/src/raft/"),
     ("bollard::", "node-agent/src/engine/"),
 ];

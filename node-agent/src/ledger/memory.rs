@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, Generation, Revision, WorkspaceId,
-    spec::{NodeSpec, WorkspaceOrder},
+    spec::{HeldOrder, NodeSpec, WorkspaceOrder},
 };
 
 use super::Refused;
@@ -25,6 +25,9 @@ pub struct Memory {
     pub generations: BTreeMap<WorkspaceId, Generation>,
     /// The last run of each workspace whose start was begun.
     pub started: BTreeMap<WorkspaceId, Started>,
+    /// The cluster recovers and may know less than is here: nothing unordered is touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovering: bool,
 }
 
 /// A start that was begun: the permit of that run is spent.
@@ -51,6 +54,19 @@ pub struct Accepted {
 }
 
 impl Memory {
+    /// Returns what a coordinator that may know less is told: every order, and what was begun.
+    pub fn held(&self) -> (Revision, Vec<HeldOrder>) {
+        let began = |order: &WorkspaceOrder| {
+            let begun = self.started.get(&order.workspace);
+            let begun = begun.filter(|begun| begun.generation == order.generation);
+            begun.map_or(0, |begun| begun.run_serial)
+        };
+        let held =
+            |order: &WorkspaceOrder| HeldOrder { order: order.clone(), started_run: began(order) };
+        let revision = self.rank.map_or(Revision(0), |rank| rank.2);
+        (revision, self.orders.values().map(held).collect())
+    }
+
     /// Takes a document that is not older than the one held.
     pub(super) fn accept(&mut self, spec: &NodeSpec) -> Result<Accepted, Refused> {
         if let Some(held) = self.rank {
@@ -77,10 +93,19 @@ impl Memory {
             self.generations.insert(id, order.generation);
             orders.insert(id, order.clone());
         }
+        if spec.recovering {
+            // what the cluster does not know yet is told again when it asks again
+            for (id, order) in &self.orders {
+                orders.entry(*id).or_insert_with(|| order.clone());
+            }
+        }
+        // the end of a recovery changes what is to be done with every one
+        let all = self.recovering != spec.recovering;
         let ids = self.orders.keys().chain(orders.keys()).copied();
-        accepted.changed = ids.filter(|id| self.orders.get(id) != orders.get(id)).collect();
+        accepted.changed = ids.filter(|id| all || self.orders.get(id) != orders.get(id)).collect();
         accepted.changed.sort_unstable();
         accepted.changed.dedup();
+        self.recovering = spec.recovering;
         self.orders = orders;
         self.rank = Some(spec.rank());
         self.prune();

@@ -45,7 +45,8 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
 }
 
 fn document(rank: (u32, u64, u64), workspaces: Vec<WorkspaceOrder>) -> NodeSpec {
-    NodeSpec { incarnation: rank.0, term: rank.1, revision: Revision(rank.2), workspaces }
+    let (incarnation, term, revision) = (rank.0, rank.1, Revision(rank.2));
+    NodeSpec { incarnation, term, revision, workspaces, recovering: false }
 }
 
 #[tokio::test]
@@ -97,6 +98,32 @@ async fn an_order_of_a_lower_generation_leaves_the_held_one() {
     let back = document((7, 1, 4), vec![order(1, Generation::new(7, 2))]);
     ledger.accept(back).await.expect("the document itself is newer");
     assert_eq!(ledger.order(id(1)), None, "the generation outlives the order");
+}
+
+#[tokio::test]
+async fn a_recovering_cluster_takes_no_order_away_and_is_told_everything() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::open(dir.path()).expect("a new ledger");
+    let (one, two) = (order(1, Generation::new(7, 3)), order(2, Generation::new(7, 1)));
+    let told = document((7, 4, 90), vec![one.clone(), two.clone()]);
+    ledger.accept(told).await.expect("the cluster as it was");
+    let started =
+        |run_serial, generation| Started { generation, run_serial, boot: boot(1), settled: true };
+    ledger.begin(id(1), started(4, one.generation)).await.expect("a start");
+    ledger.begin(id(2), started(9, Generation::new(6, 1))).await.expect("of an earlier generation");
+    let (revision, held) = ledger.memory().held();
+    let runs: Vec<u64> = held.iter().map(|held| held.started_run).collect();
+    assert_eq!((revision, runs), (Revision(90), vec![4, 0]));
+
+    let back = NodeSpec { recovering: true, ..document((8, 1, 5), vec![one.clone()]) };
+    let accepted = ledger.accept(back).await.expect("a restored cluster");
+    assert_eq!(accepted.changed, [id(1), id(2)], "each is looked at again");
+    assert_eq!(ledger.order(id(2)), Some(two), "what it does not know yet stays ordered");
+    let ledger = Ledger::open(dir.path()).expect("the same ledger");
+    assert!(ledger.memory().recovering, "also after a restart");
+    let over = document((8, 1, 6), vec![one]);
+    assert_eq!(ledger.accept(over).await.expect("newer").changed, [id(1), id(2)]);
+    assert_eq!((ledger.order(id(2)), ledger.memory().recovering), (None, false));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use warren_common::{
     status::RunState,
 };
 use warren_daemon::{backoff::Backoff, telemetry::Chain};
-use warren_model::{Action, Held, HeldContainer, HeldState, diff};
+use warren_model::{Action, Held, HeldContainer, HeldState, diff, diff_recovering};
 
 use super::{
     Shared,
@@ -99,12 +99,14 @@ impl Worker {
     }
 
     async fn turn(&mut self) -> Follow {
-        let order = self.shared.parts.ledger.order(self.workspace);
+        let memory = self.shared.parts.ledger.memory();
+        let order = memory.orders.get(&self.workspace).cloned();
         let found = match self.look(order.as_ref()).await {
             Ok(found) => found,
             Err(failure) => return self.blind(order, &failure),
         };
-        let next = diff(order.as_ref(), &found.held, self.shared.parts.place.boot);
+        let decide = if memory.recovering { diff_recovering } else { diff };
+        let next = decide(order.as_ref(), &found.held, self.shared.parts.place.boot);
         debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
         let gone = order.is_none() && next.report == RunState::Absent;
         if gone {

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use prost::Message as _;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -22,12 +23,16 @@ use warren_proto::{
 use super::{HEARTBEAT, LinkError, RETRY, Registration, SILENCE, Shared, push};
 use crate::ledger::LedgerError;
 
+/// Bytes of one piece of what is told to a cluster that came back.
+const HELD_BYTES: usize = 1024 * 1024;
+
 /// Looks for the leader, for ever.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::seeded(RETRY.0, RETRY.1);
     let mut hint: Option<String> = None;
     let mut turn = 0_usize;
     loop {
+        shared.parts.coordinators.look_again();
         let candidates = shared.parts.coordinators.candidates();
         let hinted = hint.take();
         let address = hinted.clone().or_else(|| {
@@ -93,7 +98,12 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
     let (queue, requests) = mpsc::channel(Limits::STREAM_QUEUE);
     let facts = shared.parts.facts.borrow().clone();
     let incarnation = shared.parts.ledger.incarnation();
-    let register = pb::Register { facts: Some(facts.into()), incarnation };
+    let register = pb::Register {
+        facts: Some(facts.into()),
+        incarnation,
+        node_name: shared.parts.name.to_string(),
+        tells_held: true,
+    };
     push(&queue, request(control_request::Kind::Register(register))).await?;
     let mut api = shared.api(address);
     let opening = async {
@@ -109,9 +119,40 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
     };
     let epoch = NodeEpoch(told.node_epoch);
     shared.parts.coordinators.note(&told.coordinators);
+    if told.tell_held {
+        tell_held(shared, &queue).await?;
+    }
     let registration = Registration { epoch, leader: address.to_owned() };
     shared.registration.send_replace(Some(registration));
     Ok((epoch, queue, incoming))
+}
+
+/// Tells a coordinator that may know less, because it came back from a backup, what is held here.
+async fn tell_held(
+    shared: &Shared,
+    queue: &mpsc::Sender<pb::ControlRequest>,
+) -> Result<(), LinkError> {
+    let (revision, held) = shared.parts.ledger.memory().held();
+    info!(workspaces = held.len(), "the cluster came back and asks what is held here");
+    let mut pieces: Vec<Vec<pb::HeldOrder>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for held in held {
+        let held = pb::HeldOrder::from(held);
+        let size = held.encoded_len();
+        if bytes + size > HELD_BYTES && bytes > 0 {
+            pieces.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        pieces.last_mut().into_iter().for_each(|piece| piece.push(held.clone()));
+    }
+    let count = pieces.len();
+    for (number, orders) in pieces.into_iter().enumerate() {
+        let last = number + 1 == count;
+        let piece = pb::Held { revision: revision.0, orders, last };
+        push(queue, request(control_request::Kind::Held(piece))).await?;
+    }
+    Ok(())
 }
 
 struct Session<'a> {

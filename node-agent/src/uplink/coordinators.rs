@@ -42,14 +42,7 @@ impl Coordinators {
     /// The file cannot be read or is damaged.
     pub fn open(state: &std::path::Path, configured: &[String]) -> Result<Self, CoordinatorsError> {
         let path = state.join(NAME);
-        let learnt = match read_optional(&path).map_err(CoordinatorsError::File)? {
-            Some(text) => {
-                let kept: Result<Kept, _> = serde_json::from_str(&text);
-                kept.map_err(|_| CoordinatorsError::Damaged(path.clone()))?.coordinators
-            }
-            None => BTreeSet::new(),
-        };
-        let learnt = Arc::new(watch::Sender::new(learnt));
+        let learnt = Arc::new(watch::Sender::new(read(&path)?.unwrap_or_default()));
         Ok(Self { path, configured: configured.into(), learnt })
     }
 
@@ -68,9 +61,36 @@ impl Coordinators {
             return Ok(());
         }
         self.learnt.send_replace(told.clone());
-        let text = serde_json::to_string(&Kept { coordinators: told });
-        let text = text.map_err(|_| CoordinatorsError::Damaged(self.path.clone()))?;
-        write_atomic(&self.path, text.as_bytes(), 0o600).map_err(CoordinatorsError::File)
+        write(&self.path, told)
+    }
+
+    /// Writes the addresses a person gave into `state`, in place of those learnt; an agent that
+    /// runs takes them when it next looks for the leader.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn set(
+        state: &std::path::Path,
+        addresses: BTreeSet<String>,
+    ) -> Result<(), CoordinatorsError> {
+        write(&state.join(NAME), addresses)
+    }
+
+    /// Takes what a person wrote meanwhile; a file that cannot be read changes nothing.
+    pub(super) fn look_again(&self) {
+        match read(&self.path) {
+            Ok(Some(found)) => {
+                self.learnt.send_if_modified(|learnt| {
+                    let changed = *learnt != found && !found.is_empty();
+                    if changed {
+                        *learnt = found;
+                    }
+                    changed
+                });
+            }
+            Ok(None) => {}
+            Err(error) => warn!(error = %error, "the coordinators' addresses cannot be read again"),
+        }
     }
 
     /// Returns every address to look for the leader at: those told first, then those configured.
@@ -103,6 +123,21 @@ impl Coordinators {
     }
 }
 
+fn read(path: &std::path::Path) -> Result<Option<BTreeSet<String>>, CoordinatorsError> {
+    let Some(text) = read_optional(path).map_err(CoordinatorsError::File)? else {
+        return Ok(None);
+    };
+    let kept: Result<Kept, _> = serde_json::from_str(&text);
+    let kept = kept.map_err(|_| CoordinatorsError::Damaged(path.to_owned()))?;
+    Ok(Some(kept.coordinators))
+}
+
+fn write(path: &std::path::Path, addresses: BTreeSet<String>) -> Result<(), CoordinatorsError> {
+    let text = serde_json::to_string(&Kept { coordinators: addresses });
+    let text = text.map_err(|_| CoordinatorsError::Damaged(path.to_owned()))?;
+    write_atomic(path, text.as_bytes(), 0o600).map_err(CoordinatorsError::File)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +155,14 @@ mod tests {
         assert_eq!(open().candidates(), texts(&["a:1", "b:1", "c:1"]));
         open().learn(&[]).expect("nothing told changes nothing");
         assert_eq!(open().candidates().len(), 3);
+        let running = open();
+        let given = texts(&["d:1"]).into_iter().collect();
+        Coordinators::set(dir.path(), given).expect("written beside a running agent");
+        running.look_again();
+        assert_eq!(running.candidates(), texts(&["d:1", "c:1", "a:1"]));
         std::fs::write(dir.path().join(NAME), "{").expect("written");
+        running.look_again();
+        assert_eq!(running.candidates().len(), 3, "a damaged file changes nothing that runs");
         let error = Coordinators::open(dir.path(), &[]).expect_err("damaged");
         assert!(error.to_string().contains(NAME), "{error}");
     }

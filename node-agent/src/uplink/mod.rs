@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use tracing::debug;
-use warren_common::{Limits, NodeEpoch, WorkspaceId, status::NodeFacts};
+use warren_common::{Limits, NodeEpoch, NodeName, WorkspaceId, status::NodeFacts};
 use warren_daemon::{
     Shutdown,
     identity::{ClientTls, Folder, connect_lazy, explain},
@@ -46,6 +46,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// What the uplink works with.
 pub struct Parts {
+    /// The node's name.
+    pub name: NodeName,
     /// Our certificate and whom we trust; reloaded by the renewal.
     pub tls: Arc<ClientTls>,
     /// Where the identity lies.
@@ -134,6 +136,11 @@ impl Shared {
     /// Forgets the connection, so that the next one is made with today's certificate.
     fn reconnect(&self, address: &str) {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    /// Forgets every connection; streams that are open on them go on.
+    fn forget_connections(&self) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn api(&self, address: &str) -> NodeServiceClient<Channel> {

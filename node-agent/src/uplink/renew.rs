@@ -1,4 +1,5 @@
-//! The certificate renews itself at a third of its life, and holds for later connections.
+//! The certificate renews itself at a third of its life, and holds for later connections; streams
+//! that are open go on. An expired one is renewed too: it is all that the coordinator lets it do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +16,13 @@ use warren_proto::pb::node::v1::{self as pb, enroll_service_client::EnrollServic
 
 use super::{LinkError, Shared};
 
-/// The clock may jump: look at least this often.
-const LOOK: Duration = Duration::from_secs(3600);
+/// The clock may jump, as after a long sleep: look at least this often.
+const LOOK: Duration = Duration::from_secs(60);
 /// Waits between failed attempts.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+
+/// The longest wait while nothing else can be done.
+const EXPIRED_RETRY: Duration = Duration::from_secs(5);
 
 /// Why a renewal did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -45,23 +49,25 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         let now = clock::now();
         match due {
-            Some(due) if due <= now => match renew(&shared).await {
+            Some((at, _)) if at <= now => match renew(&shared).await {
                 Ok(()) => backoff.reset(),
                 Err(failed) => {
                     error!(error = %Chain(&failed), "the certificate was not renewed");
-                    sleep(backoff.next_wait()).await;
+                    // coordinators that come back together with us may be a moment behind
+                    let expired = due.is_some_and(|(_, expires)| expires <= now);
+                    let wait = backoff.next_wait();
+                    sleep(if expired { wait.min(EXPIRED_RETRY) } else { wait }).await;
                 }
             },
-            Some(due) => sleep(due.since(now).min(LOOK)).await,
+            Some((at, _)) => sleep(at.since(now).min(LOOK)).await,
             None => sleep(LOOK).await,
         }
     }
 }
 
-/// Returns when a third of the certificate's life is over.
-fn due(peer: &Peer) -> Option<Timestamp> {
-    let life = peer.not_after.since(peer.not_before);
-    (!life.is_zero()).then(|| peer.not_before.plus(life / 3))
+/// Returns when a third of the certificate's life is over, and all of it.
+fn due(peer: &Peer) -> Option<(Timestamp, Timestamp)> {
+    (peer.not_before < peer.not_after).then(|| (peer.renew_at(), peer.not_after))
 }
 
 /// Asks the coordinators in turn; a repeated request proves the same fresh key.
@@ -88,6 +94,7 @@ async fn renew(shared: &Shared) -> Result<(), RenewError> {
         let identity = installed.map_err(RenewError::Identity)?;
         let reloaded = shared.parts.tls.reload(&identity.credentials, &identity.trust_pem);
         reloaded.map_err(RenewError::Identity)?;
+        shared.forget_connections();
         info!(until = %identity.credentials.peer().not_after, "the certificate was renewed");
         return Ok(());
     }

@@ -417,7 +417,10 @@ impl NodeService for Served {
                             sent_monotonic_ms: renewal.sent_monotonic_ms,
                         })
                     }
-                    Some(control_request::Kind::Facts(_)) | None => continue,
+                    Some(control_request::Kind::Facts(_) | control_request::Kind::Held(_))
+                    | None => {
+                        continue;
+                    }
                 };
                 let answer = pb::ControlResponse { kind: Some(answer) };
                 if answers.send(Ok(answer)).await.is_err() {
@@ -463,7 +466,7 @@ impl State {
             *epoch
         };
         let coordinators = self.addresses.lock().expect("lock").clone();
-        let registered = pb::Registered { node_epoch, coordinators, term: 1 };
+        let registered = pb::Registered { node_epoch, coordinators, term: 1, tell_held: false };
         let spec = self.spec.borrow().clone();
         for kind in [
             control_response::Kind::Registered(registered),

@@ -2,7 +2,7 @@
 
 use warren_common::{
     Generation, Revision, WorkspaceAddress,
-    spec::{NodeSpec, Permit, Run, WorkspaceOrder},
+    spec::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder},
 };
 
 use super::{InvalidMessage, convert, enumeration, parse, required, unspecified};
@@ -15,6 +15,7 @@ impl From<NodeSpec> for pb::NodeSpec {
             term: spec.term,
             revision: spec.revision.0,
             workspaces: spec.workspaces.into_iter().map(Into::into).collect(),
+            recovering: spec.recovering,
         }
     }
 }
@@ -33,7 +34,22 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 .enumerate()
                 .map(order)
                 .collect::<Result<_, _>>()?,
+            recovering: spec.recovering,
         })
+    }
+}
+
+impl From<HeldOrder> for pb::HeldOrder {
+    fn from(held: HeldOrder) -> Self {
+        Self { order: Some(held.order.into()), started_run: held.started_run }
+    }
+}
+
+impl TryFrom<pb::HeldOrder> for HeldOrder {
+    type Error = InvalidMessage;
+    fn try_from(held: pb::HeldOrder) -> Result<Self, InvalidMessage> {
+        let order = convert("order", required("order", held.order)?)?;
+        Ok(Self { order, started_run: held.started_run })
     }
 }
 

@@ -185,7 +185,13 @@ proptest! {
     ) {
         let (incarnation, term, revision) = rank;
         let spec =
-            NodeSpec { incarnation, term, revision: Revision(revision), workspaces: orders };
+            NodeSpec {
+                incarnation,
+                term,
+                revision: Revision(revision),
+                workspaces: orders,
+                recovering: term % 2 == 1,
+            };
         prop_assert_eq!(NodeSpec::try_from(pb::node::v1::NodeSpec::from(spec.clone())), Ok(spec));
     }
 

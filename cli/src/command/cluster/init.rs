@@ -4,7 +4,11 @@
 //! kept, and the coordinator answers a repeated request of the same cluster with a fresh
 //! certificate. A context that works is left alone.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -52,14 +56,14 @@ struct View {
 /// How long a fresh context is given to work.
 const FIRST_CALL: Duration = Duration::from_secs(15);
 
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     let checked = text.parse::<warren_common::ClientName>();
     checked
         .map(|name| name.to_string())
         .map_err(|error| error.to_string().replace("client", "cluster"))
 }
 
-fn address(text: &str) -> Result<String, String> {
+pub(super) fn address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(1..)) if !text.contains(char::is_whitespace) => Ok(text.to_owned()),
@@ -92,6 +96,7 @@ pub(crate) async fn run(app: &App, init: &Init) -> Outcome {
         coordinators: answer.coordinators,
         person: person.to_string(),
         socket: Some(init.socket.clone()),
+        invitation: None,
     };
     same_cluster(&store, &context_name, &context)?;
     folder
@@ -118,7 +123,7 @@ fn made_here(known: &Context, init: &Init) -> bool {
 }
 
 /// A context made over another socket is another cluster's unless the ids agree.
-fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
+pub(super) fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
     let old = store.load()?.contexts.remove(name);
     match old.filter(|old| old.cluster_id != new.cluster_id && old.socket != new.socket) {
         None => Ok(()),
@@ -132,7 +137,11 @@ fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
     }
 }
 
-async fn works(app: &App, store: &Store, (name, context): (&str, &Context)) -> Result<(), Error> {
+pub(super) async fn works(
+    app: &App,
+    store: &Store,
+    (name, context): (&str, &Context),
+) -> Result<(), Error> {
     let identity = store.identity(name, context)?;
     let timeout = Some(app.timeout().unwrap_or(FIRST_CALL));
     let mut api = Api::new(context.clone(), &identity, timeout, app.output.clone())?;
@@ -160,7 +169,7 @@ async fn call(
     let limit = app.timeout().unwrap_or(Limits::CALL_TIMEOUT);
     let calling = async {
         let channel =
-            connect_local(&init.socket).await.map_err(|trouble| nobody(init, &trouble))?;
+            connect_local(&init.socket).await.map_err(|trouble| nobody(&init.socket, &trouble))?;
         let mut bootstrap = BootstrapServiceClient::<Channel>::new(channel);
         let answer = bootstrap.init(request).await.map_err(|status| {
             let context = Context {
@@ -169,6 +178,7 @@ async fn call(
                 coordinators: Vec::new(),
                 person: person.to_string(),
                 socket: None,
+                invitation: None,
             };
             api::from_status(&status, &context, warren_common::Timestamp(u64::MAX))
         })?;
@@ -176,16 +186,19 @@ async fn call(
     };
     match tokio::time::timeout(limit, calling).await {
         Ok(answer) => answer,
-        Err(_) => Err(nobody(init, &Trouble::Unreachable("it did not answer in time".to_owned()))),
+        Err(_) => {
+            let trouble = Trouble::Unreachable("it did not answer in time".to_owned());
+            Err(nobody(&init.socket, &trouble))
+        }
     }
 }
 
-fn nobody(init: &Init, trouble: &Trouble) -> Error {
+pub(super) fn nobody(socket: &Path, trouble: &Trouble) -> Error {
     let denied = trouble.to_string().contains("ermission denied");
     let error = Error::new(
         if denied { Kind::NotPermitted } else { Kind::Unreachable },
         if denied { "NOT_PERMITTED" } else { "UNREACHABLE" },
-        format!("the coordinator's socket {} does not answer", init.socket.display()),
+        format!("the coordinator's socket {} does not answer", socket.display()),
     )
     .why(trouble.to_string());
     error.next(match denied {
@@ -195,7 +208,7 @@ fn nobody(init: &Init, trouble: &Trouble) -> Error {
 }
 
 /// Returns this user's name where it is fit for a certificate, else `admin`.
-fn user() -> PersonName {
+pub(super) fn user() -> PersonName {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
     user.and_then(|user| user.to_ascii_lowercase().parse().ok())
         .unwrap_or_else(|| "admin".parse().expect("the constant is a name"))

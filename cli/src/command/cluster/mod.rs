@@ -1,8 +1,13 @@
-//! `warren cluster`: make it, look at it, change who coordinates it.
+//! `warren cluster`: make it, look at it, change who coordinates it, back it up, bring it back.
 
+mod backup;
+mod confirm;
 mod events;
 mod init;
 mod member;
+mod passphrase;
+mod recover;
+mod restore;
 mod token;
 
 use clap::Subcommand;
@@ -61,12 +66,49 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  warren cluster events\n  warren cluster events --from 1200 -o json\n  warren cluster events --watch"
     )]
     Events(events::Events),
+    /// Write a sealed copy of the cluster's state and keys into a file.
+    ///
+    /// What leaves the coordinator is sealed with a key made from the passphrase; the passphrase
+    /// itself stays here. Homes of workspaces are not in it: they lie on the nodes.
+    #[command(
+        after_help = "Example:\n  warren cluster backup demo-2026-11-24.warren --passphrase-file /root/backup-passphrase"
+    )]
+    Backup(backup::Backup),
+    /// Check a backup and show what is in it; needs no cluster.
+    #[command(
+        after_help = "Example:\n  warren cluster verify-backup demo-2026-11-24.warren --passphrase-file /root/backup-passphrase"
+    )]
+    VerifyBackup(backup::Verify),
+    /// Make the cluster again from a backup, on this machine's fresh coordinator.
+    ///
+    /// Runs as root beside a coordinator whose state folder is empty. What runs on the nodes runs
+    /// on: the cluster recovers until every node has told what it holds. Killed in between, the
+    /// same command finishes it.
+    #[command(
+        after_help = "Example:\n  warren cluster restore demo-2026-11-24.warren --passphrase-file /root/backup-passphrase --address coordinator2.example:7400"
+    )]
+    Restore(restore::Restore),
+    /// Go on with this machine's coordinator alone, after the majority was lost for good.
+    ///
+    /// The lost ones must never come back: wipe them, and add them again.
+    #[command(after_help = "Example:\n  warren cluster recover --yes-i-know demo")]
+    Recover(recover::Recover),
+    /// The recovery that a restore begins: end it, or stop waiting for a node.
+    Recovery {
+        #[command(subcommand)]
+        verb: recover::Recovery,
+    },
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Events(events) => events::run(app, &events).await,
         Verb::Init(init) => init::run(app, &init).await,
+        Verb::Backup(one) => backup::run(app, &one).await,
+        Verb::VerifyBackup(one) => backup::verify(app, &one).await,
+        Verb::Restore(one) => restore::run(app, &one).await,
+        Verb::Recover(one) => recover::run(app, &one).await,
+        Verb::Recovery { verb } => recover::end(app, &verb).await,
         Verb::Token(token) => token::run(app, &token).await,
         Verb::Replace(replace) => token::replace(app, replace).await,
         Verb::Remove(remove) => member::remove(app, &remove).await,

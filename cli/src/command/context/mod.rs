@@ -1,5 +1,7 @@
 //! `warren context`: which clusters this machine knows.
 
+mod join;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use warren_common::Timestamp;
@@ -25,6 +27,11 @@ pub(crate) enum Verb {
     /// Show one context, the current one by default.
     #[command(after_help = "Example:\n  warren context show -o json")]
     Show(Show),
+    /// Spend an invitation: make a key here and store the certificate as a context.
+    #[command(
+        after_help = "Examples:\n  warren context join wrn1_…\n  warren context join - < token    (no token in the shell's history)"
+    )]
+    Join(join::Join),
 }
 
 /// Arguments of `context use`.
@@ -84,9 +91,10 @@ impl Tabular for View {
     }
 }
 
-pub(crate) fn run(app: &App, verb: Verb) -> Outcome {
+pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     let store = Store::locate()?;
     match verb {
+        Verb::Join(join) => return join::run(app, &join).await,
         Verb::List => {
             let config = store.load()?;
             let current = config.current.as_deref();

@@ -59,6 +59,7 @@ pub(crate) async fn list(app: &App, list: &List) -> Outcome {
 pub(crate) async fn show(app: &App, one: &One) -> Outcome {
     let mut api = app.api()?;
     let answer = get(&mut api, &one.workspace).await?;
+    api.notice(answer.freshness.as_ref());
     let now = served(answer.freshness.as_ref());
     let workspace = Workspace::from(present(answer.workspace)?);
     app.output.object(&workspace, &workspace.address, || workspace.text(now))?;
@@ -71,6 +72,7 @@ pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
     let answer = api
         .read(async |channel| api::workspaces(channel).explain_workspace(request.clone()).await)
         .await?;
+    api.notice(answer.freshness.as_ref());
     let explanation = Explanation::from(present(answer.explanation)?);
     let name = explanation.node.clone().unwrap_or_default();
     app.output.object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;

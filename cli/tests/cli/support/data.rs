@@ -300,6 +300,59 @@ fn explanation() -> pb::Explanation {
     }
 }
 
+/// A backup of the cluster, sealed as asked.
+pub(crate) fn backup(request: pb::BackupRequest) -> Vec<u8> {
+    use warren_daemon::backup::{Content, Header, Kdf, Manifest, Sealer};
+    let kdf = request.kdf.expect("the key's parameters");
+    let header = Header {
+        cluster: "0199a0b2-7f00-7000-8000-000000000001".parse().expect("an id"),
+        name: "demo".to_owned(),
+        incarnation: 7,
+        revision: 42,
+        term: 3,
+        index: 50,
+        last_replica: 3,
+        taken: warren_common::Timestamp(NOW),
+        version: "0.1.0".to_owned(),
+        kdf: Kdf {
+            algorithm: kdf.algorithm,
+            memory_kib: kdf.memory_kib,
+            passes: kdf.passes,
+            lanes: kdf.lanes,
+            salt: kdf.salt,
+        },
+        nonce: String::new(),
+        key_check: String::new(),
+    };
+    let manifest = Manifest {
+        clients: 2,
+        nodes: 3,
+        workspaces: 5,
+        audit_sequence: 42,
+        audit_hash: "ab".repeat(32),
+    };
+    let key: [u8; 32] = request.key.as_ref().try_into().expect("32 bytes");
+    let (mut file, mut sealer) = Sealer::begin(header, &key.into()).expect("begun");
+    let content = Content { manifest, state: vec![7; 200_000], ..Content::default() };
+    let encoded = content.encode(|plain| {
+        file.extend(sealer.push(plain)?);
+        Ok(())
+    });
+    encoded.expect("encoded");
+    file.extend(sealer.finish().expect("finished"));
+    file
+}
+
+/// A recovery that waits for two nodes.
+pub(crate) fn recovery() -> pb::Recovery {
+    pb::Recovery {
+        since_unix_ms: NOW,
+        reason: "restored from the backup of 2026-11-24 15:00:00 UTC".to_owned(),
+        awaited_nodes: vec!["n1".to_owned(), "n2".to_owned()],
+        earliest_end_unix_ms: NOW,
+    }
+}
+
 fn replica(id: u64, role: pb::ReplicaRole) -> pb::Replica {
     pb::Replica {
         id,

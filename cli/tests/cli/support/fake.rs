@@ -90,7 +90,12 @@ impl Fake {
 }
 
 pub(super) fn fresh() -> Option<pb::Freshness> {
-    Some(pb::Freshness { revision: 42, served_unix_ms: NOW, incarnation: INCARNATION })
+    Some(pb::Freshness {
+        revision: 42,
+        served_unix_ms: NOW,
+        incarnation: INCARNATION,
+        notice: String::new(),
+    })
 }
 
 /// Cuts one page; the token is where it begins.
@@ -125,6 +130,45 @@ impl ClusterService for Fake {
         let state = self.enter(Method::ClusterGetCluster)?;
         let freshness = fresh();
         Ok(Response::new(pb::GetClusterResponse { freshness, ..state.cluster.clone() }))
+    }
+
+    type BackupStream = ReceiverStream<Result<pb::BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let cut = {
+            let mut state = self.enter(Method::ClusterBackup)?;
+            std::mem::take(&mut state.drop_next)
+        };
+        let file = super::data::backup(request.into_inner());
+        let (sender, receiver) = mpsc::channel(16);
+        let end = if cut { file.len() / 2 } else { file.len() };
+        tokio::spawn(async move {
+            for chunk in file[..end].chunks(1000) {
+                let chunk = chunk.to_vec().into();
+                let _ = sender.send(Ok(pb::BackupResponse { chunk })).await;
+            }
+            if cut {
+                let _ = sender.send(Err(Status::internal("the disk is gone"))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn end_recovery(
+        &self,
+        request: Request<pb::EndRecoveryRequest>,
+    ) -> Result<Response<pb::EndRecoveryResponse>, Status> {
+        let mut state = self.enter(Method::ClusterEndRecovery)?;
+        let node = request.into_inner().node;
+        if node.is_empty() {
+            state.cluster.recovery = None;
+        } else if let Some(recovery) = &mut state.cluster.recovery {
+            recovery.awaited_nodes.retain(|awaited| *awaited != node);
+        }
+        Ok(Response::new(pb::EndRecoveryResponse { recovery: state.cluster.recovery.clone() }))
     }
 
     async fn create_coordinator_token(

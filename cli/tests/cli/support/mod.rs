@@ -4,6 +4,7 @@ mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
 mod streams;
+mod users;
 pub(crate) mod watch;
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{
     runtime::Runtime,
 };
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
 use warren_common::{ClusterId, ReplicaId};
 use warren_daemon::{
@@ -32,7 +33,7 @@ use warren_daemon::{
     },
 };
 use warren_proto::{
-    Method,
+    ApiError, Method,
     pb::admin::v1::{
         self as pb,
         bootstrap_service_server::{BootstrapService, BootstrapServiceServer},
@@ -40,6 +41,7 @@ use warren_proto::{
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
         session_service_server::SessionServiceServer,
+        user_service_server::UserServiceServer,
         watch_service_server::WatchServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     },
@@ -98,7 +100,8 @@ impl Bench {
             .add_service(NodeAdminServiceServer::new(fake.clone()))
             .add_service(WorkspaceServiceServer::new(fake.clone()))
             .add_service(SessionServiceServer::new(fake.clone()))
-            .add_service(WatchServiceServer::new(fake.clone()));
+            .add_service(WatchServiceServer::new(fake.clone()))
+            .add_service(UserServiceServer::new(fake.clone()));
         let bootstrap = Bootstrap {
             fake: fake.clone(),
             people: people.clone(),
@@ -260,6 +263,53 @@ impl BootstrapService for Bootstrap {
             trust_pem: self.trust.clone(),
             coordinators: vec![self.address.to_string()],
             cluster_name: request.cluster_name,
+        }))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<pb::RestoreRequest>>,
+    ) -> Result<Response<pb::RestoreResponse>, Status> {
+        let mut pieces = request.into_inner();
+        let (mut begin, mut file) = (pb::RestoreBegin::default(), Vec::new());
+        while let Some(piece) = pieces.message().await? {
+            begin = piece.begin.unwrap_or(begin);
+            file.extend_from_slice(&piece.chunk);
+        }
+        let restored = self.fake.calls(Method::BootstrapRestore) == 0;
+        drop(self.fake.enter(Method::BootstrapRestore)?);
+        let key: [u8; 32] = begin.key.as_ref().try_into().map_err(|_| Status::internal("key"))?;
+        let opened = warren_daemon::backup::open(&mut &*file, |_| Ok(key.into()));
+        let (header, _) = opened.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let name = begin.admin_name.parse().map_err(|_| Status::invalid_argument("name"))?;
+        let identity = PeerIdentity::Person { role: Role::Admin, name };
+        Ok(Response::new(pb::RestoreResponse {
+            cluster_id: self.cluster.to_string(),
+            cluster_name: header.name,
+            incarnation: header.incarnation + 1,
+            replica_id: header.last_replica + 1,
+            certificate_pem: self.people.sign(&begin.csr_pem, &identity, false),
+            trust_pem: self.trust.clone(),
+            coordinators: vec![self.address.to_string()],
+            recovery: Some(data::recovery()),
+            restored,
+        }))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<pb::RecoverRequest>,
+    ) -> Result<Response<pb::RecoverResponse>, Status> {
+        drop(self.fake.enter(Method::BootstrapRecover)?);
+        if request.into_inner().cluster_name != "demo" {
+            let error = ApiError::new(Code::FailedPrecondition, "NOT_CONFIRMED", "another cluster");
+            return Err(error.next("give the cluster's own name").into());
+        }
+        Ok(Response::new(pb::RecoverResponse {
+            incarnation: 8,
+            replica_id: 4,
+            set_aside: "/var/lib/warren/coordinator/before-8".to_owned(),
+            dropped_replica_ids: vec![2, 3],
         }))
     }
 }

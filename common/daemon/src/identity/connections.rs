@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
+use warren_common::Timestamp;
 
 use super::Peer;
 
@@ -30,7 +31,14 @@ pub enum Connection {
 #[derive(Default)]
 struct Open {
     next: u64,
-    connections: BTreeMap<u64, (Option<Arc<Peer>>, CancellationToken)>,
+    connections: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    peer: Option<Arc<Peer>>,
+    /// It was let in with a certificate that was good then, so it ends when that does.
+    certified: bool,
+    cut: CancellationToken,
 }
 
 /// The open connections of one process's TLS listeners. Clones share them.
@@ -42,16 +50,23 @@ impl Connections {
     /// Returns how many there were.
     pub fn close_where(&self, condemned: impl Fn(&Peer) -> bool) -> usize {
         let open = self.lock();
-        let doomed = open
-            .connections
-            .values()
-            .filter(|(peer, _)| peer.as_ref().is_some_and(|peer| condemned(peer)));
-        doomed.map(|(_, cut)| cut.cancel()).count()
+        let is_doomed = |entry: &&Entry| entry.peer.as_ref().is_some_and(|peer| condemned(peer));
+        open.connections.values().filter(is_doomed).map(|entry| entry.cut.cancel()).count()
+    }
+
+    /// Closes the connections whose certificates have expired since they were let in. Returns how
+    /// many there were.
+    pub(super) fn close_expired(&self, now: Timestamp) -> usize {
+        let open = self.lock();
+        let certified = open.connections.values().filter(|entry| entry.certified);
+        let over =
+            certified.filter(|entry| entry.peer.as_ref().is_some_and(|peer| peer.is_expired(now)));
+        over.map(|entry| entry.cut.cancel()).count()
     }
 
     /// Closes every connection: what is left of a shutdown whose deadline has come.
     pub fn close_all(&self) {
-        self.lock().connections.values().for_each(|(_, cut)| cut.cancel());
+        self.lock().connections.values().for_each(|entry| entry.cut.cancel());
     }
 
     /// Returns how many are open.
@@ -60,12 +75,16 @@ impl Connections {
     }
 
     /// Counts a connection in until the answer is dropped.
-    pub(super) fn register(&self, peer: Option<Arc<Peer>>) -> (Registered, CancellationToken) {
+    pub(super) fn register(
+        &self,
+        peer: Option<Arc<Peer>>,
+        certified: bool,
+    ) -> (Registered, CancellationToken) {
         let cut = CancellationToken::new();
         let mut open = self.lock();
         let id = open.next;
         open.next += 1;
-        open.connections.insert(id, (peer, cut.clone()));
+        open.connections.insert(id, Entry { peer, certified, cut: cut.clone() });
         (Registered { id, connections: self.clone() }, cut)
     }
 

@@ -69,13 +69,14 @@ impl Key {
 pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    key_hash: [u8; 32],
     peer: Peer,
 }
 
 impl Clone for Credentials {
     fn clone(&self) -> Self {
         let (chain, peer) = (self.chain.clone(), self.peer.clone());
-        Self { chain, key: self.key.clone_key(), peer }
+        Self { chain, key: self.key.clone_key(), key_hash: self.key_hash, peer }
     }
 }
 
@@ -91,7 +92,8 @@ impl Credentials {
         let key = PrivateKeyDer::from_pem_slice(key_pem.expose().as_bytes())
             .map_err(|error| pem_error("the key", error))?;
         tls::check_pair(&chain, &key)?;
-        Ok(Self { chain, key, peer })
+        let key_hash = Key::from_pem(key_pem.expose())?.public_hash();
+        Ok(Self { chain, key, key_hash, peer })
     }
 
     /// Reads key and chain from one text, in any order.
@@ -105,6 +107,11 @@ impl Credentials {
     /// Returns whom the certificate names.
     pub const fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Returns SHA-256 of the public key (its point, not its DER wrapping), as [`Key::public_hash`].
+    pub const fn key_hash(&self) -> [u8; 32] {
+        self.key_hash
     }
 
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {

@@ -14,16 +14,19 @@ mod peer;
 mod server;
 mod tls;
 mod trouble;
+mod verifier;
 
 pub use client::{connect, connect_lazy, connect_lazy_to};
 pub use connections::{Connection, Connections};
 pub use folder::{Folder, Identity};
 pub use key::{Credentials, Key, certificates};
 pub use local::{LocalStream, connect_local, incoming_local};
-pub use peer::{Authority, InvalidPeer, Peer, PeerIdentity, Role};
+pub use peer::{Authority, InvalidPeer, Peer, PeerIdentity};
 pub use server::{PeerStream, incoming, server_builder};
 pub use tls::{ClientCertificates, ClientTls, ServerTls, pin_of};
 pub use trouble::{Trouble, explain};
+
+pub use warren_common::Role;
 
 use crate::files::FileError;
 

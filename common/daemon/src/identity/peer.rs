@@ -5,58 +5,12 @@
 //! verified the chain before anything here runs; this module checks that the authority that signed
 //! is the one that may name such a holder, and that the cluster is ours.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use warren_common::{ClusterId, NodeId, PersonName, ReplicaId, Timestamp};
+use warren_common::{ClusterId, NodeId, PersonName, ReplicaId, Role, Timestamp};
 use x509_parser::{
     certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time,
 };
-
-/// What a person, or their automation, is to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Makes, starts, stops and enters workspaces.
-    Operator,
-    /// Looks, types nothing.
-    Viewer,
-    /// Reads status.
-    Automation,
-    /// Reads what was decided and why.
-    Auditor,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 5] =
-        [Self::Admin, Self::Operator, Self::Viewer, Self::Automation, Self::Auditor];
-
-    /// Returns the word used in certificates and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Operator => "operator",
-            Self::Viewer => "viewer",
-            Self::Automation => "automation",
-            Self::Auditor => "auditor",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
-
-impl FromStr for Role {
-    type Err = InvalidPeer;
-    fn from_str(text: &str) -> Result<Self, InvalidPeer> {
-        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| InvalidPeer::Identity(text.chars().take(40).collect()))
-    }
-}
 
 /// The three authorities of a cluster, so that a node's certificate can never speak Raft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,6 +193,12 @@ impl Peer {
             true => Ok(self),
             false => Err(InvalidPeer::Cluster(self.cluster)),
         }
+    }
+
+    /// Whether the certificate's time is over. TLS lets such a peer in on the API's listener: it may
+    /// renew, and nothing else.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.not_after
     }
 
     /// Returns from when the certificate should be replaced: after a third of its life.

@@ -2,7 +2,8 @@
 //!
 //! The accept loop never waits for a handshake; handshakes are bounded in number and time, and the
 //! reason of each refused one is logged. Connections end when their certificate does, when
-//! [`Connections::close_where`] says so, or with the process.
+//! [`Connections::close_where`] says so, or with the process. Those who show no certificate that is
+//! good today (they spend a token, or renew) have few places of their own, and a minute.
 
 use std::{
     future::Future,
@@ -18,14 +19,14 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
 use tracing::{debug, info, warn};
-use warren_common::Limits;
+use warren_common::{Limits, Timestamp};
 
 use super::{Connection, Connections, Peer, ServerTls, connections::Registered};
 use crate::{Shutdown, clock};
@@ -56,7 +57,8 @@ pub fn incoming(
     shutdown: &Shutdown,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, stream) = mpsc::channel(Limits::STREAM_QUEUE);
-    let acceptor = Acceptor { tls, connections, ready, shutdown: shutdown.clone() };
+    let uncertified = Arc::new(Semaphore::new(Limits::UNCERTIFIED));
+    let acceptor = Acceptor { tls, connections, uncertified, ready, shutdown: shutdown.clone() };
     shutdown.spawn(acceptor.run(listener));
     ReceiverStream::new(stream)
 }
@@ -65,8 +67,15 @@ pub fn incoming(
 struct Acceptor {
     tls: Arc<ServerTls>,
     connections: Connections,
+    uncertified: Arc<Semaphore>,
     ready: mpsc::Sender<io::Result<PeerStream>>,
     shutdown: Shutdown,
+}
+
+/// One connection's place among those that are open, and how long it may be held.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    until: Option<Instant>,
 }
 
 impl Acceptor {
@@ -109,8 +118,7 @@ impl Acceptor {
     }
 
     fn close_expired(&self) {
-        let now = clock::now();
-        let closed = self.connections.close_where(|peer| peer.not_after <= now);
+        let closed = self.connections.close_expired(clock::now());
         if closed > 0 {
             info!(closed, "closed connections whose certificates have expired");
         }
@@ -124,13 +132,31 @@ impl Acceptor {
         };
         match outcome {
             Ok(Ok((tls, peer))) => {
-                let stream = PeerStream::new(tls, (address, peer), &self.connections, slot);
+                let Some(place) = self.place(peer.as_deref(), (slot, clock::now())) else {
+                    let reason = "too many connections without a good certificate";
+                    return info!(%address, reason, "connection refused");
+                };
+                let stream = PeerStream::new(tls, (address, peer), &self.connections, place);
                 // whoever serves has gone: so does the connection
                 let _ = self.ready.send(Ok(stream)).await;
             }
             Ok(Err(reason)) => info!(%address, reason, "connection refused"),
             Err(_) => info!(%address, "connection refused: its handshake took too long"),
         }
+    }
+
+    /// Finds a place: the one that was taken to shake hands, or one of those for callers without a
+    /// good certificate; none where these are all taken.
+    fn place(
+        &self,
+        peer: Option<&Peer>,
+        (slot, now): (OwnedSemaphorePermit, Timestamp),
+    ) -> Option<Place> {
+        if peer.is_some_and(|peer| !peer.is_expired(now)) {
+            return Some(Place { _slot: slot, until: None });
+        }
+        let slot = self.uncertified.clone().try_acquire_owned().ok()?;
+        Some(Place { _slot: slot, until: Some(Instant::now() + Limits::UNCERTIFIED_TIMEOUT) })
     }
 
     async fn handshake(
@@ -178,9 +204,9 @@ pub struct PeerStream {
     tls: TlsStream<TcpStream>,
     address: SocketAddr,
     peer: Option<Arc<Peer>>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     _registered: Registered,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl PeerStream {
@@ -188,11 +214,20 @@ impl PeerStream {
         tls: TlsStream<TcpStream>,
         (address, peer): (SocketAddr, Option<Arc<Peer>>),
         connections: &Connections,
-        slot: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
-        let (registered, cut) = connections.register(peer.clone());
-        let cut = Box::pin(cut.cancelled_owned());
-        Self { tls, address, peer, cut, _registered: registered, _slot: slot }
+        let (registered, cut) = connections.register(peer.clone(), place.until.is_none());
+        let cut = Box::pin(ended(cut, place.until));
+        Self { tls, address, peer, cut, _registered: registered, _place: place }
+    }
+}
+
+/// Waits until a connection is to be cut: it was asked for, or its time is over.
+async fn ended(cut: CancellationToken, until: Option<Instant>) {
+    match until {
+        // either way it is over
+        Some(until) => drop(timeout_at(until, cut.cancelled()).await),
+        None => cut.cancelled().await,
     }
 }
 
@@ -245,5 +280,23 @@ impl AsyncWrite for PeerStream {
 
     fn is_write_vectored(&self) -> bool {
         self.tls.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_ends_with_its_time_or_when_it_is_cut() {
+        let limit = Duration::from_secs(10);
+        let soon = Instant::now() + Duration::from_millis(20);
+        let over = timeout(limit, ended(CancellationToken::new(), Some(soon))).await;
+        assert!(over.is_ok() && Instant::now() >= soon);
+        let cut = CancellationToken::new();
+        cut.cancel();
+        for until in [None, Some(Instant::now() + limit * 2)] {
+            assert!(timeout(limit, ended(cut.clone(), until)).await.is_ok());
+        }
     }
 }

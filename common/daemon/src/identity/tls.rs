@@ -15,13 +15,13 @@ use rustls::{
     },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
 use warren_common::ClusterId;
 
-use super::{Credentials, IdentityError, Trouble, certificates};
+use super::{Credentials, IdentityError, Trouble, certificates, verifier::ForgivingAge};
 
 const PROTOCOL: &[u8] = b"h2";
 
@@ -71,9 +71,10 @@ pub fn pin_of(authority_pem: &str) -> Result<[u8; 32], IdentityError> {
 /// Whether those who connect must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// A bad one is refused, none is let in as nobody.
+    /// A bad one is refused, none is let in as nobody. One whose only fault is its age is let in
+    /// for as long as it may renew: the peer says so ([`super::Peer::is_expired`]).
     Optional,
-    /// None is refused too.
+    /// None is refused too, and so is an expired one.
     Required,
 }
 
@@ -123,11 +124,14 @@ fn server_config(
     clients: ClientCertificates,
 ) -> Result<Arc<ServerConfig>, IdentityError> {
     let builder = WebPkiClientVerifier::builder_with_provider(roots(trust_pem)?, provider());
-    let builder = match clients {
-        ClientCertificates::Optional => builder.allow_unauthenticated(),
-        ClientCertificates::Required => builder,
+    let verifier = match clients {
+        ClientCertificates::Optional => {
+            let inner = builder.allow_unauthenticated().build();
+            inner.map(|inner| Arc::new(ForgivingAge::new(inner)) as Arc<dyn ClientCertVerifier>)
+        }
+        ClientCertificates::Required => builder.build(),
     };
-    let verifier = builder.build().map_err(|_| IdentityError::NoTrust)?;
+    let verifier = verifier.map_err(|_| IdentityError::NoTrust)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused("TLS 1.3"))?

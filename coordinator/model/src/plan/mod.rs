@@ -17,7 +17,7 @@ use warren_common::{
 };
 
 use crate::{
-    command::{Assign, Command, UpdateNodeFacts},
+    command::{Assign, Command, EndRecovery, UpdateNodeFacts},
     live::LiveView,
     liveness::{NodeStanding, liveness},
     state::{ClusterState, Desired, PhaseKind, Workspace},
@@ -99,6 +99,15 @@ pub fn plan(state: &ClusterState, live: &LiveView, now: Timestamp) -> Plan {
             plan.report.overdue.push((workspace.id, reason));
         }
     }
+    if let Some(recovery) = &state.recovery {
+        match recovery.over_at() {
+            Some(at) if now >= at => {
+                let end = EndRecovery { node: None, early: false };
+                plan.commands.push(Command::EndRecovery(end));
+            }
+            at => at.into_iter().for_each(|at| wake.at(at)),
+        }
+    }
     place_queued(&mut round, &mut plan, None);
     if !plan.report.queued.is_empty() {
         wake.at(now.plus(RESCAN));
@@ -171,10 +180,19 @@ pub fn preview(
     let client = state.clients.get(&ask.client)?;
     let need = Need { client: client.id, client_name: &client.name, spec: ask.spec };
     let mut explanation = place::choose(&round, &need);
+    hold_back(state, &mut explanation);
     if explanation.node.is_none() {
         explanation.position = u32::try_from(before.report.queued.len() + 1).ok();
     }
     Some(explanation)
+}
+
+/// Nothing is placed while the cluster recovers: what is found later may need the room.
+fn hold_back(state: &ClusterState, explanation: &mut Explanation) {
+    if let Some(recovery) = &state.recovery {
+        explanation.node = None;
+        explanation.summary = recovery.holds_back(state);
+    }
 }
 
 fn need<'a>(state: &'a ClusterState, workspace: &'a Workspace) -> Option<Need<'a>> {
@@ -199,6 +217,7 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan, whole: Option<WorkspaceI
     for workspace in queue {
         let Some(need) = need(state, workspace) else { continue };
         let mut explanation = place::choose(round, &need);
+        hold_back(state, &mut explanation);
         let Some(node) = explanation.node else {
             explanation.position = u32::try_from(plan.report.queued.len() + 1).ok();
             keep(&mut explanation, workspace.id);

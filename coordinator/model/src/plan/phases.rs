@@ -33,10 +33,15 @@ pub(crate) struct Next {
 
 pub(crate) fn next(round: &Round<'_>, workspace: &Workspace) -> Next {
     let Some(assignment) = &workspace.assignment else { return Next::default() };
+    let recovery = round.state.recovery.as_ref();
+    if recovery.is_some_and(|recovery| recovery.awaited.contains(&assignment.node)) {
+        return Next::default();
+    }
     let seen = current(round, workspace, assignment);
     let mut next = Next::default();
     if let Some(seen) = seen {
         next.command = match workspace.desired {
+            Desired::Deleted if recovery.is_some() => None,
             Desired::Deleted => forget(workspace, &seen.observed),
             Desired::Stopped => stopped(workspace, &seen.observed),
             Desired::Running => running(round, workspace, (assignment, seen)),

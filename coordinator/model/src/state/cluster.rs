@@ -1,6 +1,6 @@
 //! Mutations of the cluster as a whole: its making and its deny-list.
 
-use warren_common::Limits;
+use warren_common::{Limits, Timestamp};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
@@ -46,18 +46,29 @@ pub(crate) fn revoke(
     if state.revoked.contains_key(serial) {
         return Ok(Change::none(Outcome::Done));
     }
-    let live = state.revoked.iter().filter(|(_, expires)| **expires > context.at);
-    let mut live: imbl::OrdMap<_, _> = live.map(|(serial, at)| (serial.clone(), *at)).collect();
-    if live.len() >= Limits::REVOKED {
-        let message = format!("{} certificates are revoked, the limit", Limits::REVOKED);
-        return Err(Refusal::new(RefusalCode::LimitReached, message));
-    }
-    live.insert(serial.clone(), *expires);
-    state.revoked = live;
+    deny(state, context, [(serial.clone(), *expires)])?;
     let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Change::new("certificate.revoke", Outcome::Done)
         .object(subject, &hex)
         .event(EventKind::CertificateRevoked(serial.clone())))
+}
+
+/// Puts serials on the deny-list, and drops those whose certificates could not be renewed any more.
+pub(crate) fn deny(
+    state: &mut ClusterState,
+    context: &Context,
+    serials: impl IntoIterator<Item = (Vec<u8>, Timestamp)>,
+) -> Result<(), Refusal> {
+    let usable = |expires: &Timestamp| expires.plus(Limits::RENEWAL_GRACE) > context.at;
+    let live = state.revoked.iter().filter(|(_, expires)| usable(expires));
+    let mut live: imbl::OrdMap<_, _> = live.map(|(serial, at)| (serial.clone(), *at)).collect();
+    live.extend(serials);
+    if live.len() > Limits::REVOKED {
+        let message = format!("{} certificates are revoked, the limit", Limits::REVOKED);
+        return Err(Refusal::new(RefusalCode::LimitReached, message));
+    }
+    state.revoked = live;
+    Ok(())
 }
 
 /// Refuses a text that is empty, too long or holds control characters.

@@ -4,9 +4,13 @@
 //! Every map is persistent, so a clone is O(1); nodes and workspaces are shared behind `Arc`, so a
 //! mutation copies one of them and not its neighbours.
 
+pub(crate) mod adopt;
+pub mod certificate;
 pub mod client;
 pub(crate) mod cluster;
 pub mod node;
+pub mod person;
+pub mod recovery;
 pub mod replica;
 pub mod requests;
 pub mod token;
@@ -18,14 +22,17 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, ClientName, ClusterId, NodeId, NodeName, ReplicaId, Revision, Timestamp, TokenId,
-    WorkspaceAddress, WorkspaceId, WorkspaceName,
+    ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, Revision, Timestamp,
+    TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
 };
 
-use crate::audit::AuditHead;
+use crate::{audit::AuditHead, command::Principal};
 
+pub use certificate::Certificate;
 pub use client::Client;
 pub use node::Node;
+pub use person::{Invitation, Person};
+pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use token::JoinToken;
@@ -62,6 +69,17 @@ pub struct ClusterState {
     pub requests: RequestTable,
     /// The end of the audit chain.
     pub audit: AuditHead,
+    /// People, by name.
+    pub people: OrdMap<PersonName, Person>,
+    /// Invitations by id, spent and expired ones until they are swept.
+    pub invitations: OrdMap<TokenId, Invitation>,
+    /// Issued certificates by holder and serial, until nobody can use or renew them.
+    pub certificates: OrdMap<(Principal, Vec<u8>), Certificate>,
+    /// Set from a restore until every node has told what it holds.
+    pub recovery: Option<Recovery>,
+    /// The mutation that began the present incarnation, where that was a restore: what is older
+    /// may be behind what nodes were told.
+    pub restored: Option<Revision>,
     /// Join tokens for coordinators by id, spent and expired ones until they are swept.
     pub coordinator_tokens: OrdMap<TokenId, CoordinatorToken>,
     /// The highest id a coordinator ever had, because none is used twice; zero in states of

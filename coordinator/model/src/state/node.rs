@@ -15,7 +15,7 @@ use crate::{
     command::{Availability, RegisterNode, SetNodeAvailability, UpdateNodeFacts},
     event::EventKind,
     plan::fit::{Capacity, Load},
-    state::ClusterState,
+    state::{ClusterState, recovery},
 };
 
 /// One server.
@@ -144,6 +144,9 @@ pub(crate) fn set_availability(
     let node = Arc::make_mut(state.nodes.get_mut(&id).ok_or_else(|| missing(id))?);
     node.availability = availability;
     node.revision = context.revision;
+    if availability == Availability::Retired {
+        recovery::stop_awaiting(state, id);
+    }
     Ok(Change::new("node.availability", Outcome::Node(id))
         .object(&name, &id)
         .detail(availability.as_str())

@@ -198,6 +198,7 @@ fn intent(envelope: &Envelope) -> Intent {
             postcard::to_stdvec(&("workspace", asked))
         }
         Command::IssueToken(one) => postcard::to_stdvec(&("token", &one.node_name)),
+        Command::InvitePerson(one) => postcard::to_stdvec(&("invite", &one.name, one.role)),
         Command::JoinNode(one) => {
             postcard::to_stdvec(&("join", &one.token, &one.key_hash, &one.name))
         }
@@ -218,6 +219,14 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::Advance(_)
         | Command::Forget(_)
         | Command::RevokeCertificate(_)
+        | Command::EnrolPerson(_)
+        | Command::RecordCertificate(_)
+        | Command::RevokePerson(_)
+        | Command::BeginIncarnation(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptWorkspace(_)
+        | Command::AccountNode(_)
+        | Command::EndRecovery(_)
         | Command::RemoveReplica(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();

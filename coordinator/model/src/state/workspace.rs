@@ -18,7 +18,7 @@ use crate::{
     command::{Assign, CreateWorkspace, Forget},
     event::EventKind,
     plan::fit::{Need, fit},
-    state::{ClusterState, node},
+    state::{ClusterState, node, recovery},
 };
 
 pub use super::workspace_run::{RUN_WELL, back_off};
@@ -254,6 +254,7 @@ pub(crate) fn assign(
     command: &Assign,
 ) -> Result<Change, Refusal> {
     let Assign { workspace: id, node: target, previous, reason: why } = command;
+    recovery::refuse(state, "nothing is placed")?;
     let workspace = state.workspaces.get(id).ok_or_else(|| missing(*id))?;
     let label = state.workspace_label(*id);
     let queued = workspace.phase.kind == PhaseKind::Queued && workspace.assignment.is_none();
@@ -300,6 +301,7 @@ pub(crate) fn forget(
     command: &Forget,
 ) -> Result<Change, Refusal> {
     let Forget { workspace: id, generation } = *command;
+    recovery::refuse(state, "nothing is removed")?;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
     let label = state.workspace_label(id);
     if workspace.desired != Desired::Deleted {

@@ -242,6 +242,10 @@ impl World {
                 | Command::Forget(_)
                 | Command::RegisterNode(_)
                 | Command::UpdateNodeFacts(_)
+                | Command::BeginIncarnation(_)
+                | Command::AdoptNode(_)
+                | Command::AdoptWorkspace(_)
+                | Command::AccountNode(_)
         );
         let principal = if derived { coordinator() } else { person() };
         let envelope = self.envelope(principal, command);

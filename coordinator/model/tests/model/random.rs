@@ -26,7 +26,7 @@ use crate::{
 
 /// A command whose numbers are filled in from the state when its turn comes, as a planner would.
 #[derive(Debug, Clone)]
-enum Move {
+pub(crate) enum Move {
     Init,
     Client(u8, usize),
     DropClient(u8),
@@ -65,7 +65,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn moves() -> impl Strategy<Value = Move> {
+pub(crate) fn moves() -> impl Strategy<Value = Move> {
     let availability = prop_oneof![
         4 => Just(Availability::Active),
         1 => Just(Availability::Cordoned),
@@ -112,7 +112,7 @@ fn moves() -> impl Strategy<Value = Move> {
 const NAMES: [&str; 3] = ["acme", "beta", "web"];
 
 /// The command, and whether a coordinator asks it.
-fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option<(Command, bool)> {
+pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option<(Command, bool)> {
     let numbers = |n: u8| {
         let found = state.workspaces.get(&workspace(n));
         found.map_or((Generation::new(7, 1), 1), |one| (one.generation, one.run_serial))
@@ -235,7 +235,7 @@ fn compare(naive: &Naive, state: &ClusterState) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn apply_checked(
+pub(crate) fn apply_checked(
     state: &mut ClusterState,
     envelope: &Envelope,
 ) -> (Result<(), RefusalCode>, Option<warren_model::AuditRecord>) {
@@ -305,7 +305,7 @@ fn replay(asked: &[Envelope], state: &ClusterState) -> Result<(), TestCaseError>
 }
 
 /// A cluster with clients, nodes and workspaces to begin with, so that random moves meet something.
-fn begun() -> Vec<Move> {
+pub(crate) fn begun() -> Vec<Move> {
     let mut moves =
         vec![Move::Init, Move::SetReplica(1, 1), Move::Client(1, 0), Move::Client(2, 1)];
     for n in 1..3 {

@@ -56,6 +56,36 @@ async fn a_changed_record_refuses_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_changed_byte_anywhere_is_refused_or_written_again_from_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = written(folder.path()).await;
+    let whole = fs::read(&file).expect("there");
+    let (mut refused, mut mended) = (0, 0);
+    for step in 0..16 {
+        let at = whole.len() * step / 16;
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << (step % 7);
+        fs::write(&file, &changed).expect("written");
+        match Consensus::open(options(1, folder.path())).await {
+            Ok(consensus) => {
+                super::leads(&consensus).await;
+                consensus.shutdown().await;
+                assert_eq!(fs::read(&file).expect("there"), whole, "byte {at} was kept changed");
+                mended += 1;
+            }
+            Err(OpenError::Audit(_)) => {
+                assert_eq!(fs::read(&file).expect("there"), changed, "byte {at}: it was touched");
+                refused += 1;
+            }
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+        fs::write(&file, &whole).expect("written");
+    }
+    assert!(refused > 0 && mended > 0, "{refused} refused, {mended} written again");
+    open_single(folder.path()).await.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_of_another_cluster_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let other = tempfile::tempdir().expect("a folder");

@@ -10,25 +10,27 @@ use super::{apply, create_client, has_client, open_single_with, options};
 use crate::{
     audit,
     raft::{Options, Tuning},
+    store::Engine,
 };
 
 const ROUNDS: usize = 5;
 const WRITES: usize = 40;
-const THIS: &str = "raft::tests::kill::everything_acknowledged_survives_sigkill";
+const ON_SLED: &str = "raft::tests::kill::everything_acknowledged_survives_sigkill_on_sled";
+const ON_REDB: &str = "raft::tests::kill::everything_acknowledged_survives_sigkill_on_redb";
 /// Set for the child alone: where it writes.
 const FOLDER: &str = "WARREN_KILL_TEST_FOLDER";
 const ROUND: &str = "WARREN_KILL_TEST_ROUND";
 
-fn often(folder: &Path) -> Options {
+fn often(folder: &Path, engine: Engine) -> Options {
     // A checkpoint now and then, so that some kills hit one.
     let tuning = Tuning { checkpoint_every: 16, ..Tuning::default() };
-    Options { tuning, ..options(1, folder) }
+    Options { tuning, engine, ..options(1, folder) }
 }
 
 /// What is killed: a replica that writes for ever and says what was acknowledged.
-async fn write_for_ever(folder: &Path) {
+async fn write_for_ever(folder: &Path, engine: Engine) {
     let round = std::env::var(ROUND).expect("set by the parent");
-    let consensus = open_single_with(often(folder)).await;
+    let consensus = open_single_with(often(folder, engine)).await;
     for count in 0.. {
         let name = format!("r{round}-{count}");
         apply(&consensus, create_client(&name)).await;
@@ -38,17 +40,26 @@ async fn write_for_ever(folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_acknowledged_survives_sigkill() {
+async fn everything_acknowledged_survives_sigkill_on_sled() {
+    kill_again_and_again(ON_SLED, Engine::Sled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_survives_sigkill_on_redb() {
+    kill_again_and_again(ON_REDB, Engine::Redb).await;
+}
+
+async fn kill_again_and_again(this: &str, engine: Engine) {
     // This test starts itself again as the child that is killed.
     if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
-        return write_for_ever(&folder).await;
+        return write_for_ever(&folder, engine).await;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let binary = std::env::current_exe().expect("this test");
         let mut child = Command::new(binary)
-            .args(["--exact", THIS, "--nocapture"])
+            .args(["--exact", this, "--nocapture"])
             .env(FOLDER, folder.path())
             .env(ROUND, round.to_string())
             .stdout(Stdio::piped())
@@ -72,7 +83,7 @@ async fn everything_acknowledged_survives_sigkill() {
             }),
         );
     }
-    let consensus = open_single_with(often(folder.path())).await;
+    let consensus = open_single_with(often(folder.path(), engine)).await;
     let state = consensus.linearizable().await.expect("it leads");
     let missing: Vec<_> = acknowledged.iter().filter(|name| !has_client(&state, name)).collect();
     assert!(missing.is_empty(), "lost {missing:?} of {}", acknowledged.len());

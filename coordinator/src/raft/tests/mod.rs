@@ -2,10 +2,13 @@
 
 mod audit;
 mod checkpoints;
+mod damage;
+mod golden;
 mod group;
 mod kill;
 mod membership;
 pub(crate) mod node;
+mod seeding;
 mod single;
 mod suite;
 
@@ -17,6 +20,8 @@ use warren_model::{
     command::{CreateClient, InitCluster},
 };
 
+use crate::store::Engine;
+
 use super::{Consensus, Options, ProposeError, Tuning};
 
 /// How long anything may take before a test fails.
@@ -26,6 +31,7 @@ fn options(replica: u64, folder: &Path) -> Options {
     Options {
         replica: ReplicaId(replica),
         folder: folder.to_owned(),
+        engine: Engine::default(),
         connect: node::speaking_as(replica),
         tuning: Tuning::default(),
     }

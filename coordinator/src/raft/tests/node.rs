@@ -19,6 +19,7 @@ use crate::{
     keystore::Keystore,
     member::{self, Members},
     raft::{Connect, Consensus, Leadership, Options, Tuning},
+    store::Engine,
 };
 
 pub(crate) struct Node {
@@ -60,7 +61,9 @@ impl Node {
     pub(crate) async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
         let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
-        let options = Options { tuning, ..options(replica, folder.path()) };
+        // Each keeps its log as it likes: nothing of it shows outside.
+        let engine = if replica == 3 { Engine::Redb } else { Engine::Sled };
+        let options = Options { tuning, engine, ..options(replica, folder.path()) };
         let connect = options.connect.clone();
         let consensus = Consensus::open(options).await.expect("it opens");
         let members = Members::new(member::Parts {
@@ -69,7 +72,7 @@ impl Node {
             keystore: Keystore::open(&folder.path().join("keys")).expect("a folder"),
             connect,
             state_dir: folder.path().to_owned(),
-            engine: "sled".to_owned(),
+            engine: engine.to_string(),
         });
         let stop = CancellationToken::new();
         let serving = Server::builder()

@@ -1,4 +1,4 @@
-//! openraft's own suite over the log on sled and over the state machine.
+//! openraft's own suite over the log on each engine and over the state machine.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use warren_model::AuditHead;
 use crate::{
     audit::AuditLog,
     raft::{checkpoint::Checkpoints, log::Log, machine::Machine, types::TypeConfig},
-    store::{Flusher, LogStore, SledStore, fake::FakeStore},
+    store::{self, Engine, Flusher, LogStore, fake::FakeStore},
 };
 
-struct OnSled;
+/// As a state folder opens it: under its seal.
+struct On(Engine);
 struct OnFake;
 
 fn machine(folder: &TempDir, flusher: &Flusher) -> Machine {
@@ -34,12 +35,12 @@ fn stack(store: Arc<dyn LogStore>) -> (TempDir, Log, Machine) {
     (folder, log, machine)
 }
 
-impl StoreBuilder<TypeConfig, Log, Machine, (TempDir, TempDir)> for OnSled {
+impl StoreBuilder<TypeConfig, Log, Machine, (TempDir, TempDir)> for On {
     async fn build(&self) -> Result<((TempDir, TempDir), Log, Machine), StorageError<TypeConfig>> {
-        let sled = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(SledStore::open(sled.path()).expect("it opens"));
+        let state = tempfile::tempdir().expect("a folder");
+        let store = store::open(state.path(), self.0).expect("it opens");
         let (folder, log, machine) = stack(store);
-        Ok(((sled, folder), log, machine))
+        Ok(((state, folder), log, machine))
     }
 }
 
@@ -51,7 +52,12 @@ impl StoreBuilder<TypeConfig, Log, Machine, TempDir> for OnFake {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sled_store_passes_openrafts_suite() {
-    Suite::test_all(OnSled).await.expect("the suite passes");
+    Suite::test_all(On(Engine::Sled)).await.expect("the suite passes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_redb_store_passes_openrafts_suite() {
+    Suite::test_all(On(Engine::Redb)).await.expect("the suite passes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,8 @@ impl Lists {
 
     fn take(&mut self, event: pb::Event) {
         match event.what.expect("every event says what") {
-            What::ClientCreated(pb::ClientCreated { client }) => {
+            What::ClientCreated(pb::ClientCreated { client })
+            | What::ClientUpdated(pb::ClientUpdated { client }) => {
                 let client = client.expect("the client");
                 self.clients.insert(client.id.clone(), client);
             }
@@ -59,6 +60,7 @@ impl Lists {
             What::NodeJoined(pb::NodeJoined { node })
             | What::NodeRegistered(pb::NodeRegistered { node })
             | What::NodeFactsChanged(pb::NodeFactsChanged { node })
+            | What::NodeAccounted(pb::NodeAccounted { node })
             | What::NodeAvailabilityChanged(pb::NodeAvailabilityChanged { node }) => {
                 let node = node.expect("the node");
                 self.nodes.insert(node.id.clone(), node);
@@ -73,8 +75,14 @@ impl Lists {
             | What::ReplicaSet(_)
             | What::TokenIssued(_)
             | What::CertificateRevoked(_)
+            | What::CertificateIssued(_)
+            | What::PersonInvited(_)
+            | What::PersonEnrolled(_)
+            | What::PersonRevoked(_)
             | What::ReplicaJoined(_)
-            | What::ReplicaRemoved(_) => {}
+            | What::ReplicaRemoved(_)
+            | What::IncarnationBegun(_)
+            | What::RecoveryEnded(_) => {}
         }
     }
 

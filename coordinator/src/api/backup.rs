@@ -1,0 +1,92 @@
+//! Backups of the cluster, and the end of a recovery.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+use tracing::{info, warn};
+use warren_common::Limits;
+use warren_daemon::{Secret, backup::Kdf, clock, telemetry::Chain};
+use warren_model::{ClusterState, Command, command::EndRecovery};
+use warren_proto::{error::ApiError, pb::admin::v1 as pb};
+
+use super::{Api, Who, errors, mutation::Asked, resolve};
+use crate::backup::{self, CopyError};
+
+/// The pieces of a file.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<pb::BackupResponse, Status>> + Send>>;
+
+impl Api {
+    /// Seals state and keystore as of now, piece by piece.
+    pub(super) async fn back_up(&self, request: pb::BackupRequest) -> Result<Pieces, ApiError> {
+        let key: Result<[u8; 32], _> = request.key.as_ref().try_into();
+        let key = key.map_err(|_| errors::invalid("key", "a key has 32 bytes"))?;
+        let kdf = request.kdf.ok_or_else(|| errors::invalid("kdf", "is missing"))?;
+        let kdf = Kdf {
+            algorithm: kdf.algorithm,
+            memory_kib: kdf.memory_kib,
+            passes: kdf.passes,
+            lanes: kdf.lanes,
+            salt: kdf.salt,
+        };
+        kdf.check().map_err(|why| errors::invalid("kdf", why))?;
+        let moment = self.read().await?;
+        let order = backup::Order {
+            state: moment.state,
+            status: self.parts().consensus.status(),
+            keystore: self.parts().keystore.clone(),
+            key: Secret::new(key),
+            kdf,
+            taken: clock::now(),
+        };
+        let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
+        let sealing = tokio::task::spawn_blocking(move || {
+            let last = sender.clone();
+            let sealed = backup::seal_into(order, |chunk| {
+                let piece = Ok(pb::BackupResponse { chunk });
+                sender.blocking_send(piece).map_err(|_| CopyError::Gone)
+            });
+            match sealed {
+                Ok(()) => info!("a backup was taken"),
+                Err(CopyError::Gone) => info!("a backup was broken off"),
+                Err(error) => {
+                    warn!(error = %Chain(&error), "a backup failed");
+                    let told = ApiError::new(Code::Internal, "BACKUP_FAILED", Chain(&error));
+                    // the file is not whole without its end: whoever reads it knows
+                    let _ = last.blocking_send(Err(told.into()));
+                }
+            }
+        });
+        self.parts().shutdown.spawn(sealing);
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    pub(super) async fn end(
+        &self,
+        who: Who,
+        request: pb::EndRecoveryRequest,
+    ) -> Result<pb::EndRecoveryResponse, ApiError> {
+        let mutation = pb::Mutation { request_id: request.request_id, if_revision: None };
+        let asked = Asked::read(who, Some(mutation))?;
+        let state = self.read().await?.state;
+        let node = match request.node.is_empty() {
+            true => None,
+            false => Some(resolve::node(&state, &request.node)?.id),
+        };
+        self.mutate(&asked, Command::EndRecovery(EndRecovery { node, early: true })).await?;
+        let state = self.parts().consensus.local();
+        Ok(pb::EndRecoveryResponse { recovery: show_recovery(&state) })
+    }
+}
+
+/// Shows the recovery under way, if any.
+pub fn show_recovery(state: &ClusterState) -> Option<pb::Recovery> {
+    state.recovery.as_ref().map(|recovery| pb::Recovery {
+        since_unix_ms: recovery.since.0,
+        reason: recovery.reason.clone(),
+        awaited_nodes: recovery.awaited.iter().map(|id| state.node_label(*id)).collect(),
+        earliest_end_unix_ms: recovery.earliest_end().0,
+    })
+}

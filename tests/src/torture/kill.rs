@@ -1,0 +1,121 @@
+//! SIGKILL under load, again and again: in the middle of writing, and in the middle of starting.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use warren_coordinator::store::Engine;
+
+use super::{Moments, Options, Verdict, check::Checker, journal::Journal, writer::Writers};
+use crate::{Cluster, Stage};
+
+/// How long a coordinator may take to answer after a restart.
+const START: Duration = Duration::from_secs(60);
+/// A line of progress after so many kills.
+const PROGRESS: usize = 50;
+/// Entries between two checkpoints: few, so that kills hit one now and then.
+pub(super) const CHECKPOINT: &str = "[raft]\ncheckpoint_entries = 200\n";
+
+/// Kills a coordinator of each engine and checks it after each restart.
+///
+/// # Errors
+/// Fails where a coordinator does not come back, or where the machine gives no folder. What was
+/// lost is the verdict's to say.
+pub fn run(options: &Options) -> Result<Verdict> {
+    let mut verdict = Verdict { lines: Vec::new(), json: Value::Null, holds: true };
+    let mut rows = Vec::new();
+    for (engine, kills) in options.shares() {
+        let row = one_engine(engine, kills, options.seed)
+            .with_context(|| format!("{engine}, seed {}", options.seed))?;
+        verdict.lines.push(format!(
+            "{engine}: {} kills ({} while starting), {} writes acknowledged, 0 lost, none twice, \
+             {} audit records in one chain, {:.0} s",
+            row.kills, row.while_starting, row.acknowledged, row.records, row.seconds,
+        ));
+        rows.push(row.json(engine));
+    }
+    verdict.json = json!({
+        "torture": "kill", "seed": options.seed, "n": options.n, "holds": true, "engines": rows,
+    });
+    Ok(verdict)
+}
+
+/// What one engine went through.
+struct Row {
+    kills: usize,
+    while_starting: usize,
+    acknowledged: usize,
+    records: u64,
+    seconds: f64,
+}
+
+impl Row {
+    fn json(&self, engine: Engine) -> Value {
+        json!({
+            "engine": engine.as_str(), "kills": self.kills, "while_starting": self.while_starting,
+            "acknowledged": self.acknowledged, "lost": 0, "twice": 0, "audit_records": self.records,
+            "seconds": (self.seconds * 10.0).round() / 10.0,
+        })
+    }
+}
+
+fn one_engine(engine: Engine, kills: usize, seed: u64) -> Result<Row> {
+    let began = Instant::now();
+    let stage = Arc::new(Stage::new()?);
+    let journal = Arc::new(Journal::create(&stage.root().join("journal"))?);
+    let mut cluster = Cluster::bare(&stage, None)?;
+    cluster.configure(&format!("[storage]\nengine = \"{engine}\"\n{CHECKPOINT}"))?;
+    cluster.found()?;
+    let mut writers = Writers::new(journal.clone())?;
+    let (mut checker, mut moments) = (Checker::default(), Moments::new(seed, engine));
+    let mut row = Row { kills: 0, while_starting: 0, acknowledged: 0, records: 0, seconds: 0.0 };
+    loop {
+        answers(&mut cluster, &writers)?;
+        checker.running(&cluster, &writers, &journal)?;
+        if row.kills >= kills {
+            break;
+        }
+        let load = writers.start(&cluster)?;
+        thread::park_timeout(moments.between(5, 250));
+        cluster.kill_coordinator()?;
+        writers.stop(load)?;
+        row.kills += 1;
+        cluster.start_coordinator()?;
+        if moments.once_in(4) && row.kills < kills {
+            thread::park_timeout(moments.between(0, 120));
+            cluster.kill_coordinator()?;
+            (row.kills, row.while_starting) = (row.kills + 1, row.while_starting + 1);
+            cluster.start_coordinator()?;
+        }
+        if row.kills.is_multiple_of(PROGRESS) {
+            eprintln!("{engine}: {} of {kills} kills, {} acknowledged", row.kills, journal.count());
+        }
+    }
+    cluster.coordinator()?.terminate(Duration::from_secs(30))?;
+    row.acknowledged = journal.count();
+    anyhow::ensure!(row.acknowledged > kills, "too little was acknowledged to prove anything");
+    row.records = checker.stopped(&cluster, &journal)?;
+    row.seconds = began.elapsed().as_secs_f64();
+    Ok(row)
+}
+
+/// Waits until the coordinator answers a linearizable read.
+pub(super) fn answers(cluster: &mut Cluster, writers: &Writers) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        cluster.coordinator()?.check()?;
+        match writers.list(cluster) {
+            Ok(_) => return Ok(()),
+            Err(error) if began.elapsed() > START => {
+                let log = cluster.coordinator()?.log();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                return Err(error.context(format!("no answer; its log, newest first: {tail:#?}")));
+            }
+            Err(_) => thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Breaking a real coordinator again and again, and counting what it had acknowledged.
+//!
+//! [`kill`] ends the process with SIGKILL; [`power`] cuts the disk below it. In both, writers speak
+//! to the coordinator over mutual TLS and note each acknowledged write in a [`journal`] that is on
+//! no disk under test; after each restart everything noted must be there, once ([`check`]).
+//! [`unsynced`] is the counter-proof: the same power cut catches a store that leaves out the fsync.
+//! A seed chooses every moment; it is printed, and given again it chooses the same ones.
+
+pub mod check;
+pub mod device;
+pub mod journal;
+pub mod kill;
+pub mod power;
+pub mod unsynced;
+pub mod writer;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use warren_coordinator::store::Engine;
+
+/// What is to be broken, how often, and at which moments.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often, over all engines.
+    pub n: usize,
+    /// On which engines.
+    pub engines: Vec<Engine>,
+    /// Chooses the moments.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Reads `--n N`, `--engine sled|redb|both` and `--seed S`; without a seed the clock gives one.
+    ///
+    /// # Errors
+    /// Fails at an argument that is none of these.
+    pub fn read(mut arguments: impl Iterator<Item = String>, n: usize) -> Result<Self> {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let seed = u64::from(since.subsec_nanos()) ^ since.as_secs();
+        let mut options = Self { n, engines: Engine::ALL.to_vec(), seed };
+        while let Some(argument) = arguments.next() {
+            let mut value =
+                || arguments.next().with_context(|| format!("{argument} takes a value"));
+            match argument.as_str() {
+                "--n" => options.n = value()?.parse().context("--n takes a number")?,
+                "--seed" => options.seed = value()?.parse().context("--seed takes a number")?,
+                "--engine" => match value()?.as_str() {
+                    "both" => options.engines = Engine::ALL.to_vec(),
+                    one => options.engines = vec![one.parse()?],
+                },
+                other => bail!("unknown argument {other}; there are --n, --engine and --seed"),
+            }
+        }
+        anyhow::ensure!(options.n >= options.engines.len(), "--n is at least one of each engine");
+        Ok(options)
+    }
+
+    /// Returns how often each engine is broken; together they make [`Options::n`].
+    pub fn shares(&self) -> Vec<(Engine, usize)> {
+        let (each, rest) = (self.n / self.engines.len(), self.n % self.engines.len());
+        let share = |(at, engine): (usize, &Engine)| (*engine, each + usize::from(at < rest));
+        self.engines.iter().enumerate().map(share).collect()
+    }
+}
+
+/// How a torture ended: a line for people, a value for programs, and whether it held.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// One line per engine.
+    pub lines: Vec<String>,
+    /// The same as JSON.
+    pub json: Value,
+    /// Nothing was lost, nothing happened twice, and what had to be caught was.
+    pub holds: bool,
+}
+
+/// A small generator of moments: splitmix64. The same seed gives the same ones.
+#[derive(Debug, Clone)]
+pub struct Moments(u64);
+
+impl Moments {
+    /// Begins a sequence; each engine has one of its own.
+    pub fn new(seed: u64, engine: Engine) -> Self {
+        Self(seed ^ u64::from(engine.as_str().as_bytes()[0]) << 56)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Returns a moment within `from..to` milliseconds.
+    pub fn between(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_micros(from * 1000 + self.next() % ((to - from).max(1) * 1000))
+    }
+
+    /// Returns true once in `of` times.
+    pub fn once_in(&mut self, of: u64) -> bool {
+        self.next().is_multiple_of(of)
+    }
+}
