@@ -22,7 +22,7 @@ const GRPC: [&str; 13] = [
     "warren/admin/v1/watch.proto",
     "warren/admin/v1/user.proto",
 ];
-const RAFT: [&str; 1] = ["warren/raft/v1/raft.proto"];
+const RAFT: [&str; 2] = ["warren/raft/v1/raft.proto", "warren/raft/v1/member.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=warren");

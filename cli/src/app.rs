@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use warren_common::Limits;
+
 use crate::{api::Api, args::Global, context::Store, error::Error, render::Output};
 
 /// How long `--wait` waits where nothing was said.
@@ -54,5 +56,29 @@ impl App {
         let folder = store.folder(&name)?;
         let api = Api::new(context, &identity, self.timeout, self.output.clone())?;
         Ok(api.renewing(folder, &identity))
+    }
+
+    /// Remembers where the coordinators of the context in use are, so that any of them can be asked
+    /// next time: those the cluster names first, whatever else was known after them.
+    ///
+    /// # Errors
+    /// Where the contexts cannot be read or written.
+    pub(crate) fn remember(&self, coordinators: Vec<String>) -> Result<(), Error> {
+        let store = Store::locate()?;
+        let (name, context) = store.choose(self.context.as_deref())?;
+        let before = context.coordinators;
+        let (mut all, mut rest): (Vec<_>, Vec<_>) =
+            before.iter().cloned().partition(|address| coordinators.contains(address));
+        all.extend(coordinators.into_iter().filter(|address| !before.contains(address)));
+        all.append(&mut rest);
+        all.truncate(Limits::ADDRESSES);
+        if all == before {
+            return Ok(());
+        }
+        let mut config = store.load()?;
+        if let Some(context) = config.contexts.get_mut(&name) {
+            context.coordinators = all;
+        }
+        store.save(&config)
     }
 }

@@ -50,9 +50,14 @@ const READ: Rule = Rule::People(&Role::ALL);
 /// Returns who may call an RPC.
 pub const fn rule(method: Method) -> Rule {
     match method {
-        Method::BootstrapInit | Method::BootstrapRestore | Method::BootstrapRecover => Rule::Local,
+        Method::BootstrapInit
+        | Method::BootstrapJoin
+        | Method::BootstrapRestore
+        | Method::BootstrapRecover => Rule::Local,
 
-        Method::EnrollEnroll | Method::UserJoinUser => Rule::TokenHolder,
+        Method::EnrollEnroll | Method::EnrollEnrollCoordinator | Method::UserJoinUser => {
+            Rule::TokenHolder
+        }
         Method::EnrollRenew => Rule::Holder,
         Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
 
@@ -61,6 +66,13 @@ pub const fn rule(method: Method) -> Rule {
         | Method::RaftPreVote
         | Method::RaftTransferLeader
         | Method::RaftInstallCheckpoint
+        | Method::MemberAdmit
+        | Method::MemberDrop
+        | Method::MemberTransfer
+        | Method::MemberDescribe
+        | Method::MemberListSecrets
+        | Method::MemberGetSecret
+        | Method::MemberPutSecret
         | Method::RaftPropose
         | Method::RaftReadIndex => Rule::Coordinator,
 
@@ -89,6 +101,9 @@ pub const fn rule(method: Method) -> Rule {
 
         Method::ClusterBackup
         | Method::ClusterEndRecovery
+        | Method::ClusterCreateCoordinatorToken
+        | Method::ClusterRemoveCoordinator
+        | Method::ClusterTransferLeadership
         | Method::ClientCreateClient
         | Method::ClientDeleteClient
         | Method::UserInviteUser

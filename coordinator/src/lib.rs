@@ -17,6 +17,7 @@ pub mod hub;
 pub mod keystore;
 pub mod live;
 pub mod measure;
+pub mod member;
 pub mod raft;
 pub mod run;
 pub mod serve;

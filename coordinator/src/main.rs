@@ -1,5 +1,7 @@
 //! `warren-coordinator`: reads its configuration and runs.
 
+mod join;
+
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
@@ -11,6 +13,7 @@ use warren_coordinator::{
     run::{self, End},
 };
 use warren_daemon::{Shutdown, metrics, telemetry};
+use warren_proto::ApiError;
 
 /// The coordinator of a Warren cluster.
 #[derive(Parser)]
@@ -29,6 +32,11 @@ enum Verb {
     CheckConfig,
     /// Give this coordinator a fresh certificate from its own keystore, while it is stopped
     RenewCerts,
+    /// Make this machine a coordinator of a cluster: spends a token of `warren cluster token`
+    ///
+    /// Where the coordinator runs already and serves no cluster, it joins at once and this command
+    /// waits until it votes; else it joins when it is started. Safe to repeat.
+    Join(join::Join),
 }
 
 fn main() -> ExitCode {
@@ -37,15 +45,30 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // stderr may be closed; the exit code tells all the same
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = report(&error);
             ExitCode::FAILURE
         }
     }
 }
 
+/// What happened, why, and what to do next.
+fn report(error: &anyhow::Error) -> std::io::Result<()> {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "error: {error:#}")?;
+    if let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<ApiError>()) {
+        for (word, text) in [("why", &refusal.why), ("next", &refusal.next)] {
+            if let Some(text) = text {
+                writeln!(stderr, "  {word}: {text}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn go(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
-    match args.command {
+    match &args.command {
+        Some(Verb::Join(join)) => join::run(&config, join),
         Some(Verb::CheckConfig) => {
             let file = args.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
             writeln!(std::io::stdout(), "{}: ok", file.display()).context("writing to stdout")

@@ -212,6 +212,13 @@ impl From<ApiError> for Status {
     }
 }
 
+impl ApiError {
+    /// Whether a status was made by Warren; otherwise the connection failed, not the call.
+    pub fn told(status: &Status) -> bool {
+        status.metadata().contains_key(REASON)
+    }
+}
+
 impl From<&Status> for ApiError {
     /// Reads what the other side said; a status that is not Warren's gets its code's name as its
     /// reason.

@@ -4,6 +4,7 @@ mod durability;
 mod engine;
 mod identity;
 mod limits;
+mod members;
 mod people;
 mod recovery;
 mod refusals;

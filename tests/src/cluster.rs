@@ -1,4 +1,4 @@
-//! A cluster of real processes: one coordinator, node agents, and the command line in front.
+//! A cluster of real processes: coordinators, node agents, and the command line in front.
 //!
 //! Every process can stand in a host of its own or, without hosts, on this machine's loopback;
 //! ports are always free ones, and folders the stage's.
@@ -8,18 +8,20 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{Daemon, Engine, Host, Output, Program, Stage, program::binary, wait_until};
+use crate::{
+    Coordinator, Daemon, Engine, Host, Output, Program, Stage, program::binary, wait_until,
+};
 
 /// How long a daemon may take to say where it listens, on a busy machine.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 
-/// One coordinator and its nodes.
+/// Coordinators and nodes.
 #[derive(Debug)]
 pub struct Cluster {
     stage: Arc<Stage>,
     host: Option<Arc<Host>>,
-    folder: PathBuf,
-    coordinator: Option<Daemon>,
+    /// In the order they came, which is that of their numbers while none was lost on the way.
+    pub coordinators: Vec<Coordinator>,
     /// The nodes, in the order they joined.
     pub nodes: Vec<Node>,
 }
@@ -35,7 +37,7 @@ pub struct Node {
 }
 
 /// Runs `program` in the host's network, or as it is.
-fn at(host: Option<&Arc<Host>>, program: PathBuf) -> Program {
+pub(crate) fn at(host: Option<&Arc<Host>>, program: PathBuf) -> Program {
     match host {
         Some(host) => host.program(program),
         None => Program::new(program),
@@ -53,14 +55,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Adds lines to the coordinator's configuration, for its next start.
+    /// Adds lines to the first coordinator's configuration, for its next start.
     ///
     /// # Errors
     /// Fails where they cannot be written.
     pub fn configure(&self, lines: &str) -> Result<()> {
-        let path = self.folder.join("coordinator.toml");
-        let config = fs::read_to_string(&path)?;
-        Ok(fs::write(path, config + lines)?)
+        self.coordinators[0].configure(lines)
     }
 
     /// Starts a bare coordinator and makes the cluster `test` with an administrator.
@@ -69,12 +69,8 @@ impl Cluster {
     /// Fails where the coordinator does not start or refuses.
     pub fn found(&mut self) -> Result<()> {
         self.start_coordinator()?;
-        let socket = self.folder.join("c.sock");
-        wait_until("the bootstrap socket is there", START, || {
-            anyhow::ensure!(socket.exists(), "it is not");
-            self.coordinator.as_mut().context("it was started")?.check()
-        })?;
-        self.warren(&["cluster", "init", "--name", "test", "--socket", &socket.to_string_lossy()])?;
+        let socket = self.wait_socket()?;
+        self.warren(&["cluster", "init", "--name", "test", "--socket", &socket])?;
         wait_until("the cluster answers", START, || self.warren(&["cluster", "status"]).map(drop))
     }
 
@@ -83,130 +79,107 @@ impl Cluster {
     /// # Errors
     /// Fails where they cannot be written.
     pub fn bare(stage: &Arc<Stage>, host: Option<Arc<Host>>) -> Result<Self> {
-        let folder = stage.folder("coordinator")?;
-        let address = host.as_ref().map_or("127.0.0.1", |host| host.address());
-        let config = format!(
-            "[listen]\napi = \"{address}:0\"\nraft = \"{address}:0\"\nmetrics = \"127.0.0.1:0\"\n\
-             [paths]\nstate = \"{}\"\nsocket = \"{}\"\n",
-            folder.join("state").display(),
-            folder.join("c.sock").display(),
-        );
-        fs::write(folder.join("coordinator.toml"), config)?;
-        Ok(Self { stage: Arc::clone(stage), host, folder, coordinator: None, nodes: Vec::new() })
+        let first = Coordinator::new(stage, "coordinator", host.clone())?;
+        let (stage, coordinators) = (Arc::clone(stage), vec![first]);
+        Ok(Self { stage, host, coordinators, nodes: Vec::new() })
     }
 
-    /// Starts the coordinator's process again, on the ports it had.
+    /// Makes a coordinator that serves nothing yet, and starts it.
+    ///
+    /// # Errors
+    /// Fails where it cannot be started.
+    pub fn blank_coordinator(&self, name: &str, host: Option<Arc<Host>>) -> Result<Coordinator> {
+        let mut blank = Coordinator::new(&self.stage, name, host)?;
+        blank.start()?;
+        blank.wait_socket()?;
+        Ok(blank)
+    }
+
+    /// Adds a coordinator with the command that `warren cluster token` prints, through its running
+    /// process; returns what the command wrote.
+    ///
+    /// # Errors
+    /// Fails where it does not become a voter.
+    pub fn add_coordinator(&mut self, name: &str, host: Option<Arc<Host>>) -> Result<Output> {
+        let blank = self.blank_coordinator(name, host)?;
+        let joined = blank.join(&self.coordinator_token(&[])?)?;
+        self.coordinators.push(blank);
+        // the context learns where they all are
+        self.warren(&["cluster", "status"])?;
+        Ok(joined)
+    }
+
+    /// Mints a token for a coordinator, with more arguments for the command.
+    ///
+    /// # Errors
+    /// Fails where it is refused.
+    pub fn coordinator_token(&self, arguments: &[&str]) -> Result<String> {
+        let token = self.json(&[&["cluster", "token"], arguments].concat())?;
+        Ok(token["token"].as_str().context("a token")?.to_owned())
+    }
+
+    /// Starts the first coordinator's process again, on the ports it had.
     ///
     /// # Errors
     /// Fails where it cannot be started.
     pub fn start_coordinator(&mut self) -> Result<()> {
-        self.keep_ports()?;
-        let program = at(self.host.as_ref(), binary("warren-coordinator")?);
-        let program =
-            program.args(["--config".as_ref(), self.folder.join("coordinator.toml").as_os_str()]);
-        self.coordinator = Some(Daemon::start("coordinator", &self.folder, program)?);
-        Ok(())
+        self.coordinators[0].start()
     }
 
-    /// Writes the ports taken by the first start into the configuration: nodes and people remember them.
-    fn keep_ports(&self) -> Result<()> {
-        let Ok(text) = fs::read_to_string(self.folder.join("state/addresses.json")) else {
-            return Ok(());
-        };
-        let taken: Value = serde_json::from_str(&text)?;
-        let path = self.folder.join("coordinator.toml");
-        let mut config = fs::read_to_string(&path)?;
-        for name in ["api", "raft"] {
-            let address = taken[name].as_str().with_context(|| format!("no {name} in {text}"))?;
-            let lines = config.lines().map(|line| match line.starts_with(&format!("{name} = ")) {
-                true => format!("{name} = \"{address}\"\n"),
-                false => format!("{line}\n"),
-            });
-            config = lines.collect();
-        }
-        Ok(fs::write(path, config)?)
-    }
-
-    /// Returns the coordinator's process.
+    /// Returns the first coordinator's process.
     ///
     /// # Errors
     /// Fails while it is stopped.
     pub fn coordinator(&mut self) -> Result<&mut Daemon> {
-        self.coordinator.as_mut().context("the coordinator is stopped")
+        self.coordinators[0].process()
     }
 
-    /// Kills the coordinator with SIGKILL.
+    /// Kills the first coordinator with SIGKILL.
     ///
     /// # Errors
     /// Fails while it is stopped.
     pub fn kill_coordinator(&mut self) -> Result<()> {
-        self.coordinator.take().context("the coordinator is stopped")?.kill()
+        self.coordinators[0].kill()
     }
 
-    /// Loses the coordinator's machine: its process is killed, its state and the person's contexts
-    /// are moved to `lost/`. The next start finds nothing, on other ports.
+    /// Loses the first coordinator's machine: its process is killed, its state and the person's
+    /// contexts are moved to `lost/`. The next start finds nothing, on other ports.
     ///
     /// # Errors
     /// Fails where there is nothing to lose.
     pub fn lose_coordinator(&mut self) -> Result<PathBuf> {
-        self.coordinator.take().context("the coordinator is stopped")?.kill()?;
-        let lost = self.folder.join("lost");
-        fs::create_dir_all(&lost)?;
-        for name in ["state", "config"] {
-            fs::rename(self.folder.join(name), lost.join(name))?;
-        }
-        self.forget_ports()?;
-        Ok(lost)
+        self.coordinators[0].lose()
     }
 
-    /// Empties the state folder of a coordinator that is killed, as if it had never been started.
+    /// Empties the state folder of the first coordinator, which is killed, as if it had never been
+    /// started.
     ///
     /// # Errors
     /// Fails while it runs or where the folder cannot be removed.
     pub fn wipe_coordinator(&mut self) -> Result<()> {
-        anyhow::ensure!(self.coordinator.is_none(), "the coordinator runs");
-        fs::remove_dir_all(self.folder.join("state"))?;
-        self.forget_ports()
+        self.coordinators[0].wipe()
     }
 
-    fn forget_ports(&self) -> Result<()> {
-        let path = self.folder.join("coordinator.toml");
-        let address = self.host.as_ref().map_or("127.0.0.1", |host| host.address());
-        let config = fs::read_to_string(&path)?;
-        let lines = config.lines().map(|line| {
-            let name = ["api", "raft"].into_iter().find(|n| line.starts_with(&format!("{n} = ")));
-            name.map_or_else(|| format!("{line}\n"), |name| format!("{name} = \"{address}:0\"\n"))
-        });
-        let config: String = lines.collect();
-        Ok(fs::write(path, config)?)
-    }
-
-    /// Waits until the coordinator's local socket answers somebody.
+    /// Waits until the first coordinator's local socket answers somebody.
     ///
     /// # Errors
     /// Fails where the process ends before.
     pub fn wait_socket(&mut self) -> Result<String> {
-        let socket = self.folder.join("c.sock");
-        wait_until("the bootstrap socket answers", START, || {
-            std::os::unix::net::UnixStream::connect(&socket)?;
-            self.coordinator.as_mut().context("it was started")?.check()
-        })?;
-        Ok(socket.to_string_lossy().into_owned())
+        self.coordinators[0].wait_socket()?;
+        Ok(self.coordinators[0].socket().to_string_lossy().into_owned())
     }
 
-    /// Returns the coordinator's folder: `state/`, the person's `config/`, the log.
+    /// Returns the first coordinator's folder: `state/`, the person's `config/`, the log.
     pub fn folder(&self) -> &std::path::Path {
-        &self.folder
+        self.coordinators[0].folder()
     }
 
-    /// Returns the coordinator's API address.
+    /// Returns the first coordinator's API address.
     ///
     /// # Errors
     /// Fails before it has started once.
     pub fn api_address(&self) -> Result<String> {
-        let text = fs::read_to_string(self.folder.join("state/addresses.json"))?;
-        let taken: Value = serde_json::from_str(&text)?;
-        Ok(taken["api"].as_str().context("no api address")?.to_owned())
+        self.coordinators[0].api_address()
     }
 
     /// Names the command line with this cluster's context.
@@ -215,7 +188,7 @@ impl Cluster {
     /// Fails where it was not built.
     pub fn cli(&self) -> Result<Program> {
         let program = at(self.host.as_ref(), binary("warren")?);
-        Ok(program.env("WARREN_CONFIG_DIR", self.folder.join("config")))
+        Ok(program.env("WARREN_CONFIG_DIR", self.folder().join("config")))
     }
 
     /// Returns what a terminal is started from: the host's network with this cluster's context.
@@ -224,7 +197,7 @@ impl Cluster {
     /// Fails where `env` is missing.
     pub fn around(&self) -> Result<Program> {
         let program = at(self.host.as_ref(), PathBuf::from("/usr/bin/env"));
-        Ok(program.args([format!("WARREN_CONFIG_DIR={}", self.folder.join("config").display())]))
+        Ok(program.args([format!("WARREN_CONFIG_DIR={}", self.folder().join("config").display())]))
     }
 
     /// Runs the command line, expecting success.

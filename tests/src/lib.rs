@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod coordinator;
 pub mod daemon;
 pub mod engine;
 pub mod host;
@@ -20,6 +21,7 @@ pub mod torture;
 pub mod wait;
 
 pub use cluster::{Cluster, Node};
+pub use coordinator::Coordinator;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::{Host, Network};

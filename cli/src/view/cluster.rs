@@ -1,7 +1,9 @@
 //! The cluster as it is printed.
 
+use std::{fmt::Write as _, time::Duration};
+
 use serde::Serialize;
-use warren_common::Timestamp;
+use warren_common::{Bytes, Timestamp};
 use warren_proto::pb::admin::v1 as pb;
 
 use super::{Moment, fields, filled, moment};
@@ -65,20 +67,25 @@ pub(crate) struct Replica {
     pub(crate) id: u64,
     pub(crate) api_address: String,
     pub(crate) raft_address: String,
+    /// `leader`, `voter`, `learner` or `joining`.
+    pub(crate) role: &'static str,
     pub(crate) voter: bool,
     pub(crate) leader: bool,
+    /// How many entries of the leader's it lacks; none where nobody knows.
+    pub(crate) lag_entries: Option<u64>,
+    /// How long ago it was last heard of; none where it never was.
+    pub(crate) contact_ms: Option<u64>,
+    /// None where it does not answer, as the two below.
+    pub(crate) version: Option<String>,
+    pub(crate) engine: Option<String>,
+    pub(crate) disk_free_bytes: Option<u64>,
+    /// Why it does not answer.
+    pub(crate) trouble: Option<String>,
 }
 
 impl From<pb::GetClusterResponse> for Cluster {
     fn from(cluster: pb::GetClusterResponse) -> Self {
         let leader = cluster.leader_replica_id;
-        let replica = |replica: pb::Replica| Replica {
-            leader: replica.id == leader && leader != 0,
-            id: replica.id,
-            api_address: replica.api_address,
-            raft_address: replica.raft_address,
-            voter: replica.voter,
-        };
         Self {
             id: cluster.cluster_id,
             name: cluster.name,
@@ -87,7 +94,7 @@ impl From<pb::GetClusterResponse> for Cluster {
             created_at: moment(cluster.created_unix_ms),
             term: cluster.term,
             leader: if leader == 0 { None } else { Some(leader) },
-            replicas: cluster.replicas.into_iter().map(replica).collect(),
+            replicas: cluster.replicas.into_iter().map(|one| Replica::of(one, leader)).collect(),
             clients: cluster.clients,
             nodes: cluster.nodes,
             nodes_ready: cluster.nodes_ready,
@@ -126,21 +133,83 @@ impl Cluster {
         let mut text = fields(&rows);
         let rows = self.replicas.iter().map(Replica::cells).collect();
         text.push('\n');
-        text.push_str(&table::lay_out(&["COORDINATOR", "ROLE", "API", "RAFT"], rows, 3, None));
+        text.push_str(&table::lay_out(&HEADER, rows, 7, None));
+        text.push('\n');
+        text.push_str(&self.quorum());
+        for (replica, trouble) in
+            self.replicas.iter().filter_map(|one| Some((one, one.trouble.as_ref()?)))
+        {
+            // writing to a String cannot fail
+            let _ = writeln!(text, "coordinator {} does not answer: {trouble}", replica.id);
+        }
         text
+    }
+
+    /// Says in one line what may still be lost.
+    fn quorum(&self) -> String {
+        let voters = self.replicas.iter().filter(|one| one.voter).count();
+        let answering =
+            self.replicas.iter().filter(|one| one.voter && one.trouble.is_none()).count();
+        let quorum = voters / 2 + 1;
+        let plural = if voters == 1 { "voter" } else { "voters" };
+        let down = match voters - answering {
+            0 => String::new(),
+            down => format!(", {down} down"),
+        };
+        let rest = match answering.checked_sub(quorum) {
+            None => "no quorum: nothing can be changed until more of them answer".to_owned(),
+            Some(0) if voters == 1 => "may lose none; warren cluster token adds another".to_owned(),
+            Some(0) => "may lose none: every one that answers is needed".to_owned(),
+            Some(spare) => format!("may lose {spare}"),
+        };
+        format!("{voters} {plural}{down}, quorum {quorum}, {rest}\n")
     }
 }
 
+const HEADER: [&str; 9] =
+    ["COORDINATOR", "ROLE", "LAG", "SEEN", "VERSION", "ENGINE", "DISK FREE", "API", "RAFT"];
+
 impl Replica {
+    fn of(replica: pb::Replica, leader: u64) -> Self {
+        let role = match replica.role() {
+            pb::ReplicaRole::Leader => "leader",
+            pb::ReplicaRole::Voter => "voter",
+            pb::ReplicaRole::Learner => "learner",
+            pb::ReplicaRole::Joining => "joining",
+            pb::ReplicaRole::Unspecified => "unknown",
+        };
+        let answers = replica.trouble.is_empty();
+        Self {
+            id: replica.id,
+            role,
+            voter: replica.voter,
+            leader: replica.id == leader && leader != 0,
+            lag_entries: replica.lag_entries,
+            contact_ms: replica.contact_ms,
+            version: filled(&replica.version),
+            engine: filled(&replica.engine),
+            disk_free_bytes: answers.then_some(replica.disk_free_bytes),
+            trouble: filled(&replica.trouble),
+            api_address: replica.api_address,
+            raft_address: replica.raft_address,
+        }
+    }
+
     fn cells(&self) -> Vec<String> {
-        let role = match (self.leader, self.voter) {
-            (true, _) => "leader",
-            (false, true) => "voter",
-            (false, false) => "learner",
+        let dash = || "-".to_owned();
+        let seen = match (&self.trouble, self.contact_ms) {
+            (None, _) => "now".to_owned(),
+            (Some(_), Some(ago)) => format!("{} ago", time::spell(Duration::from_millis(ago))),
+            (Some(_), None) => dash(),
         };
         vec![
             self.id.to_string(),
-            role.to_owned(),
+            self.role.to_owned(),
+            self.lag_entries.map_or_else(dash, |lag| lag.to_string()),
+            seen,
+            self.version.clone().unwrap_or_else(dash),
+            self.engine.clone().unwrap_or_else(dash),
+            self.disk_free_bytes.map_or_else(dash, |free| Bytes(free).to_string()),
             self.api_address.clone(),
             self.raft_address.clone(),
         ]

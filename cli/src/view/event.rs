@@ -66,10 +66,10 @@ fn told(what: What) -> Told {
         What::ClusterInitialised(made) => {
             plain("cluster.initialised", made.name, format!("id {}", made.cluster_id))
         }
-        What::ReplicaSet(set) => {
-            let replica = set.replica.unwrap_or_default();
-            let detail = format!("API {}, Raft {}", replica.api_address, replica.raft_address);
-            plain("coordinator.set", replica.id.to_string(), detail)
+        What::ReplicaSet(set) => coordinator("coordinator.set", set.replica),
+        What::ReplicaJoined(joined) => coordinator("coordinator.joined", joined.replica),
+        What::ReplicaRemoved(removed) => {
+            plain("coordinator.removed", removed.id.to_string(), String::new())
         }
         What::ClientCreated(made) => client("client.created", made.client),
         What::ClientUpdated(one) => client("client.updated", one.client),
@@ -101,14 +101,6 @@ fn told(what: What) -> Told {
         What::PersonInvited(person) => plain("user.invited", person.name, String::new()),
         What::PersonEnrolled(person) => plain("user.enrolled", person.name, String::new()),
         What::PersonRevoked(person) => plain("user.revoked", person.name, String::new()),
-        What::ReplicaJoined(joined) => {
-            let replica = joined.replica.unwrap_or_default();
-            let detail = format!("API {}, Raft {}", replica.api_address, replica.raft_address);
-            plain("coordinator.joined", replica.id.to_string(), detail)
-        }
-        What::ReplicaRemoved(gone) => {
-            plain("coordinator.removed", gone.id.to_string(), String::new())
-        }
         What::IncarnationBegun(begun) => {
             plain("cluster.incarnation", begun.incarnation.to_string(), String::new())
         }
@@ -121,6 +113,12 @@ fn client(event: &'static str, client: Option<pb::Client>) -> Told {
     let client = Client::from(client.unwrap_or_default());
     let (address, detail) = (client.name.clone(), String::new());
     Told { event, address, detail, object: Some(Object::Client(client)) }
+}
+
+fn coordinator(event: &'static str, replica: Option<pb::Replica>) -> Told {
+    let replica = replica.unwrap_or_default();
+    let detail = format!("API {}, Raft {}", replica.api_address, replica.raft_address);
+    Told { event, address: replica.id.to_string(), detail, object: None }
 }
 
 fn node(event: &'static str, node: Option<pb::Node>) -> Told {

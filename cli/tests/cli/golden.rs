@@ -159,6 +159,10 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["user", "invite", "vera", "--role", "viewer"]);
     transcript.add(&bench, &["user", "revoke", "vera"]);
     transcript.add(&bench, &["user", "revoke", "--serial", "41AB"]);
+    transcript.add(&bench, &["cluster", "token"]);
+    transcript.add(&bench, &["cluster", "replace", "3", "-o", "name"]);
+    transcript.add(&bench, &["cluster", "remove", "3"]);
+    transcript.add(&bench, &["cluster", "transfer"]);
     transcript.add(&bench, &["workspace", "stop", "acme/web", "--no-wait"]);
     bench.fake.state().follow.push_back(Follow::Gone);
     transcript.add(&bench, &["workspace", "delete", "acme/web", "--yes"]);
@@ -189,6 +193,10 @@ fn every_command_has_an_example() {
     for command in [
         "cluster init",
         "cluster status",
+        "cluster token",
+        "cluster replace",
+        "cluster remove",
+        "cluster transfer",
         "cluster events",
         "node token",
         "node list",

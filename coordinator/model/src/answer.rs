@@ -1,7 +1,7 @@
 //! What applying a command answers: the object it concerned, or a refusal with a sentence.
 
 use serde::{Deserialize, Serialize};
-use warren_common::{ClientId, NodeId, Revision, TokenId, WorkspaceId};
+use warren_common::{ClientId, NodeId, ReplicaId, Revision, TokenId, WorkspaceId};
 
 use crate::{audit::AuditRecord, event::Event};
 
@@ -41,6 +41,8 @@ pub enum Outcome {
     Node(NodeId),
     /// A workspace was made or changed.
     Workspace(WorkspaceId),
+    /// A coordinator joined.
+    Replica(ReplicaId),
 }
 
 /// A command that the state does not allow: a value for its caller, never a fault.

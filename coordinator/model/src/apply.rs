@@ -14,8 +14,8 @@ use crate::{
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
     state::{
-        ClusterState, adopt, certificate, client, cluster, node, person, recovery, requests::Known,
-        token, workspace,
+        ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
+        requests::Known, token, workspace,
     },
 };
 
@@ -133,7 +133,7 @@ impl ClusterState {
         }
         match &envelope.command {
             Command::InitCluster(command) => cluster::init(self, &context, command),
-            Command::SetReplica(command) => cluster::set_replica(self, command),
+            Command::SetReplica(command) => replica::set(self, command),
             Command::CreateClient(command) => client::create(self, &context, command),
             Command::DeleteClient(command) => client::delete(self, &context, command),
             Command::IssueToken(command) => token::issue(self, &context, command),
@@ -159,6 +159,9 @@ impl ClusterState {
             Command::AccountNode(command) => recovery::account(self, &context, command),
             Command::EndRecovery(command) => recovery::end(self, &context, *command),
             Command::UpdateClient(command) => client::update(self, &context, command),
+            Command::IssueCoordinatorToken(command) => replica::issue(self, &context, command),
+            Command::JoinReplica(command) => replica::join(self, &context, command),
+            Command::RemoveReplica(command) => replica::remove(self, command),
         }
     }
 
@@ -208,7 +211,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::AccountNode(_) => coordinator,
         Command::RegisterNode(command) => coordinator || own(command.node),
         Command::UpdateNodeFacts(command) => coordinator || own(command.node),
-        Command::JoinNode(_) => true,
+        Command::JoinNode(_) | Command::JoinReplica(_) => true,
         Command::InitCluster(_)
         | Command::SetReplica(_)
         | Command::CreateClient(_)
@@ -221,7 +224,9 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::InvitePerson(_)
         | Command::RevokePerson(_)
         | Command::EndRecovery(_)
-        | Command::UpdateClient(_) => !matches!(principal, Principal::Node(_)),
+        | Command::UpdateClient(_)
+        | Command::IssueCoordinatorToken(_)
+        | Command::RemoveReplica(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

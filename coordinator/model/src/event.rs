@@ -71,4 +71,8 @@ pub enum EventKind {
     RecoveryEnded,
     /// A client's labels changed.
     ClientUpdated(ClientId, ClientName),
+    /// A token was spent: there is a new coordinator, which has no vote yet.
+    ReplicaJoined(ReplicaId),
+    /// A coordinator was taken out of the cluster.
+    ReplicaRemoved(ReplicaId),
 }

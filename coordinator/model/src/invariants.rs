@@ -26,7 +26,7 @@ pub struct Violation {
 type Rule = fn(&ClusterState) -> Result<(), String>;
 
 /// The rules over one state, by name.
-pub const RULES: [(&str, Rule); 9] = [
+pub const RULES: [(&str, Rule); 10] = [
     ("permits_are_for_the_current_run", permits_are_for_the_current_run),
     ("memory_rules_hold", memory_rules_hold),
     ("everything_has_a_reason_and_a_deadline", everything_has_a_reason_and_a_deadline),
@@ -36,6 +36,7 @@ pub const RULES: [(&str, Rule); 9] = [
     ("bounds_hold", bounds_hold),
     ("revoked_people_are_out", revoked_people_are_out),
     ("a_recovery_waits_for_nodes_that_are_there", a_recovery_waits_for_nodes_that_are_there),
+    ("replacements_are_among_coordinators", replacements_are_among_coordinators),
 ];
 
 /// Checks every rule over one state.
@@ -55,6 +56,8 @@ pub fn check(state: &ClusterState) -> Result<(), Violation> {
 pub fn check_step(before: &ClusterState, after: &ClusterState) -> Result<(), Violation> {
     numbers_only_rise(before, after)
         .map_err(|detail| Violation { rule: "numbers_only_rise", detail })?;
+    no_replica_returns(before, after)
+        .map_err(|detail| Violation { rule: "no_replica_returns", detail })?;
     only_facts_overcommit(before, after)
         .map_err(|detail| Violation { rule: "only_facts_overcommit", detail })
 }
@@ -232,6 +235,7 @@ pub fn bounds_hold(state: &ClusterState) -> Result<(), String> {
         (state.invitations.len(), Limits::INVITATIONS, "invitations"),
         (state.certificates.len(), Limits::CERTIFICATES, "certificates"),
         (state.replicas.len(), Limits::REPLICAS, "coordinators"),
+        (state.coordinator_tokens.len(), Limits::TOKENS, "coordinators' join tokens"),
     ];
     match sizes.iter().find(|(size, limit, _)| size > limit) {
         Some((size, limit, what)) => Err(format!("{size} {what}, the limit is {limit}")),
@@ -260,6 +264,30 @@ pub fn a_recovery_waits_for_nodes_that_are_there(state: &ClusterState) -> Result
     };
     match recovery.awaited.iter().find(gone) {
         Some(id) => Err(format!("node {id} is awaited and cannot come")),
+        None => Ok(()),
+    }
+}
+
+/// A coordinator that replaces another, and that other, belong to the cluster.
+pub fn replacements_are_among_coordinators(state: &ClusterState) -> Result<(), String> {
+    for (new, old) in &state.replacing {
+        let both = state.replicas.contains_key(new) && state.replicas.contains_key(old);
+        if !both || new == old {
+            return Err(format!("coordinator {new} replaces {old}"));
+        }
+    }
+    Ok(())
+}
+
+/// An id of a coordinator is given once: whoever comes has a higher one than all before.
+pub fn no_replica_returns(before: &ClusterState, after: &ClusterState) -> Result<(), String> {
+    let highest = before.highest_replica();
+    if after.highest_replica() < highest {
+        return Err(format!("the highest coordinator was {highest}"));
+    }
+    let mut came = after.replicas.keys().filter(|id| !before.replicas.contains_key(*id));
+    match came.find(|id| **id <= highest) {
+        Some(id) => Err(format!("coordinator {id} came although {highest} was given")),
         None => Ok(()),
     }
 }

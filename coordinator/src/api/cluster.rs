@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use tonic::{Request, Response, Status};
+use warren_common::ReplicaId;
 use warren_model::state::PhaseKind;
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
@@ -16,7 +17,35 @@ impl ClusterService for Api {
         _: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
         let moment = self.read().await?;
-        Ok(Response::new(self.show_cluster(&moment)?))
+        let coordinators = self.show_coordinators().await;
+        Ok(Response::new(self.show_cluster(&moment, coordinators)?))
+    }
+
+    async fn create_coordinator_token(
+        &self,
+        request: Request<pb::CreateCoordinatorTokenRequest>,
+    ) -> Result<Response<pb::CreateCoordinatorTokenResponse>, Status> {
+        let who = caller(&request)?;
+        let answer = self.coordinator_token(who, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn remove_coordinator(
+        &self,
+        request: Request<pb::RemoveCoordinatorRequest>,
+    ) -> Result<Response<pb::RemoveCoordinatorResponse>, Status> {
+        let who = caller(&request)?;
+        self.drop_coordinator(who, request.into_inner()).await?;
+        Ok(Response::new(pb::RemoveCoordinatorResponse {}))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        let to = Some(request.into_inner().replica_id).filter(|to| *to != 0).map(ReplicaId);
+        let leader = self.parts().members.transfer(to).await?;
+        Ok(Response::new(pb::TransferLeadershipResponse { leader_replica_id: leader.0 }))
     }
 
     type BackupStream = Pieces;
@@ -38,22 +67,16 @@ impl ClusterService for Api {
 }
 
 impl Api {
-    fn show_cluster(&self, moment: &Moment) -> Result<pb::GetClusterResponse, Status> {
+    fn show_cluster(
+        &self,
+        moment: &Moment,
+        replicas: Vec<pb::Replica>,
+    ) -> Result<pb::GetClusterResponse, Status> {
         let (state, view) = (&moment.state, moment.view());
         let Some(cluster) = &state.cluster else {
             return Err(errors::not_initialised().into());
         };
         let status = self.parts().consensus.status();
-        let voter = |id| status.members.iter().any(|one| one.replica == id && one.voter);
-        let replica =
-            |(id, replica): (&warren_common::ReplicaId, &warren_model::state::Replica)| {
-                pb::Replica {
-                    id: id.0,
-                    api_address: replica.api_address.clone(),
-                    raft_address: replica.raft_address.clone(),
-                    voter: voter(*id),
-                }
-            };
         let ready = state.nodes.keys().filter(|node| view.is_ready(**node)).count();
         let active = |kind: &PhaseKind| matches!(kind, PhaseKind::Active);
         let active = state.workspaces.values().filter(|one| active(&one.phase.kind)).count();
@@ -63,7 +86,7 @@ impl Api {
             name: cluster.name.clone(),
             incarnation: cluster.incarnation,
             created_unix_ms: cluster.created.0,
-            replicas: state.replicas.iter().map(replica).collect(),
+            replicas,
             leader_replica_id: status.leader.map_or(0, |leader| leader.0),
             term: status.term,
             clients: count(state.clients.len()),

@@ -46,6 +46,18 @@ impl EnrollService for Api {
         Ok(Response::new(answer?))
     }
 
+    async fn enroll_coordinator(
+        &self,
+        request: Request<pb::EnrollCoordinatorRequest>,
+    ) -> Result<Response<pb::EnrollCoordinatorResponse>, Status> {
+        let answer = self.join_coordinator(request.into_inner()).await;
+        match &answer {
+            Ok(joined) => tracing::info!(replica = joined.replica_id, "coordinator enrolled"),
+            Err(error) => tracing::info!(%error, "a coordinator was not let in"),
+        }
+        Ok(Response::new(answer?))
+    }
+
     async fn renew(
         &self,
         request: Request<pb::RenewRequest>,
@@ -148,6 +160,7 @@ mod tests {
         config::{Config, RawConfig},
         keystore::Keystore,
         live::Live,
+        member::{self, Members},
         raft::{Consensus, Options, Tuning},
         store::Engine,
     };
@@ -180,9 +193,19 @@ mod tests {
         let cluster = ClusterId::new(Uuid::now_v7());
         let ca = Ca::load_or_create(&keys, cluster, clock::now()).expect("authorities");
         let config = Config::try_from(RawConfig::default()).expect("the defaults");
+        let consensus = consensus(folder, cluster).await;
+        let members = Members::new(member::Parts {
+            replica: ReplicaId(1),
+            consensus: consensus.clone(),
+            keystore: keys.clone(),
+            connect: Arc::new(|_, _| Err("it is alone".to_owned())),
+            state_dir: folder.to_owned(),
+            engine: "sled".to_owned(),
+        });
         Api::new(Parts {
             replica: ReplicaId(1),
-            consensus: consensus(folder, cluster).await,
+            consensus,
+            members,
             live: Arc::new(Live::new(clock::now())),
             hub: Arc::default(),
             keystore: keys,

@@ -7,8 +7,10 @@
 mod backup;
 mod client;
 pub mod cluster;
+mod coordinator;
 mod create;
 mod enroll;
+mod enroll_coordinator;
 pub mod errors;
 mod follow;
 pub mod issue;
@@ -39,6 +41,7 @@ use crate::{
     hub::Hub,
     keystore::Keystore,
     live::Live,
+    member::Members,
     raft::{Consensus, Leadership},
     watch::Slots,
 };
@@ -65,6 +68,8 @@ pub struct Parts {
     pub keystore: Keystore,
     /// Signs certificates.
     pub ca: Arc<Ca>,
+    /// This coordinator among the others.
+    pub members: Members,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
     /// The watch streams that are open.

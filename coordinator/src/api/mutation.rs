@@ -48,7 +48,7 @@ impl Asked {
         Ok(Self { principal, serial, request, if_revision, at: clock::now() })
     }
 
-    fn envelope(&self, command: Command) -> Envelope {
+    pub(super) fn envelope(&self, command: Command) -> Envelope {
         Envelope {
             request: self.request,
             principal: self.principal.clone(),

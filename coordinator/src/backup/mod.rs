@@ -78,5 +78,5 @@ impl Opened {
 
 /// Returns the highest id a coordinator has in the state; ids are never given twice.
 pub fn last_replica(state: &ClusterState) -> u64 {
-    state.replicas.keys().map(|id| id.0).max().unwrap_or(1)
+    state.highest_replica().0.max(1)
 }

@@ -4,34 +4,31 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::info;
 use uuid::Uuid;
 use warren_common::{ClusterId, ReplicaId, RequestId};
-use warren_daemon::{
-    Shutdown, clock,
-    identity::{Folder, IdentityError},
-    metrics::Metrics,
-};
+use warren_daemon::{Shutdown, clock, identity::Folder, metrics::Metrics};
 use warren_model::{
-    Command, Envelope, Principal, Refusal, RefusalCode,
+    Command, Envelope, Principal, RefusalCode,
     command::{BeginIncarnation, InitCluster, SetReplica},
 };
 
-use super::{Begin, Intent, IntentError, recover, restore};
+use super::{
+    Admission, Begin, FoundError, Intent, Progress, Record, error::ELECTION, intent::log_is_gone,
+    join, recover, restore,
+};
 use crate::{
-    ca::{Ca, CaError, own_identity},
+    ca::{Ca, own_identity},
     config::Config,
-    keystore::{Keystore, KeystoreError},
-    raft::{Consensus, InitialiseError, OpenError, ProposeError},
-    serve::{self, Listeners, Own, ServeError},
+    keystore::Keystore,
+    member::{self, Members},
+    raft::{Consensus, InitialiseError},
+    serve::{self, Listeners, Own},
 };
 
-/// How long a group of one may take to elect itself.
-const ELECTION: Duration = Duration::from_secs(15);
 /// The first coordinator of every cluster.
 const FIRST: ReplicaId = ReplicaId(1);
 
@@ -42,12 +39,13 @@ pub struct Founder(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) config: Config,
     /// Where API and Raft really listen.
-    bound: (SocketAddr, SocketAddr),
+    pub(super) bound: (SocketAddr, SocketAddr),
     metrics: Option<Metrics>,
     shutdown: Shutdown,
     pub(super) stage: Mutex<Stage>,
     /// The process is to start anew once it has ended.
     pub(super) again: AtomicBool,
+    record: Record,
 }
 
 /// How far it has come in this process.
@@ -62,6 +60,9 @@ pub(super) struct Opened {
     ca: Arc<Ca>,
     pub(super) consensus: Consensus,
     own: Arc<Own>,
+    members: Members,
+    /// How far it has joined.
+    progress: watch::Receiver<Progress>,
 }
 
 /// A cluster that is served.
@@ -76,53 +77,6 @@ pub struct Found {
     pub created: bool,
 }
 
-/// Why a cluster cannot be brought up.
-#[derive(Debug, thiserror::Error)]
-pub enum FoundError {
-    /// It exists under another name.
-    #[error("this coordinator belongs to cluster {name} already")]
-    OtherName {
-        /// Its name.
-        name: String,
-    },
-    /// A restore was begun in its state folder.
-    #[error("a restore was begun in {0} and has not ended")]
-    Restoring(String),
-    /// It could not go on from its own log.
-    #[error("going on without the other coordinators")]
-    Recover(#[source] recover::RecoverError),
-    /// Its record cannot be kept.
-    #[error(transparent)]
-    Intent(#[from] IntentError),
-    /// Its keys cannot be kept.
-    #[error("opening the keystore")]
-    Keystore(#[source] KeystoreError),
-    /// Its authorities cannot be used.
-    #[error("preparing the authorities")]
-    Ca(#[source] CaError),
-    /// This coordinator's certificate cannot be kept.
-    #[error("preparing the coordinator's own certificate")]
-    Identity(#[source] IdentityError),
-    /// Its log cannot be opened.
-    #[error("opening the cluster's log")]
-    Open(#[source] OpenError),
-    /// Its Raft group cannot be made.
-    #[error("making the Raft group")]
-    Initialise(#[source] InitialiseError),
-    /// It did not elect itself in time.
-    #[error("no coordinator leads yet, after {} s", ELECTION.as_secs())]
-    NotLeading,
-    /// A first entry got no answer.
-    #[error("writing the cluster's first entries")]
-    Propose(#[source] ProposeError),
-    /// A first entry was refused.
-    #[error("the cluster's first entries were refused: {0}")]
-    Refused(Refusal),
-    /// It cannot be served.
-    #[error("serving the cluster")]
-    Serve(#[source] ServeError),
-}
-
 impl Founder {
     /// Makes one that will serve on these listeners, seen by `metrics`.
     pub fn new(
@@ -133,8 +87,9 @@ impl Founder {
     ) -> Self {
         let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
+        let record = Record::new(&config.state_dir);
         let again = AtomicBool::new(false);
-        Self(Arc::new(Inner { config, bound, metrics, shutdown, stage, again }))
+        Self(Arc::new(Inner { config, bound, metrics, shutdown, stage, record, again }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -195,7 +150,7 @@ impl Founder {
             }
             if api_address.is_some() && intent.api_address != api_address {
                 intent.api_address = api_address;
-                intent.store(self.state_dir())?;
+                self.0.record.change(|kept| kept.api_address.clone_from(&intent.api_address))?;
             }
             return Ok(intent);
         }
@@ -204,16 +159,22 @@ impl Founder {
         }
         let now = clock::now();
         let ca = self.authorities(ClusterId::new(Uuid::now_v7()))?;
-        let intent = Intent {
-            cluster: ca.cluster(),
-            name: name.to_owned(),
-            incarnation: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX),
-            replica: FIRST,
-            api_address,
-            begin: None,
-        };
+        let incarnation = u32::try_from(now.0 / 1000).unwrap_or(u32::MAX);
+        let intent =
+            Intent { api_address, ..Intent::new(ca.cluster(), (name, incarnation), FIRST) };
         intent.store(self.state_dir())?;
         Ok(intent)
+    }
+
+    /// Brings up what the folder holds, or what `join` made of it, and tells how far it has joined.
+    pub(super) async fn joined(
+        &self,
+        stage: &mut Stage,
+        intent: &Intent,
+    ) -> Result<watch::Receiver<Progress>, FoundError> {
+        self.bring_up(stage, intent).await?;
+        let opened = stage.opened.as_ref().map(|opened| opened.progress.clone());
+        Ok(opened.unwrap_or_else(|| Progress::done(intent.replica).1))
     }
 
     pub(super) async fn bring_up(
@@ -221,43 +182,104 @@ impl Founder {
         stage: &mut Stage,
         intent: &Intent,
     ) -> Result<Found, FoundError> {
+        let (told, progress) = match intent.joining {
+            true => Progress::begun(intent.replica),
+            false => Progress::done(intent.replica),
+        };
         let opened = match &stage.opened {
             Some(opened) => opened.clone(),
             None => {
-                let opened = self.open(intent).await?;
+                let opened = self.open(intent, progress).await?;
                 stage.opened.insert(opened).clone()
             }
         };
-        let created = self.first_entries(intent, &opened).await?;
+        let created = match intent.begin.is_some() || !intent.joining && intent.replica == FIRST {
+            true => self.first_entries(intent, &opened).await?,
+            false => false,
+        };
         if let Some(listeners) = stage.listeners.take() {
-            let consensus = opened.consensus.clone();
+            let admission = intent.joining.then(|| self.admission(intent, &opened, told));
             let started = serve::Start {
-                keystore: self.keystore()?,
+                keystore: opened.members.keystore().clone(),
                 ca: opened.ca.clone(),
-                consensus,
+                consensus: opened.consensus.clone(),
                 own: opened.own.clone(),
+                members: opened.members.clone(),
+                record: self.0.record.clone(),
                 config: self.0.config.clone(),
                 replica: self.addresses(intent),
                 metrics: self.0.metrics.clone(),
             };
-            started.serve(listeners, &self.0.shutdown).await.map_err(FoundError::Serve)?;
+            let served = started.serve((listeners, admission), &self.0.shutdown).await;
+            served.map_err(FoundError::Serve)?;
             info!(cluster = intent.name, replica = %intent.replica, "serving");
         }
         let Opened { ca, consensus, .. } = opened;
         Ok(Found { ca, consensus, replica: intent.replica, created })
     }
 
-    async fn open(&self, intent: &Intent) -> Result<Opened, FoundError> {
-        let ca = Arc::new(self.authorities(intent.cluster)?);
+    fn admission(
+        &self,
+        intent: &Intent,
+        opened: &Opened,
+        told: watch::Sender<Progress>,
+    ) -> Admission {
+        Admission {
+            consensus: opened.consensus.clone(),
+            connect: opened.own.connect(),
+            wanted: self.addresses(intent),
+            record: self.0.record.clone(),
+            told,
+        }
+    }
+
+    async fn open(
+        &self,
+        intent: &Intent,
+        progress: watch::Receiver<Progress>,
+    ) -> Result<Opened, FoundError> {
+        let replica = intent.replica;
+        if intent.removed {
+            return Err(FoundError::Removed(replica));
+        }
+        if intent.opened && log_is_gone(self.state_dir()) {
+            let folder = self.state_dir().join("log").display().to_string();
+            return Err(FoundError::Wiped { replica, folder });
+        }
+        let keystore = self.keystore()?;
         let folder = Folder::open(self.state_dir().join("identity"));
         let folder = folder.map_err(FoundError::Identity)?;
-        let identity = own_identity(&ca, &folder, intent.replica, clock::now());
+        let ca = match intent.opened || intent.joining {
+            // made elsewhere or long ago: others would never trust fresh ones
+            true => {
+                let ca = join::authorities(&keystore, &folder, &intent.peers).await;
+                ca.map_err(|error| FoundError::Keys(Box::new(error)))?
+            }
+            false => self.authorities(intent.cluster)?,
+        };
+        let ca = Arc::new(ca);
+        let identity = own_identity(&ca, &folder, replica, clock::now());
         let identity = identity.map_err(FoundError::Ca)?;
         let own = Own::new(folder, &identity, &ca).map_err(FoundError::Identity)?;
         let own = Arc::new(own);
-        let options = own.raft_options(&self.0.config, intent.replica);
+        let options = own.raft_options(&self.0.config, replica);
         let consensus = Consensus::open(options).await.map_err(FoundError::Open)?;
-        Ok(Opened { ca, consensus, own })
+        if !intent.opened {
+            // before it can vote
+            if let Err(error) = self.0.record.change(|intent| intent.opened = true) {
+                consensus.shutdown().await;
+                return Err(error.into());
+            }
+        }
+        let members = Members::new(member::Parts {
+            replica,
+            consensus: consensus.clone(),
+            keystore,
+            connect: own.connect(),
+            state_dir: self.state_dir().to_owned(),
+            engine: self.0.config.engine.to_string(),
+        });
+        Ok(Opened { ca, consensus, own, members, progress })
     }
 
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
@@ -269,6 +291,10 @@ impl Founder {
         }
         let state = consensus.local();
         if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
+            return Ok(false);
+        }
+        // others came since: they may lead, and this state is only behind
+        if consensus.status().members.iter().any(|member| member.replica != intent.replica) {
             return Ok(false);
         }
         let addresses = self.addresses(intent);
@@ -315,10 +341,17 @@ impl Founder {
     pub(super) fn addresses(&self, intent: &Intent) -> SetReplica {
         let Inner { config, bound: (api, raft), .. } = &*self.0;
         let api_address = config.advertise.api.clone().or_else(|| intent.api_address.clone());
+        let raft_address = config.advertise.raft.clone().or_else(|| intent.raft_address.clone());
+        // where people are told to come says how others reach this machine
+        let host = api_address.as_deref().and_then(|address| Some(address.rsplit_once(':')?.0));
+        let raft_address = raft_address.unwrap_or_else(|| match host {
+            Some(host) if raft.ip().is_unspecified() => format!("{host}:{}", raft.port()),
+            Some(_) | None => reachable(*raft),
+        });
         SetReplica {
             replica: intent.replica,
             api_address: api_address.unwrap_or_else(|| reachable(*api)),
-            raft_address: config.advertise.raft.clone().unwrap_or_else(|| reachable(*raft)),
+            raft_address,
         }
     }
 

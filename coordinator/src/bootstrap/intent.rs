@@ -1,7 +1,7 @@
 //! The intent: who this coordinator is and which cluster it belongs to, written before anything of
 //! it exists and read at each start.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 use warren_common::{ClusterId, ReplicaId};
@@ -23,6 +23,22 @@ pub struct Intent {
     pub replica: ReplicaId,
     /// host:port of the API as `init` was told; the configuration outweighs it.
     pub api_address: Option<String>,
+    /// host:port of the Raft listener as `join` was told or found; the configuration outweighs it.
+    #[serde(default)]
+    pub raft_address: Option<String>,
+    /// Its log was made. Where it is gone since, so are the votes in it, and this coordinator must
+    /// not come back under its id.
+    #[serde(default)]
+    pub opened: bool,
+    /// It joined and has no vote yet.
+    #[serde(default)]
+    pub joining: bool,
+    /// It was removed from the cluster.
+    #[serde(default)]
+    pub removed: bool,
+    /// Raft listeners of the others, as last known, by id.
+    #[serde(default)]
+    pub peers: BTreeMap<ReplicaId, String>,
     /// Where the cluster goes on from a backup or from one survivor: what is to begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<Begin>,
@@ -50,6 +66,27 @@ pub enum IntentError {
 }
 
 impl Intent {
+    /// Returns the intent of a coordinator of which nothing was made yet.
+    pub fn new(
+        cluster: ClusterId,
+        (name, incarnation): (impl Into<String>, u32),
+        replica: ReplicaId,
+    ) -> Self {
+        Self {
+            cluster,
+            name: name.into(),
+            incarnation,
+            replica,
+            api_address: None,
+            raft_address: None,
+            opened: false,
+            joining: false,
+            removed: false,
+            peers: BTreeMap::new(),
+            begin: None,
+        }
+    }
+
     /// Reads it; none where no cluster was begun.
     ///
     /// # Errors
@@ -71,6 +108,12 @@ impl Intent {
     }
 }
 
+/// Whether the log of a coordinator that had one is gone.
+pub(super) fn log_is_gone(state_dir: &Path) -> bool {
+    let listed = std::fs::read_dir(state_dir.join("log"));
+    listed.map_or(true, |mut files| files.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,16 +122,16 @@ mod tests {
     fn it_survives_and_a_damaged_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Intent::load(folder.path()).expect("readable").is_none());
-        let intent = Intent {
-            cluster: ClusterId::new(uuid::Uuid::from_u128(7)),
-            name: "home".to_owned(),
-            incarnation: 5,
-            replica: ReplicaId(1),
-            api_address: None,
-            begin: None,
-        };
+        let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
+        let peers = [(ReplicaId(2), "10.0.0.2:7401".to_owned())].into();
+        let intent = Intent { peers, ..Intent::new(cluster, ("home", 5), ReplicaId(1)) };
         intent.store(folder.path()).expect("written");
         assert_eq!(Intent::load(folder.path()).expect("readable"), Some(intent));
+        let old = r#"{"cluster":"0199a0b2-7f00-7000-8000-000000000001","name":"home",
+            "incarnation":5,"replica":1,"api_address":null}"#;
+        std::fs::write(folder.path().join(FILE), old).expect("written");
+        let known = Intent::load(folder.path()).expect("readable").expect("there");
+        assert!(!known.opened && !known.joining && known.peers.is_empty(), "as 0.1 wrote it");
         std::fs::write(folder.path().join(FILE), "{}").expect("written");
         assert!(matches!(Intent::load(folder.path()), Err(IntentError::Damaged(_))));
     }

@@ -5,20 +5,30 @@
 //! cluster is), the Raft group of one, the cluster's first entries, the listeners, and the
 //! administrator's certificate.
 
+mod admission;
+mod error;
 mod founder;
 mod intent;
+mod join;
+mod joining;
+mod record;
 mod recover;
 mod renew;
 mod restore;
 mod socket;
 
-pub use founder::{FoundError, Founder};
+pub use admission::{Admission, Progress};
+pub use error::FoundError;
+pub use founder::Founder;
 pub use intent::{Begin, Intent, IntentError};
+pub use join::{JoinError, Wanted, enrol};
+pub use record::Record;
 pub use recover::RecoverError;
 pub use renew::{RenewError, renew_certs};
 pub use restore::RestoreError;
 pub use socket::{SocketError, ensure_free, serve};
 
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use warren_common::{ClientName, PersonName};
 use warren_daemon::identity::{PeerIdentity, Role};
@@ -50,6 +60,15 @@ impl BootstrapService for Founder {
             Ok(answer) => Ok(Response::new(answer?)),
             Err(error) => Err(errors::internal("making the cluster", error).into()),
         }
+    }
+
+    type JoinStream = ReceiverStream<Result<pb::JoinResponse, Status>>;
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        Ok(Response::new(joining::run(self, request.into_inner()).await?))
     }
 
     async fn restore(
@@ -166,7 +185,10 @@ fn told(error: FoundError) -> ApiError {
         | FoundError::Initialise(_)
         | FoundError::Keystore(_)
         | FoundError::Identity(_)
-        | FoundError::Serve(_) => {
+        | FoundError::Serve(_)
+        | FoundError::Wiped { .. }
+        | FoundError::Removed(_)
+        | FoundError::Keys(_) => {
             let cause = warren_daemon::telemetry::Chain(&error).to_string();
             errors::internal("making the cluster", &cause).why(cause)
         }

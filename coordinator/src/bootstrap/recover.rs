@@ -175,6 +175,7 @@ pub(super) async fn finish(founder: &Founder) -> Result<(), RecoverError> {
     let before = intent.replica;
     intent.incarnation = pending.incarnation;
     intent.replica = position.replica;
+    intent.peers.clear();
     intent.begin = Some(Begin {
         reason: format!("coordinator {before} went on alone: the majority was lost"),
         backup: None,

@@ -195,16 +195,14 @@ impl Founder {
         }
         let pending = pending(&folder, &backup, &opened)?;
         let taken = chrono(opened.header.taken.0);
+        let born = (opened.header.name.clone(), pending.incarnation);
         let intent = Intent {
-            cluster: opened.cluster(),
-            name: opened.header.name.clone(),
-            incarnation: pending.incarnation,
-            replica: pending.replica,
             api_address,
             begin: Some(Begin {
                 reason: format!("restored from the backup of {taken}"),
                 backup: Some(backup),
             }),
+            ..Intent::new(opened.cluster(), born, pending.replica)
         };
         let address = self.addresses(&intent).raft_address;
         let (writing, engine) = (intent.clone(), self.config().engine);

@@ -172,5 +172,8 @@ const fn name(command: &Command) -> &'static str {
         Command::AccountNode(_) => "account-node",
         Command::EndRecovery(_) => "end-recovery",
         Command::UpdateClient(_) => "update-client",
+        Command::IssueCoordinatorToken(_) => "issue-coordinator-token",
+        Command::JoinReplica(_) => "join-replica",
+        Command::RemoveReplica(_) => "remove-replica",
     }
 }

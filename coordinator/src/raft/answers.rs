@@ -46,6 +46,8 @@ pub struct Member {
     pub voter: bool,
     /// The newest entry it is known to hold; only the leader knows.
     pub matched: Option<u64>,
+    /// How long ago it was last heard of; none for this replica itself.
+    pub contact: Option<Duration>,
 }
 
 /// Where a replica stands. Indexes count entries from 0; none where there is no entry.

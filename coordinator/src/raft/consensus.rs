@@ -260,11 +260,13 @@ impl Consensus {
             let progress = metrics.replication.as_ref()?.get(id)?.as_ref();
             progress.map(|log_id| log_id.index)
         };
+        let heard = self.contacts();
         let members = metrics.membership_config.nodes().map(|(id, node)| Member {
             replica: ReplicaId(*id),
             address: node.addr.clone(),
             voter: voters.contains(id),
             matched: matched(id),
+            contact: heard.get(&ReplicaId(*id)).copied(),
         });
         let failure = self.inner.flusher.lost().borrow().clone();
         Status {

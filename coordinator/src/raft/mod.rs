@@ -16,6 +16,7 @@ mod forward;
 mod led;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod observe;
 mod open;
@@ -32,9 +33,10 @@ pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
 pub use led::{Led, LedError};
+pub use membership::MembershipError;
 pub use salvage::{Salvaged, salvage};
 pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,11 +1,12 @@
 //! The other side of `network`: takes the messages of other replicas and hands them to openraft.
 //!
-//! It trusts its caller to be a coordinator of this cluster: the Raft listener's TLS saw to that.
-//! It checks what TLS cannot: that the message is for this replica, readable, and of bounded size.
+//! That its caller is a coordinator of this cluster is the Raft listener's business: TLS saw to it,
+//! and `authz` named it. Here is checked that the message is the caller's own, for this replica,
+//! readable, and of bounded size.
 
 use bytes::BytesMut;
 use openraft::{
-    raft::{AppendEntriesRequest, AppendEntriesResponse},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
     vote::RaftLeaderId as _,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,6 +26,7 @@ use super::{
     network::TO,
     types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote, decode, encode},
 };
+use crate::authz::Caller;
 
 /// The service that the Raft listener mounts.
 #[derive(Clone)]
@@ -50,16 +52,33 @@ impl RaftRpc {
             .max_encoding_message_size(Limits::RAFT_MESSAGE_BYTES)
     }
 
-    /// Refuses a message that was meant for another replica.
-    fn check_target<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    /// Refuses a message that was meant for another replica; returns whose certificate it came with.
+    fn check_target<T>(&self, request: &Request<T>) -> Result<ReplicaId, Status> {
+        let caller = Caller::of(request)?.coordinator();
+        let no_coordinator = || Status::permission_denied("the caller is no coordinator");
+        let caller = caller.ok_or_else(no_coordinator)?;
         let to = request.metadata().get(TO).and_then(|to| to.to_str().ok()?.parse().ok());
         let own = self.consensus.inner.replica;
         match to.map(ReplicaId) {
-            Some(to) if to == own => Ok(()),
+            Some(to) if to == own => Ok(caller),
             Some(to) => {
                 Err(Status::failed_precondition(format!("this is replica {own}, not {to}")))
             }
             None => Err(Status::invalid_argument("the message names no replica")),
+        }
+    }
+
+    /// Refuses a vote that another replica than the caller gave, asks for or leads by: no
+    /// certificate speaks for two.
+    fn check_sender(caller: ReplicaId, vote: &Vote) -> Result<(), Status> {
+        let named = vote.leader_id().to_committed().node_id;
+        match named == caller.0 {
+            true => Ok(()),
+            false => {
+                tracing::warn!(%caller, named, "a coordinator speaks for another");
+                let why = format!("coordinator {caller} may not speak for {named}");
+                Err(Status::permission_denied(why))
+            }
         }
     }
 
@@ -111,29 +130,31 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::AppendEntriesRequest>,
     ) -> Answer<pb::AppendEntriesResponse> {
-        self.check_target(&request)?;
+        let caller = self.check_target(&request)?;
         let rpc: AppendEntriesRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
         let committed = rpc.leader_commit.as_ref().map(|id| id.index);
-        let leader = ReplicaId(rpc.vote.leader_id().to_committed().node_id);
         let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
         if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
             let Inner { contacts, view, .. } = &*self.consensus.inner;
-            contacts.heard(leader);
+            contacts.heard(caller);
             contacts.told(committed, view.applied());
         }
         Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
+        let caller = self.check_target(&request)?;
+        let rpc: VoteRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
         let answer = self.raft().vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse { payload: written(&answer)? }))
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
+        let caller = self.check_target(&request)?;
+        let rpc: VoteRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
         let answer = self.raft().pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::PreVoteResponse { payload: written(&answer)? }))
     }
@@ -142,8 +163,9 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Answer<pb::TransferLeaderResponse> {
-        self.check_target(&request)?;
-        let rpc = read(&request.into_inner().payload)?;
+        let caller = self.check_target(&request)?;
+        let rpc: TransferLeaderRequest<TypeConfig> = read(&request.into_inner().payload)?;
+        Self::check_sender(caller, rpc.from_leader())?;
         let answer = self.raft().handle_transfer_leader(rpc).await.map_err(stopped)?;
         Ok(Response::new(pb::TransferLeaderResponse { payload: written(&answer)? }))
     }
@@ -152,11 +174,12 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<Streaming<pb::InstallCheckpointRequest>>,
     ) -> Answer<pb::InstallCheckpointResponse> {
-        self.check_target(&request)?;
+        let caller = self.check_target(&request)?;
         let receiving = self.receive(request.into_inner());
         let received = tokio::time::timeout(Limits::CHECKPOINT_TIMEOUT, receiving).await;
         let (vote, snapshot) =
             received.map_err(|_| Status::deadline_exceeded("the checkpoint took too long"))??;
+        Self::check_sender(caller, &vote)?;
         let answer = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(pb::InstallCheckpointResponse { payload: written(&answer)? }))
     }

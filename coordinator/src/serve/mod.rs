@@ -15,6 +15,7 @@ use warren_daemon::{
     Shutdown, clock,
     identity::{Connections, Peer, PeerIdentity, ServerTls, incoming, server_builder},
     metrics::Metrics,
+    telemetry::Chain,
 };
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
@@ -40,6 +41,7 @@ use warren_proto::{
 use crate::{
     api::{Api, Parts},
     authz::{Authz, principal},
+    bootstrap::{Admission, Record},
     ca::Ca,
     config::Config,
     controller::Controller,
@@ -47,6 +49,7 @@ use crate::{
     keystore::Keystore,
     live::Live,
     measure::{calls::Calls, probe::Probe},
+    member::Members,
     raft::Consensus,
 };
 
@@ -69,6 +72,10 @@ pub struct Start {
     pub consensus: Consensus,
     /// This coordinator's certificate in use.
     pub own: Arc<Own>,
+    /// This coordinator among the others.
+    pub members: Members,
+    /// Who this coordinator is, on disk.
+    pub record: Record,
     /// How workspaces are made.
     pub config: Config,
     /// This coordinator and where others reach it.
@@ -100,34 +107,76 @@ macro_rules! bounded {
 }
 
 impl Start {
-    /// Serves API and Raft until shutdown, plans while leading, and keeps certificates fresh.
+    /// Serves Raft and API until shutdown, plans while leading, and keeps certificates fresh. A
+    /// coordinator that joins serves the API once it votes: until then it knows too little to say
+    /// who may come in.
     ///
     /// # Errors
     /// Nothing is served then, and the listeners are gone.
-    pub async fn serve(self, listeners: Listeners, shutdown: &Shutdown) -> Result<(), ServeError> {
-        let live = Arc::new(Live::new(clock::now()));
-        let api = self.api(live.clone(), shutdown);
+    pub async fn serve(
+        self,
+        (listeners, admission): (Listeners, Option<Admission>),
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        let connections = Connections::default();
         // told when somebody may have lost their standing: streams look again then
         let doubts = watch::Sender::new(());
-        let standings = doubts.subscribe();
-        let router = self.api_router(&api, standings.clone()).await?;
-        let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
-        let connections = Connections::default();
-        self.measure(&api, &connections);
-        let on = (listener, self.own.api.clone(), connections.clone());
-        run("api", router, on, shutdown);
         let router = server_builder()
             .layer(Calls { mint: false })
-            .layer(self.authz(standings))
-            .add_service(self.consensus.service().into_service());
+            .layer(self.authz(doubts.subscribe()))
+            .add_service(self.consensus.service().into_service())
+            .add_service(self.members.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);
+        self.keep_record(shutdown);
+        let Some(admission) = admission else {
+            return self.serve_api((listeners.api, connections, doubts), shutdown).await;
+        };
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            let admitted = tokio::select! {
+                admitted = admission.run() => admitted,
+                () = stop.requested() => return,
+            };
+            let served = match admitted {
+                true => self.serve_api((listeners.api, connections, doubts), &stop).await,
+                false => return stop.request(),
+            };
+            if let Err(error) = served {
+                error!(error = %Chain(&error), "the API cannot be served");
+                stop.request();
+            }
+        });
+        Ok(())
+    }
+
+    fn keep_record(&self, shutdown: &Shutdown) {
+        let record = self.record.clone();
+        let peers = record.clone().keep_peers(self.replica.replica, self.consensus.clone());
+        shutdown.spawn(until(shutdown.clone(), peers));
+        let removed = record.end_when_removed(self.members.clone(), shutdown.clone());
+        shutdown.spawn(until(shutdown.clone(), removed));
+    }
+
+    async fn serve_api(
+        self,
+        (bound, connections, doubts): (Bound, Connections, watch::Sender<()>),
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        let live = Arc::new(Live::new(clock::now()));
+        let api = self.api(live.clone(), shutdown);
+        let router = self.api_router(&api, doubts.subscribe()).await?;
+        let listener = bound.take().await.ok_or(ServeError::Stopping)?;
+        self.measure(&api, &connections);
+        run("api", router, (listener, self.own.api.clone(), connections.clone()), shutdown);
 
         let id = self.replica.replica;
         let controller = Controller { replica: id, consensus: self.consensus.clone(), live };
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
+        shutdown.spawn(until(shutdown.clone(), self.members.clone().keep_secrets()));
+        shutdown.spawn(until(shutdown.clone(), self.members.keep_group()));
         shutdown
             .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
         let recorded = self.own.clone().keep_recorded(consensus.clone());
@@ -145,6 +194,7 @@ impl Start {
             hub: Arc::new(Hub::default()),
             keystore: self.keystore.clone(),
             ca: self.ca.clone(),
+            members: self.members.clone(),
             template: self.config.template.clone(),
             watches: Arc::default(),
             shutdown: shutdown.clone(),
@@ -255,7 +305,8 @@ fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
         PeerIdentity::Node(node) => {
             state.nodes.get(node).is_some_and(|node| node.availability == Availability::Retired)
         }
-        PeerIdentity::Coordinator(_) | PeerIdentity::Person { .. } => false,
+        PeerIdentity::Coordinator(replica) => state.was_removed(*replica),
+        PeerIdentity::Person { .. } => false,
     };
     retired || state.refuses(&principal(&peer.identity), &peer.serial)
 }
@@ -269,7 +320,8 @@ async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connection
         let state = consensus.local();
         let same = state.revoked.ptr_eq(&known.revoked)
             && state.people.ptr_eq(&known.people)
-            && state.nodes.ptr_eq(&known.nodes);
+            && state.nodes.ptr_eq(&known.nodes)
+            && state.replicas.ptr_eq(&known.replicas);
         if same {
             continue;
         }
@@ -286,36 +338,42 @@ async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connection
 /// Tells the cluster where this coordinator is reached, where that has changed.
 async fn announce(consensus: Consensus, wanted: SetReplica) {
     let mut leadership = consensus.leadership();
-    loop {
-        if leadership.borrow_and_update().leading {
-            let state = consensus.local();
-            let known = state.replicas.get(&wanted.replica);
-            let same = known.is_some_and(|known| {
-                known.api_address == wanted.api_address && known.raft_address == wanted.raft_address
-            });
-            if same {
-                return;
-            }
-            let envelope = Envelope {
-                request: RequestId::new(Uuid::now_v7()),
-                principal: Principal::Coordinator(wanted.replica),
-                at: clock::now(),
-                if_revision: None,
-                command: Command::SetReplica(wanted.clone()),
-            };
-            match consensus.propose(envelope).await {
-                Ok(Ok(_)) => return info!(api = wanted.api_address, "this coordinator has moved"),
-                Ok(Err(refusal)) => return warn!(%refusal, "this coordinator's address is refused"),
-                Err(error) => {
-                    warn!(%error, "this coordinator's address is not known yet");
-                    tokio::time::sleep(GRACE).await;
-                    continue;
-                }
+    while leadership.wait_for(|now| now.leader.is_some()).await.is_ok() {
+        match tell(&consensus, &wanted).await {
+            Ok(true) => return info!(api = wanted.api_address, "this coordinator has moved"),
+            Ok(false) => return,
+            Err(error) => {
+                warn!(error, "this coordinator's address is not known yet");
+                tokio::time::sleep(GRACE).await;
             }
         }
-        if leadership.changed().await.is_err() {
-            return;
+    }
+}
+
+/// Tells the addresses where the cluster knows others, or none; false where it knew.
+async fn tell(consensus: &Consensus, wanted: &SetReplica) -> Result<bool, String> {
+    let state = consensus.linearizable().await.map_err(|error| error.to_string())?;
+    let known = state.replicas.get(&wanted.replica);
+    let same = known.is_some_and(|known| {
+        known.api_address == wanted.api_address && known.raft_address == wanted.raft_address
+    });
+    if same || state.was_removed(wanted.replica) {
+        return Ok(false);
+    }
+    let envelope = Envelope {
+        request: RequestId::new(Uuid::now_v7()),
+        principal: Principal::Coordinator(wanted.replica),
+        at: clock::now(),
+        if_revision: None,
+        command: Command::SetReplica(wanted.clone()),
+    };
+    match consensus.propose(envelope).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(refusal)) => {
+            warn!(%refusal, "this coordinator's address is refused");
+            Ok(false)
         }
+        Err(error) => Err(error.to_string()),
     }
 }
 

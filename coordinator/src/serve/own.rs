@@ -9,8 +9,8 @@ use warren_common::{ReplicaId, RequestId};
 use warren_daemon::{
     Shutdown, clock,
     identity::{
-        ClientCertificates, ClientTls, Credentials, Folder, Identity, IdentityError, ServerTls,
-        connect_lazy,
+        ClientCertificates, ClientTls, Credentials, Folder, Identity, IdentityError, PeerIdentity,
+        ServerTls, connect_lazy_to,
     },
     telemetry::Chain,
 };
@@ -23,7 +23,7 @@ use crate::{
     authz::principal,
     ca::{Ca, keep_renewed},
     config::Config,
-    raft::{Consensus, Options, ProposeError, Tuning},
+    raft::{Connect, Consensus, Options, ProposeError, Tuning},
 };
 
 /// The pause before a certificate is put on record again, while nobody leads.
@@ -58,15 +58,22 @@ impl Own {
         Ok(Self { folder, api, raft, client, shown })
     }
 
+    /// Returns how the other coordinators are reached: each by the identity in its certificate.
+    pub fn connect(&self) -> Connect {
+        let client = self.client.clone();
+        Arc::new(move |replica, address| {
+            Ok(connect_lazy_to(&client, address, PeerIdentity::Coordinator(replica)))
+        })
+    }
+
     /// Returns what a replica is opened with.
     pub fn raft_options(&self, config: &Config, replica: ReplicaId) -> Options {
-        let client = self.client.clone();
         let timings = config.raft;
         Options {
             replica,
             folder: config.state_dir.clone(),
             engine: config.engine,
-            connect: Arc::new(move |_, address| Ok(connect_lazy(&client, &[address.to_owned()]))),
+            connect: self.connect(),
             tuning: Tuning {
                 heartbeat: timings.heartbeat,
                 election_min: timings.election_min,

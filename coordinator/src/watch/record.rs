@@ -84,7 +84,10 @@ impl Gathered {
             | Command::EnrolPerson(_)
             | Command::RecordCertificate(_)
             | Command::RevokePerson(_)
-            | Command::UpdateClient(_) => return None,
+            | Command::UpdateClient(_)
+            | Command::IssueCoordinatorToken(_)
+            | Command::JoinReplica(_)
+            | Command::RemoveReplica(_) => return None,
         };
         state.workspaces.get(&id).cloned()
     }
@@ -113,9 +116,11 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         EventKind::ClusterInitialised | EventKind::IncarnationBegun(_) => {
             boxed(&state.cluster, Subject::Cluster)
         }
-        EventKind::ReplicaSet(id) => boxed(&state.replicas.get(id).cloned(), Subject::Replica),
         EventKind::ClientCreated(id, _) | EventKind::ClientUpdated(id, _) => {
             boxed(&state.clients.get(id).cloned(), Subject::Client)
+        }
+        EventKind::ReplicaSet(id) | EventKind::ReplicaJoined(id) => {
+            boxed(&state.replicas.get(id).cloned(), Subject::Replica)
         }
         EventKind::NodeJoined(id, _)
         | EventKind::NodeRegistered(id, _)
@@ -134,7 +139,8 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         | EventKind::PersonInvited(_)
         | EventKind::PersonEnrolled(_)
         | EventKind::PersonRevoked(_)
-        | EventKind::CertificateIssued(_) => Subject::None,
+        | EventKind::CertificateIssued(_)
+        | EventKind::ReplicaRemoved(_) => Subject::None,
     }
 }
 
@@ -200,7 +206,9 @@ impl Record {
             | EventKind::PersonEnrolled(_)
             | EventKind::PersonRevoked(_)
             | EventKind::CertificateIssued(_)
-            | EventKind::ClientUpdated(..) => None,
+            | EventKind::ClientUpdated(..)
+            | EventKind::ReplicaJoined(_)
+            | EventKind::ReplicaRemoved(_) => None,
         }
     }
 

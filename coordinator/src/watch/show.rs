@@ -32,6 +32,8 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
         EventKind::CertificateIssued(_) => pb::EventKind::CertificateIssued,
         EventKind::ClientUpdated(..) => pb::EventKind::ClientUpdated,
+        EventKind::ReplicaJoined(_) => pb::EventKind::ReplicaJoined,
+        EventKind::ReplicaRemoved(_) => pb::EventKind::ReplicaRemoved,
     }
 }
 
@@ -49,9 +51,7 @@ fn what(record: &Record) -> What {
     let subject = &record.subject;
     match &record.event.kind {
         EventKind::ClusterInitialised => What::ClusterInitialised(initialised(subject)),
-        EventKind::ReplicaSet(id) => {
-            What::ReplicaSet(pb::ReplicaSet { replica: Some(replica(id.0, subject)) })
-        }
+        EventKind::ReplicaSet(id) => What::ReplicaSet(set(id.0, subject)),
         EventKind::ClientCreated(..) => {
             What::ClientCreated(pb::ClientCreated { client: client(subject) })
         }
@@ -115,6 +115,8 @@ fn what(record: &Record) -> What {
         EventKind::ClientUpdated(..) => {
             What::ClientUpdated(pb::ClientUpdated { client: client(subject) })
         }
+        EventKind::ReplicaJoined(id) => What::ReplicaJoined(joined(id.0, subject)),
+        EventKind::ReplicaRemoved(id) => What::ReplicaRemoved(pb::ReplicaRemoved { id: id.0 }),
     }
 }
 
@@ -125,6 +127,14 @@ fn phase(kind: &PhaseKind) -> i32 {
 fn initialised(subject: &Subject) -> pb::ClusterInitialised {
     let Subject::Cluster(cluster) = subject else { return pb::ClusterInitialised::default() };
     pb::ClusterInitialised { cluster_id: cluster.id.to_string(), name: cluster.name.clone() }
+}
+
+fn set(id: u64, subject: &Subject) -> pb::ReplicaSet {
+    pb::ReplicaSet { replica: Some(replica(id, subject)) }
+}
+
+fn joined(id: u64, subject: &Subject) -> pb::ReplicaJoined {
+    pb::ReplicaJoined { replica: Some(replica(id, subject)) }
 }
 
 fn replica(id: u64, subject: &Subject) -> pb::Replica {

@@ -73,14 +73,7 @@ pub async fn half_made(state: &Path, killed: &str) -> ClusterId {
     if killed == "after the authorities" {
         return minted;
     }
-    let intent = Intent {
-        cluster: minted,
-        name: "home".to_owned(),
-        incarnation: 7,
-        replica: ReplicaId(1),
-        api_address: None,
-        begin: None,
-    };
+    let intent = Intent::new(minted, ("home", 7), ReplicaId(1));
     intent.store(state).expect("written");
     if killed == "after the intent" {
         return minted;

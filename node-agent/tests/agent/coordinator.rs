@@ -271,6 +271,13 @@ struct Served {
 
 #[tonic::async_trait]
 impl EnrollService for Served {
+    async fn enroll_coordinator(
+        &self,
+        _: Request<pb::EnrollCoordinatorRequest>,
+    ) -> Result<Response<pb::EnrollCoordinatorResponse>, Status> {
+        Err(Status::unimplemented("no node asks for it"))
+    }
+
     async fn enroll(
         &self,
         request: Request<pb::EnrollRequest>,

@@ -37,12 +37,20 @@ pub(crate) fn fill(state: &mut State, cluster: &str) {
         name: "demo".to_owned(),
         incarnation: 1,
         created_unix_ms: NOW - 86_400_000 * 40,
-        replicas: vec![pb::Replica {
-            id: 1,
-            api_address: "10.0.0.1:7400".to_owned(),
-            raft_address: "10.0.0.1:7401".to_owned(),
-            voter: true,
-        }],
+        replicas: vec![
+            replica(1, pb::ReplicaRole::Leader),
+            replica(2, pb::ReplicaRole::Voter),
+            pb::Replica {
+                lag_entries: Some(41),
+                contact_ms: Some(192_000),
+                version: String::new(),
+                engine: String::new(),
+                disk_free_bytes: 0,
+                trouble: "no coordinator answers: 10.0.0.3:7401: no answer in 5s".to_owned(),
+                ..replica(3, pb::ReplicaRole::Voter)
+            },
+            pb::Replica { voter: false, lag_entries: None, ..replica(4, pb::ReplicaRole::Learner) },
+        ],
         leader_replica_id: 1,
         term: 7,
         clients: 2,
@@ -342,5 +350,21 @@ pub(crate) fn recovery() -> pb::Recovery {
         reason: "restored from the backup of 2026-11-24 15:00:00 UTC".to_owned(),
         awaited_nodes: vec!["n1".to_owned(), "n2".to_owned()],
         earliest_end_unix_ms: NOW,
+    }
+}
+
+fn replica(id: u64, role: pb::ReplicaRole) -> pb::Replica {
+    pb::Replica {
+        id,
+        api_address: format!("10.0.0.{id}:7400"),
+        raft_address: format!("10.0.0.{id}:7401"),
+        voter: true,
+        role: role.into(),
+        lag_entries: Some(0),
+        contact_ms: Some(0),
+        version: "0.1.0".to_owned(),
+        engine: "sled".to_owned(),
+        disk_free_bytes: 31 << 30,
+        trouble: String::new(),
     }
 }

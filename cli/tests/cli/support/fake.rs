@@ -170,6 +170,36 @@ impl ClusterService for Fake {
         }
         Ok(Response::new(pb::EndRecoveryResponse { recovery: state.cluster.recovery.clone() }))
     }
+
+    async fn create_coordinator_token(
+        &self,
+        _: Request<pb::CreateCoordinatorTokenRequest>,
+    ) -> Result<Response<pb::CreateCoordinatorTokenResponse>, Status> {
+        let _state = self.enter(Method::ClusterCreateCoordinatorToken)?;
+        let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
+        let token = "wrn1_example".to_owned();
+        Ok(Response::new(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms }))
+    }
+
+    async fn remove_coordinator(
+        &self,
+        request: Request<pb::RemoveCoordinatorRequest>,
+    ) -> Result<Response<pb::RemoveCoordinatorResponse>, Status> {
+        let mut state = self.enter(Method::ClusterRemoveCoordinator)?;
+        let id = request.into_inner().replica_id;
+        state.cluster.replicas.retain(|replica| replica.id != id);
+        Ok(Response::new(pb::RemoveCoordinatorResponse {}))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        let _state = self.enter(Method::ClusterTransferLeadership)?;
+        let asked = request.into_inner().replica_id;
+        let leader_replica_id = if asked == 0 { 2 } else { asked };
+        Ok(Response::new(pb::TransferLeadershipResponse { leader_replica_id }))
+    }
 }
 
 #[tonic::async_trait]

@@ -238,6 +238,15 @@ struct Bootstrap {
 
 #[tonic::async_trait]
 impl BootstrapService for Bootstrap {
+    type JoinStream = tokio_stream::Empty<Result<pb::JoinResponse, Status>>;
+
+    async fn join(
+        &self,
+        _: Request<pb::JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        Err(Status::unimplemented("the command line asks the coordinator's own to join"))
+    }
+
     async fn init(
         &self,
         request: Request<pb::InitRequest>,

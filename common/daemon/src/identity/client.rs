@@ -21,7 +21,9 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use warren_common::Limits;
 
-use super::{ClientTls, SERVER_NAME, Trouble, explain};
+use super::{
+    ClientTls, Peer, PeerIdentity, SERVER_NAME, Trouble, explain, trouble::SERVER_OTHER_THAN_MEANT,
+};
 
 /// Connects to the first address that answers. The channel reconnects by itself, trying the
 /// addresses in the same order, with the certificate that is current then.
@@ -33,14 +35,20 @@ use super::{ClientTls, SERVER_NAME, Trouble, explain};
 /// No address answered, or the coordinator is not to be trusted.
 pub async fn connect(tls: &Arc<ClientTls>, addresses: &[String]) -> Result<Channel, Trouble> {
     let endpoint = endpoint();
-    endpoint.connect_with_connector(connector(tls, addresses)).await.map_err(|error| {
+    endpoint.connect_with_connector(connector(tls, addresses, None)).await.map_err(|error| {
         explain(&error).unwrap_or_else(|| Trouble::Tls(format!("cannot connect: {error}")))
     })
 }
 
 /// Returns a channel that connects with its first call; for the addresses of [`connect`].
 pub fn connect_lazy(tls: &Arc<ClientTls>, addresses: &[String]) -> Channel {
-    endpoint().connect_with_connector_lazy(connector(tls, addresses))
+    endpoint().connect_with_connector_lazy(connector(tls, addresses, None))
+}
+
+/// As [`connect_lazy`] with one address, for one server and no other: all coordinators carry one
+/// name, and an address may be another's by now.
+pub fn connect_lazy_to(tls: &Arc<ClientTls>, address: &str, meant: PeerIdentity) -> Channel {
+    endpoint().connect_with_connector_lazy(connector(tls, &[address.to_owned()], Some(meant)))
 }
 
 /// The authority is what coordinators answer to; the scheme has no say, the connector does TLS.
@@ -61,24 +69,33 @@ pub(super) fn configured(endpoint: Endpoint) -> Endpoint {
 fn connector(
     tls: &Arc<ClientTls>,
     addresses: &[String],
+    meant: Option<PeerIdentity>,
 ) -> impl tower::Service<Uri, Response = TokioIo<ClientStream>, Error = Trouble, Future: Send + 'static>
 + Send
 + 'static {
     let addresses: Arc<[String]> = addresses.into();
     let tls = tls.clone();
     service_fn(move |_: Uri| {
-        let (tls, addresses) = (tls.clone(), addresses.clone());
-        async move { dial(&tls, &addresses).await.map(TokioIo::new) }
+        let (tls, addresses, meant) = (tls.clone(), addresses.clone(), meant.clone());
+        async move { dial(&tls, &addresses, meant.as_ref()).await.map(TokioIo::new) }
     })
 }
 
 /// Tries each address; a coordinator that is not to be trusted outweighs one that does not answer.
-async fn dial(tls: &Arc<ClientTls>, addresses: &[String]) -> Result<ClientStream, Trouble> {
+async fn dial(
+    tls: &Arc<ClientTls>,
+    addresses: &[String],
+    meant: Option<&PeerIdentity>,
+) -> Result<ClientStream, Trouble> {
     let mut unreachable = Vec::new();
     let mut distrusted = None;
     for address in addresses.iter().take(Limits::ADDRESSES) {
-        match dial_one(tls, address).await {
-            Ok(stream) => return Ok(stream),
+        let dialled = dial_one(tls, address).await;
+        match dialled.and_then(|stream| stream.is_of(meant).map(|()| stream)) {
+            Ok(stream) => {
+                tls.note(None);
+                return Ok(stream);
+            }
             Err(Trouble::Unreachable(why)) => unreachable.push(why),
             Err(trouble) => distrusted = Some(trouble),
         }
@@ -107,7 +124,6 @@ async fn dial_one(tls: &Arc<ClientTls>, address: &str) -> Result<ClientStream, T
             let lost = || unreachable(format!("the TLS handshake failed: {error}"));
             Trouble::from_io(&error).unwrap_or_else(lost)
         })?;
-    tls.note(None);
     Ok(ClientStream { tls: stream, owner: tls.clone() })
 }
 
@@ -118,6 +134,17 @@ struct ClientStream {
 }
 
 impl ClientStream {
+    /// Refuses a server that is a coordinator, but not the one that was meant.
+    fn is_of(&self, meant: Option<&PeerIdentity>) -> Result<(), Trouble> {
+        let Some(meant) = meant else { return Ok(()) };
+        let chain = self.tls.get_ref().1.peer_certificates();
+        let peer = chain.and_then(|chain| Peer::from_certificate(chain.first()?).ok());
+        match peer.is_some_and(|peer| peer.identity == *meant) {
+            true => Ok(()),
+            false => Err(Trouble::Distrusted(SERVER_OTHER_THAN_MEANT)),
+        }
+    }
+
     fn translate(&self, error: io::Error) -> io::Error {
         match Trouble::from_io(&error) {
             Some(trouble) => {

@@ -16,7 +16,7 @@ mod tls;
 mod trouble;
 mod verifier;
 
-pub use client::{connect, connect_lazy};
+pub use client::{connect, connect_lazy, connect_lazy_to};
 pub use connections::{Connection, Connections};
 pub use folder::{Folder, Identity};
 pub use key::{Credentials, Key, certificates};

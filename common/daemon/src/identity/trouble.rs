@@ -45,8 +45,17 @@ const SERVER_NAME: &str = "coordinator not trusted: its certificate is not a coo
 const SERVER_PIN: &str = "coordinator not trusted: it belongs to another cluster than the join \
                           token";
 const SERVER_OTHER: &str = "coordinator not trusted: its certificate cannot be verified";
-const DISTRUSTS: [&str; 5] =
-    [SERVER_EXPIRED, SERVER_FOREIGN, SERVER_NAME, SERVER_PIN, SERVER_OTHER];
+/// Another coordinator of the cluster than the one that was dialled.
+pub(super) const SERVER_OTHER_THAN_MEANT: &str =
+    "coordinator not trusted: another one than was meant answers at this address";
+const DISTRUSTS: [&str; 6] = [
+    SERVER_EXPIRED,
+    SERVER_FOREIGN,
+    SERVER_NAME,
+    SERVER_PIN,
+    SERVER_OTHER,
+    SERVER_OTHER_THAN_MEANT,
+];
 
 impl Trouble {
     /// Reads what rustls says about a connection of ours; none for an error that is not TLS's.

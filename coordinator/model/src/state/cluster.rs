@@ -1,13 +1,13 @@
-//! Mutations of the cluster as a whole: its making, its coordinators, its deny-list.
+//! Mutations of the cluster as a whole: its making and its deny-list.
 
 use warren_common::{Limits, Timestamp};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{InitCluster, RevokeCertificate, SetReplica},
+    command::{InitCluster, RevokeCertificate},
     event::EventKind,
-    state::{ClusterInfo, ClusterState, Replica},
+    state::{ClusterInfo, ClusterState},
 };
 
 pub(crate) fn init(
@@ -30,28 +30,6 @@ pub(crate) fn init(
         .object(&command.name, &command.cluster)
         .detail(format!("incarnation {}", command.incarnation))
         .event(EventKind::ClusterInitialised))
-}
-
-pub(crate) fn set_replica(
-    state: &mut ClusterState,
-    command: &SetReplica,
-) -> Result<Change, Refusal> {
-    let SetReplica { replica, api_address, raft_address } = command;
-    line("the API address", api_address, Limits::LABEL_BYTES)?;
-    line("the Raft address", raft_address, Limits::LABEL_BYTES)?;
-    let row = Replica { api_address: api_address.clone(), raft_address: raft_address.clone() };
-    if state.replicas.get(replica) == Some(&row) {
-        return Ok(Change::none(Outcome::Done));
-    }
-    if !state.replicas.contains_key(replica) && state.replicas.len() >= Limits::REPLICAS {
-        let message = format!("the cluster has {} coordinators, the limit", Limits::REPLICAS);
-        return Err(Refusal::new(RefusalCode::LimitReached, message));
-    }
-    state.replicas.insert(*replica, row);
-    Ok(Change::new("coordinator.set", Outcome::Done)
-        .object(&format!("coordinator {replica}"), replica)
-        .detail(format!("API {api_address}, Raft {raft_address}"))
-        .event(EventKind::ReplicaSet(*replica)))
 }
 
 pub(crate) fn revoke(

@@ -11,6 +11,7 @@ pub(crate) mod cluster;
 pub mod node;
 pub mod person;
 pub mod recovery;
+pub mod replica;
 pub mod requests;
 pub mod token;
 pub mod workspace;
@@ -32,6 +33,7 @@ pub use client::Client;
 pub use node::Node;
 pub use person::{Invitation, Person};
 pub use recovery::Recovery;
+pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
@@ -78,6 +80,13 @@ pub struct ClusterState {
     /// The mutation that began the present incarnation, where that was a restore: what is older
     /// may be behind what nodes were told.
     pub restored: Option<Revision>,
+    /// Join tokens for coordinators by id, spent and expired ones until they are swept.
+    pub coordinator_tokens: OrdMap<TokenId, CoordinatorToken>,
+    /// The highest id a coordinator ever had, because none is used twice; zero in states of
+    /// before there was one, see [`Self::highest_replica`].
+    pub last_replica: u64,
+    /// New coordinators, each with the one that goes once the new one has its vote.
+    pub replacing: OrdMap<ReplicaId, ReplicaId>,
 }
 
 /// What a cluster is.

@@ -76,6 +76,7 @@ pub(crate) fn begin(
     line("the Raft address", &replica.raft_address, Limits::LABEL_BYTES)?;
     line("the reason", reason, Limits::REASON_BYTES)?;
     let alone = state.replicas.len() == 1 && state.replicas.contains_key(&replica.replica);
+    let highest = state.highest_replica();
     let Some(cluster) = &mut state.cluster else {
         let message = "the cluster is not initialised";
         return Err(Refusal::new(RefusalCode::NotInitialised, message));
@@ -88,7 +89,7 @@ pub(crate) fn begin(
         let message = format!("incarnation {incarnation} is not above {known}");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
-    if state.replicas.keys().any(|known| *known >= replica.replica) {
+    if highest >= replica.replica {
         let message = format!("coordinator id {} was used before", replica.replica);
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
@@ -101,6 +102,9 @@ pub(crate) fn begin(
     state.replicas = [(replica.replica, row)].into_iter().collect();
     // whether they were spent meanwhile nobody knows: they are minted anew in a moment
     state.tokens.clear();
+    state.coordinator_tokens.clear();
+    state.replacing.clear();
+    state.last_replica = replica.replica.0;
     let there = state.nodes.values().filter(|one| one.availability != Availability::Retired);
     let awaited = there.map(|one| one.id).collect();
     state.recovery = Some(Recovery { since: context.at, reason: reason.clone(), awaited });

@@ -202,6 +202,12 @@ fn intent(envelope: &Envelope) -> Intent {
         Command::JoinNode(one) => {
             postcard::to_stdvec(&("join", &one.token, &one.key_hash, &one.name))
         }
+        Command::IssueCoordinatorToken(one) => {
+            postcard::to_stdvec(&("coordinator token", &one.replaces))
+        }
+        Command::JoinReplica(one) => {
+            postcard::to_stdvec(&("join replica", &one.token, &one.key_hash))
+        }
         Command::InitCluster(_)
         | Command::SetReplica(_)
         | Command::DeleteClient(_)
@@ -221,7 +227,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::AdoptWorkspace(_)
         | Command::AccountNode(_)
         | Command::EndRecovery(_)
-        | Command::UpdateClient(_) => postcard::to_stdvec(command),
+        | Command::UpdateClient(_)
+        | Command::RemoveReplica(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -10,8 +10,8 @@ use warren_common::{
 use warren_model::{
     Applied, ClusterState, Command, Effect, Envelope, LiveView, Principal, Refusal, Report,
     command::{
-        CreateClient, CreateWorkspace, InitCluster, IssueToken, JoinNode, RegisterNode, RunRequest,
-        SetRun,
+        CreateClient, CreateWorkspace, InitCluster, IssueCoordinatorToken, IssueToken, JoinNode,
+        JoinReplica, RegisterNode, RemoveReplica, RunRequest, SetReplica, SetRun,
     },
     state::Workspace,
 };
@@ -125,6 +125,41 @@ pub(crate) fn join(n: u8, facts: NodeFacts) -> JoinNode {
         name: format!("n{n}").parse().expect("a name"),
         facts,
     }
+}
+
+pub(crate) fn coordinator_token(n: u8, at: Timestamp, replaces: Option<u64>) -> Command {
+    Command::IssueCoordinatorToken(IssueCoordinatorToken {
+        token: coordinator_token_id(n),
+        secret_hash: [n; 32],
+        expires: Timestamp(at.0 + 900_000),
+        replaces: replaces.map(ReplicaId),
+    })
+}
+
+pub(crate) fn coordinator_token_id(n: u8) -> TokenId {
+    TokenId::new(id(6, n))
+}
+
+pub(crate) fn join_replica(n: u8, host: u8) -> JoinReplica {
+    JoinReplica {
+        token: coordinator_token_id(n),
+        secret_hash: [n; 32],
+        key_hash: [n; 32],
+        api_address: format!("10.0.0.{host}:7400"),
+        raft_address: format!("10.0.0.{host}:7401"),
+    }
+}
+
+pub(crate) fn remove_replica(n: u64) -> Command {
+    Command::RemoveReplica(RemoveReplica { replica: ReplicaId(n) })
+}
+
+pub(crate) fn set_replica(n: u64, host: u8) -> Command {
+    Command::SetReplica(SetReplica {
+        replica: ReplicaId(n),
+        api_address: format!("10.0.0.{host}:7400"),
+        raft_address: format!("10.0.0.{host}:7401"),
+    })
 }
 
 /// A cluster, its live view and a clock; people ask through it, the planner's commands run through

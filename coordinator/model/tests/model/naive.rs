@@ -12,6 +12,8 @@ use warren_model::{
     },
 };
 
+use crate::naive_replicas::NaiveReplicas;
+
 #[derive(Debug, Default)]
 pub(crate) struct Naive {
     pub(crate) made: bool,
@@ -20,6 +22,7 @@ pub(crate) struct Naive {
     pub(crate) nodes: Vec<NaiveNode>,
     pub(crate) tokens: Vec<NaiveToken>,
     pub(crate) workspaces: Vec<NaiveWorkspace>,
+    pub(crate) replicas: NaiveReplicas,
     answers: Vec<(Envelope, Result<(), RefusalCode>)>,
 }
 
@@ -64,7 +67,7 @@ pub(crate) struct NaiveWorkspace {
     not_before: Timestamp,
 }
 
-type Answer = Result<bool, RefusalCode>;
+pub(crate) type Answer = Result<bool, RefusalCode>;
 use RefusalCode::{
     ClientNotEmpty, InvalidSpec, NameTaken, NoNodeFits, NotAllowed, NotFound, TokenExpired,
     TokenInvalid, TokenUsed, WrongState,
@@ -104,8 +107,7 @@ impl Naive {
             return Err(wrong[usize::from(making)]);
         }
         match &envelope.command {
-            Command::SetReplica(_)
-            | Command::RevokeCertificate(_)
+            Command::RevokeCertificate(_)
             | Command::InvitePerson(_)
             | Command::EnrolPerson(_)
             | Command::RecordCertificate(_)
@@ -115,6 +117,10 @@ impl Naive {
             | Command::AdoptWorkspace(_)
             | Command::AccountNode(_)
             | Command::EndRecovery(_) => unreachable!("not asked"),
+            Command::SetReplica(one) => self.replicas.set(one),
+            Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
+            Command::JoinReplica(one) => self.replicas.join(one, at),
+            Command::RemoveReplica(one) => self.replicas.remove(one.replica),
             Command::InitCluster(_) => {
                 self.made = true;
                 Ok(true)

@@ -7,7 +7,7 @@ use warren_model::{
     AuditHead, ClusterState, Command, Envelope, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
-        JoinNode, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateClient,
+        JoinNode, JoinReplica, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateClient,
         UpdateNodeFacts,
     },
     invariants,
@@ -17,8 +17,9 @@ use warren_model::{
 
 use crate::{
     make::{
-        START, boot, client, coordinator, create_client, create_workspace, facts, issue, join,
-        node, person, request, set_run, spec, workspace,
+        START, boot, client, coordinator, coordinator_token, create_client, create_workspace,
+        facts, issue, join, join_replica, node, person, remove_replica, request, set_replica,
+        set_run, spec, workspace,
     },
     naive::{Naive, NaiveWorkspace},
 };
@@ -47,6 +48,11 @@ pub(crate) enum Move {
     /// Coordinators' commands asked by a person.
     Meddle(u8),
     Wait(u64),
+    SetReplica(u64, u8),
+    CoordinatorToken(u8, Option<u64>),
+    /// Token, key, host.
+    JoinReplica(u8, u8, u8),
+    RemoveReplica(u64),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -98,6 +104,12 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
         1 => (1_u8..6).prop_map(Move::Meddle),
         3 => prop_oneof![Just(1_u64), Just(2_000), Just(400_000), Just(700_000)]
             .prop_map(Move::Wait),
+        1 => (1_u64..6, 1_u8..5).prop_map(|(n, host)| Move::SetReplica(n, host)),
+        2 => (1_u8..6, prop::option::weighted(0.3, 1_u64..5))
+            .prop_map(|(n, old)| Move::CoordinatorToken(n, old)),
+        3 => (1_u8..6, 0_u8..2, 1_u8..16)
+            .prop_map(|(n, key, host)| Move::JoinReplica(n, key, host)),
+        2 => (1_u64..7).prop_map(Move::RemoveReplica),
     ]
 }
 
@@ -180,6 +192,13 @@ pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option
             let (generation, _) = numbers(n);
             (Command::Forget(Forget { workspace: workspace(n), generation }), false)
         }
+        Move::SetReplica(n, host) => (set_replica(n, host), true),
+        Move::CoordinatorToken(n, old) => (coordinator_token(n, at, old), false),
+        Move::JoinReplica(n, key, host) => {
+            let join = JoinReplica { key_hash: [key; 32], ..join_replica(n, host) };
+            (Command::JoinReplica(join), true)
+        }
+        Move::RemoveReplica(n) => (remove_replica(n), false),
         Move::Again(_) | Move::Wait(_) => return None,
     };
     Some(asked)
@@ -219,6 +238,12 @@ fn compare(naive: &Naive, state: &ClusterState) -> Result<(), TestCaseError> {
         prop_assert_eq!(&client.labels, &labels.into_iter().collect::<Vec<_>>());
     }
     prop_assert_eq!(naive.tokens.len(), state.tokens.len());
+    let replicas: Vec<u64> = state.replicas.keys().map(|id| id.0).collect();
+    prop_assert_eq!(naive.replicas.present(), replicas);
+    prop_assert_eq!(naive.replicas.highest(), state.highest_replica().0);
+    prop_assert_eq!(naive.replicas.tokens.len(), state.coordinator_tokens.len());
+    let replacing: Vec<_> = state.replacing.iter().map(|(new, old)| (new.0, old.0)).collect();
+    prop_assert_eq!(&naive.replicas.replacing, &replacing);
     prop_assert_eq!(naive.nodes.len(), state.nodes.len());
     for node in &naive.nodes {
         let real = &state.nodes[&node.id];
@@ -305,7 +330,8 @@ fn replay(asked: &[Envelope], state: &ClusterState) -> Result<(), TestCaseError>
 
 /// A cluster with clients, nodes and workspaces to begin with, so that random moves meet something.
 pub(crate) fn begun() -> Vec<Move> {
-    let mut moves = vec![Move::Init, Move::Client(1, 0), Move::Client(2, 1)];
+    let mut moves =
+        vec![Move::Init, Move::SetReplica(1, 1), Move::Client(1, 0), Move::Client(2, 1)];
     for n in 1..3 {
         moves.extend([Move::Token(n), Move::Join(n, 0), Move::Register(n, 8192, 1)]);
     }

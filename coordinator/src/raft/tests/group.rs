@@ -1,108 +1,19 @@
 //! Three replicas in one process, over real gRPC on loopback without TLS.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tokio::net::TcpListener;
 use warren_common::{ReplicaId, Revision};
-use warren_model::ClusterState;
 
-use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
+use super::{
+    PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster,
+    node::{Node, handles, leader, three},
+};
 use crate::{
     audit,
-    raft::{Consensus, Leadership, LedError, Options, ReadError, Status, Tuning},
-    store::Engine,
+    raft::{LedError, ReadError, Status},
     watch::Gap,
 };
-
-struct Node {
-    consensus: Consensus,
-    address: SocketAddr,
-    folder: TempDir,
-    stop: CancellationToken,
-    server: JoinHandle<()>,
-}
-
-impl Node {
-    async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
-        let address = listener.local_addr().expect("bound");
-        let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
-        // Each keeps its log as it likes: nothing of it shows outside.
-        let engine = if replica == 3 { Engine::Redb } else { Engine::Sled };
-        let options = Options { tuning, engine, ..options(replica, folder.path()) };
-        let consensus = Consensus::open(options).await.expect("it opens");
-        let stop = CancellationToken::new();
-        let serving = Server::builder()
-            .add_service(consensus.service().into_service())
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
-                stop.clone().cancelled_owned(),
-            );
-        let stopped = stop.clone();
-        let server = tokio::spawn(async move {
-            // Peers keep their connections open; dropping the server cuts them.
-            tokio::select! {
-                served = serving => served.expect("it serves"),
-                () = stopped.cancelled() => {}
-            }
-        });
-        Self { consensus, address, folder, stop, server }
-    }
-
-    async fn stop(self) -> (TempDir, SocketAddr) {
-        self.stop.cancel();
-        self.server.await.expect("no panic");
-        self.consensus.shutdown().await;
-        (self.folder, self.address)
-    }
-
-    async fn until(&self, what: &str, ready: impl FnMut(&Leadership) -> bool) {
-        let mut leadership = self.consensus.leadership();
-        let waited = tokio::time::timeout(PATIENCE, leadership.wait_for(ready)).await;
-        waited.unwrap_or_else(|_| panic!("not in time: {what}")).expect("it runs");
-    }
-
-    async fn sees(&self, name: &str) -> ClusterState {
-        let mut changes = self.consensus.changes();
-        let seen = changes.wait_for(|_| has_client(&self.consensus.local(), name));
-        let waited = tokio::time::timeout(PATIENCE, seen).await;
-        waited.unwrap_or_else(|_| panic!("{name} did not arrive")).expect("it runs");
-        self.consensus.local()
-    }
-}
-
-async fn three() -> BTreeMap<u64, Node> {
-    let mut nodes = BTreeMap::new();
-    for replica in 1..=3 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        nodes.insert(replica, Node::start(replica, folder, listener).await);
-    }
-    let members = nodes.iter().map(|(id, node)| (ReplicaId(*id), node.address.to_string()));
-    let members = members.collect();
-    nodes[&1].consensus.initialise(members).await.expect("fresh");
-    nodes
-}
-
-fn handles(nodes: &BTreeMap<u64, Node>) -> Vec<&Consensus> {
-    nodes.values().map(|node| &node.consensus).collect()
-}
-
-async fn leader(nodes: &BTreeMap<u64, Node>) -> u64 {
-    let found = async {
-        loop {
-            let leading = |node: &&Node| node.consensus.leadership().borrow().leading;
-            if let Some(node) = nodes.values().find(leading) {
-                return node.consensus.status().replica.0;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("a leader in time")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_is_replaced_and_catches_up_when_it_is_back() {

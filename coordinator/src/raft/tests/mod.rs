@@ -6,13 +6,14 @@ mod damage;
 mod golden;
 mod group;
 mod kill;
+mod membership;
+pub(crate) mod node;
 mod seeding;
 mod single;
 mod suite;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use tonic::transport::Endpoint;
 use warren_common::{ClientId, ClusterId, ReplicaId, RequestId, Timestamp};
 use warren_model::{
     Applied, ClusterState, Command, Envelope, Principal,
@@ -21,30 +22,22 @@ use warren_model::{
 
 use crate::store::Engine;
 
-use super::{Connect, Consensus, Options, ProposeError, Tuning};
+use super::{Consensus, Options, ProposeError, Tuning};
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Connects without TLS.
-fn plain() -> Connect {
-    Arc::new(|_, address| {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"));
-        endpoint.map(|endpoint| endpoint.connect_lazy()).map_err(|error| error.to_string())
-    })
-}
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(replica: u64, folder: &Path) -> Options {
     Options {
         replica: ReplicaId(replica),
         folder: folder.to_owned(),
         engine: Engine::default(),
-        connect: plain(),
+        connect: node::speaking_as(replica),
         tuning: Tuning::default(),
     }
 }
 
-fn envelope(command: Command) -> Envelope {
+pub(crate) fn envelope(command: Command) -> Envelope {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let millis = since.expect("after 1970").as_millis();
     Envelope {
@@ -64,7 +57,7 @@ fn init_cluster() -> Envelope {
     }))
 }
 
-fn create_client(name: &str) -> Envelope {
+pub(crate) fn create_client(name: &str) -> Envelope {
     envelope(Command::CreateClient(CreateClient {
         client: ClientId::new(uuid::Uuid::now_v7()),
         name: name.parse().expect("a valid name"),
@@ -107,7 +100,7 @@ async fn open_single_with(options: Options) -> Consensus {
 }
 
 /// Proposes until somebody who leads takes it; a command with the same request id happens once.
-async fn apply_anywhere(replicas: &[&Consensus], envelope: &Envelope) -> Applied {
+pub(crate) async fn apply_anywhere(replicas: &[&Consensus], envelope: &Envelope) -> Applied {
     let trying = async {
         loop {
             for replica in replicas {

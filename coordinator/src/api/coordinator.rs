@@ -1,0 +1,109 @@
+//! Coordinators as operators see them: tokens for new ones, removal, and how each one stands.
+
+use tonic::Code;
+use warren_common::{Limits, ReplicaId, TokenId};
+use warren_daemon::token::TokenRole;
+use warren_model::{
+    Command,
+    command::{IssueCoordinatorToken, RemoveReplica},
+    state::Replica,
+};
+use warren_proto::{
+    error::ApiError,
+    pb::{admin::v1 as pb, raft::v1 as raft_pb},
+};
+
+use super::{Api, Who, errors, mutation::Asked};
+use crate::member::Described;
+
+impl Api {
+    pub(super) async fn coordinator_token(
+        &self,
+        who: Who,
+        request: pb::CreateCoordinatorTokenRequest,
+    ) -> Result<pb::CreateCoordinatorTokenResponse, ApiError> {
+        let asked = Asked::read(who, request.mutation)?;
+        let replaces = Some(request.replaces_replica_id).filter(|id| *id != 0).map(ReplicaId);
+        let id = TokenId::new(uuid::Uuid::now_v7());
+        let expires = asked.at.plus(Limits::TOKEN_AGE);
+        let token = self.join_token(TokenRole::Coordinator, (id, expires))?;
+        let secret_hash = token.secret_hash();
+        let issue = IssueCoordinatorToken { token: id, secret_hash, expires, replaces };
+        let applied = self.mutate(&asked, Command::IssueCoordinatorToken(issue)).await?;
+        if applied.repeated {
+            let message = "this request minted a token before; its secret was shown once";
+            let error = ApiError::new(Code::FailedPrecondition, "TOKEN_SHOWN_ONCE", message);
+            return Err(error.next("mint another one: warren cluster token"));
+        }
+        let text = token.to_text().map_err(|why| errors::internal("writing the token", why))?;
+        let token = text.expose().clone();
+        Ok(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms: expires.0 })
+    }
+
+    pub(super) async fn drop_coordinator(
+        &self,
+        who: Who,
+        request: pb::RemoveCoordinatorRequest,
+    ) -> Result<(), ApiError> {
+        let asked = Asked::read(who, request.mutation)?;
+        let replica = match request.replica_id {
+            0 => return Err(errors::invalid("replica_id", "coordinators count from 1")),
+            id => ReplicaId(id),
+        };
+        let command = Command::RemoveReplica(RemoveReplica { replica });
+        self.settled().await;
+        let asked = (asked.envelope(command), asked.serial);
+        self.parts().members.remove(asked, request.force).await
+    }
+
+    /// Shows every coordinator by id, as each says of itself and the leader of the others.
+    pub(super) async fn show_coordinators(&self) -> Vec<pb::Replica> {
+        let described = self.parts().members.describe_all().await;
+        let state = self.parts().consensus.local();
+        let leader = described.iter().find_map(|(_, one)| {
+            one.as_ref().ok().filter(|one| one.role() == raft_pb::Role::Leader)
+        });
+        let rows = described.iter().filter_map(|(id, described)| {
+            Some(show(*id, (state.replicas.get(id)?, leader), described))
+        });
+        rows.collect()
+    }
+}
+
+fn show(
+    id: ReplicaId,
+    (known, leader): (&Replica, Option<&raft_pb::DescribeResponse>),
+    described: &Described,
+) -> pb::Replica {
+    let heard = described.as_ref().ok();
+    let member =
+        leader.and_then(|leader| leader.members.iter().find(|member| member.replica_id == id.0));
+    // without a leader, what it says of itself
+    let own = heard.and_then(|own| own.members.iter().find(|member| member.replica_id == id.0));
+    let leads = leader.is_some_and(|leader| leader.replica_id == id.0);
+    let voter = member.or(own).is_some_and(|member| member.voter);
+    let role = match (leads, voter, member.or(own)) {
+        (true, _, _) => pb::ReplicaRole::Leader,
+        (false, true, _) => pb::ReplicaRole::Voter,
+        (false, false, Some(_)) => pb::ReplicaRole::Learner,
+        (false, false, None) => pb::ReplicaRole::Joining,
+    };
+    let holds = heard.map(|own| own.log_length);
+    let holds = holds.or_else(|| member.and_then(|member| member.matched_length));
+    pb::Replica {
+        id: id.0,
+        api_address: known.api_address.clone(),
+        raft_address: known.raft_address.clone(),
+        voter,
+        role: role.into(),
+        lag_entries: leader.zip(holds).map(|(leader, own)| leader.log_length.saturating_sub(own)),
+        contact_ms: match heard {
+            Some(_) => Some(0),
+            None => member.and_then(|member| member.contact_ms),
+        },
+        version: heard.map(|own| own.version.clone()).unwrap_or_default(),
+        engine: heard.map(|own| own.engine.clone()).unwrap_or_default(),
+        disk_free_bytes: heard.map_or(0, |own| own.disk_free_bytes),
+        trouble: described.as_ref().err().cloned().unwrap_or_default(),
+    }
+}

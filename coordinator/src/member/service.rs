@@ -1,0 +1,118 @@
+//! `MemberService`: what the other coordinators may ask of this one.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use warren_common::{Limits, ReplicaId};
+use warren_model::command::SetReplica;
+use warren_proto::pb::raft::v1::{
+    self as pb,
+    member_service_server::{MemberService, MemberServiceServer},
+};
+
+use super::{Members, Removal, secrets};
+use crate::{api::errors, authz::Caller};
+
+/// The service that the Raft listener mounts.
+#[derive(Clone)]
+pub struct MemberRpc {
+    members: Members,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl MemberRpc {
+    pub(super) fn new(members: Members) -> Self {
+        Self { members }
+    }
+
+    /// Returns the gRPC service with our bounds.
+    pub fn into_service(self) -> MemberServiceServer<Self> {
+        MemberServiceServer::new(self)
+            .max_decoding_message_size(Limits::MESSAGE_BYTES)
+            .max_encoding_message_size(Limits::MESSAGE_BYTES)
+    }
+}
+
+/// Returns the coordinator that calls, as its certificate says.
+fn calling<T>(request: &Request<T>) -> Result<ReplicaId, Status> {
+    let replica = Caller::of(request)?.coordinator();
+    replica.ok_or_else(|| errors::no_certificate().into())
+}
+
+#[tonic::async_trait]
+impl MemberService for MemberRpc {
+    type AdmitStream = ReceiverStream<Result<pb::AdmitResponse, Status>>;
+
+    async fn admit(&self, request: Request<pb::AdmitRequest>) -> Answer<Self::AdmitStream> {
+        let replica = calling(&request)?;
+        let pb::AdmitRequest { api_address, raft_address } = request.into_inner();
+        let wanted = SetReplica { replica, api_address, raft_address };
+        let (told, steps) = mpsc::channel(Limits::STREAM_QUEUE);
+        let members = self.members.clone();
+        // ends with the one that asks: every wait in it looks whether somebody listens
+        tokio::spawn(async move {
+            if let Err(error) = members.admit(wanted, &told).await {
+                tracing::info!(%replica, %error, "a coordinator was not admitted");
+                // nobody listens any more: it asks again
+                let _ = told.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(steps)))
+    }
+
+    async fn drop(&self, request: Request<pb::DropRequest>) -> Answer<pb::DropResponse> {
+        let asked = Removal::from_wire(&request.into_inner())?;
+        let removed = self.members.remove_here(&asked).await;
+        removed.map_err(|failed| failed.0)?;
+        Ok(Response::new(pb::DropResponse {}))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Answer<pb::TransferResponse> {
+        let to = Some(request.into_inner().replica_id).filter(|to| *to != 0).map(ReplicaId);
+        let leader = self.members.transfer_here(to).await.map_err(|failed| failed.0)?;
+        Ok(Response::new(pb::TransferResponse { leader_replica_id: leader.0 }))
+    }
+
+    async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
+        Ok(Response::new(self.members.describe().await?))
+    }
+
+    async fn list_secrets(
+        &self,
+        _: Request<pb::ListSecretsRequest>,
+    ) -> Answer<pb::ListSecretsResponse> {
+        let keystore = self.members.keystore().clone();
+        let stamps = secrets::blocking(move || keystore.stamps()).await?;
+        let secrets = stamps.iter().map(|(name, stamp)| secrets::shown(name, stamp)).collect();
+        Ok(Response::new(pb::ListSecretsResponse { secrets }))
+    }
+
+    async fn get_secret(
+        &self,
+        request: Request<pb::GetSecretRequest>,
+    ) -> Answer<pb::GetSecretResponse> {
+        let name = request.into_inner().name;
+        let (keystore, wanted) = (self.members.keystore().clone(), name.clone());
+        let kept = secrets::blocking(move || keystore.kept(&wanted)).await?;
+        let kept = kept.ok_or_else(|| errors::not_found("secret", &name))?;
+        Ok(Response::new(pb::GetSecretResponse {
+            stamp: Some(secrets::shown(&name, &kept.stamp)),
+            content: kept.content.expose().clone().into_bytes().into(),
+        }))
+    }
+
+    async fn put_secret(
+        &self,
+        request: Request<pb::PutSecretRequest>,
+    ) -> Answer<pb::PutSecretResponse> {
+        let request = request.into_inner();
+        let (name, kept) = secrets::read(request.stamp, &request.content)?;
+        let keystore = self.members.keystore().clone();
+        secrets::blocking(move || keystore.take(&name, &kept)).await?;
+        Ok(Response::new(pb::PutSecretResponse {}))
+    }
+}
