@@ -63,6 +63,32 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// One change of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LabelChange {
+    /// `key=value`.
+    Set(String, String),
+    /// `key-`.
+    Remove(String),
+}
+
+/// Reads `key=value`, which sets a label, or `key-`, which takes it away.
+///
+/// # Errors
+/// Returns a sentence where it is neither.
+pub(crate) fn label_change(text: &str) -> Result<LabelChange, String> {
+    if text.contains('=') {
+        return pair(text).map(|(key, value)| LabelChange::Set(key, value));
+    }
+    match text.strip_suffix('-') {
+        Some(key) if !key.is_empty() => Ok(LabelChange::Remove(key.to_owned())),
+        Some(_) | None => Err(format!(
+            "{:?} is neither key=value, which sets a label, nor key-, which takes it away",
+            cut(text)
+        )),
+    }
+}
+
 /// Reads `name` or `name=command`.
 ///
 /// # Errors
@@ -101,6 +127,18 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_set_with_a_value_and_taken_away_with_a_dash() {
+        let set = |key: &str, value: &str| Ok(LabelChange::Set(key.to_owned(), value.to_owned()));
+        assert_eq!(label_change("team=web"), set("team", "web"));
+        assert_eq!(label_change("tier-=a=b-"), set("tier-", "a=b-"));
+        assert_eq!(label_change("team="), set("team", ""));
+        assert_eq!(label_change("my-team-"), Ok(LabelChange::Remove("my-team".to_owned())));
+        for odd in ["", "-", "team", "=web"] {
+            assert!(label_change(odd).is_err(), "{odd:?} passed");
+        }
+    }
 
     #[test]
     fn durations_read_as_people_write_them() {

@@ -108,6 +108,8 @@ impl Limits {
     pub const FLUSH_QUEUE: usize = 4096;
     /// Bytes of log entries in one Raft message, one entry aside.
     pub const RAFT_APPEND_BYTES: usize = 1024 * 1024;
+    /// Bytes of the newest log entries that are kept in memory for those who read them again.
+    pub const LOG_MEMORY_BYTES: usize = 8 * 1024 * 1024;
     /// Bytes of one piece of a checkpoint on the wire.
     pub const CHECKPOINT_CHUNK_BYTES: usize = 1024 * 1024;
     /// One checkpoint.

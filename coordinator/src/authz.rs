@@ -93,6 +93,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::ClientDeleteClient
         | Method::UserInviteUser
         | Method::UserRevokeUser
+        | Method::ClientUpdateClient
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

@@ -16,6 +16,7 @@ pub mod controller;
 pub mod hub;
 pub mod keystore;
 pub mod live;
+pub mod measure;
 pub mod raft;
 pub mod run;
 pub mod serve;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use warren_coordinator::{
     bootstrap,
     config::{Config, DEFAULT_PATH},
+    measure::METRICS,
     run::{self, End},
 };
 use warren_daemon::{Shutdown, metrics, telemetry};
@@ -61,7 +62,7 @@ fn go(args: &Args) -> anyhow::Result<()> {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::start(config.log.format, &config.log.filter)?;
-    let counting = metrics::start()?;
+    let counting = metrics::start("coordinator", env!("CARGO_PKG_VERSION"), &[METRICS])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         loop {

@@ -92,13 +92,18 @@ async fn start(
     files::private_folder(&state_dir).map_err(RunError::State).map_err(early)?;
     let listeners = Listeners::bind(&config.listen, shutdown).await;
     let listeners = listeners.map_err(RunError::from).map_err(early)?;
-    let metrics = serve_metrics(&config, metrics, shutdown).await.map_err(early)?;
-    let addresses = Addresses { api: listeners.api.address, raft: listeners.raft.address, metrics };
+    let serving = serve_metrics(&config, metrics.clone(), shutdown).await;
+    let (api, raft) = (listeners.api.address, listeners.raft.address);
+    let addresses = Addresses { api, raft, metrics: serving.map_err(early)? };
     publish(&addresses, &state_dir).map_err(RunError::State).map_err(early)?;
     info!(api = %addresses.api, raft = %addresses.raft, socket = %config.socket.display(), "listening");
 
     let socket = config.socket.clone();
-    let founder = Founder::new(config, listeners, shutdown.clone());
+    if let Some(metrics) = &metrics {
+        metrics.renew();
+        metrics.ready_when(|| Err("there is no cluster here yet".to_owned()));
+    }
+    let founder = Founder::new(config, listeners, metrics, shutdown.clone());
     let late = |error| (Some(founder.clone()), error);
     bootstrap::serve(&socket, founder.clone(), shutdown).await.map_err(|e| late(e.into()))?;
     let resumed = founder

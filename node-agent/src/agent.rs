@@ -32,6 +32,7 @@ use crate::{
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
     ledger::{Ledger, LedgerError},
+    measure::{self, Counted},
     reconciler::{self, Place},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
@@ -146,7 +147,7 @@ impl Agent {
             place: place(&config, &membership, hands.boot),
             engine: hands.engine,
             volumes: hands.volumes,
-            doors,
+            doors: Arc::clone(&doors),
             ledger: ledger.clone(),
             board: Arc::clone(&board),
         };
@@ -164,6 +165,10 @@ impl Agent {
             changed: changes,
         };
         let uplink = uplink::start(parts, &shutdown);
+        if let Some(counted) = &counted {
+            let (board, tunnels) = (Arc::clone(&board), tunnels.clone());
+            show(counted, measure::Probe { board, doors, tunnels, uplink: uplink.clone() });
+        }
         let metrics = serve_metrics(&config, counted, &shutdown).await?;
         info!(node = %membership.name, id = %membership.node, "the node agent runs");
         Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _lock: lock })
@@ -214,7 +219,7 @@ impl Hands {
             EngineKind::Docker => {
                 let address = format!("unix://{}", config.engine.socket.display());
                 Ok(Self {
-                    engine: Arc::new(DockerEngine::new(address, cluster, node)),
+                    engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
                     volumes: Arc::new(PlainStore::new(state.join(HOMES))),
                     check: PeerCheck::Cgroup,
                     boot: host()?,
@@ -227,7 +232,7 @@ impl Hands {
                 let boot_id = told.trim().parse().or_else(|_| host())?;
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
-                    engine: Arc::new(engine),
+                    engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,
                     boot: boot_id,
@@ -264,6 +269,14 @@ fn lock(state: &Path) -> Result<File, AgentError> {
         Ok(()) => Ok(file),
         Err(_) => Err(AgentError::Taken(state.to_owned())),
     }
+}
+
+/// Lets scrapes see the agent.
+fn show(counted: &Metrics, probe: measure::Probe) {
+    let probe = Arc::new(probe);
+    let asked = Arc::clone(&probe);
+    counted.ready_when(move || asked.ready());
+    counted.probe(move || probe.sample());
 }
 
 async fn serve_metrics(

@@ -14,6 +14,7 @@ pub mod host;
 pub mod inside;
 pub mod join;
 pub mod ledger;
+pub mod measure;
 pub mod reconciler;
 pub mod tunnel;
 pub mod uplink;

@@ -12,7 +12,9 @@ use warren_daemon::{
 use warren_node_agent::{
     agent::{self, Agent},
     config::{Config, EngineKind},
-    host, join, uplink,
+    host, join,
+    measure::METRICS,
+    uplink,
 };
 use warren_proto::ApiError;
 
@@ -129,7 +131,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 );
             }
             let shutdown = Shutdown::on_signals().context("cannot catch signals")?;
-            let agent = Agent::start(config, Some(metrics::start()?), shutdown).await?;
+            let version = env!("CARGO_PKG_VERSION");
+            let counted = metrics::start("node-agent", version, &[METRICS])?;
+            let agent = Agent::start(config, Some(counted), shutdown).await?;
             agent.ended().await;
             Ok(())
         }

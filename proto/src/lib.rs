@@ -17,6 +17,10 @@ pub use error::ApiError;
 #[cfg(feature = "grpc")]
 pub use method::Method;
 
+/// Request metadata, and the answer's: the request id of a call, which every log line about it
+/// carries. A mutation's is the one that takes effect once.
+pub const REQUEST_ID: &str = "warren-request-id";
+
 /// Generated messages and services, by package.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod pb {

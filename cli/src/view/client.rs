@@ -53,6 +53,14 @@ impl Client {
             ("age", self.age(now)),
         ])
     }
+
+    /// Returns the line that `client label` prints.
+    pub(crate) fn labelled(&self) -> String {
+        if self.labels.is_empty() {
+            return format!("client {} has no labels\n", self.name);
+        }
+        format!("client {} has {}\n", self.name, labels(&self.labels))
+    }
 }
 
 impl Tabular for Client {
@@ -70,7 +78,7 @@ impl Tabular for Client {
 
 impl Watched for Client {
     const KINDS: &'static [pb::EventKind] =
-        &[pb::EventKind::ClientCreated, pb::EventKind::ClientDeleted];
+        &[pb::EventKind::ClientCreated, pb::EventKind::ClientDeleted, pb::EventKind::ClientUpdated];
 
     fn standing(&self) -> Vec<String> {
         let noun = if self.workspaces == 1 { "workspace" } else { "workspaces" };

@@ -71,11 +71,8 @@ fn told(what: What) -> Told {
             let detail = format!("API {}, Raft {}", replica.api_address, replica.raft_address);
             plain("coordinator.set", replica.id.to_string(), detail)
         }
-        What::ClientCreated(made) => {
-            let client = Client::from(made.client.unwrap_or_default());
-            let (address, object) = (client.name.clone(), Some(Object::Client(client)));
-            Told { event: "client.created", address, detail: String::new(), object }
-        }
+        What::ClientCreated(made) => client("client.created", made.client),
+        What::ClientUpdated(one) => client("client.updated", one.client),
         What::ClientDeleted(gone) => plain("client.deleted", gone.name, String::new()),
         What::TokenIssued(issued) => plain("token.issued", issued.token_id, String::new()),
         What::NodeJoined(one) => node("node.joined", one.node),
@@ -101,11 +98,6 @@ fn told(what: What) -> Told {
         What::CertificateIssued(issued) => {
             plain("certificate.issued", issued.serial, String::new())
         }
-        What::ClientUpdated(changed) => {
-            let client = Client::from(changed.client.unwrap_or_default());
-            let (address, object) = (client.name.clone(), Some(Object::Client(client)));
-            Told { event: "client.updated", address, detail: String::new(), object }
-        }
         What::PersonInvited(person) => plain("user.invited", person.name, String::new()),
         What::PersonEnrolled(person) => plain("user.enrolled", person.name, String::new()),
         What::PersonRevoked(person) => plain("user.revoked", person.name, String::new()),
@@ -123,6 +115,12 @@ fn told(what: What) -> Told {
         What::NodeAccounted(one) => node("node.accounted", one.node),
         What::RecoveryEnded(_) => plain("cluster.recovered", String::new(), String::new()),
     }
+}
+
+fn client(event: &'static str, client: Option<pb::Client>) -> Told {
+    let client = Client::from(client.unwrap_or_default());
+    let (address, detail) = (client.name.clone(), String::new());
+    Told { event, address, detail, object: Some(Object::Client(client)) }
 }
 
 fn node(event: &'static str, node: Option<pb::Node>) -> Told {

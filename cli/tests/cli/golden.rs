@@ -148,6 +148,11 @@ fn changes_and_tokens() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();
     transcript.add(&bench, &["client", "create", "new", "--label", "a=b"]);
+    transcript.add(&bench, &["client", "label", "new", "team=web", "a-"]);
+    transcript.add(&bench, &["client", "label", "new", "team-"]);
+    transcript.add(&bench, &["client", "label", "new", "team"]);
+    transcript.add(&bench, &["client", "label", "new", "team=web", "team-"]);
+    transcript.add(&bench, &["client", "label", "gone", "team=web"]);
     transcript.add(&bench, &["client", "delete", "new"]);
     transcript.add(&bench, &["node", "token", "--name", "n3"]);
     transcript.add(&bench, &["node", "token", "-o", "name", "-q"]);

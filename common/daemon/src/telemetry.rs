@@ -42,6 +42,9 @@ pub enum TelemetryError {
     /// Something else logs already, or counts already.
     #[error("{0} is set up already")]
     Twice(&'static str),
+    /// A histogram without buckets: a fault of ours.
+    #[error("the histogram {0} has no buckets")]
+    Buckets(&'static str),
 }
 
 /// Starts logging. The environment's `WARREN_LOG` outweighs `filter`.

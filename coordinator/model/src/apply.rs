@@ -158,6 +158,7 @@ impl ClusterState {
             Command::AdoptWorkspace(command) => adopt::workspace(self, &context, command),
             Command::AccountNode(command) => recovery::account(self, &context, command),
             Command::EndRecovery(command) => recovery::end(self, &context, *command),
+            Command::UpdateClient(command) => client::update(self, &context, command),
         }
     }
 
@@ -219,7 +220,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::RevokeCertificate(_)
         | Command::InvitePerson(_)
         | Command::RevokePerson(_)
-        | Command::EndRecovery(_) => !matches!(principal, Principal::Node(_)),
+        | Command::EndRecovery(_)
+        | Command::UpdateClient(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

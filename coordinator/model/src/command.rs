@@ -4,6 +4,8 @@
 //! draws no number. The encoding is the Raft log's: variants are only ever added at the end, and
 //! `tests/golden` holds yesterday's.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
@@ -90,6 +92,8 @@ pub enum Command {
     AccountNode(AccountNode),
     /// Ends the recovery, or stops waiting for one node.
     EndRecovery(EndRecovery),
+    /// Changes a client's labels.
+    UpdateClient(UpdateClient),
 }
 
 /// See [`Command::InitCluster`].
@@ -474,4 +478,15 @@ pub struct EndRecovery {
     pub node: Option<NodeId>,
     /// Although nodes are still awaited.
     pub early: bool,
+}
+
+/// See [`Command::UpdateClient`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateClient {
+    /// Which client.
+    pub client: ClientId,
+    /// Labels to add or to overwrite.
+    pub set_labels: Labels,
+    /// Keys of labels to take away; one that the client does not carry is no fault.
+    pub remove_labels: BTreeSet<String>,
 }

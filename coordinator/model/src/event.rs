@@ -69,4 +69,6 @@ pub enum EventKind {
     NodeAccounted(NodeId),
     /// The recovery is over.
     RecoveryEnded,
+    /// A client's labels changed.
+    ClientUpdated(ClientId, ClientName),
 }

@@ -1,10 +1,12 @@
 //! `ClientService`: customer engagements.
 
+use std::collections::BTreeSet;
+
 use tonic::{Request, Response, Status};
-use warren_common::ClientId;
+use warren_common::{ClientId, spec::Labels};
 use warren_model::{
-    Command, Outcome,
-    command::{CreateClient, DeleteClient},
+    Applied, ClusterState, Command, Outcome,
+    command::{CreateClient, DeleteClient, UpdateClient},
 };
 use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
 
@@ -72,15 +74,42 @@ impl ClientService for Api {
         let principal = caller(&request)?;
         let request = request.into_inner();
         let asked = Asked::read(principal, request.mutation)?;
-        let moment = self.read().await?;
-        let client = match resolve::client(&moment.state, &request.client) {
-            Ok(client) => client.id,
-            Err(_) if self.took_effect(&asked) => {
-                return Ok(Response::new(pb::DeleteClientResponse {}));
-            }
+        let command = |state: &ClusterState| {
+            let client = resolve::client(state, &request.client)?.id;
+            Ok(Command::DeleteClient(DeleteClient { client }))
+        };
+        match self.mutate_named(&asked, command).await {
+            Err(error) if !self.is_done(&asked, &error) => Err(error.into()),
+            Ok(_) | Err(_) => Ok(Response::new(pb::DeleteClientResponse {})),
+        }
+    }
+
+    async fn update_client(
+        &self,
+        request: Request<pb::UpdateClientRequest>,
+    ) -> Result<Response<pb::UpdateClientResponse>, Status> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(principal, request.mutation)?;
+        if request.set_labels.is_empty() && request.remove_labels.is_empty() {
+            return Err(errors::invalid("set_labels", "and remove_labels are both empty").into());
+        }
+        let set_labels: Labels = request.set_labels.into_iter().collect();
+        let remove_labels: BTreeSet<String> = request.remove_labels.into_iter().collect();
+        let command = |state: &ClusterState| {
+            let client = resolve::client(state, &request.client)?.id;
+            let (set_labels, remove_labels) = (set_labels.clone(), remove_labels.clone());
+            Ok(Command::UpdateClient(UpdateClient { client, set_labels, remove_labels }))
+        };
+        let id = match self.mutate_named(&asked, command).await {
+            Ok(Applied { outcome: Outcome::Client(id), .. }) => Some(id),
+            Ok(_) => return Err(errors::internal("labelling a client", "another outcome").into()),
+            Err(error) if self.is_done(&asked, &error) => None,
             Err(error) => return Err(error.into()),
         };
-        self.mutate(&asked, Command::DeleteClient(DeleteClient { client })).await?;
-        Ok(Response::new(pb::DeleteClientResponse {}))
+        let moment = self.local();
+        let client = id.and_then(|id| moment.state.clients.get(&id));
+        let client = client.map(|client| moment.view().client(client));
+        Ok(Response::new(pb::UpdateClientResponse { client }))
     }
 }

@@ -4,10 +4,11 @@
 use tonic::Code;
 use warren_common::{RequestId, Revision, Timestamp};
 use warren_daemon::clock;
-use warren_model::{Applied, Command, Envelope, Principal};
+use warren_model::{Applied, ClusterState, Command, Envelope, Principal};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{Api, Who, errors};
+use crate::raft::{LedError, ProposeError};
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
@@ -68,10 +69,45 @@ impl Api {
         self.settled().await;
         let consensus = &self.parts().consensus;
         match consensus.propose_for(&asked.envelope(command), &asked.serial).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(refusal)) => Err(errors::refusal(refusal)),
+            Ok(answer) => answer.map_err(errors::refusal),
             Err(error) => Err(self.explain(errors::propose(error, &consensus.local()))),
         }
+    }
+
+    /// Makes a command of a state that holds everything acknowledged before the call, and
+    /// proposes it. The leader's own state is such a one while the command is fenced with its
+    /// term; everywhere else, and where a name is not found in it, a linearizable read is made.
+    pub(super) async fn mutate_named(
+        &self,
+        asked: &Asked,
+        command: impl Fn(&ClusterState) -> Result<Command, ApiError>,
+    ) -> Result<Applied, ApiError> {
+        let consensus = &self.parts().consensus;
+        let mut unknown = None;
+        if let Some(led) = consensus.led()
+            && let Ok(command) = command(led.state())
+        {
+            match consensus.propose_led(&led, asked.envelope(command), &asked.serial).await {
+                Ok(answer) => return answer.map_err(errors::refusal),
+                Err(LedError::Over) => {}
+                Err(LedError::Propose(error)) => {
+                    let lost = error == ProposeError::Unknown;
+                    let error = self.explain(errors::propose(error, &consensus.local()));
+                    if !lost {
+                        return Err(error);
+                    }
+                    unknown = Some(error);
+                }
+            }
+        }
+        // Where the outcome is unknown the same request is made again: it takes effect once.
+        let moment = self.read().await.map_err(|error| unknown.unwrap_or(error))?;
+        self.mutate(asked, command(&moment.state)?).await
+    }
+
+    /// Whether a repeat of a call that took effect fails because what it named is gone since.
+    pub(super) fn is_done(&self, asked: &Asked, error: &ApiError) -> bool {
+        error.code == Code::NotFound && self.took_effect(asked)
     }
 
     /// Whether this very request took effect before: then what it removed is rightly gone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use warren_common::WorkspaceId;
 use warren_model::{
-    Command,
+    ClusterState, Command, Outcome,
     command::{RunRequest, SetRun},
     state::Workspace,
 };
@@ -15,7 +15,7 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, Who, caller, follow,
+    Api, Moment, Who, caller, errors, follow,
     mutation::Asked,
     page::{Page, key},
     resolve,
@@ -147,15 +147,23 @@ impl Api {
     /// Asks for a run state; answers with the workspace as it is then, none where it is gone.
     async fn set_run(&self, ask: Ask) -> Result<Option<pb::Workspace>, ApiError> {
         let asked = Asked::read(ask.who, ask.mutation)?;
-        let moment = self.read().await?;
-        let workspace = match resolve::workspace(&moment.state, &ask.workspace) {
-            Ok(workspace) => workspace.id,
-            Err(_) if ask.run == RunRequest::Delete && self.took_effect(&asked) => return Ok(None),
+        let command = |state: &ClusterState| {
+            let workspace = resolve::workspace(state, &ask.workspace)?.id;
+            Ok(Command::SetRun(SetRun { workspace, run: ask.run }))
+        };
+        let applied = match self.mutate_named(&asked, command).await {
+            Ok(applied) => applied,
+            Err(error) if ask.run == RunRequest::Delete && self.is_done(&asked, &error) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
-        self.mutate(&asked, Command::SetRun(SetRun { workspace, run: ask.run })).await?;
+        let Outcome::Workspace(id) = applied.outcome else {
+            return Err(errors::internal("asking for a run state", "another outcome"));
+        };
         let moment = self.local();
-        Ok(moment.state.workspaces.get(&workspace).map(|one| moment.view().workspace(one)))
+        let workspace = moment.state.workspaces.get(&id);
+        Ok(workspace.map(|one| moment.view().workspace(one)))
     }
 }
 

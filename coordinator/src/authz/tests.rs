@@ -38,6 +38,7 @@ ClientService/CreateClient                 -    -     -    -     yes   -    -   
 ClientService/ListClients                  -    -     -    -     yes   yes  yes  yes  yes
 ClientService/GetClient                    -    -     -    -     yes   yes  yes  yes  yes
 ClientService/DeleteClient                 -    -     -    -     yes   -    -    -    -
+ClientService/UpdateClient                 -    -     -    -     yes   -    -    -    -
 NodeAdminService/CreateNodeToken           -    -     -    -     yes   -    -    -    -
 NodeAdminService/ListNodes                 -    -     -    -     yes   yes  yes  yes  yes
 NodeAdminService/GetNode                   -    -     -    -     yes   yes  yes  yes  yes

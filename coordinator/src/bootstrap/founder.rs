@@ -14,6 +14,7 @@ use warren_common::{ClusterId, ReplicaId, RequestId};
 use warren_daemon::{
     Shutdown, clock,
     identity::{Folder, IdentityError},
+    metrics::Metrics,
 };
 use warren_model::{
     Command, Envelope, Principal, Refusal, RefusalCode,
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub(super) config: Config,
     /// Where API and Raft really listen.
     bound: (SocketAddr, SocketAddr),
+    metrics: Option<Metrics>,
     shutdown: Shutdown,
     pub(super) stage: Mutex<Stage>,
     /// The process is to start anew once it has ended.
@@ -122,11 +124,17 @@ pub enum FoundError {
 }
 
 impl Founder {
-    /// Makes one that will serve on these listeners.
-    pub fn new(config: Config, listeners: Listeners, shutdown: Shutdown) -> Self {
+    /// Makes one that will serve on these listeners, seen by `metrics`.
+    pub fn new(
+        config: Config,
+        listeners: Listeners,
+        metrics: Option<Metrics>,
+        shutdown: Shutdown,
+    ) -> Self {
         let bound = (listeners.api.address, listeners.raft.address);
         let stage = Mutex::new(Stage { listeners: Some(listeners), opened: None });
-        Self(Arc::new(Inner { config, bound, shutdown, stage, again: AtomicBool::new(false) }))
+        let again = AtomicBool::new(false);
+        Self(Arc::new(Inner { config, bound, metrics, shutdown, stage, again }))
     }
 
     pub(super) fn shutdown(&self) -> &Shutdown {
@@ -230,6 +238,7 @@ impl Founder {
                 own: opened.own.clone(),
                 config: self.0.config.clone(),
                 replica: self.addresses(intent),
+                metrics: self.0.metrics.clone(),
             };
             started.serve(listeners, &self.0.shutdown).await.map_err(FoundError::Serve)?;
             info!(cluster = intent.name, replica = %intent.replica, "serving");

@@ -4,7 +4,11 @@
 //! wake-up or a kill at any line costs a tick and nothing else. What is decided, and why, is the
 //! model's; here is only when to look.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
@@ -16,6 +20,7 @@ use warren_model::{Command, Envelope, Plan, Principal, plan};
 
 use crate::{
     live::Live,
+    measure::probe::number,
     raft::{Consensus, Leadership},
 };
 
@@ -72,7 +77,10 @@ impl Controller {
         loop {
             decided.mark_unchanged();
             seen.mark_unchanged();
+            let began = Instant::now();
             let round = self.round(overdue).await;
+            metrics::histogram!("warren_planner_round_seconds")
+                .record(began.elapsed().as_secs_f64());
             overdue = round.overdue;
             tokio::select! {
                 changed = decided.changed() => if changed.is_err() { return },
@@ -88,14 +96,16 @@ impl Controller {
             Ok(state) => state,
             Err(error) => {
                 debug!(%error, "no round: the state cannot be confirmed");
+                metrics::counter!("warren_planner_rounds_total", "result" => "unconfirmed")
+                    .increment(1);
                 return Round { wait: TICK, overdue: known };
             }
         };
         let now = clock::now();
         let Plan { commands, report, wake_at } = plan(&state, &self.live.snapshot(), now);
-        let count = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
-        metrics::gauge!("warren_workspaces_queued").set(count(report.queued.len()));
-        metrics::gauge!("warren_workspaces_overdue").set(count(report.overdue.len()));
+        metrics::counter!("warren_planner_rounds_total", "result" => "planned").increment(1);
+        metrics::gauge!("warren_workspaces_queued").set(number(report.queued.len()));
+        metrics::gauge!("warren_workspaces_overdue").set(number(report.overdue.len()));
         for (workspace, reason) in &report.overdue {
             if !known.contains(workspace) {
                 let workspace = state.workspace_label(*workspace);
@@ -125,7 +135,7 @@ impl Controller {
         });
         let mut proposed = proposing.buffered(PROPOSING);
         while let Some((command, outcome)) = proposed.next().await {
-            metrics::counter!("warren_planned_commands_total", "command" => command).increment(1);
+            metrics::counter!("warren_planner_commands_total", "command" => command).increment(1);
             match outcome {
                 Ok(Ok(applied)) => debug!(command, revision = %applied.revision, "planned"),
                 Ok(Err(refusal)) => debug!(command, %refusal, "the state moved on"),
@@ -161,5 +171,6 @@ const fn name(command: &Command) -> &'static str {
         Command::AdoptWorkspace(_) => "adopt-workspace",
         Command::AccountNode(_) => "account-node",
         Command::EndRecovery(_) => "end-recovery",
+        Command::UpdateClient(_) => "update-client",
     }
 }

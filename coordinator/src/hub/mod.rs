@@ -109,6 +109,17 @@ impl Hub {
         })
     }
 
+    /// Returns how many streams of each kind are open.
+    pub fn counts(&self) -> [(&'static str, usize); 4] {
+        let (waiting, viewers) = self.tunnels.counts();
+        [
+            ("status", locked(&self.status).nodes.len()),
+            ("control", locked(&self.control).nodes.len()),
+            ("tunnel-asked", waiting),
+            ("viewer", viewers),
+        ]
+    }
+
     /// Takes the node's place for Status, from an older stream where there is one.
     fn enter_status(
         self: &Arc<Self>,

@@ -89,6 +89,11 @@ impl Drop for Request<'_> {
 }
 
 impl Tunnels {
+    /// Returns how many tunnels wait for their node, and how many streams viewers have open.
+    pub fn counts(&self) -> (usize, usize) {
+        (locked(&self.waiting).len(), locked(&self.open).values().sum())
+    }
+
     /// Takes one of the workspace's streams; none when all are taken.
     pub fn slot(self: &Arc<Self>, workspace: WorkspaceId) -> Option<Slot> {
         let mut open = locked(&self.open);

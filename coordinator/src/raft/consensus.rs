@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     audit::{self, AuditError},
+    measure,
     store::{Flusher, LogStore, Lost},
     watch::Ring,
 };
@@ -286,6 +287,12 @@ impl Consensus {
             since_quorum: metrics.last_quorum_acked.map(|at| at.elapsed()),
             failure: failure.map(|lost| lost.reason.to_string()),
         }
+    }
+
+    /// Sets the gauges of this replica, for a scrape.
+    pub fn sample(&self) {
+        observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher);
+        measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
     }
 
     /// Returns up to `limit` audit records from number `from` on, as far as this replica has them.

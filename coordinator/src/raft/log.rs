@@ -5,7 +5,8 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,21 +17,28 @@ use openraft::{
 };
 use warren_common::Limits;
 
-use super::types::{Entry, LogId, TypeConfig, Vote, decode, encode};
-use crate::store::{Flusher, LogStore, Lost, Record, Slot, StoreError};
+use super::{
+    recent::Recent,
+    types::{Entry, LogId, TypeConfig, Vote, decode, encode},
+};
+use crate::{
+    store::{Flusher, LogStore, Lost, Record, Slot, StoreError},
+    sync::locked,
+};
 
 /// The log as openraft wants it; clones are readers of the same log.
 #[derive(Clone)]
 pub(crate) struct Log {
     store: Arc<dyn LogStore>,
     flusher: Flusher,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl Log {
     /// Takes over a store, finishing a purge that a crash interrupted and reading every entry once:
     /// what is damaged or missing must be met now, not when it is applied. Blocks.
     pub(crate) fn open(store: Arc<dyn LogStore>, flusher: Flusher) -> Result<Self, io::Error> {
-        let log = Self { store, flusher };
+        let log = Self { store, flusher, recent: Arc::default() };
         let purged = log.purged()?;
         log.check(purged)?;
         if let Some(purged) = purged
@@ -107,6 +115,9 @@ impl Log {
     }
 
     fn entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, io::Error> {
+        if let Some(entries) = locked(&self.recent).range(from, to, max_bytes) {
+            return Ok(entries);
+        }
         let records = self.store.read_range(from, to, max_bytes).map_err(|e| self.failed(e))?;
         let decoded = records.iter().map(|(index, record)| {
             decode(record).map_err(|error| error.into_io(&format!("log entry {index}")))
@@ -215,12 +226,17 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         self.alive()?;
-        let mut records: Vec<Record> = Vec::new();
+        let began = Instant::now();
+        let (mut records, mut recent): (Vec<Record>, Vec<(Entry, usize)>) = Default::default();
         for entry in entries {
-            records.push((entry.log_id().index, Bytes::from(self.encoded(&entry)?)));
+            let record = Bytes::from(self.encoded(&entry)?);
+            recent.push((entry, record.len()));
+            records.push((recent[recent.len() - 1].0.log_id().index, record));
         }
         self.store.append(&records).map_err(|error| self.failed(error))?;
+        locked(&self.recent).append(recent);
         let done = move |result: Result<(), Lost>| {
+            metrics::histogram!("warren_raft_append_seconds").record(began.elapsed().as_secs_f64());
             callback.io_completed(result.map_err(|lost| lost_io(&lost)));
         };
         self.flusher.notify(Box::new(done)).await;
@@ -230,6 +246,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         self.alive()?;
         let from = last.map_or(0, |last| last.index.saturating_add(1));
+        locked(&self.recent).truncate_from(from);
         self.blocking(move |store| store.truncate_from(from)).await?;
         self.flusher.flushed().await.map_err(|lost| lost_io(&lost))
     }
@@ -237,6 +254,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.alive()?;
         let value = self.encoded(&upto)?;
+        locked(&self.recent).purge(upto.index);
         self.blocking(move |store| store.purge(upto.index, &value)).await
     }
 }

@@ -23,6 +23,7 @@ use warren_model::{AuditRecord, ClusterState};
 
 use super::{
     checkpoint::{Checkpoints, Loaded},
+    observe,
     types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
@@ -211,6 +212,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        let began = Instant::now();
         let (mut answers, mut gains) = (Vec::new(), Gains::default());
         while let Some((entry, responder)) = entries.try_next().await? {
             let reply = self.apply_one(entry, &mut gains).map_err(|error| self.failed(error))?;
@@ -223,6 +225,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let events = gains.events.into_records();
         self.view.events.append(position(&self.state), events, Instant::now());
         self.view.publish(&self.state, self.applied.map(|id| id.index));
+        metrics::histogram!("warren_raft_apply_seconds").record(began.elapsed().as_secs_f64());
         for (responder, reply) in answers {
             responder.send(reply);
         }
@@ -281,7 +284,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             checkpoints.write(&meta, &snapshot).map_err(|error| error.into_io())?;
             Ok(Snapshot { meta, snapshot })
         };
+        let began = Instant::now();
         let outcome = blocking("writing a checkpoint", work).await;
+        observe::checkpoint(outcome.is_ok(), began.elapsed());
         outcome.inspect_err(|error| self.flusher.fail(&error.to_string()))
     }
 }

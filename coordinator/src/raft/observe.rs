@@ -1,9 +1,11 @@
 //! Watches openraft and tells the rest: who leads, whether the replica failed, and the gauges.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use metrics::{counter, gauge, histogram};
 use openraft::{
-    RaftMetrics, ServerState, async_runtime::WatchReceiver as _, vote::RaftLeaderId as _,
+    Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _,
+    metrics::MetricsRecorder, vote::RaftLeaderId as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +14,12 @@ use warren_common::ReplicaId;
 use super::{
     answers::Leadership,
     contact::Contacts,
-    types::{Raft, TypeConfig},
+    types::{LogId, Raft, TypeConfig},
 };
-use crate::store::Flusher;
+use crate::{
+    measure::probe::{number, wide},
+    store::Flusher,
+};
 
 /// Who is told what is seen.
 pub(super) struct Seen {
@@ -27,9 +32,18 @@ pub(super) struct Seen {
 pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
     let Seen { leadership, contacts, flusher } = seen;
     let mut changes = raft.metrics();
+    if let Err(fatal) = raft.set_metrics_recorder(Some(Arc::new(Recorder))).await {
+        tracing::debug!(%fatal, "openraft counts nothing: it has ended");
+    }
     drop(raft);
+    let mut standing = false;
     loop {
         let now = changes.borrow_and_update().clone();
+        let stands = now.state == ServerState::Candidate;
+        if stands && !standing {
+            counter!("warren_raft_elections_total").increment(1);
+        }
+        standing = stands;
         let mut leads = leading(&now);
         if let Err(fatal) = &now.running_state {
             leads = Leadership { leader: None, leading: false, ..leads };
@@ -40,13 +54,15 @@ pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
         contacts.led(leads.leader.is_some());
         leadership.send_if_modified(|known| {
             let changed = *known != leads;
+            if known.leader != leads.leader {
+                counter!("warren_raft_leader_changes_total").increment(1);
+            }
             if changed {
                 tracing::info!(leader = ?leads.leader, term = leads.term, leading = leads.leading, "leadership");
             }
             *known = leads;
             changed
         });
-        record(&now, leads);
         tokio::select! {
             () = stop.cancelled() => break,
             changed = changes.changed() => if changed.is_err() { break },
@@ -71,20 +87,101 @@ fn leading(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats, and indexes stay below 2^53")]
-fn record(now: &RaftMetrics<TypeConfig>, leads: Leadership) {
-    let index = |index: Option<u64>| index.map_or(-1.0, |index| index as f64);
-    metrics::gauge!("warren_raft_term").set(now.current_term as f64);
-    metrics::gauge!("warren_raft_leading").set(f64::from(u8::from(leads.leading)));
-    metrics::gauge!("warren_raft_has_leader").set(f64::from(u8::from(leads.leader.is_some())));
-    metrics::gauge!("warren_raft_last_log_index").set(index(now.last_log_index));
-    let committed = now.local_committed.as_ref().map(|id| id.index);
-    metrics::gauge!("warren_raft_committed_index").set(index(committed));
-    metrics::gauge!("warren_raft_applied_index")
-        .set(index(now.last_applied.as_ref().map(|id| id.index)));
-    metrics::gauge!("warren_raft_checkpoint_index")
-        .set(index(now.snapshot.as_ref().map(|id| id.index)));
-    metrics::gauge!("warren_raft_purged_index").set(index(now.purged.as_ref().map(|id| id.index)));
-    let voters = now.membership_config.voter_ids().count();
-    metrics::gauge!("warren_raft_voters").set(voters as f64);
+/// Sets the gauges from what openraft last said.
+pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher) {
+    let index = |index: Option<u64>| index.map_or(-1.0, wide);
+    let leads = leading(now);
+    let role = match (&now.running_state, now.state) {
+        (Err(_), _) | (Ok(()), ServerState::Shutdown) => 4.0,
+        (Ok(()), ServerState::Learner) => 0.0,
+        (Ok(()), ServerState::Follower) => 1.0,
+        (Ok(()), ServerState::Candidate) => 2.0,
+        (Ok(()), ServerState::Leader) => 3.0,
+    };
+    gauge!("warren_raft_term").set(wide(now.current_term));
+    gauge!("warren_raft_role_code").set(role);
+    gauge!("warren_raft_leading").set(f64::from(u8::from(leads.leading)));
+    gauge!("warren_raft_has_leader").set(f64::from(u8::from(leads.leader.is_some())));
+    gauge!("warren_raft_last_log_index").set(index(now.last_log_index));
+    let of = |id: &Option<LogId>| index(id.as_ref().map(|id| id.index));
+    gauge!("warren_raft_committed_index").set(of(&now.local_committed));
+    gauge!("warren_raft_cluster_committed_index").set(of(&now.cluster_committed));
+    gauge!("warren_raft_applied_index").set(of(&now.last_applied));
+    gauge!("warren_raft_checkpoint_index").set(of(&now.snapshot));
+    gauge!("warren_raft_purged_index").set(of(&now.purged));
+    gauge!("warren_raft_voters").set(number(now.membership_config.voter_ids().count()));
+    gauge!("warren_raft_learners")
+        .set(number(now.membership_config.membership().learner_ids().count()));
+    let quorum = now.last_quorum_acked.map_or(-1.0, |at| at.elapsed().as_secs_f64());
+    gauge!("warren_raft_quorum_age_seconds").set(quorum);
+    let failed = flusher.lost().borrow().is_some();
+    gauge!("warren_store_failed").set(f64::from(u8::from(failed)));
+    peers(now);
+}
+
+/// How far behind the others are, where this replica leads.
+fn peers(now: &RaftMetrics<TypeConfig>) {
+    for (id, _) in now.membership_config.nodes().filter(|(id, _)| **id != now.id) {
+        let peer = id.to_string();
+        let matched = now.replication.as_ref().and_then(|all| all.get(id));
+        let lag = matched.map(|matched| {
+            let held = matched.as_ref().map_or(0, |held| held.index + 1);
+            now.last_log_index.map_or(0, |last| last + 1).saturating_sub(held)
+        });
+        gauge!("warren_raft_peer_lag_entries", "peer" => peer.clone()).set(lag.map_or(-1.0, wide));
+        let answered = now.heartbeat.as_ref().and_then(|all| *all.get(id)?);
+        gauge!("warren_raft_peer_contact_age_seconds", "peer" => peer)
+            .set(answered.map_or(-1.0, |at| at.elapsed().as_secs_f64()));
+    }
+}
+
+/// Counts a checkpoint that was written, or was not.
+pub(super) fn checkpoint(written: bool, took: Duration) {
+    let result = if written { "ok" } else { "failed" };
+    counter!("warren_checkpoint_writes_total", "result" => result).increment(1);
+    histogram!("warren_checkpoint_write_seconds").record(took.as_secs_f64());
+}
+
+/// What openraft counts by itself; its gauges are [`sample`]'s.
+#[derive(Debug)]
+struct Recorder;
+
+impl MetricsRecorder for Recorder {
+    fn record_apply_batch(&self, entries: u64) {
+        histogram!("warren_raft_apply_batch_entries").record(wide(entries));
+    }
+
+    fn record_append_batch(&self, entries: u64) {
+        histogram!("warren_raft_append_batch_entries").record(wide(entries));
+    }
+
+    fn record_write_batch(&self, entries: u64) {
+        histogram!("warren_raft_write_batch_entries").record(wide(entries));
+    }
+
+    fn set_current_term(&self, _: u64) {}
+
+    fn set_last_log_index(&self, _: u64) {}
+
+    fn set_committed_index(&self, _: u64) {}
+
+    fn set_applied_index(&self, _: u64) {}
+
+    fn set_snapshot_index(&self, _: u64) {}
+
+    fn set_purged_index(&self, _: u64) {}
+
+    fn set_server_state(&self, _: u8) {}
+
+    fn increment_vote(&self) {
+        counter!("warren_raft_vote_requests_total").increment(1);
+    }
+
+    fn increment_heartbeat(&self) {
+        counter!("warren_raft_heartbeats_total").increment(1);
+    }
+
+    fn increment_append(&self) {
+        counter!("warren_raft_append_requests_total").increment(1);
+    }
 }

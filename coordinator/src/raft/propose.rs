@@ -1,6 +1,6 @@
 //! Writing: a command goes to whoever leads, once, and is answered when it is applied here too.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use openraft::error::{ClientWriteError, ForwardReason, RaftError};
 use tokio::time::{Instant, timeout_at};
@@ -116,8 +116,9 @@ impl Consensus {
             return Err(ProposeError::Revoked);
         }
         let lease = Instant::now() + self.inner.tuning.election_max;
+        let shared = Arc::new(envelope.clone());
         loop {
-            let write = self.inner.raft.client_write(Proposal(envelope.clone()));
+            let write = self.inner.raft.client_write(Proposal(shared.clone()));
             let outcome = match timeout_at(deadline, write).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(ProposeError::Unknown),
@@ -188,7 +189,7 @@ const fn taken_once(envelope: &Envelope) -> bool {
 }
 
 /// Refuses a command that is too long, before it reaches the log.
-fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
+pub(super) fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
     let limit = Limits::COMMAND_BYTES;
     // What cannot be encoded cannot be logged; no command of the model is like that.
     let bytes = postcard::experimental::serialized_size(envelope).unwrap_or(usize::MAX);

@@ -66,6 +66,11 @@ impl Reads {
         (Self { queue, deadline }, Rounds { waiting, by, deadline })
     }
 
+    /// Returns how many reads wait for the next round.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Returns a state that holds everything acknowledged before the call.
     pub(super) async fn read(&self) -> Result<ClusterState, ReadError> {
         self.read_at().await.map(|point| point.state)

@@ -3,7 +3,7 @@
 //! Everything that goes to disk or to another replica is one version byte and then postcard: a
 //! reader meets an unknown version as an error, never as nonsense.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use openraft::{BasicNode, alias};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,10 +28,10 @@ pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) type Snapshot = alias::SnapshotOf<TypeConfig, bytes::Bytes>;
 pub(crate) type Raft = openraft::Raft<TypeConfig, super::machine::Machine>;
 
-/// A command in the log.
+/// A command in the log; many read one, so it is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Proposal(pub(crate) Envelope);
+pub(crate) struct Proposal(pub(crate) Arc<Envelope>);
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

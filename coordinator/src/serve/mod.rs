@@ -8,12 +8,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity as NoLayer, Stack};
-use tracing::{error, field, info, info_span, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 use warren_common::{Limits, RequestId};
 use warren_daemon::{
     Shutdown, clock,
     identity::{Connections, Peer, PeerIdentity, ServerTls, incoming, server_builder},
+    metrics::Metrics,
 };
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
@@ -45,6 +46,7 @@ use crate::{
     hub::Hub,
     keystore::Keystore,
     live::Live,
+    measure::{calls::Calls, probe::Probe},
     raft::Consensus,
 };
 
@@ -71,7 +73,12 @@ pub struct Start {
     pub config: Config,
     /// This coordinator and where others reach it.
     pub replica: SetReplica,
+    /// What is counted; none in tests of other things.
+    pub metrics: Option<Metrics>,
 }
+
+/// What stands in front of every service.
+type Front = Stack<Authz, Stack<Calls, NoLayer>>;
 
 /// Why a cluster cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +113,11 @@ impl Start {
         let router = self.api_router(&api, standings.clone()).await?;
         let listener = listeners.api.take().await.ok_or(ServeError::Stopping)?;
         let connections = Connections::default();
+        self.measure(&api, &connections);
         let on = (listener, self.own.api.clone(), connections.clone());
         run("api", router, on, shutdown);
         let router = server_builder()
+            .layer(Calls { mint: false })
             .layer(self.authz(standings))
             .add_service(self.consensus.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
@@ -142,6 +151,21 @@ impl Start {
         })
     }
 
+    /// Lets scrapes see what is served.
+    fn measure(&self, api: &Api, connections: &Connections) {
+        let Some(metrics) = &self.metrics else { return };
+        let probe = Arc::new(Probe {
+            consensus: self.consensus.clone(),
+            live: api.parts().live.clone(),
+            hub: api.parts().hub.clone(),
+            connections: connections.clone(),
+            folder: self.config.state_dir.clone(),
+        });
+        let asked = probe.clone();
+        metrics.ready_when(move || asked.ready());
+        metrics.probe(move || probe.sample());
+    }
+
     fn authz(&self, doubts: watch::Receiver<()>) -> Authz {
         let consensus = self.consensus.clone();
         Authz::new(move |peer| is_condemned(&consensus.local(), peer)).looking_again(doubts)
@@ -151,7 +175,7 @@ impl Start {
         &self,
         api: &Api,
         doubts: watch::Receiver<()>,
-    ) -> Result<Router<Stack<Authz, NoLayer>>, ServeError> {
+    ) -> Result<Router<Front>, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ClusterServiceServer<Api>>().await;
         health.set_serving::<ClientServiceServer<Api>>().await;
@@ -171,9 +195,7 @@ impl Start {
             .max_decoding_message_size(Limits::MESSAGE_BYTES)
             .max_encoding_message_size(Limits::NODE_SPEC_BYTES);
         Ok(server_builder()
-            .trace_fn(|request| {
-                info_span!("call", path = request.uri().path(), request = field::Empty)
-            })
+            .layer(Calls { mint: true })
             .layer(self.authz(doubts))
             .add_service(health_service)
             .add_service(reflection)
@@ -194,7 +216,7 @@ type On = (TcpListener, Arc<ServerTls>, Connections);
 /// Serves one listener. At the end, open calls get [`GRACE`]; then their connections are cut.
 fn run(
     name: &'static str,
-    router: Router<Stack<Authz, NoLayer>>,
+    router: Router<Front>,
     (listener, tls, connections): On,
     shutdown: &Shutdown,
 ) {

@@ -9,6 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -87,6 +88,12 @@ impl Flusher {
         record(&self.lost, reason);
     }
 
+    /// Returns how many writes wait for the next flush.
+    pub fn waiting(&self) -> usize {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     /// Lets the thread finish what is queued and joins it. Blocks.
     pub fn stop(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -115,7 +122,11 @@ fn run(
         while let Ok(next) = waiting.try_recv() {
             batch.push(next);
         }
+        metrics::histogram!("warren_store_flush_batch_writes").record(batch.len() as f64);
+        let began = Instant::now();
         let outcome = sync_once(store, lost);
+        metrics::histogram!("warren_store_flush_seconds").record(began.elapsed().as_secs_f64());
+        metrics::counter!("warren_store_syncs_total").increment(1);
         for done in batch.drain(..) {
             // A callback that panics must not take the others' acknowledgements with it.
             if catch_unwind(AssertUnwindSafe(|| done(outcome.clone()))).is_err() {

@@ -83,7 +83,8 @@ impl Gathered {
             | Command::InvitePerson(_)
             | Command::EnrolPerson(_)
             | Command::RecordCertificate(_)
-            | Command::RevokePerson(_) => return None,
+            | Command::RevokePerson(_)
+            | Command::UpdateClient(_) => return None,
         };
         state.workspaces.get(&id).cloned()
     }
@@ -113,7 +114,9 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
             boxed(&state.cluster, Subject::Cluster)
         }
         EventKind::ReplicaSet(id) => boxed(&state.replicas.get(id).cloned(), Subject::Replica),
-        EventKind::ClientCreated(id, _) => boxed(&state.clients.get(id).cloned(), Subject::Client),
+        EventKind::ClientCreated(id, _) | EventKind::ClientUpdated(id, _) => {
+            boxed(&state.clients.get(id).cloned(), Subject::Client)
+        }
         EventKind::NodeJoined(id, _)
         | EventKind::NodeRegistered(id, _)
         | EventKind::NodeFactsChanged(id)
@@ -156,7 +159,12 @@ impl Record {
     /// Returns the client it concerns.
     pub fn client(&self) -> Option<ClientId> {
         match (&self.event.kind, &self.subject) {
-            (EventKind::ClientCreated(id, _) | EventKind::ClientDeleted(id, _), _) => Some(*id),
+            (
+                EventKind::ClientCreated(id, _)
+                | EventKind::ClientDeleted(id, _)
+                | EventKind::ClientUpdated(id, _),
+                _,
+            ) => Some(*id),
             (_, Subject::Workspace(placed)) => Some(placed.workspace.client),
             (
                 _,
@@ -191,7 +199,8 @@ impl Record {
             | EventKind::PersonInvited(_)
             | EventKind::PersonEnrolled(_)
             | EventKind::PersonRevoked(_)
-            | EventKind::CertificateIssued(_) => None,
+            | EventKind::CertificateIssued(_)
+            | EventKind::ClientUpdated(..) => None,
         }
     }
 

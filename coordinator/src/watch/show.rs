@@ -31,6 +31,7 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::PersonEnrolled(_) => pb::EventKind::PersonEnrolled,
         EventKind::PersonRevoked(_) => pb::EventKind::PersonRevoked,
         EventKind::CertificateIssued(_) => pb::EventKind::CertificateIssued,
+        EventKind::ClientUpdated(..) => pb::EventKind::ClientUpdated,
     }
 }
 
@@ -110,6 +111,9 @@ fn what(record: &Record) -> What {
         }
         EventKind::CertificateIssued(serial) => {
             What::CertificateIssued(pb::CertificateIssued { serial: hex(serial) })
+        }
+        EventKind::ClientUpdated(..) => {
+            What::ClientUpdated(pb::ClientUpdated { client: client(subject) })
         }
     }
 }

@@ -3,22 +3,60 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
 use crate::command::{cargo, root};
 
 /// The benchmarks there are.
-pub const NAMES: [&str; 1] = ["start"];
+pub const NAMES: [&str; 4] = ["start", "commit", "handover", "read"];
 
-/// Builds everything in release, prepares the image, and runs the benchmark: its JSON line is the
-/// only thing on standard output.
+/// Which rows, and how thoroughly.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// One short pair only: to see that it runs, never to be quoted
+    #[arg(long)]
+    quick: bool,
+    /// The engines of our log: sled, redb (all but start)
+    #[arg(long, value_name = "LIST")]
+    engine: Option<String>,
+    /// Members of each cluster: 1, 3, 5 (commit and read)
+    #[arg(long, value_name = "LIST")]
+    replicas: Option<String>,
+    /// Callers at once, such as 1,16,256 (commit and read)
+    #[arg(long, value_name = "LIST")]
+    callers: Option<String>,
+}
+
+impl Options {
+    fn arguments(&self) -> Vec<&str> {
+        let mut arguments = if self.quick { vec!["--quick"] } else { Vec::new() };
+        let lists = [
+            ("--engine", &self.engine),
+            ("--replicas", &self.replicas),
+            ("--callers", &self.callers),
+        ];
+        for (name, list) in lists {
+            arguments.extend(list.iter().flat_map(|list| [name, list.as_str()]));
+        }
+        arguments
+    }
+}
+
+/// Builds what it takes in release and runs the benchmark: its JSON line is the only thing on
+/// standard output. Only `start` needs the workspaces' image.
 ///
 /// # Errors
 /// Fails where something cannot be built or run; a missed goal is no fault.
-pub fn run(name: &str, quick: bool) -> Result<()> {
-    let quick: &[&str] = if quick { &["--quick"] } else { &[] };
-    shown("./deploy/test", &["prepare"], true)?;
-    shown(&cargo(), &["build", "--release", "--locked", "--workspace", "--bins"], true)?;
-    shown("target/release/warren-bench", &[&[name], quick].concat(), false)
+pub fn run(name: &str, options: &Options) -> Result<()> {
+    let build = ["build", "--release", "--locked", "--bins"];
+    let packages: &[&str] = if name == "start" {
+        shown("./deploy/test", &["prepare"], true)?;
+        &["--workspace"]
+    } else {
+        &["-p", "warren-coordinator", "-p", "warren-cli", "-p", "warren-tests"]
+    };
+    shown(&cargo(), &[&build[..], packages].concat(), true)?;
+    shown("target/release/warren-bench", &[&[name], &options.arguments()[..]].concat(), false)
 }
 
 /// Runs a program in the checkout; its standard output becomes talk where `quiet`.

@@ -43,12 +43,11 @@ enum Command {
     Inside(image::InsideArgs),
     /// A figure beside a peer's in the same run; ends with one JSON line
     Bench {
-        /// Which one: start
+        /// Which one
         #[arg(value_parser = bench::NAMES)]
         name: String,
-        /// One pair only: to see that it runs, never to be quoted
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// A coordinator broken again and again: is everything acknowledged there, once?
     Torture(torture::TortureArgs),
@@ -72,7 +71,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Purity => purity::run(),
         Command::Image(args) => image::run(&args),
         Command::Inside(args) => image::inside(&args).map(drop),
-        Command::Bench { name, quick } => bench::run(&name, quick),
+        Command::Bench { name, options } => bench::run(&name, &options),
         Command::Torture(args) => torture::run(&args),
     }
 }

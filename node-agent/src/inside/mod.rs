@@ -71,6 +71,11 @@ impl Doors {
         self.lock().get(&workspace).map(Arc::clone)
     }
 
+    /// Returns how many are open.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Closes the workspace's door: connections end, socket and folder go, also
     /// those that an earlier agent left.
     pub async fn close(&self, workspace: WorkspaceId) {

@@ -9,6 +9,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -60,11 +61,13 @@ impl LedgerFile {
     /// Replaces the file; once this returned, the change survives a power cut.
     pub(super) fn replace(&self, memory: &Memory) -> Result<(), LedgerError> {
         let bytes = encode(memory)?;
+        let began = Instant::now();
         let written = self
             .write_temporary(&bytes)
             .and_then(|file| file.sync_all())
             .and_then(|()| self.rename())
             .and_then(|()| self.sync_folder());
+        metrics::histogram!("warren_ledger_write_seconds").record(began.elapsed().as_secs_f64());
         written.map_err(|error| self.failed("write", error))
     }
 

@@ -1,8 +1,11 @@
 //! The one task of one workspace: look, decide, take one step, look again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use metrics::counter;
+use metrics::{counter, histogram};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -99,6 +102,7 @@ impl Worker {
     }
 
     async fn turn(&mut self) -> Follow {
+        counter!("warren_node_rounds_total").increment(1);
         let memory = self.shared.parts.ledger.memory();
         let order = memory.orders.get(&self.workspace).cloned();
         let found = match self.look(order.as_ref()).await {
@@ -130,7 +134,10 @@ impl Worker {
             | Action::RemoveContainer
             | Action::RemoveNetwork
             | Action::RemoveVolume => {
+                let began = Instant::now();
                 let outcome = self.act(next.action, order.as_ref(), &found).await;
+                histogram!("warren_node_step_seconds", "step" => format!("{:?}", next.action))
+                    .record(began.elapsed().as_secs_f64());
                 self.judge(next.action, order, outcome)
             }
         }

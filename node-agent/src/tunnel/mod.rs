@@ -81,6 +81,11 @@ impl Tunnels {
         });
     }
 
+    /// Returns how many streams are open.
+    pub fn count(&self) -> usize {
+        Limits::STREAMS_PER_NODE - self.open.available_permits()
+    }
+
     /// Waits until every stream has ended, once `stop` is cancelled.
     pub async fn ended(&self) {
         self.tasks.close();

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use metrics::counter;
 use prost::Message as _;
 use tokio::{
     sync::mpsc,
@@ -51,6 +52,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         } else if hinted.is_none() {
             turn = turn.wrapping_add(1);
         }
+        if registered {
+            counter!("warren_uplink_losses_total", "stream" => "control").increment(1);
+        }
         hint = leader_named(&ended).filter(|leader| *leader != address && hinted.is_none());
         if !matches!(&ended, LinkError::Refused(error) if error.reason == reason::NOT_LEADER) {
             warn!(coordinator = %address, error = %ended, registered, "control ended");
@@ -80,6 +84,7 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
     match open(shared, address).await {
         Ok((epoch, queue, incoming)) => {
             *registered = true;
+            counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
             let mut session = Session { shared, queue, incoming, renewals: 0 };
             match session.serve().await {
@@ -230,7 +235,10 @@ impl Session<'_> {
     async fn apply(&mut self, spec: pb::NodeSpec) -> Result<(), LinkError> {
         let spec = NodeSpec::try_from(spec).map_err(|why| LinkError::Nonsense(why.to_string()))?;
         let revision = spec.revision.0;
-        match self.shared.parts.ledger.accept(spec).await {
+        let outcome = self.shared.parts.ledger.accept(spec).await;
+        let result = if outcome.is_ok() { "taken" } else { "refused" };
+        counter!("warren_uplink_documents_total", "result" => result).increment(1);
+        match outcome {
             Ok(accepted) => {
                 for (workspace, generation) in &accepted.refused {
                     error!(%workspace, %generation, "an order of a lower generation was refused");

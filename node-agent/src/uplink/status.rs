@@ -70,6 +70,7 @@ async fn link(shared: Arc<Shared>, address: String) {
             Ok(()) => LinkError::Closed,
             Err(ended) => ended,
         };
+        metrics::counter!("warren_uplink_losses_total", "stream" => "status").increment(1);
         info!(coordinator = %address, error = %ended, "status ended");
         shared.reconnect(&address);
         if begun.elapsed() > SILENCE {

@@ -4,7 +4,20 @@
 //! and the peer's runs alternate, the background is looked at before each pair, and a ratio is
 //! the median of the pairs' ratios, never of numbers from another day.
 
+pub mod channel;
+pub mod commit;
+pub mod etcd;
+pub mod etcd_api;
+pub mod handover;
+pub mod load;
+pub mod options;
+pub mod ours;
+pub mod pairs;
 pub mod start;
+pub mod syncs;
+pub mod system;
+
+pub use options::Options;
 
 use std::{fs, thread, time::Duration};
 
@@ -32,7 +45,11 @@ impl Row {
         if self.peer.len() != self.ours.len() || self.peer.is_empty() {
             return None;
         }
-        Some(median(self.ours.iter().zip(&self.peer).map(|(ours, peer)| ours / peer).collect()))
+        Some(median(self.ratios()))
+    }
+
+    fn ratios(&self) -> Vec<f64> {
+        self.ours.iter().zip(&self.peer).map(|(ours, peer)| ours / peer.max(1e-9)).collect()
     }
 
     /// Returns the row as JSON.
@@ -47,6 +64,7 @@ impl Row {
             "value": spread(&self.ours),
             "peer_value": if self.peer.is_empty() { Value::Null } else { spread(&self.peer) },
             "ratio": self.ratio().map(round),
+            "ratios": self.ratios().into_iter().map(round).collect::<Vec<_>>(),
             "pairs": self.ours.len(),
             "noisy": self.noisy,
             "more": self.more,
@@ -74,19 +92,30 @@ pub fn round(figure: f64) -> f64 {
 /// # Errors
 /// Fails where `/proc/stat` cannot be read.
 pub fn is_noisy() -> Result<bool> {
-    let mut share = 1.0;
-    for _ in 0..40 {
+    is_noisy_within(&mut Duration::from_secs(40))
+}
+
+/// The same within what is left of a row's patience, looking once where nothing is left.
+///
+/// # Errors
+/// Fails where `/proc/stat` cannot be read.
+pub fn is_noisy_within(patience: &mut Duration) -> Result<bool> {
+    const LOOK: Duration = Duration::from_secs(1);
+    loop {
         let (busy, all) = processor_time()?;
-        thread::park_timeout(Duration::from_secs(1));
+        thread::park_timeout(LOOK);
         let (busy_after, all_after) = processor_time()?;
-        share = (busy_after - busy) / (all_after - all).max(1.0);
+        let share = (busy_after - busy) / (all_after - all).max(1.0);
+        *patience = patience.saturating_sub(LOOK);
         if share < 0.25 {
             eprintln!("background {:.0} %", share * 100.0);
             return Ok(false);
         }
+        if patience.is_zero() {
+            eprintln!("background {:.0} %: noisy", share * 100.0);
+            return Ok(true);
+        }
     }
-    eprintln!("background {:.0} %: noisy", share * 100.0);
-    Ok(true)
 }
 
 fn processor_time() -> Result<(f64, f64)> {

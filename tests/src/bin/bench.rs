@@ -1,13 +1,22 @@
 //! Runs one benchmark and ends with one JSON line; `cargo xtask bench` prepares what it needs.
 
 use anyhow::bail;
+use warren_tests::bench::{Options, commit, handover, start};
 
-fn main() -> anyhow::Result<()> {
+const USAGE: &str = "usage: warren-bench start|commit|handover|read [--quick] \
+                     [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256]";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let quick = arguments.iter().any(|argument| argument == "--quick");
-    let line = match arguments.first().map(String::as_str) {
-        Some("start") => warren_tests::bench::start::run(quick)?,
-        _ => bail!("usage: warren-bench start [--quick]"),
+    let Some((name, arguments)) = arguments.split_first() else { bail!("{USAGE}") };
+    let options = Options::read(arguments)?;
+    let line = match name.as_str() {
+        "start" => tokio::task::spawn_blocking(move || start::run(options.quick)).await??,
+        "commit" => commit::run(&options).await?,
+        "read" => commit::run_reads(&options).await?,
+        "handover" => handover::run(&options).await?,
+        _ => bail!("{USAGE}"),
     };
     println!("{line}");
     Ok(())

@@ -4,6 +4,8 @@ use clap::{Args, Subcommand};
 use warren_common::{ClientName, spec::validate_labels};
 use warren_proto::{error::reason, pb::admin::v1 as pb};
 
+mod label;
+
 use super::{Change, Watch, present, refused};
 use crate::{
     api,
@@ -31,6 +33,11 @@ pub(crate) enum Verb {
     /// Show one client.
     #[command(after_help = "Example:\n  warren client show acme")]
     Show(Show),
+    /// Set and take away labels of a client; the others stay.
+    #[command(
+        after_help = "Examples:\n  warren client label acme team=web tier=gold\n  warren client label acme tier-"
+    )]
+    Label(label::Label),
     /// Delete a client that has no workspaces.
     #[command(visible_alias = "rm", after_help = "Example:\n  warren client delete acme")]
     Delete(Delete),
@@ -77,6 +84,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
             app.output.object(&client, &client.name, || client.text(now))?;
             Ok(0)
         }
+        Verb::Label(label) => label::run(app, &label).await,
         Verb::Delete(delete) => {
             let request = pb::DeleteClientRequest {
                 mutation: Some(api::mutation(&delete.change.id())),

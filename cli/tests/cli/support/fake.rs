@@ -219,6 +219,20 @@ impl ClientService for Fake {
         let _state = self.enter(Method::ClientDeleteClient)?;
         Ok(Response::new(pb::DeleteClientResponse {}))
     }
+
+    async fn update_client(
+        &self,
+        request: Request<pb::UpdateClientRequest>,
+    ) -> Result<Response<pb::UpdateClientResponse>, Status> {
+        let mut state = self.enter(Method::ClientUpdateClient)?;
+        let request = request.into_inner();
+        let client = state.clients.iter_mut().find(|client| client.name == request.client);
+        let client = client.ok_or_else(|| missing("client", &request.client))?;
+        client.labels.retain(|key, _| !request.remove_labels.contains(key));
+        client.labels.extend(request.set_labels);
+        let client = Some(client.clone());
+        Ok(Response::new(pb::UpdateClientResponse { client }))
+    }
 }
 
 #[tonic::async_trait]

@@ -134,14 +134,22 @@ impl Acceptor {
             Ok(Ok((tls, peer))) => {
                 let Some(place) = self.place(peer.as_deref(), (slot, clock::now())) else {
                     let reason = "too many connections without a good certificate";
+                    count_refused("crowded");
                     return info!(%address, reason, "connection refused");
                 };
+                metrics::counter!("warren_connections_accepted_total").increment(1);
                 let stream = PeerStream::new(tls, (address, peer), &self.connections, place);
                 // whoever serves has gone: so does the connection
                 let _ = self.ready.send(Ok(stream)).await;
             }
-            Ok(Err(reason)) => info!(%address, reason, "connection refused"),
-            Err(_) => info!(%address, "connection refused: its handshake took too long"),
+            Ok(Err(refused)) => {
+                count_refused(refused.kind);
+                info!(%address, reason = refused.reason, "connection refused");
+            }
+            Err(_) => {
+                count_refused("timeout");
+                info!(%address, "connection refused: its handshake took too long");
+            }
         }
     }
 
@@ -163,7 +171,7 @@ impl Acceptor {
         &self,
         tcp: TcpStream,
         address: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, Option<Arc<Peer>>), String> {
+    ) -> Result<(TlsStream<TcpStream>, Option<Arc<Peer>>), Refused> {
         if let Err(error) = tcp.set_nodelay(true) {
             debug!(%address, %error, "cannot set TCP_NODELAY");
         }
@@ -172,7 +180,7 @@ impl Acceptor {
             Ok(tls) => tls,
             Err((error, tcp)) => {
                 linger(tcp).await;
-                return Err(error.to_string());
+                return Err(Refused { kind: "tls", reason: error.to_string() });
             }
         };
         let certificates = tls.get_ref().1.peer_certificates();
@@ -181,9 +189,19 @@ impl Acceptor {
         };
         let peer = Peer::from_certificate(leaf)
             .and_then(|peer| peer.of_cluster(self.tls.cluster()))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Refused { kind: "certificate", reason: error.to_string() })?;
         Ok((tls, Some(Arc::new(peer))))
     }
+}
+
+/// Why a peer was not let in: a word to count by, and a sentence.
+struct Refused {
+    kind: &'static str,
+    reason: String,
+}
+
+fn count_refused(reason: &'static str) {
+    metrics::counter!("warren_connections_refused_total", "reason" => reason).increment(1);
 }
 
 /// Lets a refused peer read the alert: closing with its bytes unread would reset the connection

@@ -9,7 +9,7 @@ use warren_common::{
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{CreateClient, DeleteClient},
+    command::{CreateClient, DeleteClient, UpdateClient},
     event::EventKind,
     state::ClusterState,
 };
@@ -88,4 +88,51 @@ pub(crate) fn delete(
     Ok(Change::new("client.delete", Outcome::Client(id))
         .object(&name, &id)
         .event(EventKind::ClientDeleted(id, name)))
+}
+
+pub(crate) fn update(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &UpdateClient,
+) -> Result<Change, Refusal> {
+    let UpdateClient { client: id, set_labels, remove_labels } = command;
+    let Some(client) = state.clients.get(id) else {
+        return Err(Refusal::new(RefusalCode::NotFound, format!("there is no client {id}")));
+    };
+    let name = client.name.clone();
+    context.unchanged_since(client.revision, || format!("client {name}"))?;
+    if let Some(key) = set_labels.keys().find(|key| remove_labels.contains(*key)) {
+        let message = format!("label {key} of client {name} cannot be both set and removed");
+        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
+    }
+    let mut labels = client.labels.clone();
+    labels.retain(|key, _| !remove_labels.contains(key));
+    labels.extend(set_labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    validate_labels("labels", &labels)
+        .map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
+    if labels == client.labels {
+        return Ok(Change::none(Outcome::Client(*id)));
+    }
+    let detail = difference(&client.labels, &labels);
+    let client = Client { labels, revision: context.revision, ..client.clone() };
+    state.clients.insert(*id, client);
+    Ok(Change::new("client.update", Outcome::Client(*id))
+        .object(&name, id)
+        .detail(detail)
+        .event(EventKind::ClientUpdated(*id, name)))
+}
+
+/// Names the keys that differ: "labels set: team; removed: tier". Values can be long.
+fn difference(before: &Labels, after: &Labels) -> String {
+    let set = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+    let set: Vec<&str> = set.map(|(key, _)| key.as_str()).collect();
+    let removed = before.keys().filter(|key| !after.contains_key(*key));
+    let removed: Vec<&str> = removed.map(String::as_str).collect();
+    match (set.is_empty(), removed.is_empty()) {
+        (_, true) => format!("labels set: {}", set.join(", ")),
+        (true, false) => format!("labels removed: {}", removed.join(", ")),
+        (false, false) => {
+            format!("labels set: {}; removed: {}", set.join(", "), removed.join(", "))
+        }
+    }
 }

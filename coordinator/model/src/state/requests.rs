@@ -220,7 +220,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::AdoptNode(_)
         | Command::AdoptWorkspace(_)
         | Command::AccountNode(_)
-        | Command::EndRecovery(_) => postcard::to_stdvec(command),
+        | Command::EndRecovery(_)
+        | Command::UpdateClient(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

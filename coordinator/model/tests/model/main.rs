@@ -3,6 +3,7 @@
 
 mod applying;
 mod differing;
+mod labels;
 mod life;
 mod listening;
 mod make;

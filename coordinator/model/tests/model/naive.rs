@@ -8,7 +8,7 @@ use warren_model::{
     Command, Envelope, Principal, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, RunRequest,
-        SetNodeAvailability, SetRun, Step, UpdateNodeFacts,
+        SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
     },
 };
 
@@ -16,11 +16,18 @@ use warren_model::{
 pub(crate) struct Naive {
     pub(crate) made: bool,
     pub(crate) changes: u64,
-    pub(crate) clients: Vec<(ClientId, String)>,
+    pub(crate) clients: Vec<NaiveClient>,
     pub(crate) nodes: Vec<NaiveNode>,
     pub(crate) tokens: Vec<NaiveToken>,
     pub(crate) workspaces: Vec<NaiveWorkspace>,
     answers: Vec<(Envelope, Result<(), RefusalCode>)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct NaiveClient {
+    pub(crate) id: ClientId,
+    name: String,
+    pub(crate) labels: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -114,6 +121,7 @@ impl Naive {
             }
             Command::CreateClient(one) => self.create_client(one),
             Command::DeleteClient(one) => self.delete_client(one.client),
+            Command::UpdateClient(one) => self.update_client(one),
             Command::IssueToken(one) => {
                 if self.tokens.iter().any(|other| other.id == one.token) {
                     return Err(WrongState);
@@ -152,25 +160,49 @@ impl Naive {
     }
 
     fn create_client(&mut self, one: &CreateClient) -> Answer {
-        if self.clients.iter().any(|(_, name)| name == one.name.as_str()) {
+        if self.clients.iter().any(|other| other.name == one.name.as_str()) {
             return Err(NameTaken);
         }
-        if self.clients.iter().any(|(id, _)| *id == one.client) {
+        if self.clients.iter().any(|other| other.id == one.client) {
             return Err(WrongState);
         }
-        self.clients.push((one.client, one.name.to_string()));
+        let labels = one.labels.clone().into_iter().collect();
+        self.clients.push(NaiveClient { id: one.client, name: one.name.to_string(), labels });
         Ok(true)
     }
 
     fn delete_client(&mut self, client: ClientId) -> Answer {
-        if !self.clients.iter().any(|(id, _)| *id == client) {
+        if !self.clients.iter().any(|other| other.id == client) {
             return Err(NotFound);
         }
         if self.workspaces.iter().any(|other| other.client == client) {
             return Err(ClientNotEmpty);
         }
-        self.clients.retain(|(id, _)| *id != client);
+        self.clients.retain(|other| other.id != client);
         Ok(true)
+    }
+
+    fn update_client(&mut self, one: &UpdateClient) -> Answer {
+        let client = self.clients.iter_mut().find(|other| other.id == one.client);
+        let client = client.ok_or(NotFound)?;
+        let mut labels = client.labels.clone();
+        for key in &one.remove_labels {
+            if one.set_labels.contains_key(key) {
+                return Err(InvalidSpec);
+            }
+            labels.retain(|(other, _)| other != key);
+        }
+        for (key, value) in &one.set_labels {
+            labels.retain(|(other, _)| other != key);
+            labels.push((key.clone(), value.clone()));
+        }
+        labels.sort();
+        if labels.len() > 32 || labels.iter().any(|(key, value)| key.len().max(value.len()) > 256) {
+            return Err(InvalidSpec);
+        }
+        let changed = labels != client.labels;
+        client.labels = labels;
+        Ok(changed)
     }
 
     fn update_facts(&mut self, one: &UpdateNodeFacts) -> Answer {
@@ -203,7 +235,7 @@ impl Naive {
     }
 
     fn create_workspace(&mut self, one: &CreateWorkspace, at: Timestamp) -> Answer {
-        if !self.clients.iter().any(|(id, _)| *id == one.client) {
+        if !self.clients.iter().any(|other| other.id == one.client) {
             return Err(NotFound);
         }
         let same =

@@ -7,7 +7,8 @@ use warren_model::{
     AuditHead, ClusterState, Command, Envelope, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
-        JoinNode, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateNodeFacts,
+        JoinNode, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateClient,
+        UpdateNodeFacts,
     },
     invariants,
     state::{Desired, Workspace},
@@ -28,6 +29,8 @@ pub(crate) enum Move {
     Init,
     Client(u8, usize),
     DropClient(u8),
+    /// Labels to set, as numbers of keys and lengths of values, and to remove.
+    Label(u8, Vec<(u8, usize)>, Vec<u8>),
     Token(u8),
     Join(u8, u8),
     Register(u8, u64, u8),
@@ -77,6 +80,8 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Init),
         2 => (1_u8..4, 0_usize..3).prop_map(|(n, name)| Move::Client(n, name)),
         1 => (1_u8..4).prop_map(Move::DropClient),
+        2 => (1_u8..4, labels(), prop::collection::vec(0_u8..40, 0..3))
+            .prop_map(|(n, set, removed)| Move::Label(n, set, removed)),
         2 => (1_u8..4).prop_map(Move::Token),
         3 => (1_u8..4, 0_u8..3).prop_map(|(n, key)| Move::Join(n, key)),
         4 => (1_u8..4, any_memory(), 1_u8..3).prop_map(|(n, mib, b)| Move::Register(n, mib, b)),
@@ -93,6 +98,15 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
         1 => (1_u8..6).prop_map(Move::Meddle),
         3 => prop_oneof![Just(1_u64), Just(2_000), Just(400_000), Just(700_000)]
             .prop_map(Move::Wait),
+    ]
+}
+
+/// A few labels, or more than one client may carry.
+fn labels() -> impl Strategy<Value = Vec<(u8, usize)>> {
+    let length = || prop_oneof![8 => 0_usize..3, 1 => Just(256_usize), 1 => Just(257)];
+    prop_oneof![
+        6 => prop::collection::vec((0_u8..40, length()), 0..4),
+        1 => prop::collection::vec((0_u8..40, 0_usize..3), 40..80),
     ]
 }
 
@@ -113,6 +127,13 @@ pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option
         }
         Move::Client(n, name) => (create_client(n, NAMES[name]), false),
         Move::DropClient(n) => (Command::DeleteClient(DeleteClient { client: client(n) }), false),
+        Move::Label(n, set, removed) => {
+            let set = set.into_iter().map(|(key, length)| (format!("k{key}"), "v".repeat(length)));
+            let (set_labels, removed) = (set.collect(), removed.into_iter());
+            let remove_labels = removed.map(|key| format!("k{key}")).collect();
+            let update = UpdateClient { client: client(n), set_labels, remove_labels };
+            (Command::UpdateClient(update), false)
+        }
         Move::Token(n) => (issue(n, at), false),
         Move::Join(n, key) => {
             let join = JoinNode { key_hash: [key; 32], ..join(n, facts(Bytes::gib(4), 1)) };
@@ -193,6 +214,10 @@ fn same(naive: &NaiveWorkspace, one: &Workspace) -> bool {
 fn compare(naive: &Naive, state: &ClusterState) -> Result<(), TestCaseError> {
     prop_assert_eq!(naive.changes, state.revision.0);
     prop_assert_eq!(naive.clients.len(), state.clients.len());
+    for client in &naive.clients {
+        let labels = state.clients[&client.id].labels.clone();
+        prop_assert_eq!(&client.labels, &labels.into_iter().collect::<Vec<_>>());
+    }
     prop_assert_eq!(naive.tokens.len(), state.tokens.len());
     prop_assert_eq!(naive.nodes.len(), state.nodes.len());
     for node in &naive.nodes {

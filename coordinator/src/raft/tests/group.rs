@@ -13,7 +13,7 @@ use warren_model::ClusterState;
 use super::{PATIENCE, apply, apply_anywhere, create_client, has_client, init_cluster, options};
 use crate::{
     audit,
-    raft::{Consensus, Leadership, Options, ReadError, Status, Tuning},
+    raft::{Consensus, Leadership, LedError, Options, ReadError, Status, Tuning},
     store::Engine,
     watch::Gap,
 };
@@ -191,6 +191,38 @@ async fn leadership_is_handed_over_and_a_lone_replica_serves_nothing() {
     assert!(write.is_err(), "no majority, no write");
     assert!(!has_client(&alone.local(), "alone"));
     assert!(has_client(&alone.local(), "acme"), "what was applied can be read as old");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_made_of_a_leaders_state_is_written_in_its_term_or_not_at_all() {
+    let nodes = three().await;
+    apply_anywhere(&handles(&nodes), &init_cluster()).await;
+    let old = leader(&nodes).await;
+    let (first, second) = (&nodes[&old].consensus, if old == 1 { 2 } else { 1 });
+    let follower = &nodes[&second].consensus;
+    assert!(follower.led().is_none(), "it does not lead");
+    let led = first.led().expect("it leads");
+    let written = first.propose_led(&led, create_client("acme"), &[]).await.expect("a majority");
+    written.expect("the state allows it");
+    assert!(has_client(first.led().expect("it leads").state(), "acme"), "it is there at once");
+
+    // Away and back again: the same replica leads, in another term.
+    first.transfer_to(ReplicaId(second)).await.expect("it takes over");
+    nodes[&second].until("it leads", |known| known.leading).await;
+    nodes[&old].until("it knows", |known| known.leader == Some(ReplicaId(second))).await;
+    let late = first.propose_led(&led, create_client("late"), &[]).await;
+    assert_eq!(late, Err(LedError::Over), "deposed");
+    follower.transfer_to(ReplicaId(old)).await.expect("it takes over");
+    nodes[&old].until("it leads again", |known| known.leading).await;
+    let late = first.propose_led(&led, create_client("late"), &[]).await;
+    assert_eq!(late, Err(LedError::Over), "what it read may have changed since");
+    let led = first.led().expect("it leads");
+    assert!(!has_client(led.state(), "late"));
+    let written = first.propose_led(&led, create_client("new"), &[]).await.expect("a majority");
+    written.expect("the state allows it");
     for node in nodes.into_values() {
         node.stop().await;
     }

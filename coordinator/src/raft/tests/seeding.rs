@@ -83,7 +83,7 @@ async fn a_seeded_replica_leads_alone_writes_and_starts_again() {
 async fn a_seed_that_was_cut_off_is_finished_by_the_next() {
     let state = made().await;
     let folder = tempfile::tempdir().expect("a folder");
-    // what a crash leaves: the checkpoint is there, the slots are not
+    // what a crash leaves: the checkpoint is there, the slots and their seal are not
     seed(&seeding(folder.path(), 2, state.clone())).expect("seeded");
     std::fs::remove_dir_all(folder.path().join("log")).expect("removed");
     std::fs::remove_file(folder.path().join("log-seal")).expect("removed");

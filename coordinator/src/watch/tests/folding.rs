@@ -14,8 +14,8 @@ use warren_model::{
 use warren_proto::pb::admin::v1::{self as pb, event::What};
 
 use super::{
-    START, World, boot, create_client, create_workspace, delete_client, facts, issue, join, node,
-    workspace,
+    START, World, boot, create_client, create_workspace, delete_client, facts, issue, join,
+    label_client, node, workspace,
 };
 use crate::{
     api::view::View,
@@ -143,6 +143,7 @@ fn command(world: &World, (what, one, other): Move) -> Command {
             let facts = facts(u64::from(one) + 1);
             Command::RegisterNode(RegisterNode { node: node(other), facts })
         }
+        18 => label_client(other, one),
         _ => {
             let availability =
                 [Availability::Active, Availability::Cordoned, Availability::Draining];
@@ -170,7 +171,7 @@ proptest! {
 
     #[test]
     fn a_list_and_the_events_after_it_give_the_later_list(
-        moves in prop::collection::vec((0_u8..19, 0_u8..5, 0_u8..3), 1..120),
+        moves in prop::collection::vec((0_u8..20, 0_u8..5, 0_u8..3), 1..120),
         part in 0.0_f64..1.0,
         batch in 1_usize..6,
     ) {

@@ -15,7 +15,10 @@ use warren_common::{
 };
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
-    command::{CreateClient, CreateWorkspace, DeleteClient, InitCluster, IssueToken, JoinNode},
+    command::{
+        CreateClient, CreateWorkspace, DeleteClient, InitCluster, IssueToken, JoinNode,
+        UpdateClient,
+    },
 };
 
 use super::{Gathered, Ring, ring::Bounds};
@@ -67,6 +70,12 @@ fn create_client(n: u8) -> Command {
 
 fn delete_client(n: u8) -> Command {
     Command::DeleteClient(DeleteClient { client: client(n) })
+}
+
+fn label_client(n: u8, value: u8) -> Command {
+    let set_labels = [("team".to_owned(), value.to_string())].into();
+    let remove_labels = Default::default();
+    Command::UpdateClient(UpdateClient { client: client(n), set_labels, remove_labels })
 }
 
 fn create_workspace(of: u8, n: u8, setup: Option<String>) -> Command {

@@ -53,7 +53,7 @@ fn entry(index: u64, payload: EntryPayload<Proposal, u64, BasicNode>) -> Entry {
 /// Returns every entry of the fixture: one per command, then the two kinds openraft makes.
 fn entries() -> Vec<(String, Entry)> {
     let commands = (1..).zip(envelopes()).map(|(index, (name, envelope))| {
-        (name, entry(index, EntryPayload::Normal(Proposal(envelope))))
+        (name, entry(index, EntryPayload::Normal(Proposal(envelope.into()))))
     });
     let mut all: Vec<_> = commands.collect();
     let next = all.len() as u64 + 1;

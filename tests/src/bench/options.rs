@@ -1,0 +1,113 @@
+//! What a benchmark of the replicated log is asked to measure.
+
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Where our log lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The default.
+    Sled,
+    /// The second one.
+    Redb,
+}
+
+impl Engine {
+    /// Returns the word of `[storage] engine`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+}
+
+impl FromStr for Engine {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "sled" => Ok(Self::Sled),
+            "redb" => Ok(Self::Redb),
+            _ => bail!("no engine {text}: sled or redb"),
+        }
+    }
+}
+
+/// Which rows, and how thoroughly.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// One short pair per row: to see that it runs.
+    pub quick: bool,
+    /// Our engines.
+    pub engines: Vec<Engine>,
+    /// Sizes of the clusters, ours and the peer's.
+    pub replicas: Vec<usize>,
+    /// Callers at once.
+    pub callers: Vec<usize>,
+}
+
+impl Options {
+    /// Reads `--quick`, and `--engine`, `--replicas` and `--callers` with lists such as `1,16`.
+    ///
+    /// # Errors
+    /// Names the argument that is unknown or out of bounds.
+    pub fn read(arguments: &[String]) -> Result<Self> {
+        let mut options = Self {
+            quick: false,
+            engines: vec![Engine::Sled, Engine::Redb],
+            replicas: vec![1, 3],
+            callers: vec![1, 16, 256],
+        };
+        let mut arguments = arguments.iter();
+        while let Some(name) = arguments.next() {
+            if name == "--quick" {
+                options.quick = true;
+                continue;
+            }
+            let value = arguments.next().with_context(|| format!("{name} takes a list"))?;
+            match name.as_str() {
+                "--engine" => options.engines = list(value)?,
+                "--replicas" => options.replicas = list(value)?,
+                "--callers" => options.callers = list(value)?,
+                _ => bail!("unknown argument {name}"),
+            }
+        }
+        if options.replicas.iter().any(|count| ![1, 3, 5].contains(count)) {
+            bail!("--replicas takes 1, 3 and 5");
+        }
+        if options.callers.iter().any(|count| !(1..=4096).contains(count)) {
+            bail!("--callers takes 1 to 4096");
+        }
+        Ok(options)
+    }
+}
+
+fn list<T: FromStr>(text: &str) -> Result<Vec<T>>
+where
+    anyhow::Error: From<T::Err>,
+{
+    text.split(',').map(|one| Ok(one.trim().parse::<T>()?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Options> {
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        Options::read(&arguments)
+    }
+
+    #[test]
+    fn rows_are_chosen_by_lists() {
+        let all = read("").expect("everything");
+        assert_eq!((all.replicas, all.callers, all.quick), (vec![1, 3], vec![1, 16, 256], false));
+        let some = read("--quick --engine redb --replicas 3 --callers 16,64").expect("some");
+        assert_eq!((some.engines, some.callers), (vec![Engine::Redb], vec![16, 64]));
+        for odd in ["--slow 1", "--callers", "--callers 0", "--replicas 2", "--engine none"] {
+            assert!(read(odd).is_err(), "{odd} passed");
+        }
+    }
+}
