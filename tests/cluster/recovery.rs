@@ -197,7 +197,7 @@ fn a_restore_killed_at_any_step_is_finished_by_the_next_and_by_no_other() -> Res
         let program = cluster.cli()?.args(restore(&file, &socket));
         let asking = thread::spawn(move || program.run());
         let marker = cluster.folder().join("state").join(step);
-        let mut finished = || asking.is_finished();
+        let finished = || asking.is_finished();
         wait_until(&format!("{step} is there"), SOON, || {
             let seen = marker.exists() || finished();
             anyhow::ensure!(seen, "not yet");

@@ -32,7 +32,7 @@ use crate::{
 
 const FILE: &str = "restoring.json";
 /// What stands in a state folder that holds a cluster, or did.
-const TAKEN: [&str; 3] = ["log", "checkpoints", "audit"];
+const TAKEN: [&str; 4] = ["log", "log-seal", "checkpoints", "audit"];
 
 /// A restore under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

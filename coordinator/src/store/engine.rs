@@ -112,7 +112,8 @@ fn recorded(folder: &Path) -> Result<Option<Engine>, StoreError> {
             }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(folder.join(LOG).join(Engine::Sled.data_file()).exists().then_some(Engine::Sled))
+            let log = folder.join(LOG);
+            Ok(Engine::ALL.into_iter().find(|engine| log.join(engine.data_file()).exists()))
         }
         Err(error) => Err(StoreError::io("reading", path, error)),
     }

@@ -33,7 +33,7 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
     };
     let options = Options::read(arguments, n)?;
     eprintln!("torture {what}, seed {}", options.seed);
-    let Verdict { lines, json: value, holds } = match what.as_str() {
+    let Verdict { lines, json: value, holds, .. } = match what.as_str() {
         "kill" => kill::run(&options)?,
         _ => power::run(&options, options.n.min(12))?,
     };

@@ -17,7 +17,7 @@ pub mod writer;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use warren_coordinator::store::Engine;
 
 /// What is to be broken, how often, and at which moments.
@@ -70,10 +70,32 @@ impl Options {
 pub struct Verdict {
     /// One line per engine.
     pub lines: Vec<String>,
-    /// The same as JSON.
+    /// One row per engine.
+    pub rows: Vec<Value>,
+    /// The whole as JSON.
     pub json: Value,
     /// Nothing was lost, nothing happened twice, and what had to be caught was.
     pub holds: bool,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self { lines: Vec::new(), rows: Vec::new(), json: Value::Null, holds: true }
+    }
+}
+
+impl Verdict {
+    /// Adds what one engine went through, or what it did wrong.
+    fn add(&mut self, engine: Engine, outcome: Result<(String, Value)>) {
+        let (line, mut row) = outcome.unwrap_or_else(|error| {
+            self.holds = false;
+            let failure = format!("{error:#}");
+            (format!("FAILED: {failure}"), json!({ "failure": failure }))
+        });
+        row["engine"] = json!(engine.as_str());
+        self.lines.push(format!("{engine}: {line}"));
+        self.rows.push(row);
+    }
 }
 
 /// A small generator of moments: splitmix64. The same seed gives the same ones.

@@ -10,14 +10,14 @@ use warren_model::{
 
 use super::{apply, create_client, envelope, has_client, leads, open_single, options};
 use crate::{
-    raft::{Consensus, Seed, SeedError, decode_state, encode_state, salvage, seed},
+    raft::{Consensus, Options, Seed, SeedError, decode_state, encode_state, salvage, seed},
     store::Engine,
 };
 
 fn seeding(folder: &std::path::Path, replica: u64, state: warren_model::ClusterState) -> Seed {
     Seed {
         folder: folder.to_owned(),
-        engine: Engine::Sled,
+        engine: Engine::default(),
         replica: ReplicaId(replica),
         address: "127.0.0.1:1".to_owned(),
         term: 9,
@@ -107,13 +107,28 @@ async fn a_survivor_s_whole_log_is_salvaged_with_its_audit_records() {
     for entry in std::fs::read_dir(folder.path().join("audit")).expect("there") {
         std::fs::remove_file(entry.expect("listed").path()).expect("removed");
     }
-    let found = salvage(folder.path(), Engine::Sled).expect("readable");
+    let found = salvage(folder.path(), Engine::default()).expect("readable");
     assert_eq!(found.state, state);
     assert_eq!((found.replica, found.term), (Some(ReplicaId(1)), status.term));
     assert_eq!(Some(found.index), status.last_log);
     assert_eq!(found.replicas, BTreeSet::from([1]));
-    let again = salvage(folder.path(), Engine::Sled).expect("readable again");
+    let again = salvage(folder.path(), Engine::default()).expect("readable again");
     assert_eq!((again.state, again.index), (found.state, found.index));
     let records = crate::audit::read(&folder.path().join("audit"), 1, 1000).expect("readable");
     assert_eq!(records.len() as u64, state.audit.sequence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_seeded_and_salvaged_on_the_engine_it_was_made_for() {
+    let engine = Engine::Redb;
+    let folder = tempfile::tempdir().expect("a folder");
+    seed(&Seed { engine, ..seeding(folder.path(), 2, made().await) }).expect("seeded");
+    let options = Options { engine, ..options(2, folder.path()) };
+    let consensus = Consensus::open(options).await.expect("it opens");
+    leads(&consensus).await;
+    apply(&consensus, create_client("globex")).await;
+    consensus.shutdown().await;
+    let found = salvage(folder.path(), engine).expect("readable");
+    assert!(has_client(&found.state, "acme") && has_client(&found.state, "globex"));
+    assert!(salvage(folder.path(), Engine::Sled).is_err(), "it is not sled's");
 }
