@@ -21,8 +21,8 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, Revision, Timestamp,
-    TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
+    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -78,6 +78,8 @@ pub struct ClusterState {
     /// The mutation that began the present incarnation, where that was a restore: what is older
     /// may be behind what nodes were told.
     pub restored: Option<Revision>,
+    /// The request that last asked for each workspace's run: what people follow to its container.
+    pub origins: OrdMap<WorkspaceId, RequestId>,
 }
 
 /// What a cluster is.
