@@ -3,12 +3,20 @@
 use std::{
     env,
     io::{self, IsTerminal as _},
+    sync::OnceLock,
     time::Duration,
 };
 
+use uuid::Uuid;
 use warren_common::Limits;
 
-use crate::{api::Api, args::Global, context::Store, error::Error, render::Output};
+use crate::{
+    api::{self, Api},
+    args::Global,
+    context::Store,
+    error::Error,
+    render::Output,
+};
 
 /// How long `--wait` waits where nothing was said.
 const WAIT: Duration = Duration::from_secs(600);
@@ -18,6 +26,8 @@ pub(crate) struct App {
     pub(crate) output: Output,
     context: Option<String>,
     timeout: Option<Duration>,
+    /// The id of this run, where a change was asked under one.
+    request: OnceLock<String>,
 }
 
 impl App {
@@ -27,7 +37,12 @@ impl App {
             && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && io::stderr().is_terminal();
         let output = Output { format: global.output, quiet: global.quiet, colour };
-        Self { output, context: global.context.clone(), timeout: global.timeout }
+        Self {
+            output,
+            context: global.context.clone(),
+            timeout: global.timeout,
+            request: OnceLock::new(),
+        }
     }
 
     /// Returns the context that was named with `--context`.
@@ -45,6 +60,13 @@ impl App {
         self.timeout.unwrap_or(WAIT)
     }
 
+    /// Returns the request id of this run's change, minted with the first asking unless one is
+    /// `given`: calls that are prepared after it carry it.
+    pub(crate) fn request_id(&self, given: Option<Uuid>) -> String {
+        let made = || given.map_or_else(api::request_id, |id| id.hyphenated().to_string());
+        self.request.get_or_init(made).clone()
+    }
+
     /// Prepares calls to the cluster of the context in use.
     ///
     /// # Errors
@@ -55,7 +77,7 @@ impl App {
         let identity = store.identity(&name, &context)?;
         let folder = store.folder(&name)?;
         let api = Api::new(context, &identity, self.timeout, self.output.clone())?;
-        Ok(api.renewing(folder, &identity))
+        Ok(api.renewing(folder, &identity).asked_as(&self.request_id(None)))
     }
 
     /// Remembers where the coordinators of the context in use are, so that any of them can be asked

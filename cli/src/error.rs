@@ -8,6 +8,7 @@ use std::{fmt::Write as _, io};
 
 use serde::Serialize;
 use warren_common::{Limits, status::clean};
+use warren_proto::error::reason;
 
 /// What kind of failure it was: sets the exit code, which scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub(crate) struct Error {
     pub(crate) why: Option<String>,
     /// What to do about it.
     pub(crate) next: Option<String>,
+    /// The id under which the coordinators' logs tell of the call; none of local failures.
+    pub(crate) request: Option<Box<str>>,
 }
 
 /// What a command ends with: the exit code where it is not zero by itself (`exec`, `attach`).
@@ -76,13 +79,14 @@ struct Body<'a> {
     why: Option<&'a str>,
     next: Option<&'a str>,
     exit_code: u8,
+    request_id: Option<&'a str>,
 }
 
 impl Error {
     /// Makes an error of `kind`; `reason` is its stable code.
     pub(crate) fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, reason: reason.to_owned(), message, why: None, next: None }
+        Self { kind, reason: reason.to_owned(), message, why: None, next: None, request: None }
     }
 
     /// Makes a usage error: exit code 2.
@@ -101,6 +105,13 @@ impl Error {
     #[must_use]
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
+        self
+    }
+
+    /// Adds the id under which the call is found in the logs.
+    #[must_use]
+    pub(crate) fn request(mut self, request: &str) -> Self {
+        self.request = Some(request.into());
         self
     }
 
@@ -124,7 +135,10 @@ impl Error {
     pub(crate) fn text(&self, colour: bool) -> String {
         let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let mut text = format!("{on}error:{off} {}\n", line(&self.message));
-        for (label, part) in [("why", &self.why), ("next", &self.next)] {
+        // a fault of ours is looked for in the logs; of everything else the text says enough
+        let request = self.request.as_deref().filter(|_| self.reason == reason::INTERNAL);
+        let (why, next) = (self.why.as_deref(), self.next.as_deref());
+        for (label, part) in [("why", why), ("next", next), ("request", request)] {
             if let Some(part) = part {
                 // a String takes every write
                 let _ = writeln!(text, "  {label}: {}", line(part));
@@ -141,6 +155,7 @@ impl Error {
             why: self.why.as_deref(),
             next: self.next.as_deref(),
             exit_code: self.kind.code(),
+            request_id: self.request.as_deref(),
         };
         let text = serde_json::to_string(&Envelope { error: body });
         text.expect("strings and a number always encode") + "\n"
@@ -178,6 +193,13 @@ mod tests {
         assert_eq!(value["error"]["exit_code"], 2);
         assert_eq!(value["error"]["reason"], "USAGE");
         assert!(value["error"]["why"].is_null());
+        assert!(value["error"]["request_id"].is_null());
+        let id = "0199a0b2-7f00-7000-8000-000000000001";
+        let error = Error::new(Kind::Failed, "INTERNAL", "it failed").request(id);
+        assert_eq!(error.text(false), format!("error: it failed\n  request: {id}\n"));
+        assert!(error.json().ends_with(&format!("\"request_id\":\"{id}\"}}}}\n")));
+        let error = Error::new(Kind::NotFound, "NOT_FOUND", "no such thing").request(id);
+        assert_eq!(error.text(false), "error: no such thing\n");
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn order(workspace: WorkspaceId) -> WorkspaceOrder {
         run: Run::Running,
         run_serial: 1,
         permit: None,
+        request: None,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: IMAGE.to_owned(),

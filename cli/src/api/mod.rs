@@ -5,6 +5,7 @@
 //! round with a growing pause until the patience of the call is at its end.
 
 mod failure;
+mod link;
 mod pages;
 mod renew;
 
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub(crate) use failure::{from_status, from_trouble, is_lost, may_pass, plain};
+pub(crate) use link::{Link, named};
 pub(crate) use pages::{Listed, pages};
 use renew::Renewal;
 
@@ -58,6 +60,8 @@ pub(crate) struct Api {
     channel: Option<Channel>,
     first: usize,
     renewal: Option<Renewal>,
+    /// The id that every call of this run carries.
+    request: String,
 }
 
 impl Api {
@@ -71,15 +75,32 @@ impl Api {
         timeout: Option<Duration>,
         output: Output,
     ) -> Result<Self, Error> {
+        let request = request_id();
         let tls = ClientTls::new(&identity.credentials, &identity.trust_pem);
         let tls = Arc::new(tls.map_err(|error| context::local(&error))?);
         let expires = identity.credentials.peer().not_after;
-        Ok(Self { context, tls, expires, timeout, output, channel: None, first: 0, renewal: None })
+        Ok(Self {
+            context,
+            tls,
+            expires,
+            timeout,
+            output,
+            channel: None,
+            first: 0,
+            renewal: None,
+            request,
+        })
     }
 
     /// Lets the certificate renew itself, in the folder it was read from.
     pub(crate) fn renewing(self, folder: Folder, identity: &Identity) -> Self {
         Self { renewal: Some(Renewal::new(folder, identity.credentials.peer())), ..self }
+    }
+
+    /// Names the calls to come: with a mutation's own id, everything that is logged about it is
+    /// found under that.
+    pub(crate) fn asked_as(self, request: &str) -> Self {
+        Self { request: request.to_owned(), ..self }
     }
 
     /// Calls for an answer that changes nothing.
@@ -88,7 +109,7 @@ impl Api {
     /// What the coordinator answered, or that none did.
     pub(crate) async fn read<T>(
         &mut self,
-        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+        call: impl AsyncFn(Link) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
         self.call(Patience::Short, call).await
     }
@@ -99,7 +120,7 @@ impl Api {
     /// What the coordinator answered, or that none did.
     pub(crate) async fn write<T>(
         &mut self,
-        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+        call: impl AsyncFn(Link) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
         self.call(Patience::Long, call).await
     }
@@ -111,7 +132,7 @@ impl Api {
     pub(crate) async fn call<T>(
         &mut self,
         patience: Patience,
-        call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+        call: impl AsyncFn(Link) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
         let limit = self.timeout.unwrap_or(Limits::CALL_TIMEOUT);
         let until = Instant::now() + limit;
@@ -124,8 +145,8 @@ impl Api {
         loop {
             let error = match self.attempt(patience, until, &call).await {
                 Ok(answer) => return Ok(answer),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Again(error)) => error,
+                Err(Attempt::Final(error)) => return Err(error.request(&self.request)),
+                Err(Attempt::Again(error)) => error.request(&self.request),
             };
             if Instant::now() + pause >= retry_until {
                 return Err(error);
@@ -144,10 +165,10 @@ impl Api {
         &mut self,
         patience: Patience,
         until: Instant,
-        call: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+        call: &impl AsyncFn(Link) -> Result<Response<T>, Status>,
     ) -> Result<T, Attempt> {
         self.keep_certified(until).await?;
-        let channel = self.channel(until).await?;
+        let channel = named(self.channel(until).await?, &self.request);
         let left = until.saturating_duration_since(Instant::now());
         let status = match tokio::time::timeout(left.min(Limits::CALL_TIMEOUT), call(channel)).await
         {
@@ -205,7 +226,7 @@ impl Api {
 
     /// Returns what a failed call says to a person.
     pub(crate) fn failed(&self, status: &Status) -> Error {
-        from_status(status, &self.context, self.expires)
+        from_status(status, &self.context, self.expires).request(&self.request)
     }
 
     /// Says on stderr what the coordinator wants people to know beside an answer.
@@ -242,7 +263,7 @@ pub(crate) fn request_id() -> String {
 macro_rules! service {
     ($name:ident, $client:ident) => {
         /// Returns the service on a connection, with our bounds.
-        pub(crate) fn $name(channel: Channel) -> $client<Channel> {
+        pub(crate) fn $name(channel: Link) -> $client<Link> {
             $client::new(channel)
                 .max_decoding_message_size(Limits::MESSAGE_BYTES)
                 .max_encoding_message_size(Limits::MESSAGE_BYTES)

@@ -13,7 +13,6 @@ use clap::Args;
 use uuid::Uuid;
 
 use crate::{
-    api,
     app::App,
     args::Noun,
     error::{Error, Kind, Outcome},
@@ -45,9 +44,9 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Returns the id that was given, or a fresh one.
-    pub(crate) fn id(&self) -> String {
-        self.request_id.map_or_else(api::request_id, |id| id.hyphenated().to_string())
+    /// Returns the id that was given, or a fresh one; to be asked before the calls are prepared.
+    pub(crate) fn id(&self, app: &App) -> String {
+        app.request_id(self.request_id)
     }
 }
 

@@ -119,7 +119,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
 
 async fn run_invite(app: &App, invite: &Invite) -> Outcome {
     let request = pb::InviteUserRequest {
-        mutation: Some(api::mutation(&invite.change.id())),
+        mutation: Some(api::mutation(&invite.change.id(app))),
         name: invite.name.to_string(),
         role: invite.role.to_string(),
     };
@@ -145,7 +145,7 @@ async fn run_invite(app: &App, invite: &Invite) -> Outcome {
 
 async fn run_revoke(app: &App, revoke: &Revoke) -> Outcome {
     let request = pb::RevokeUserRequest {
-        mutation: Some(api::mutation(&revoke.change.id())),
+        mutation: Some(api::mutation(&revoke.change.id(app))),
         name: revoke.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         serial: revoke.serial.as_ref().map(|text| text.to_ascii_lowercase()).unwrap_or_default(),
     };

@@ -50,6 +50,8 @@ pub(crate) struct Workspace {
     pub(crate) spec: Spec,
     pub(crate) created_at: Option<Moment>,
     pub(crate) revision: u64,
+    /// The request that last asked for its run: what logs and the container's label name.
+    pub(crate) request_id: Option<String>,
 }
 
 impl From<pb::Workspace> for Workspace {
@@ -78,6 +80,7 @@ impl From<pb::Workspace> for Workspace {
             spec: workspace.spec.map(Spec::from).unwrap_or_default(),
             created_at: moment(workspace.created_unix_ms),
             revision: workspace.revision,
+            request_id: filled(&workspace.request_id),
         };
         view.status = view.status_text();
         view
@@ -200,6 +203,9 @@ impl Workspace {
             ("labels", labels(&self.spec.labels)),
             ("age", ago(self.created_at)),
         ]);
+        if let Some(request) = &self.request_id {
+            rows.push(("request", request.clone()));
+        }
         let mut text = fields(&rows);
         if let Some(observed) = &self.observed {
             text.push_str(&steps_text(observed));

@@ -25,7 +25,12 @@ fn each_kind_has_its_exit_code() {
         let run = bench.warren(&["client", "show", "acme"]);
         assert_eq!(run.code, exit, "{reason}: {run:?}");
         let text = "error: it was refused\n  why: because\n  next: do this\n";
-        assert_eq!((run.stderr.as_str(), run.stdout.as_str()), (text, ""), "{reason}");
+        // a fault of ours is looked up in the logs, so it names the request too
+        let (told, rest) = run.stderr.split_at(text.len().min(run.stderr.len()));
+        assert_eq!((told, run.stdout.as_str()), (text, ""), "{reason}");
+        let named = rest.starts_with("  request: ");
+        assert_eq!(named, reason == reason::INTERNAL, "{reason}: {rest}");
+        assert!(named || rest.is_empty(), "{reason}: {rest}");
     }
 }
 
@@ -34,14 +39,41 @@ fn json_errors_are_one_object_on_stderr() {
     let bench = Bench::new();
     let run = bench.warren(&["-o", "json", "client", "show", "nobody"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""));
+    let id = bench.fake.state().requests.last().cloned().expect("the call carried its id");
     assert_eq!(
-        run.stderr,
+        run.stderr.replace(&id, "ID"),
         "{\"error\":{\"reason\":\"NOT_FOUND\",\"message\":\"no client nobody\",\"why\":null,\
-         \"next\":\"warren client list\",\"exit_code\":3}}\n"
+         \"next\":\"warren client list\",\"exit_code\":3,\"request_id\":\"ID\"}}\n"
     );
     let run = bench.warren(&["workspace", "create", "acme", "--output=json"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.starts_with("{\"error\":{\"reason\":\"USAGE\""), "{run:?}");
+}
+
+#[test]
+fn every_call_of_a_run_carries_one_request_id_and_a_mutations_is_its_own() {
+    let bench = Bench::new();
+    for run in 1..=2 {
+        assert_eq!(bench.warren(&["workspace", "list"]).code, 0);
+        let ids = bench.fake.state().requests.clone();
+        let distinct: std::collections::BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(distinct.len(), run, "one for each run: {ids:?}");
+    }
+    bench.fake.state().requests.clear();
+    let id = uuid::Uuid::now_v7().hyphenated().to_string();
+    let create = ["workspace", "create", "acme/web", "--wait=none", "--request-id", &id];
+    let run = bench.warren(&create);
+    assert_eq!(run.code, 0, "{run:?}");
+    let state = bench.fake.state();
+    let created = state.created.last().and_then(|create| create.mutation.clone());
+    assert_eq!(created.expect("a mutation").request_id, id);
+    assert_eq!(state.requests, [id.as_str()]);
+    drop(state);
+    let fault = ApiError::new(Code::Internal, reason::INTERNAL, "reading failed");
+    bench.fake.fail(Method::ClientGetClient, fault);
+    let run = bench.warren(&["client", "show", "acme"]);
+    let id = bench.fake.state().requests.last().cloned().expect("the call carried its id");
+    assert_eq!(run.stderr, format!("error: reading failed\n  request: {id}\n"));
 }
 
 #[test]

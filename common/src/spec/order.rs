@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, ClientId, Generation, Revision, WorkspaceAddress, WorkspaceId, spec::WorkspaceSpec,
+    BootId, ClientId, Generation, RequestId, Revision, WorkspaceAddress, WorkspaceId,
+    spec::WorkspaceSpec,
 };
 
 /// Everything one node is to do, level-triggered: the newest replaces any older.
@@ -49,6 +50,9 @@ pub struct WorkspaceOrder {
     pub permit: Option<Permit>,
     /// What to run.
     pub spec: WorkspaceSpec,
+    /// The request that last asked for its run, for logs and labels; nothing is decided by it.
+    #[serde(default)]
+    pub request: Option<RequestId>,
 }
 
 /// What a node was last told of one workspace and what it began: told to a coordinator that may

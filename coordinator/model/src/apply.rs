@@ -170,6 +170,7 @@ impl ClusterState {
         let Change { outcome, record, events } = change;
         if record.is_some() {
             self.revision = self.revision.next();
+            self.originate(envelope);
         }
         let (revision, at) = (self.revision, envelope.at);
         let audit = record.map(|record| {
@@ -192,6 +193,23 @@ impl ClusterState {
         let result = Ok(Applied { revision, outcome, repeated: false });
         let events = events.into_iter().map(|kind| Event { revision, at, kind }).collect();
         Effect { result, audit, events }
+    }
+}
+
+impl ClusterState {
+    /// Remembers which request asked for a workspace's run; a repeated or idle one changed nothing
+    /// and never comes here.
+    fn originate(&mut self, envelope: &Envelope) {
+        let asked = if let Command::CreateWorkspace(create) = &envelope.command {
+            create.workspace
+        } else if let Command::SetRun(set) = &envelope.command {
+            set.workspace
+        } else {
+            return;
+        };
+        if self.workspaces.contains_key(&asked) {
+            self.origins.insert(asked, envelope.request);
+        }
     }
 }
 

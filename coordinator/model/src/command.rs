@@ -10,9 +10,15 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
     RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
-    spec::{HeldOrder, Labels, WorkspaceSpec},
+    spec::{Labels, WorkspaceSpec},
     status::NodeFacts,
 };
+
+mod recovery;
+mod replica;
+
+pub use recovery::{AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery};
+pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -433,59 +439,6 @@ pub struct RevokePerson {
     pub name: PersonName,
 }
 
-/// See [`Command::BeginIncarnation`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BeginIncarnation {
-    /// Higher than every one before: `max(old + 1, unix seconds)`.
-    pub incarnation: u32,
-    /// The only coordinator from now on, under an id that never was before.
-    pub replica: SetReplica,
-    /// Why, for people: "restored from the backup of 2026-11-24 15:00".
-    pub reason: String,
-}
-
-/// See [`Command::AdoptNode`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdoptNode {
-    /// From its certificate.
-    pub node: NodeId,
-    /// The name it had; another where that is taken.
-    pub name: NodeName,
-    /// What it is and has.
-    pub facts: NodeFacts,
-}
-
-/// See [`Command::AdoptWorkspace`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdoptWorkspace {
-    /// Which node says so.
-    pub node: NodeId,
-    /// Revision of the document the node was told last, by the cluster as it was.
-    pub revision: Revision,
-    /// What it was told of the workspace, and what it began.
-    pub held: HeldOrder,
-}
-
-/// See [`Command::AccountNode`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountNode {
-    /// Which node.
-    pub node: NodeId,
-    /// Revision of the document it was told last, by the cluster as it was; zero where it never was.
-    pub revision: Revision,
-    /// Every workspace it holds.
-    pub holds: Vec<WorkspaceId>,
-}
-
-/// See [`Command::EndRecovery`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndRecovery {
-    /// Stop waiting for this node alone; none ends the recovery.
-    pub node: Option<NodeId>,
-    /// Although nodes are still awaited.
-    pub early: bool,
-}
-
 /// See [`Command::UpdateClient`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateClient {
@@ -495,39 +448,4 @@ pub struct UpdateClient {
     pub set_labels: Labels,
     /// Keys of labels to take away; one that the client does not carry is no fault.
     pub remove_labels: BTreeSet<String>,
-}
-
-/// See [`Command::IssueCoordinatorToken`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssueCoordinatorToken {
-    /// Minted at the edge; stands in the token's clear part.
-    pub token: TokenId,
-    /// SHA-256 of the secret.
-    pub secret_hash: [u8; 32],
-    /// After this it is refused.
-    pub expires: Timestamp,
-    /// The coordinator that goes once the new one has its vote.
-    pub replaces: Option<ReplicaId>,
-}
-
-/// See [`Command::JoinReplica`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinReplica {
-    /// Which token.
-    pub token: TokenId,
-    /// SHA-256 of the secret that was shown.
-    pub secret_hash: [u8; 32],
-    /// SHA-256 of the public key that asks: a retry with the same key gets the same id.
-    pub key_hash: [u8; 32],
-    /// host:port of its API as nodes and people will reach it.
-    pub api_address: String,
-    /// host:port of its Raft listener as coordinators will reach it.
-    pub raft_address: String,
-}
-
-/// See [`Command::RemoveReplica`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoveReplica {
-    /// Which coordinator.
-    pub replica: ReplicaId,
 }

@@ -182,6 +182,9 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
             return Err(format!("node {} is not under its name", node.name));
         }
     }
+    if let Some(id) = state.origins.keys().find(|id| !state.workspaces.contains_key(*id)) {
+        return Err(format!("workspace {id} is gone and its request is remembered"));
+    }
     let mut placed = 0;
     for (workspace, label) in workspaces(state) {
         let key = (workspace.client, workspace.name.clone());

@@ -30,6 +30,7 @@ fn order(state: &ClusterState, workspace: &Workspace) -> Option<WorkspaceOrder> 
         run_serial: workspace.run_serial,
         permit: assignment.permit,
         spec: workspace.spec.clone(),
+        request: state.origins.get(&workspace.id).copied(),
     })
 }
 

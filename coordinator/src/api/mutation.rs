@@ -2,13 +2,17 @@
 //! way into Raft.
 
 use tonic::Code;
+use tracing::info;
 use warren_common::{RequestId, Revision, Timestamp};
 use warren_daemon::clock;
 use warren_model::{Applied, ClusterState, Command, Envelope, Principal};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{Api, Who, errors};
-use crate::raft::{LedError, ProposeError};
+use crate::{
+    controller,
+    raft::{LedError, ProposeError},
+};
 
 /// A mutation as its caller asks it.
 #[derive(Debug, Clone)]
@@ -68,8 +72,17 @@ impl Api {
     ) -> Result<Applied, ApiError> {
         self.settled().await;
         let consensus = &self.parts().consensus;
+        let name = controller::name(&command);
         match consensus.propose_for(&asked.envelope(command), &asked.serial).await {
-            Ok(answer) => answer.map_err(errors::refusal),
+            Ok(Ok(applied)) => {
+                let revision = applied.revision.0;
+                info!(command = name, revision, repeated = applied.repeated, "applied");
+                Ok(applied)
+            }
+            Ok(Err(refusal)) => {
+                info!(command = name, %refusal, "refused");
+                Err(errors::refusal(refusal))
+            }
             Err(error) => Err(self.explain(errors::propose(error, &consensus.local()))),
         }
     }

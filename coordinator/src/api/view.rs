@@ -68,8 +68,15 @@ impl View<'_> {
             observed: seen.map(|seen| seen.observed.as_ref().clone().into()),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
+            request_id: self.origin(workspace),
             ..self::workspace(workspace, &client, &label)
         }
+    }
+
+    /// Names the request that last asked for a workspace's run; empty where none is known.
+    fn origin(&self, workspace: &Workspace) -> String {
+        let origin = self.state.origins.get(&workspace.id);
+        origin.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Shows the sessions of a workspace, by name, as its node last said.

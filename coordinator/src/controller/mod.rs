@@ -12,11 +12,11 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, field, info, warn};
 use uuid::Uuid;
 use warren_common::{ReplicaId, RequestId, Timestamp, WorkspaceId};
 use warren_daemon::{Shutdown, clock};
-use warren_model::{Command, Envelope, Plan, Principal, plan};
+use warren_model::{ClusterState, Command, Envelope, Plan, Principal, plan};
 
 use crate::{
     live::Live,
@@ -114,16 +114,17 @@ impl Controller {
         }
         let under_way = !commands.is_empty()
             || state.workspaces.values().any(|one| one.phase.deadline.is_some());
-        self.propose(commands, now).await;
+        self.propose(&state, commands, now).await;
         let due = wake_at.map_or(REST, |at| at.since(now).max(SETTLE));
         let wait = due.min(if under_way { TICK } else { REST });
         Round { wait, overdue: report.overdue.into_iter().map(|(id, _)| id).collect() }
     }
 
     /// Proposes in the plan's order. A refusal means that the state moved on: the next round sees.
-    async fn propose(&self, commands: Vec<Command>, at: Timestamp) {
+    /// What it did for a workspace is logged with the request that asked for the workspace's run.
+    async fn propose(&self, state: &ClusterState, commands: Vec<Command>, at: Timestamp) {
         let proposing = stream::iter(commands).map(|command| {
-            let name = name(&command);
+            let (name, subject) = (name(&command), subject(&command));
             let envelope = Envelope {
                 request: RequestId::new(Uuid::now_v7()),
                 principal: Principal::Coordinator(self.replica),
@@ -131,21 +132,65 @@ impl Controller {
                 if_revision: None,
                 command,
             };
-            async move { (name, self.consensus.propose_leading(envelope).await) }
+            async move { (name, subject, self.consensus.propose_leading(envelope).await) }
         });
         let mut proposed = proposing.buffered(PROPOSING);
-        while let Some((command, outcome)) = proposed.next().await {
+        while let Some((command, subject, outcome)) = proposed.next().await {
+            let request = subject.and_then(|id| state.origins.get(&id)).map(field::display);
+            let workspace = subject.map(|id| state.workspace_label(id));
             metrics::counter!("warren_planner_commands_total", "command" => command).increment(1);
             match outcome {
-                Ok(Ok(applied)) => debug!(command, revision = %applied.revision, "planned"),
-                Ok(Err(refusal)) => debug!(command, %refusal, "the state moved on"),
-                Err(error) => warn!(command, %error, "a planned command got no answer"),
+                Ok(Ok(applied)) => {
+                    let revision = applied.revision.0;
+                    info!(command, workspace, request, revision, "planned");
+                }
+                Ok(Err(refusal)) => {
+                    debug!(command, workspace, request, %refusal, "the state moved on");
+                }
+                Err(error) => {
+                    warn!(command, workspace, request, %error, "a planned command got no answer");
+                }
             }
         }
     }
 }
 
-const fn name(command: &Command) -> &'static str {
+/// Returns the workspace that a command is about.
+fn subject(command: &Command) -> Option<WorkspaceId> {
+    match command {
+        Command::CreateWorkspace(create) => Some(create.workspace),
+        Command::SetRun(set) => Some(set.workspace),
+        Command::Assign(assign) => Some(assign.workspace),
+        Command::Advance(advance) => Some(advance.workspace),
+        Command::Forget(forget) => Some(forget.workspace),
+        Command::InitCluster(_)
+        | Command::SetReplica(_)
+        | Command::CreateClient(_)
+        | Command::DeleteClient(_)
+        | Command::IssueToken(_)
+        | Command::JoinNode(_)
+        | Command::RegisterNode(_)
+        | Command::UpdateNodeFacts(_)
+        | Command::SetNodeAvailability(_)
+        | Command::RevokeCertificate(_)
+        | Command::InvitePerson(_)
+        | Command::EnrolPerson(_)
+        | Command::RecordCertificate(_)
+        | Command::RevokePerson(_)
+        | Command::BeginIncarnation(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptWorkspace(_)
+        | Command::AccountNode(_)
+        | Command::EndRecovery(_)
+        | Command::UpdateClient(_)
+        | Command::IssueCoordinatorToken(_)
+        | Command::JoinReplica(_)
+        | Command::RemoveReplica(_) => None,
+    }
+}
+
+/// Returns a command's name for logs and counters.
+pub(crate) const fn name(command: &Command) -> &'static str {
     match command {
         Command::InitCluster(_) => "init-cluster",
         Command::SetReplica(_) => "set-replica",

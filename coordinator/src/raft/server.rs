@@ -12,6 +12,7 @@ use openraft::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 use warren_common::{Limits, ReplicaId};
 use warren_model::Envelope;
 use warren_proto::pb::raft::v1::{
@@ -189,7 +190,9 @@ impl RaftService for RaftRpc {
         let pb::ProposeRequest { payload, serial } = request.into_inner();
         let envelope: Envelope = read(&payload)?;
         let deadline = Instant::now() + self.consensus.inner.tuning.write_timeout;
-        let attempt = self.consensus.write_here((&envelope, &serial), deadline).await;
+        let span = tracing::info_span!("forwarded", request = %envelope.request);
+        let attempt = self.consensus.write_here((&envelope, &serial), deadline);
+        let attempt = attempt.instrument(span).await;
         let payload = written(&Proposed::from_attempt(attempt))?;
         Ok(Response::new(pb::ProposeResponse { payload }))
     }

@@ -20,6 +20,25 @@ use crate::clock;
 const LINE_BYTES: usize = 4000;
 
 static LOST: AtomicU64 = AtomicU64::new(0);
+/// The request that asked for this run, once the node agent has told it.
+static REQUEST: OnceLock<String> = OnceLock::new();
+
+/// Adds the request that asked for this run to every later line of PID 1 itself. The first one of
+/// its life holds; a later one changed nothing here.
+pub(crate) fn run_for(request: &str) {
+    let plain = |c: char| c.is_ascii_hexdigit() || c == '-';
+    if !request.is_empty() && request.len() <= 36 && request.chars().all(plain) {
+        let _ = REQUEST.set(request.to_owned());
+    }
+}
+
+/// Logs an event of PID 1 itself.
+pub(crate) fn own(text: &str) {
+    match REQUEST.get() {
+        Some(request) => log("warren", &format!("{text} request={request}")),
+        None => log("warren", text),
+    }
+}
 
 /// Makes writing to stdout non-blocking where it is a pipe. A terminal or a file is left alone.
 pub(crate) fn init() {
@@ -63,7 +82,7 @@ fn line(source: &str, text: &str) -> String {
 
 /// Logs an event of PID 1 itself.
 macro_rules! event {
-    ($($text:tt)*) => { $crate::journal::log("warren", &format!($($text)*)) };
+    ($($text:tt)*) => { $crate::journal::own(&format!($($text)*)) };
 }
 pub(crate) use event;
 

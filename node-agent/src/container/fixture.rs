@@ -21,6 +21,7 @@ pub(crate) fn order() -> WorkspaceOrder {
         run: Run::Running,
         run_serial: 7,
         permit: None,
+        request: None,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "debian:bookworm-slim".to_owned(),

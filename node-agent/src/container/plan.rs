@@ -29,6 +29,9 @@ pub const SOCKET: &str = "agent.sock";
 pub const OPEN_FILES: u64 = 65_536;
 /// Added to the score by which the kernel chooses a victim: workspaces go before daemons.
 pub const OOM_SCORE_ADJ: i64 = 500;
+/// The label that names the request which asked for the run. It says where a container comes from
+/// and not what it is: a container that differs in nothing else is the same.
+pub const REQUEST_LABEL: &str = "warren.request";
 /// Shared memory, at most; half of a small workspace's memory. It counts towards the cap.
 const SHM_MAX: Bytes = Bytes::mib(256);
 /// Programs a person installs in the home come first.
@@ -151,6 +154,19 @@ impl ContainerPlan {
         let mount = self.mounts.iter().find(|mount| mount.target == target)?;
         Some(&mount.source)
     }
+
+    /// Returns the labels that say what the container is: all but [`REQUEST_LABEL`].
+    pub fn own_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.remove(REQUEST_LABEL);
+        labels
+    }
+
+    /// Returns whether a container made from `other` is what this plan asks for.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.own_labels() == other.own_labels()
+            && *self == Self { labels: self.labels.clone(), ..other.clone() }
+    }
 }
 
 /// Returns the name of a workspace's network and bridge: 12 characters, of the 15 a device may have.
@@ -240,6 +256,7 @@ fn labels(order: &WorkspaceOrder, ground: &Ground) -> BTreeMap<String, String> {
         ("warren.run", order.run_serial.to_string()),
     ]
     .into_iter()
+    .chain(order.request.map(|request| (REQUEST_LABEL, request.to_string())))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -286,6 +303,20 @@ mod tests {
         let network = plan_network(&order, &ground, "10.213.0.0/16");
         assert_eq!(network.name, plan.network);
         assert_eq!(network.labels["warren.workspace"], order.workspace.to_string());
+    }
+
+    #[test]
+    fn a_request_names_the_container_and_does_not_change_it() {
+        let (mut order, ground) = (order(), ground());
+        let without = plan(&order, &ground);
+        assert_eq!(without.labels.get(REQUEST_LABEL), None);
+        let id = "0199a0b2-7f00-7000-8000-0000000000cc";
+        order.request = Some(id.parse().expect("an id"));
+        let with = plan(&order, &ground);
+        assert_eq!(with.labels[REQUEST_LABEL], id);
+        assert!(with.is_same(&without) && without.is_same(&with));
+        order.run_serial += 1;
+        assert!(!plan(&order, &ground).is_same(&with), "another run is another container");
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
         run: Run::Running,
         run_serial: 1,
         permit: None,
+        request: None,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

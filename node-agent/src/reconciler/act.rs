@@ -10,7 +10,7 @@ use warren_model::Action;
 use super::{
     failure::Failure,
     picture::{CONTAINER, IMAGE, VOLUME},
-    worker::{Found, Worker},
+    worker::{Found, Worker, setup},
 };
 use crate::{
     container::{Ground, network_name, plan, plan_network},
@@ -123,7 +123,7 @@ impl Worker {
         door.expect(Expected {
             container: Some(id),
             run_serial: order.run_serial,
-            setup: (&order.spec).into(),
+            setup: setup(order),
         });
         self.picture.pause(CONTAINER);
         Ok(())

@@ -10,7 +10,7 @@ use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use warren_common::{
     Generation, WorkspaceId,
     spec::{Run, WorkspaceOrder},
@@ -18,6 +18,7 @@ use warren_common::{
 };
 use warren_daemon::{backoff::Backoff, telemetry::Chain};
 use warren_model::{Action, Held, HeldContainer, HeldState, diff, diff_recovering};
+use warren_proto::pb::inside::v1::Setup;
 
 use super::{
     Shared,
@@ -53,6 +54,12 @@ pub(super) struct Worker {
     view: Option<watch::Receiver<InsideView>>,
     running: Option<ContainerSeen>,
     backoff: Backoff,
+}
+
+/// Returns what PID 1 of an order's run is told.
+pub(super) fn setup(order: &WorkspaceOrder) -> Setup {
+    let request_id = order.request.map(|request| request.to_string()).unwrap_or_default();
+    Setup { request_id, ..Setup::from(&order.spec) }
 }
 
 /// What a look found.
@@ -92,13 +99,24 @@ impl Worker {
 
     pub(super) async fn run(mut self) {
         loop {
-            match self.turn().await {
+            let span = self.span();
+            match self.turn().instrument(span).await {
                 Follow::Again => {}
                 Follow::Idle => self.idle().await,
                 Follow::Failed(order, wait) => self.pause(order.as_deref(), wait).await,
                 Follow::Gone => return,
             }
         }
+    }
+
+    /// Returns the span of a turn: whose it is and which request asked for it stand in every line
+    /// below.
+    fn span(&self) -> Span {
+        let memory = self.shared.parts.ledger.memory();
+        let order = memory.orders.get(&self.workspace);
+        let request = order.and_then(|order| order.request).map(tracing::field::display);
+        let address = order.map(|order| tracing::field::display(&order.address));
+        info_span!("turn", address, request)
     }
 
     async fn turn(&mut self) -> Follow {
@@ -291,7 +309,7 @@ impl Worker {
         door.expect(Expected {
             container: Some(seen.id.clone()),
             run_serial: seen.run_serial,
-            setup: (&order.spec).into(),
+            setup: setup(order),
         });
         Ok(())
     }

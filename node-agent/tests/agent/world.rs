@@ -179,6 +179,7 @@ pub(crate) fn order(run_serial: u64) -> WorkspaceOrder {
         run: Run::Running,
         run_serial,
         permit: None,
+        request: None,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

@@ -59,6 +59,7 @@ impl From<&WorkspaceSpec> for pb::Setup {
             clone_timeout_ms: millis(Limits::CLONE_TIMEOUT),
             setup_timeout_ms: millis(Limits::SETUP_TIMEOUT),
             sessions: spec.sessions.iter().cloned().map(Into::into).collect(),
+            request_id: String::new(),
         }
     }
 }

@@ -65,6 +65,7 @@ impl From<WorkspaceOrder> for pb::WorkspaceOrder {
             run_serial: order.run_serial,
             permit: order.permit.map(Into::into),
             spec: Some(order.spec.into()),
+            request_id: order.request.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -84,6 +85,10 @@ impl TryFrom<pb::WorkspaceOrder> for WorkspaceOrder {
             run_serial: order.run_serial,
             permit: order.permit.map(|permit| convert("permit", permit)).transpose()?,
             spec: convert("spec", required("spec", order.spec)?)?,
+            request: match order.request_id.as_str() {
+                "" => None,
+                id => Some(parse("request_id", id)?),
+            },
         })
     }
 }

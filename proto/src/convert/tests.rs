@@ -78,6 +78,7 @@ prop_compose! {
         (generation, run_serial, permitted) in any::<(u64, u64, bool)>(),
         run in prop_oneof![Just(Run::Running), Just(Run::Stopped), Just(Run::Removed)],
         spec in workspace_spec(),
+        request in any::<Option<u128>>(),
     ) -> WorkspaceOrder {
         WorkspaceOrder {
             workspace: id::<WorkspaceId>(workspace),
@@ -86,6 +87,7 @@ prop_compose! {
             generation: Generation(generation),
             run, run_serial, spec,
             permit: permitted.then(|| Permit { run_serial, boot: id::<BootId>(boot) }),
+            request: request.map(id::<warren_common::RequestId>),
         }
     }
 }

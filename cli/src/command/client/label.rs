@@ -30,7 +30,7 @@ pub(crate) struct Label {
 
 impl Label {
     /// Returns the call, with what can be refused here refused.
-    fn request(&self) -> Result<pb::UpdateClientRequest, Error> {
+    fn request(&self, app: &App) -> Result<pb::UpdateClientRequest, Error> {
         let (mut set, mut remove_labels) = (Vec::new(), Vec::new());
         for change in &self.labels {
             match change {
@@ -44,7 +44,7 @@ impl Label {
             let message = format!("the label {key:?} cannot be both set and taken away");
             return Err(Error::usage(message));
         }
-        let mutation = api::mutation(&self.change.id());
+        let mutation = api::mutation(&self.change.id(app));
         Ok(pb::UpdateClientRequest {
             mutation: Some(pb::Mutation { if_revision: self.if_revision, ..mutation }),
             client: self.client.clone(),
@@ -55,7 +55,7 @@ impl Label {
 }
 
 pub(super) async fn run(app: &App, label: &Label) -> Outcome {
-    let request = label.request()?;
+    let request = label.request(app)?;
     let mut api = app.api()?;
     let answer = api
         .write(async |channel| api::clients(channel).update_client(request.clone()).await)

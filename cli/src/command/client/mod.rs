@@ -87,7 +87,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Label(label) => label::run(app, &label).await,
         Verb::Delete(delete) => {
             let request = pb::DeleteClientRequest {
-                mutation: Some(api::mutation(&delete.change.id())),
+                mutation: Some(api::mutation(&delete.change.id(app))),
                 client: delete.client.clone(),
             };
             let mut api = app.api()?;
@@ -103,7 +103,7 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
     let labels = value::labels("--label", &create.labels).map_err(Error::usage)?;
     validate_labels("labels", &labels).map_err(refused)?;
     let request = pb::CreateClientRequest {
-        mutation: Some(api::mutation(&create.change.id())),
+        mutation: Some(api::mutation(&create.change.id(app))),
         name: create.name.to_string(),
         labels: labels.into_iter().collect(),
     };

@@ -40,7 +40,7 @@ struct Transferred {
 
 pub(crate) async fn remove(app: &App, remove: &Remove) -> Outcome {
     let request = pb::RemoveCoordinatorRequest {
-        mutation: Some(api::mutation(&remove.change.id())),
+        mutation: Some(api::mutation(&remove.change.id(app))),
         replica_id: remove.coordinator,
         force: remove.force,
     };

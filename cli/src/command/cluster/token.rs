@@ -51,7 +51,7 @@ pub(crate) async fn replace(app: &App, replace: Replace) -> Outcome {
 
 pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     let request = pb::CreateCoordinatorTokenRequest {
-        mutation: Some(api::mutation(&token.change.id())),
+        mutation: Some(api::mutation(&token.change.id(app))),
         replaces_replica_id: token.replaces.unwrap_or(0),
     };
     let mut api = app.api()?;

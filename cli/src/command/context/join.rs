@@ -181,6 +181,7 @@ async fn enrol(app: &App, token: &JoinToken, key: &Key) -> Result<pb::JoinUserRe
     let calling = async {
         let channel = connect(&tls, &token.addresses).await;
         let channel = channel.map_err(|trouble| api::from_trouble(&trouble, &place, never))?;
+        let channel = api::named(channel, &app.request_id(None));
         let answer = api::users(channel).join_user(request).await;
         answer.map_err(|status| api::from_status(&status, &place, never))
     };

@@ -36,7 +36,7 @@ struct View {
 
 pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     let request = pb::CreateNodeTokenRequest {
-        mutation: Some(api::mutation(&token.change.id())),
+        mutation: Some(api::mutation(&token.change.id(app))),
         node_name: token.name.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     let mut api = app.api()?;

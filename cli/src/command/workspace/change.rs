@@ -37,7 +37,7 @@ pub(crate) struct Waiting {
 
 pub(crate) async fn start(app: &App, target: &Target) -> Outcome {
     let request = pb::StartWorkspaceRequest {
-        mutation: Some(api::mutation(&target.change.id())),
+        mutation: Some(api::mutation(&target.change.id(app))),
         workspace: target.workspace.clone(),
     };
     let (mut api, begun) = (app.api()?, Instant::now());
@@ -51,7 +51,7 @@ pub(crate) async fn start(app: &App, target: &Target) -> Outcome {
 
 pub(crate) async fn restart(app: &App, target: &Target) -> Outcome {
     let request = pb::RestartWorkspaceRequest {
-        mutation: Some(api::mutation(&target.change.id())),
+        mutation: Some(api::mutation(&target.change.id(app))),
         workspace: target.workspace.clone(),
     };
     let (mut api, begun) = (app.api()?, Instant::now());
@@ -65,7 +65,7 @@ pub(crate) async fn restart(app: &App, target: &Target) -> Outcome {
 
 pub(crate) async fn stop(app: &App, target: &Target) -> Outcome {
     let request = pb::StopWorkspaceRequest {
-        mutation: Some(api::mutation(&target.change.id())),
+        mutation: Some(api::mutation(&target.change.id(app))),
         workspace: target.workspace.clone(),
     };
     let (mut api, begun) = (app.api()?, Instant::now());

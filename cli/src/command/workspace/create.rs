@@ -138,7 +138,7 @@ fn repo(text: &str) -> Result<RepoUrl, String> {
 }
 
 pub(crate) async fn run(app: &App, create: &Create) -> Outcome {
-    let request_id = create.change.id();
+    let request_id = create.change.id(app);
     let request = request::build(create, &request_id)?;
     let mut api = app.api()?;
     let begun = Instant::now();

@@ -46,7 +46,7 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
         target = found.id;
     }
     let request = pb::DeleteWorkspaceRequest {
-        mutation: Some(api::mutation(&delete.change.id())),
+        mutation: Some(api::mutation(&delete.change.id(app))),
         workspace: target,
     };
     let begun = Instant::now();

@@ -196,6 +196,7 @@ pub(crate) fn web(
         created_unix_ms: NOW - 7_200_000,
         revision: 17,
         failover: "manual (no fence yet)".to_owned(),
+        request_id: "0199a0b2-7f00-7000-8000-0000000000e1".to_owned(),
         ..Default::default()
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) page: usize,
     /// What terminals and programs were sent.
     pub(crate) typed: Vec<u8>,
+    /// The request ids that calls carried, in their order.
+    pub(crate) requests: Vec<String>,
     pub(crate) opened: Vec<pb::StreamTarget>,
     pub(crate) resized: Vec<(u32, u32)>,
     /// The next stream that is opened breaks after its first output.

@@ -22,7 +22,7 @@ use tokio::{
     runtime::Runtime,
 };
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, service::InterceptorLayer};
 use uuid::Uuid;
 use warren_common::{ClusterId, ReplicaId};
 use warren_daemon::{
@@ -33,7 +33,7 @@ use warren_daemon::{
     },
 };
 use warren_proto::{
-    ApiError, Method,
+    ApiError, Method, REQUEST_ID,
     pb::admin::v1::{
         self as pb,
         bootstrap_service_server::{BootstrapService, BootstrapServiceServer},
@@ -94,7 +94,14 @@ impl Bench {
         data::fill(&mut fake.state(), &cluster.to_string());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
+        let seen = fake.clone();
+        let listening = InterceptorLayer::new(move |request: Request<()>| {
+            let id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+            seen.state().requests.extend(id.map(str::to_owned));
+            Ok(request)
+        });
         let api = server_builder()
+            .layer(listening)
             .add_service(ClusterServiceServer::new(fake.clone()))
             .add_service(ClientServiceServer::new(fake.clone()))
             .add_service(NodeAdminServiceServer::new(fake.clone()))

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, Revision, Timestamp,
-    TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
+    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -87,6 +87,8 @@ pub struct ClusterState {
     pub last_replica: u64,
     /// New coordinators, each with the one that goes once the new one has its vote.
     pub replacing: OrdMap<ReplicaId, ReplicaId>,
+    /// The request that last asked for each workspace's run: what people follow to its container.
+    pub origins: OrdMap<WorkspaceId, RequestId>,
 }
 
 /// What a cluster is.

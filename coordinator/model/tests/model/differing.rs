@@ -20,6 +20,7 @@ fn order(run: Run, run_serial: u64, permit: Option<Permit>) -> WorkspaceOrder {
         run_serial,
         permit,
         spec: spec(Bytes::gib(1)),
+        request: None,
     }
 }
 

@@ -1,10 +1,16 @@
 //! A request takes effect once: repeats, reuse, age and bounds.
 
 use uuid::Uuid;
-use warren_common::{Limits, RequestId, Timestamp};
-use warren_model::{Command, Envelope, Principal, RefusalCode, command::IssueToken};
+use warren_common::{Bytes, Limits, RequestId, Timestamp};
+use warren_model::{
+    Command, Envelope, Principal, RefusalCode,
+    command::{Forget, IssueToken, RunRequest},
+};
 
-use crate::make::{START, World, client, coordinator, create_client, person, request, token};
+use crate::make::{
+    START, World, client, coordinator, create_client, create_workspace, node, person, request,
+    set_run, spec, token, workspace,
+};
 
 fn envelope(world: &World, minted: Timestamp, n: u64, command: Command) -> Envelope {
     let request = request(minted, n);
@@ -141,4 +147,33 @@ fn the_newest_are_kept_at_the_limit() {
     assert_eq!(ask(&mut world, 1000), RefusalCode::RequestIdTooOld, "it made room");
     assert_eq!(ask(&mut world, 1001), RefusalCode::NameTaken);
     assert_eq!(warren_model::invariants::check(&world.state), Ok(()));
+}
+
+#[test]
+fn the_request_that_asked_for_a_run_goes_to_the_node_and_with_the_workspace() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    let create = create_workspace(1, "web", spec(Bytes::gib(1)));
+    let create = envelope(&world, world.now, 700, create);
+    world.apply(&create).result.expect("made");
+    world.settle();
+    let told = |world: &World| {
+        let orders = warren_model::node_spec(&world.state, node(1), 1).workspaces;
+        orders.first().and_then(|order| order.request)
+    };
+    assert_eq!(told(&world), Some(create.request), "the planner's own requests do not count");
+
+    let idle = envelope(&world, world.now, 701, set_run(1, RunRequest::Start));
+    world.apply(&idle).result.expect("it runs already");
+    assert_eq!(told(&world), Some(create.request), "what changes nothing is no origin");
+
+    let restart = envelope(&world, world.now, 702, set_run(1, RunRequest::Restart));
+    world.apply(&restart).result.expect("restarted");
+    assert_eq!(told(&world), Some(restart.request));
+
+    let delete = envelope(&world, world.now, 703, set_run(1, RunRequest::Delete));
+    world.apply(&delete).result.expect("asked for");
+    let generation = world.workspace(1).generation;
+    let forget = Command::Forget(Forget { workspace: workspace(1), generation });
+    world.must(forget);
+    assert!(world.state.origins.is_empty(), "it goes with its workspace");
 }

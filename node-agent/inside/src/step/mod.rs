@@ -51,6 +51,8 @@ impl Startup {
     /// Runs the steps of the first setup, then adds the sessions that later ones name.
     pub(crate) async fn run(self, mut setups: watch::Receiver<Option<Arc<Setup>>>) {
         let Some(first) = next(&mut setups).await else { return };
+        journal::run_for(&first.request_id);
+        event!("run {} begins", self.config.run_serial);
         self.board.plan(&plan(&first));
         // Started early: it is ready when the first session is wanted.
         if let Err(error) = self.keeper.start().await {

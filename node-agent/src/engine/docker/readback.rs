@@ -61,7 +61,7 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
         "Entrypoint": [INSIDE],
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": plan.labels,
+        "Labels": plan.own_labels(),
         "Env": plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
     });
     let mut facts = Inspected::new();
@@ -111,7 +111,8 @@ pub(super) fn actual(container: &ContainerInspectResponse, plan: &ContainerPlan)
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     keep(&mut config["Env"], |entry| plan.env.contains_key(&key(entry)));
     if let Some(labels) = config["Labels"].as_object_mut() {
-        labels.retain(|label, _| plan.labels.contains_key(label));
+        let own = plan.own_labels();
+        labels.retain(|label, _| own.contains_key(label));
     }
     collect(&mut facts, "Config", config);
 

@@ -62,6 +62,19 @@ fn what_is_asked_is_what_is_compared() {
 }
 
 #[test]
+fn a_container_of_another_request_is_no_drift() {
+    let mut asked = order();
+    let made = faithful(&plan(&asked, &ground()));
+    asked.request = Some("0199a0b2-7f00-7000-8000-0000000000cc".parse().expect("an id"));
+    let wanted = plan(&asked, &ground());
+    assert_eq!(drifts(&wanted, &made), Vec::<String>::new());
+    let labelled = faithful(&wanted);
+    let labels = labelled.config.clone().and_then(|config| config.labels).expect("labels");
+    assert!(labels.contains_key("warren.request"), "{labels:?}");
+    assert_eq!(drifts(&plan(&order(), &ground()), &labelled), Vec::<String>::new());
+}
+
+#[test]
 fn every_privilege_that_appears_is_noticed() {
     let plan = plan(&order(), &ground());
     let changes = [

@@ -88,7 +88,7 @@ impl Record {
                 let detail = format!("container {} is running", plan.name);
                 return Err(EngineError::Conflict { operation, detail });
             }
-            if container.seen.state == ContainerState::Created && container.plan == *plan {
+            if container.seen.state == ContainerState::Created && container.plan.is_same(plan) {
                 return Ok(id);
             }
             self.containers.remove(&id);
