@@ -125,6 +125,7 @@ fn labels() -> impl Strategy<Value = Vec<(u8, usize)>> {
 const NAMES: [&str; 3] = ["acme", "beta", "web"];
 
 /// The command, and whether a coordinator asks it.
+#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option<(Command, bool)> {
     let numbers = |n: u8| {
         let found = state.workspaces.get(&workspace(n));
