@@ -81,7 +81,7 @@ impl App {
     }
 
     /// Remembers where the coordinators of the context in use are, so that any of them can be asked
-    /// next time: those the cluster names first, whatever else was known after them.
+    /// next time: what was known stays first, because from here it may be the only way.
     ///
     /// # Errors
     /// Where the contexts cannot be read or written.
@@ -89,10 +89,8 @@ impl App {
         let store = Store::locate()?;
         let (name, context) = store.choose(self.context.as_deref())?;
         let before = context.coordinators;
-        let (mut all, mut rest): (Vec<_>, Vec<_>) =
-            before.iter().cloned().partition(|address| coordinators.contains(address));
+        let mut all = before.clone();
         all.extend(coordinators.into_iter().filter(|address| !before.contains(address)));
-        all.append(&mut rest);
         all.truncate(Limits::ADDRESSES);
         if all == before {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::process::ExitStatusExt as _,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -31,6 +31,20 @@ struct Watching {
     stderr: Arc<Mutex<String>>,
 }
 
+/// Returns the command with Ctrl-C meaning what it does at a terminal: whoever runs tests in the
+/// background may ignore it, and children inherit that.
+fn interruptible(command: &Command) -> Command {
+    let mut fresh = Command::new("env");
+    fresh.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => fresh.env(name, value),
+            None => fresh.env_remove(name),
+        };
+    }
+    fresh
+}
+
 fn gather(mut from: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let shared = text.clone();
@@ -46,7 +60,7 @@ fn gather(mut from: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
 
 impl Watching {
     fn run(bench: &Bench, arguments: &[&str]) -> Self {
-        let mut command = bench.command(arguments);
+        let mut command = interruptible(&bench.command(arguments));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = gather(child.stdout.take().expect("piped"));
