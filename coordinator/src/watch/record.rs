@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use warren_common::{ClientId, NodeId, WorkspaceId};
+use warren_common::{ClientId, NodeId, RequestId, WorkspaceId};
 use warren_model::{
     ClusterState, Command, Event, EventKind,
     state::{Client, ClusterInfo, Node, Replica, Workspace},
@@ -48,6 +48,8 @@ pub struct Placed {
     pub client: String,
     /// Its node's name; empty where it has none.
     pub node: String,
+    /// The request that last asked for its run.
+    pub origin: Option<RequestId>,
     /// The node it was on before the event.
     pub left: Option<NodeId>,
 }
@@ -156,6 +158,7 @@ fn workspace(state: &ClusterState, before: Option<&Arc<Workspace>>, id: Workspac
     Subject::Workspace(Box::new(Placed {
         client: client.map(|client| client.name.to_string()).unwrap_or_default(),
         node: on(workspace).map(|node| state.node_label(node)).unwrap_or_default(),
+        origin: state.origins.get(&id).copied(),
         left: before.and_then(on),
         workspace: Arc::clone(workspace),
     }))

@@ -163,7 +163,10 @@ fn placed(subject: &Subject) -> Option<&Placed> {
 
 fn workspace(subject: &Subject) -> Option<pb::Workspace> {
     let placed = placed(subject)?;
-    Some(view::workspace(&placed.workspace, &placed.client, &placed.node))
+    Some(pb::Workspace {
+        request_id: placed.origin.map(|request| request.to_string()).unwrap_or_default(),
+        ..view::workspace(&placed.workspace, &placed.client, &placed.node)
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
