@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     keystore::Keystore,
     member::{self, Members},
-    raft::{Consensus, InitialiseError},
+    raft::{Consensus, InitialiseError, Member},
     serve::{self, Listeners, Own},
 };
 
@@ -285,7 +285,10 @@ impl Founder {
     /// Makes the Raft group and writes what every cluster begins with; true where it did.
     async fn first_entries(&self, intent: &Intent, opened: &Opened) -> Result<bool, FoundError> {
         let consensus = &opened.consensus;
-        if let Some(begin) = &intent.begin {
+        let others = |member: &Member| member.replica != intent.replica;
+        let grown = consensus.status().members.iter().any(others);
+        // others came since: the incarnation has begun, and one of them may lead
+        if let Some(begin) = intent.begin.as_ref().filter(|_| !grown) {
             leading(consensus).await?;
             self.begin_incarnation(intent, begin, consensus).await?;
         }
@@ -293,8 +296,8 @@ impl Founder {
         if state.cluster.is_some() && state.replicas.contains_key(&intent.replica) {
             return Ok(false);
         }
-        // others came since: they may lead, and this state is only behind
-        if consensus.status().members.iter().any(|member| member.replica != intent.replica) {
+        // they may lead, and this state is only behind
+        if grown {
             return Ok(false);
         }
         let addresses = self.addresses(intent);

@@ -10,14 +10,19 @@ use tonic::{
     Code,
     transport::{Endpoint, Server},
 };
+use tower::util::MapRequestLayer;
 use uuid::Uuid;
-use warren_common::{ClientId, ReplicaId, RequestId};
+use warren_common::{ClientId, ClusterId, ReplicaId, RequestId, Timestamp};
 use warren_coordinator::{
+    authz::Caller,
     raft::{Consensus, Options, Tuning},
     run::End,
     store::Engine,
 };
-use warren_daemon::{clock, identity::connect_local};
+use warren_daemon::{
+    clock,
+    identity::{Peer, PeerIdentity, connect_local},
+};
 use warren_model::{
     Command, Envelope, Principal,
     command::{CreateClient, InitCluster, SetReplica},
@@ -36,18 +41,39 @@ struct Replica {
     server: JoinHandle<()>,
 }
 
+/// Puts the caller into a request, as the listener's TLS and table do: each replica's channels carry
+/// its number as their origin.
+fn identified<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let host = request.uri().host().and_then(|host| host.strip_prefix("replica-"));
+    let replica = host.and_then(|number| number.parse().ok()).map(ReplicaId);
+    let peer = Peer {
+        identity: PeerIdentity::Coordinator(replica.expect("every channel names its replica")),
+        cluster: ClusterId::MIN,
+        serial: vec![1],
+        not_before: Timestamp(0),
+        not_after: Timestamp(u64::MAX),
+    };
+    let address = "127.0.0.1:1".parse().expect("an address");
+    request.extensions_mut().insert(Caller::Peer { peer: Arc::new(peer), address });
+    request
+}
+
 impl Replica {
     async fn start(replica: u64, folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let connect: warren_coordinator::raft::Connect = Arc::new(|_, address| {
+        let connect: warren_coordinator::raft::Connect = Arc::new(move |_, address| {
+            let origin = format!("http://replica-{replica}").parse().expect("an origin");
             let endpoint = Endpoint::from_shared(format!("http://{address}"));
-            endpoint.map(|one| one.connect_lazy()).map_err(|error| error.to_string())
+            let channel = |one: Endpoint| one.origin(origin).connect_lazy();
+            endpoint.map(channel).map_err(|error| error.to_string())
         });
         let (replica, folder, tuning) = (ReplicaId(replica), folder.to_owned(), Tuning::default());
         let options = Options { replica, folder, engine: Engine::Sled, connect, tuning };
         let consensus = Consensus::open(options).await.expect("it opens");
-        let router = Server::builder().add_service(consensus.service().into_service());
+        let router = Server::builder()
+            .layer(MapRequestLayer::new(identified))
+            .add_service(consensus.service().into_service());
         let (stop, incoming) = (CancellationToken::new(), TcpListenerStream::new(listener));
         let stopped = stop.clone();
         let server = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! A cluster that comes back from a backup: it takes over what nodes know more, and nothing that
 //! runs is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use warren_common::{
@@ -69,6 +69,7 @@ fn returning(restored: &ClusterState, was: &ClusterState, id: NodeId) -> Vec<Com
 fn restore(before: &[Move], after: &[Move], turn: usize) -> Result<(), TestCaseError> {
     let (mut was, mut at, mut backup) = (ClusterState::default(), START, None);
     let all: Vec<&Move> = before.iter().chain(after).collect();
+    let mut made = BTreeSet::new();
     for (number, one) in all.iter().enumerate() {
         if number == before.len() {
             backup = Some(was.clone());
@@ -77,6 +78,12 @@ fn restore(before: &[Move], after: &[Move], turn: usize) -> Result<(), TestCaseE
             at.0 += millis;
         }
         let Some((command, own)) = command(&was, one, at) else { continue };
+        // ids are minted once: nothing comes back under the id of something that is gone
+        if let Command::CreateWorkspace(create) = &command
+            && !made.insert(create.workspace)
+        {
+            continue;
+        }
         let principal = if own { coordinator() } else { person() };
         let request = request(at, number as u64);
         was.apply(&Envelope { request, principal, at, if_revision: None, command });
@@ -98,7 +105,8 @@ fn restore(before: &[Move], after: &[Move], turn: usize) -> Result<(), TestCaseE
         }
         answer
     };
-    prop_assert_eq!(ask(&mut state, begin(NEW, 2)), Ok(()));
+    let fresh = state.highest_replica().0 + 1;
+    prop_assert_eq!(ask(&mut state, begin(NEW, fresh)), Ok(()));
     let alive = |node: &NodeId| was.nodes[node].availability != Availability::Retired;
     // what was never registered has nothing to tell
     let known = |node: &NodeId| was.nodes[node].registered.is_some();
