@@ -5,7 +5,7 @@ use warren_common::{NodeId, NodeName, Revision, WorkspaceId, spec::HeldOrder, st
 
 use super::SetReplica;
 
-/// See [`Command::BeginIncarnation`].
+/// See [`super::Command::BeginIncarnation`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginIncarnation {
     /// Higher than every one before: `max(old + 1, unix seconds)`.
@@ -16,7 +16,7 @@ pub struct BeginIncarnation {
     pub reason: String,
 }
 
-/// See [`Command::AdoptNode`].
+/// See [`super::Command::AdoptNode`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptNode {
     /// From its certificate.
@@ -27,7 +27,7 @@ pub struct AdoptNode {
     pub facts: NodeFacts,
 }
 
-/// See [`Command::AdoptWorkspace`].
+/// See [`super::Command::AdoptWorkspace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptWorkspace {
     /// Which node says so.
@@ -38,7 +38,7 @@ pub struct AdoptWorkspace {
     pub held: HeldOrder,
 }
 
-/// See [`Command::AccountNode`].
+/// See [`super::Command::AccountNode`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountNode {
     /// Which node.
@@ -49,7 +49,7 @@ pub struct AccountNode {
     pub holds: Vec<WorkspaceId>,
 }
 
-/// See [`Command::EndRecovery`].
+/// See [`super::Command::EndRecovery`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndRecovery {
     /// Stop waiting for this node alone; none ends the recovery.

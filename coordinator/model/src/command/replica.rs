@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use warren_common::{ReplicaId, Timestamp, TokenId};
 
-/// See [`Command::IssueCoordinatorToken`].
+/// See [`super::Command::IssueCoordinatorToken`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssueCoordinatorToken {
     /// Minted at the edge; stands in the token's clear part.
@@ -16,7 +16,7 @@ pub struct IssueCoordinatorToken {
     pub replaces: Option<ReplicaId>,
 }
 
-/// See [`Command::JoinReplica`].
+/// See [`super::Command::JoinReplica`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinReplica {
     /// Which token.
@@ -31,7 +31,7 @@ pub struct JoinReplica {
     pub raft_address: String,
 }
 
-/// See [`Command::RemoveReplica`].
+/// See [`super::Command::RemoveReplica`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveReplica {
     /// Which coordinator.
