@@ -45,6 +45,20 @@ pub(crate) struct Context {
     pub(crate) invitation: Option<String>,
 }
 
+impl Context {
+    /// Names what is known of a cluster before it has answered, for errors.
+    pub(crate) fn unanswered(cluster: &str, person: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            cluster_id: String::new(),
+            coordinators: Vec::new(),
+            person: person.to_owned(),
+            socket: None,
+            invitation: None,
+        }
+    }
+}
+
 /// Where contexts are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -106,6 +120,17 @@ impl Store {
         files::private_folder(&self.root)
             .and_then(|()| files::write_atomic(&self.file(), text.as_bytes(), 0o600))
             .map_err(|error| local(&error))
+    }
+
+    /// Stores a context under this name and makes it the current one.
+    ///
+    /// # Errors
+    /// Where `config.toml` cannot be read or written.
+    pub(crate) fn adopt(&self, name: &str, context: &Context) -> Result<(), Error> {
+        let mut config = self.load()?;
+        config.contexts.insert(name.to_owned(), context.clone());
+        config.current = Some(name.to_owned());
+        self.save(&config)
     }
 
     /// Returns the named context, or the current one, with its name.

@@ -98,17 +98,8 @@ pub(crate) async fn run(app: &App, init: &Init) -> Outcome {
         socket: Some(init.socket.clone()),
         invitation: None,
     };
-    same_cluster(&store, &context_name, &context)?;
-    folder
-        .install(&key, &answer.certificate_pem, &answer.trust_pem)
-        .map_err(|error| context::local(&error))?;
-    let mut config = store.load()?;
-    config.contexts.insert(context_name.clone(), context.clone());
-    config.current = Some(context_name.clone());
-    store.save(&config)?;
-    works(app, &store, (&context_name, &context)).await.map_err(|error| {
-        error.or_next("the certificate is stored; run the same command again once it answers")
-    })?;
+    let fresh = (&key, answer.certificate_pem.as_str(), answer.trust_pem.as_str());
+    keep(app, &store, (&context_name, &context), fresh).await?;
     finish(app, (context_name, context), if answer.created { "created" } else { "renewed" })
 }
 
@@ -122,8 +113,25 @@ fn made_here(known: &Context, init: &Init) -> bool {
         && same_address
 }
 
+/// Stores a fresh certificate (key, chain, trust) as the current context, and calls the cluster
+/// with it.
+pub(super) async fn keep(
+    app: &App,
+    store: &Store,
+    (name, context): (&str, &Context),
+    (key, certificate_pem, trust_pem): (&Key, &str, &str),
+) -> Result<(), Error> {
+    same_cluster(store, name, context)?;
+    let installed = store.folder(name)?.install(key, certificate_pem, trust_pem);
+    installed.map_err(|error| context::local(&error))?;
+    store.adopt(name, context)?;
+    works(app, store, (name, context)).await.map_err(|error| {
+        error.or_next("the certificate is stored; run the same command again once it answers")
+    })
+}
+
 /// A context made over another socket is another cluster's unless the ids agree.
-pub(super) fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
+fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
     let old = store.load()?.contexts.remove(name);
     match old.filter(|old| old.cluster_id != new.cluster_id && old.socket != new.socket) {
         None => Ok(()),
@@ -137,11 +145,7 @@ pub(super) fn same_cluster(store: &Store, name: &str, new: &Context) -> Result<(
     }
 }
 
-pub(super) async fn works(
-    app: &App,
-    store: &Store,
-    (name, context): (&str, &Context),
-) -> Result<(), Error> {
+async fn works(app: &App, store: &Store, (name, context): (&str, &Context)) -> Result<(), Error> {
     let identity = store.identity(name, context)?;
     let timeout = Some(app.timeout().unwrap_or(FIRST_CALL));
     let mut api = Api::new(context.clone(), &identity, timeout, app.output.clone())?;
@@ -172,14 +176,7 @@ async fn call(
             connect_local(&init.socket).await.map_err(|trouble| nobody(&init.socket, &trouble))?;
         let mut bootstrap = BootstrapServiceClient::<Channel>::new(channel);
         let answer = bootstrap.init(request).await.map_err(|status| {
-            let context = Context {
-                cluster: init.name.clone(),
-                cluster_id: String::new(),
-                coordinators: Vec::new(),
-                person: person.to_string(),
-                socket: None,
-                invitation: None,
-            };
+            let context = Context::unanswered(&init.name, person.as_str());
             api::from_status(&status, &context, warren_common::Timestamp(u64::MAX))
         })?;
         Ok(answer.into_inner())

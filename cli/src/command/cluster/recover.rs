@@ -104,14 +104,7 @@ async fn call(app: &App, order: &Recover, name: String) -> Result<pb::RecoverRes
         let channel = connect_local(&order.socket).await;
         let channel = channel.map_err(|trouble| nobody(&order.socket, &trouble))?;
         let mut bootstrap = BootstrapServiceClient::<Channel>::new(channel);
-        let context = Context {
-            invitation: None,
-            cluster: name.clone(),
-            cluster_id: String::new(),
-            coordinators: Vec::new(),
-            person: String::new(),
-            socket: None,
-        };
+        let context = Context::unanswered(&name, "");
         let answer = bootstrap.recover(pb::RecoverRequest { cluster_name: name }).await;
         let answer =
             answer.map_err(|status| api::from_status(&status, &context, Timestamp(u64::MAX)))?;

@@ -20,7 +20,7 @@ use warren_proto::pb::admin::v1::{self as pb, bootstrap_service_client::Bootstra
 
 use super::{
     backup::{opened, trouble},
-    init::{address, name, nobody, same_cluster, user, works},
+    init::{address, keep, name, nobody, user},
     passphrase::Source,
 };
 use crate::{
@@ -88,17 +88,8 @@ pub(crate) async fn run(app: &App, order: &Restore) -> Outcome {
         person: person.to_string(),
         socket: Some(order.socket.clone()),
     };
-    same_cluster(&store, &context_name, &context)?;
-    folder
-        .install(&own, &answer.certificate_pem, &answer.trust_pem)
-        .map_err(|error| context::local(&error))?;
-    let mut config = store.load()?;
-    config.contexts.insert(context_name.clone(), context.clone());
-    config.current = Some(context_name.clone());
-    store.save(&config)?;
-    works(app, &store, (&context_name, &context)).await.map_err(|error| {
-        error.or_next("the certificate is stored; run the same command again once it answers")
-    })?;
+    let fresh = (&own, answer.certificate_pem.as_str(), answer.trust_pem.as_str());
+    keep(app, &store, (&context_name, &context), fresh).await?;
     finish(app, context_name, (person, answer))
 }
 
@@ -123,14 +114,8 @@ async fn call(
         let channel = channel.map_err(|trouble| nobody(&order.socket, &trouble))?;
         let mut bootstrap = BootstrapServiceClient::<Channel>::new(channel);
         let answer = bootstrap.restore(tokio_stream::iter(pieces)).await.map_err(|status| {
-            let context = Context {
-                invitation: None,
-                cluster: order.name.clone().unwrap_or_default(),
-                cluster_id: String::new(),
-                coordinators: Vec::new(),
-                person: person.to_string(),
-                socket: None,
-            };
+            let name = order.name.as_deref().unwrap_or_default();
+            let context = Context::unanswered(name, person.as_str());
             api::from_status(&status, &context, Timestamp(u64::MAX))
         })?;
         Ok(answer.into_inner())

@@ -76,10 +76,7 @@ pub(crate) async fn run(app: &App, join: &Join) -> Outcome {
     fits.map_err(|error| context::local(&error))?;
     let installed = store.folder(&name)?.install(&key, &answer.certificate_pem, &answer.trust_pem);
     installed.map_err(|error| context::local(&error))?;
-    let mut config = store.load()?;
-    config.contexts.insert(name.clone(), context.clone());
-    config.current = Some(name.clone());
-    store.save(&config)?;
+    store.adopt(&name, &context)?;
     store.forget(&waiting)?;
     finish(app, &store, (name, context))
 }
@@ -162,12 +159,8 @@ fn free(store: &Store, name: &str, new: &Context) -> Result<(), Error> {
 
 async fn enrol(app: &App, token: &JoinToken, key: &Key) -> Result<pb::JoinUserResponse, Error> {
     let place = Context {
-        cluster: "of the invitation".to_owned(),
-        cluster_id: String::new(),
         coordinators: token.addresses.clone(),
-        person: String::new(),
-        socket: None,
-        invitation: None,
+        ..Context::unanswered("of the invitation", "")
     };
     let never = Timestamp(u64::MAX);
     let tls = ClientTls::pinned(token.pin).map_err(|error| context::local(&error))?;

@@ -8,7 +8,7 @@ use crate::{
     apply::{Change, Context},
     command::{EnrolPerson, InvitePerson, Occasion, Principal, RecordCertificate, RevokePerson},
     event::EventKind,
-    state::{ClusterState, cluster::deny},
+    state::{ClusterState, cluster::deny, token},
 };
 
 /// A person, or their automation.
@@ -71,21 +71,11 @@ pub(crate) fn invite(
         let message = format!("the id of token {id} is in use");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
-    // the edge may read its clock once for the command and once for the token
-    let latest = context.at.plus(Limits::TOKEN_AGE + Limits::CALL_TIMEOUT);
-    if *expires <= context.at || *expires > latest {
-        let minutes = Limits::TOKEN_AGE.as_secs() / 60;
-        let message = format!("an invitation expires within {minutes} minutes of now");
-        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
-    }
+    token::check_expiry("an invitation", *expires, context.at)?;
     same_role(state, name, *role)?;
-    let kept = |one: &Invitation| one.expires.plus(Limits::TOKEN_AGE) > context.at;
-    let live = state.invitations.iter().filter(|(_, one)| kept(one));
-    let mut live: imbl::OrdMap<_, _> = live.map(|(id, one)| (*id, one.clone())).collect();
-    if live.len() >= Limits::INVITATIONS {
-        let message = format!("{} invitations are outstanding, the limit", Limits::INVITATIONS);
-        return Err(Refusal::new(RefusalCode::LimitReached, message));
-    }
+    let kept = |one: &Invitation| token::is_kept(one.expires, context.at);
+    let room = (Limits::INVITATIONS, "invitations");
+    let mut live = token::with_room(&state.invitations, kept, room)?;
     let invitation = Invitation {
         id: *id,
         secret_hash: *secret_hash,

@@ -4,11 +4,10 @@
 //! the coordinator brings in line with it. An id is given once: a machine whose disk was lost comes
 //! back under a new one, because its old votes are gone with the disk.
 
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use warren_common::{Limits, ReplicaId, Timestamp, TokenId};
 
-use super::cluster::line;
+use super::{cluster::line, token};
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
@@ -30,13 +29,6 @@ pub struct CoordinatorToken {
     pub replaces: Option<ReplicaId>,
     /// Set once it is spent: which key took which id.
     pub spent: Option<([u8; 32], ReplicaId)>,
-}
-
-impl CoordinatorToken {
-    /// A spent token is kept for as long again as it was good, so that a retry finds its id.
-    fn kept(&self, at: Timestamp) -> bool {
-        self.expires.plus(Limits::TOKEN_AGE) > at
-    }
 }
 
 impl ClusterState {
@@ -82,22 +74,13 @@ pub(crate) fn issue(
         let message = format!("the id of token {id} is in use");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
-    // the edge may read its clock once for the command and once for the token
-    let latest = context.at.plus(Limits::TOKEN_AGE + Limits::CALL_TIMEOUT);
-    if *expires <= context.at || *expires > latest {
-        let minutes = Limits::TOKEN_AGE.as_secs() / 60;
-        let message = format!("a join token expires within {minutes} minutes of now");
-        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
-    }
+    token::check_expiry("a join token", *expires, context.at)?;
     if let Some(old) = replaces {
         known(state, *old)?;
     }
-    let live = state.coordinator_tokens.iter().filter(|(_, token)| token.kept(context.at));
-    let mut live: OrdMap<_, _> = live.map(|(id, token)| (*id, token.clone())).collect();
-    if live.len() >= Limits::TOKENS {
-        let message = format!("{} join tokens are outstanding, the limit", Limits::TOKENS);
-        return Err(Refusal::new(RefusalCode::LimitReached, message));
-    }
+    let kept = |token: &CoordinatorToken| token::is_kept(token.expires, context.at);
+    let room = (Limits::TOKENS, "join tokens");
+    let mut live = token::with_room(&state.coordinator_tokens, kept, room)?;
     let token = CoordinatorToken {
         id: *id,
         secret_hash: *secret_hash,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use warren_common::{Limits, NodeEpoch, NodeId, NodeName, Timestamp, TokenId};
 
@@ -38,24 +39,14 @@ pub(crate) fn issue(
         let message = format!("the id of token {id} is in use");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
-    // the edge may read its clock once for the command and once for the token
-    let latest = context.at.plus(Limits::TOKEN_AGE + Limits::CALL_TIMEOUT);
-    if *expires <= context.at || *expires > latest {
-        let minutes = Limits::TOKEN_AGE.as_secs() / 60;
-        let message = format!("a join token expires within {minutes} minutes of now");
-        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
-    }
+    check_expiry("a join token", *expires, context.at)?;
     if let Some(name) = node_name
         && state.node_names.contains_key(name)
     {
         return Err(Refusal::new(RefusalCode::NameTaken, format!("node {name} already exists")));
     }
-    let live = state.tokens.iter().filter(|(_, token)| token.kept(context.at));
-    let mut live: imbl::OrdMap<_, _> = live.map(|(id, token)| (*id, token.clone())).collect();
-    if live.len() >= Limits::TOKENS {
-        let message = format!("{} join tokens are outstanding, the limit", Limits::TOKENS);
-        return Err(Refusal::new(RefusalCode::LimitReached, message));
-    }
+    let kept = |token: &JoinToken| is_kept(token.expires, context.at);
+    let mut live = with_room(&state.tokens, kept, (Limits::TOKENS, "join tokens"))?;
     let token = JoinToken {
         id: *id,
         secret_hash: *secret_hash,
@@ -72,11 +63,37 @@ pub(crate) fn issue(
         .event(EventKind::TokenIssued(*id)))
 }
 
-impl JoinToken {
-    /// A spent token is kept for as long again as it was good, so that a retry finds its node.
-    fn kept(&self, at: Timestamp) -> bool {
-        self.expires.plus(Limits::TOKEN_AGE) > at
+/// Refuses a token that is good for longer than tokens are, or not any more.
+pub(crate) fn check_expiry(what: &str, expires: Timestamp, at: Timestamp) -> Result<(), Refusal> {
+    // the edge may read its clock once for the command and once for the token
+    let latest = at.plus(Limits::TOKEN_AGE + Limits::CALL_TIMEOUT);
+    if expires > at && expires <= latest {
+        return Ok(());
     }
+    let minutes = Limits::TOKEN_AGE.as_secs() / 60;
+    let message = format!("{what} expires within {minutes} minutes of now");
+    Err(Refusal::new(RefusalCode::InvalidSpec, message))
+}
+
+/// Whether a token is still remembered: for as long again as it was good, so that a retry finds
+/// what it was spent for.
+pub(crate) fn is_kept(expires: Timestamp, at: Timestamp) -> bool {
+    expires.plus(Limits::TOKEN_AGE) > at
+}
+
+/// Returns the tokens that are kept, where there is room for one more of them.
+pub(crate) fn with_room<T: Clone>(
+    tokens: &OrdMap<TokenId, T>,
+    kept: impl Fn(&T) -> bool,
+    (limit, what): (usize, &str),
+) -> Result<OrdMap<TokenId, T>, Refusal> {
+    let live = tokens.iter().filter(|(_, token)| kept(token));
+    let live: OrdMap<_, _> = live.map(|(id, token)| (*id, token.clone())).collect();
+    if live.len() < limit {
+        return Ok(live);
+    }
+    let message = format!("{limit} {what} are outstanding, the limit");
+    Err(Refusal::new(RefusalCode::LimitReached, message))
 }
 
 pub(crate) fn join(
