@@ -157,6 +157,11 @@ impl Coordinator {
         self.process.as_mut().context("the coordinator is stopped")
     }
 
+    /// Returns its process id; none while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Daemon::pid)
+    }
+
     /// Kills it with SIGKILL.
     ///
     /// # Errors
