@@ -39,6 +39,11 @@ enum Verb {
     Join(join::Join),
 }
 
+/// Small pieces are taken and given back all the time, on all threads, and a coordinator runs for
+/// months: this allocator is made for both.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     match go(&args) {

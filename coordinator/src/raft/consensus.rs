@@ -29,6 +29,7 @@ use super::{
     reads::{Anywhere, Here, Reads},
     server::RaftRpc,
     types::Raft,
+    writes::Writes,
 };
 use crate::{
     audit::{self, AuditError},
@@ -55,6 +56,8 @@ pub(super) struct Inner {
     reads: Reads,
     /// Reads of this one while it leads.
     pub(super) leading: Reads,
+    /// The way into the log.
+    pub(super) writes: Writes,
     leadership: watch::Receiver<Leadership>,
     store: Arc<dyn LogStore>,
     flusher: Flusher,
@@ -76,7 +79,7 @@ impl Consensus {
     /// Starts a replica on a store that is open already.
     pub async fn open_on(options: Options, store: Arc<dyn LogStore>) -> Result<Self, OpenError> {
         let opening = open::replica(&options, store.clone()).await;
-        let Parts { raft, view, flusher, contacts } =
+        let Parts { raft, view, flusher, contacts, turns } =
             opening.map_err(|error| error.for_replica(&options))?;
         let stop = CancellationToken::new();
         let (known, leadership) = watch::channel(Leadership::default());
@@ -93,7 +96,9 @@ impl Consensus {
         };
         let (reads, rounds) = Reads::new(anywhere, deadline);
         let seen = Seen { leadership: known, contacts: contacts.clone(), flusher: flusher.clone() };
+        let (writes, writing) = Writes::new(raft.clone(), turns);
         let tasks = vec![
+            tokio::spawn(writing.run(stop.clone())),
             tokio::spawn(observe::run(raft.clone(), seen, stop.clone())),
             tokio::spawn(rounds.run(stop.clone())),
             tokio::spawn(confirming.run(stop.clone())),
@@ -108,6 +113,7 @@ impl Consensus {
             contacts,
             reads,
             leading,
+            writes,
             leadership,
             store,
             flusher,
@@ -293,7 +299,8 @@ impl Consensus {
 
     /// Sets the gauges of this replica, for a scrape.
     pub fn sample(&self) {
-        observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher);
+        let leads = *self.inner.leadership.borrow();
+        observe::sample(&self.inner.raft.metrics().borrow_watched(), leads, &self.inner.flusher);
         measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
     }
 

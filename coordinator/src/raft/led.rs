@@ -8,19 +8,12 @@
 //! leader acknowledged anything, a majority would refuse the command's entry. So the command is
 //! fenced with the term; where the fence holds it back, nothing has happened.
 
-use openraft::{
-    async_runtime::WatchReceiver as _,
-    error::{ClientWriteError, Fatal},
-    impls::{ProgressResponder, leader_id_adv::LeaderId},
-};
-use tokio::time::{Instant, timeout_at};
+use openraft::{error::ClientWriteError, impls::leader_id_adv::LeaderId};
+use tokio::time::Instant;
 use warren_model::{Applied, ClusterState, Envelope, Refusal};
 
 use super::{
-    Consensus,
-    error::ProposeError,
-    propose::check_size,
-    types::{Proposal, TypeConfig},
+    Consensus, error::ProposeError, propose::check_size, types::Proposal, writes::Silence,
 };
 
 /// The state of a replica that leads, good for a command of the same leadership.
@@ -73,34 +66,19 @@ impl Consensus {
         }
         let deadline = Instant::now() + self.inner.tuning.write_timeout;
         let leader = LeaderId { term: led.term, node_id: self.inner.replica.0 };
-        let (responder, outcome) = ProgressResponder::<TypeConfig, _>::complete_only();
-        let write = self.inner.raft.write(Proposal(envelope.into()));
-        let write = write.with_leader(leader).responder(responder);
+        let write = self.inner.writes.write(Proposal(envelope.into()), Some(leader), deadline);
         let unknown = LedError::Propose(ProposeError::Unknown);
-        match timeout_at(deadline, write).await {
-            Ok(Ok(())) => {}
-            Ok(Err(fatal)) => return Err(self.stopped(&fatal)),
-            Err(_) => return Err(unknown),
-        }
-        match timeout_at(deadline, outcome).await {
+        match write.await {
             // Only entries without a command have no answer.
-            Ok(Ok(Ok(response))) => response.data.0.ok_or(unknown),
-            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Err(LedError::Over),
-            Ok(Ok(Err(
+            Ok(Ok(response)) => response.data.0.ok_or(unknown),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(LedError::Over),
+            Ok(Err(
                 ClientWriteError::LogEntryDiscarded(_)
                 | ClientWriteError::ChangeMembershipError(_)
                 | ClientWriteError::PreconditionFailed(_),
-            )))
-            | Err(_) => Err(unknown),
-            // openraft dropped the answer: it has ended, and its metrics say why
-            Ok(Err(_)) => {
-                let ended = self.inner.raft.metrics().borrow_watched().running_state.clone();
-                Err(self.stopped(&ended.err().unwrap_or(Fatal::Stopped)))
-            }
+            ))
+            | Err(Silence::Late) => Err(unknown),
+            Err(Silence::Ended) => Err(LedError::Propose(self.ended())),
         }
-    }
-
-    fn stopped(&self, fatal: &Fatal<TypeConfig>) -> LedError {
-        LedError::Propose(ProposeError::Stopped { reason: self.why(fatal) })
     }
 }

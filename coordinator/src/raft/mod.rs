@@ -26,7 +26,9 @@ mod recent;
 mod salvage;
 mod seed;
 mod server;
+mod thin;
 mod types;
+mod writes;
 
 pub use answers::{Leadership, Member, ReplicaRole, Status};
 pub use config::{Connect, Options, Tuning};

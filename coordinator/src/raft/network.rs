@@ -7,14 +7,15 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use openraft::{
-    BasicNode, RPCTypes, RaftNetworkFactory, RaftNetworkV2,
+    BasicNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2,
+    base::{BoxFuture, BoxStream},
     error::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    network::RPCOption,
+    network::{RPCOption, stream_append_sequential},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,7 +26,9 @@ use warren_proto::pb::raft::v1::{self as pb, raft_service_client::RaftServiceCli
 use super::{
     config::{Connect, Tuning},
     contact::Contacts,
+    thin::thinned,
     types::{CodecError, Snapshot, TypeConfig, Vote, decode, encode},
+    writes::Turns,
 };
 
 /// Request metadata: which replica the message is for, because an address may have moved.
@@ -41,6 +44,8 @@ pub(crate) struct Network {
     pub(crate) connect: Connect,
     pub(crate) tuning: Tuning,
     pub(super) contacts: Arc<Contacts>,
+    /// Whether further entries are on their way.
+    pub(super) turns: Turns,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -54,6 +59,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             connect: self.connect.clone(),
             tuning: self.tuning.clone(),
             contacts: self.contacts.clone(),
+            turns: self.turns.clone(),
             api: None,
         }
     }
@@ -67,6 +73,7 @@ pub(crate) struct Peer {
     connect: Connect,
     tuning: Tuning,
     contacts: Arc<Contacts>,
+    turns: Turns,
     api: Option<Api>,
 }
 
@@ -149,6 +156,18 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             Ok(api.append_entries(request).await?.into_inner().payload)
         })
         .await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let input = thinned(input, self.turns.clone());
+        stream_append_sequential(self, input, option)
     }
 
     async fn vote(

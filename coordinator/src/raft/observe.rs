@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, gauge, histogram};
 use openraft::{
-    Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _,
-    metrics::MetricsRecorder, vote::RaftLeaderId as _,
+    Instant as _, RaftMetrics, ServerState,
+    async_runtime::WatchReceiver as _,
+    metrics::{MetricsRecorder, RaftServerMetrics},
+    vote::RaftLeaderId as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,69 +30,85 @@ pub(super) struct Seen {
     pub(super) flusher: Flusher,
 }
 
-/// Follows the metrics until `stop` or until openraft ends.
+/// Follows openraft until `stop` or until it ends.
+///
+/// openraft tells its whole state after every turn of its loop, many times for each write; who
+/// leads changes far less often. So this wakes when the role changes, and for every turn only while
+/// a new leader has not applied the first entry of its term yet.
 pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
     let Seen { leadership, contacts, flusher } = seen;
-    let mut changes = raft.metrics();
+    let (mut roles, mut progress) = (raft.server_metrics(), raft.data_metrics());
+    let whole = raft.metrics();
     if let Err(fatal) = raft.set_metrics_recorder(Some(Arc::new(Recorder))).await {
         tracing::debug!(%fatal, "openraft counts nothing: it has ended");
     }
     drop(raft);
     let mut standing = false;
     loop {
-        let now = changes.borrow_and_update().clone();
-        let stands = now.state == ServerState::Candidate;
+        let role = roles.borrow_and_update().clone();
+        // after the role: openraft tells the progress first, so it is not older
+        let applied = progress.borrow_and_update().last_applied;
+        let stands = role.state == ServerState::Candidate;
         if stands && !standing {
             counter!("warren_raft_elections_total").increment(1);
         }
         standing = stands;
-        let mut leads = leading(&now);
-        if let Err(fatal) = &now.running_state {
-            leads = Leadership { leader: None, leading: false, ..leads };
-            if !stop.is_cancelled() {
-                flusher.fail(&fatal.to_string());
-            }
-        }
-        contacts.led(leads.leader.is_some());
-        leadership.send_if_modified(|known| {
-            let changed = *known != leads;
-            if known.leader != leads.leader {
-                counter!("warren_raft_leader_changes_total").increment(1);
-            }
-            if changed {
-                tracing::info!(leader = ?leads.leader, term = leads.term, leading = leads.leading, "leadership");
-            }
-            *known = leads;
-            changed
-        });
-        tokio::select! {
+        let leads = leading(&role, applied);
+        tell(&leadership, &contacts, leads);
+        let begins = role.state == ServerState::Leader && !leads.leading;
+        let ended = tokio::select! {
             () = stop.cancelled() => break,
-            changed = changes.changed() => if changed.is_err() { break },
+            changed = roles.changed() => changed.is_err(),
+            changed = progress.changed(), if begins => changed.is_err(),
+        };
+        if ended {
+            break;
         }
     }
-    leadership.send_modify(|known| *known = Leadership { leader: None, leading: false, ..*known });
+    if let Err(fatal) = &whole.borrow_watched().running_state
+        && !stop.is_cancelled()
+    {
+        flusher.fail(&fatal.to_string());
+    }
+    let known = *leadership.borrow();
+    tell(&leadership, &contacts, Leadership { leader: None, leading: false, ..known });
+}
+
+/// Tells who leads, where that is news.
+fn tell(leadership: &watch::Sender<Leadership>, contacts: &Contacts, leads: Leadership) {
+    contacts.led(leads.leader.is_some());
+    leadership.send_if_modified(|known| {
+        let changed = *known != leads;
+        if known.leader != leads.leader {
+            counter!("warren_raft_leader_changes_total").increment(1);
+        }
+        if changed {
+            tracing::info!(leader = ?leads.leader, term = leads.term, leading = leads.leading, "leadership");
+        }
+        *known = leads;
+        changed
+    });
 }
 
 /// Derives who leads. This replica does once an entry of its own leadership is applied: the first
 /// one is its blank entry, and everything ever acknowledged stands before it.
-fn leading(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
-    let own = metrics.vote.leader_id().to_committed();
-    let applied = metrics.last_applied.as_ref().map(|last| *last.committed_leader_id());
-    let leads = metrics.state == ServerState::Leader
-        && metrics.vote.is_committed()
-        && own.node_id == metrics.id
+fn leading(role: &RaftServerMetrics<TypeConfig>, applied: Option<LogId>) -> Leadership {
+    let own = role.vote.leader_id().to_committed();
+    let applied = applied.as_ref().map(|last| *last.committed_leader_id());
+    let leads = role.state == ServerState::Leader
+        && role.vote.is_committed()
+        && own.node_id == role.id
         && applied == Some(own);
     Leadership {
-        leader: metrics.current_leader.map(ReplicaId),
-        term: metrics.current_term,
+        leader: role.current_leader.map(ReplicaId),
+        term: role.vote.leader_id().term,
         leading: leads,
     }
 }
 
 /// Sets the gauges from what openraft last said.
-pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher) {
+pub(super) fn sample(now: &RaftMetrics<TypeConfig>, leads: Leadership, flusher: &Flusher) {
     let index = |index: Option<u64>| index.map_or(-1.0, wide);
-    let leads = leading(now);
     let role = match (&now.running_state, now.state) {
         (Err(_), _) | (Ok(()), ServerState::Shutdown) => 4.0,
         (Ok(()), ServerState::Learner) => 0.0,

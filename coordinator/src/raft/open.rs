@@ -17,6 +17,7 @@ use super::{
     machine::{Machine, View},
     network::Network,
     types::Raft,
+    writes::Turns,
 };
 use crate::{
     audit::AuditLog,
@@ -29,6 +30,7 @@ pub(super) struct Parts {
     pub(super) view: Arc<View>,
     pub(super) flusher: Flusher,
     pub(super) contacts: Arc<Contacts>,
+    pub(super) turns: Turns,
 }
 
 /// Opens the log of a replica; blocks.
@@ -65,16 +67,17 @@ pub(super) async fn replica(
         };
         let (log, machine) = blocking(files).await?;
         let view = machine.view();
-        let contacts = Arc::<Contacts>::default();
+        let (contacts, turns) = (Arc::<Contacts>::default(), Turns::default());
         let network = Network {
             replica: options.replica,
             connect: options.connect.clone(),
             tuning: options.tuning.clone(),
             contacts: contacts.clone(),
+            turns: turns.clone(),
         };
         let raft = Raft::new(options.replica.0, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| OpenError::Replay(fatal.to_string()))?;
-        Ok(Parts { raft, view, flusher: flusher.clone(), contacts })
+        Ok(Parts { raft, view, flusher: flusher.clone(), contacts, turns })
     };
     let outcome = started.await;
     if outcome.is_err() {

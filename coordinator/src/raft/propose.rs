@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openraft::error::{ClientWriteError, ForwardReason, RaftError};
+use openraft::{
+    async_runtime::WatchReceiver as _,
+    error::{ClientWriteError, Fatal, ForwardReason},
+};
 use tokio::time::{Instant, timeout_at};
 use warren_common::{Limits, ReplicaId};
 use warren_model::{Applied, Envelope, Principal, Refusal};
@@ -13,6 +16,7 @@ use super::{
     error::ProposeError,
     forward::{Leader, Lost, Proposed},
     types::Proposal,
+    writes::Silence,
 };
 
 /// How soon a leader that has just lost or not yet got its lease is asked again.
@@ -118,40 +122,40 @@ impl Consensus {
         let lease = Instant::now() + self.inner.tuning.election_max;
         let shared = Arc::new(envelope.clone());
         loop {
-            let write = self.inner.raft.client_write(Proposal(shared.clone()));
-            let outcome = match timeout_at(deadline, write).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Err(ProposeError::Unknown),
-            };
-            let error = match outcome {
-                Ok(response) => {
+            let write = self.inner.writes.write(Proposal(shared.clone()), None, deadline);
+            let error = match write.await {
+                Ok(Ok(response)) => {
                     // Only entries without a command have no answer.
                     let answer = response.data.0.ok_or(ProposeError::Unknown)?;
                     return Ok((response.log_id.index, answer));
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(Silence::Late) => return Err(ProposeError::Unknown),
+                Err(Silence::Ended) => return Err(self.ended()),
             };
             match error {
                 // A new leader has no lease for its first milliseconds. Nothing was appended.
-                RaftError::APIError(ClientWriteError::ForwardToLeader(to))
+                ClientWriteError::ForwardToLeader(to)
                     if to.reason == ForwardReason::LeaseExpired && Instant::now() < lease =>
                 {
                     tokio::time::sleep(LEASE_RETRY).await;
                 }
-                RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+                ClientWriteError::ForwardToLeader(to) => {
                     let leader = to.leader_id.map(ReplicaId);
                     return Err(ProposeError::NotLeader { leader });
                 }
-                RaftError::APIError(
-                    ClientWriteError::LogEntryDiscarded(_)
-                    | ClientWriteError::ChangeMembershipError(_)
-                    | ClientWriteError::PreconditionFailed(_),
-                ) => return Err(ProposeError::Unknown),
-                RaftError::Fatal(fatal) => {
-                    return Err(ProposeError::Stopped { reason: self.why(&fatal) });
-                }
+                ClientWriteError::LogEntryDiscarded(_)
+                | ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_) => return Err(ProposeError::Unknown),
             }
         }
+    }
+
+    /// openraft gave no answer and never will: its metrics say why.
+    pub(super) fn ended(&self) -> ProposeError {
+        let ended = self.inner.raft.metrics().borrow_watched().running_state.clone();
+        let fatal = ended.err().unwrap_or(Fatal::Stopped);
+        ProposeError::Stopped { reason: self.why(&fatal) }
     }
 
     /// Asks the leader, then waits until what it wrote is applied here.

@@ -5,19 +5,39 @@
 
 use std::{fmt, sync::Arc};
 
-use openraft::{BasicNode, alias};
+use openraft::{
+    BasicNode, EntryPayload, OptionalSend, RaftTypeConfig, alias, impls::leader_id_adv::LeaderId,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use warren_model::{Applied, Envelope, Refusal};
 
-openraft::declare_raft_types!(
-    /// Warren's log: commands in, answers out.
-    pub(crate) TypeConfig:
-        D = Proposal,
-        R = Reply,
-        NodeId = u64,
-        Node = BasicNode,
-        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
-);
+use super::writes::Answer;
+
+/// Warren's log: commands in, answers out. Written out, because the macro for it takes no responder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Proposal;
+    type R = Reply;
+    type NodeId = u64;
+    type Node = BasicNode;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = EntryPayload<Proposal, u64, BasicNode>;
+    type Entry = openraft::Entry<LeaderId<u64, u64>, Self::Payload>;
+    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type Responder<T>
+        = Answer<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 pub(crate) type LogId = alias::LogIdOf<TypeConfig>;
 pub(crate) type Entry = alias::EntryOf<TypeConfig>;

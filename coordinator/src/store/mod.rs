@@ -14,6 +14,7 @@ pub mod files;
 mod flusher;
 mod redb_store;
 mod seal;
+mod sled_row;
 mod sled_store;
 mod tail;
 
@@ -60,7 +61,8 @@ impl Slot {
 
 /// A log on disk. Every write is visible to every reader when the call returns, and durable, in
 /// the order of the calls, when a later [`sync`](Self::sync) has returned. A crash before that
-/// keeps a prefix of the calls, never a part of one. Any error means the replica must stop.
+/// keeps a prefix of the calls, and of an append perhaps only its first entries. Any error means
+/// the replica must stop.
 pub trait LogStore: Send + Sync + 'static {
     /// Adds entries at the end: indexes consecutive, the first one after the last there is.
     fn append(&self, records: &[Record]) -> Result<(), StoreError>;

@@ -6,9 +6,9 @@
 //! opening (sled refuses to open otherwise); `flush()` followed by `sync_data()` on sled's file
 //! (on Linux sled's own flush is `sync_file_range`, which promises nothing).
 //!
-//! Keys of the log are the index and the number of the piece, big-endian; the first piece begins
-//! with the length of the whole entry. One entry is written in one batch, so it is there whole or
-//! not at all.
+//! How entries become rows is [`super::sled_row`]'s business. A row of one piece is a plain insert,
+//! because each of sled's batches has its buffer written out twice before its time; only a row of
+//! several pieces is a batch, so that it is there whole or not at all.
 
 use std::{
     fs::{self, File},
@@ -19,23 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use warren_common::Limits;
 
-use super::{LogStore, Record, Slot, StoreError, files, panic_text};
+use super::{LogStore, Record, Slot, StoreError, files, panic_text, sled_row as row};
 
 /// Never change it: sled stores it, and a store opened with another one is refused.
 const SEGMENT_BYTES: usize = 4 << 20;
 /// What sled may keep of its pages in memory; a hint only.
 const CACHE_BYTES: u64 = 64 << 20;
-/// How much one batch writes at most, one entry aside: bounds what sled holds in one piece.
-const BATCH_BYTES: usize = 1 << 20;
 /// Keys removed in one batch.
 const REMOVE_KEYS: usize = 4096;
-/// Bytes of the length in front of the first piece.
-const HEADER: usize = 4;
-/// Pieces of one entry: the piece number is 16 bits.
-const MAX_ENTRY: usize = (u16::MAX as usize) * Limits::STORE_VALUE_BYTES;
 /// How long sled may take to give its lock back.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,10 +97,10 @@ impl SledStore {
         move |error| sled_error(&path, operation, error)
     }
 
-    /// Removes every key of the log in `range`, from the end backwards or from the front, so that a
-    /// crash between two batches leaves no hole.
+    /// Removes every row whose first entry is in `from..=upto`, from the end backwards or from the
+    /// front, so that a crash between two batches leaves no hole.
     fn remove(&self, from: u64, upto: u64, backwards: bool) -> Result<(), StoreError> {
-        let range = key(from, 0)..=key(upto, u16::MAX);
+        let range = row::key(from, 0)..=row::key(upto, u16::MAX);
         self.with(|open| {
             loop {
                 let mut keys = open.log.range(range.clone()).keys();
@@ -114,7 +108,7 @@ impl SledStore {
                 let (mut count, mut entry) = (0, None);
                 while let Some(key) = if backwards { keys.next_back() } else { keys.next() } {
                     let key = key.map_err(self.error("reading the log"))?;
-                    // A batch ends between two entries: half an entry is damage.
+                    // A batch ends between two rows: half an entry is damage.
                     let index = self.index_of(&key)?;
                     if count >= REMOVE_KEYS && entry != Some(index) {
                         break;
@@ -132,10 +126,62 @@ impl SledStore {
     }
 
     fn index_of(&self, key: &[u8]) -> Result<u64, StoreError> {
-        match key.first_chunk::<8>() {
-            Some(index) if key.len() == 10 => Ok(u64::from_be_bytes(*index)),
-            Some(_) | None => Err(self.damaged(format!("a key of {} bytes in the log", key.len()))),
+        let odd = || self.damaged(format!("a key of {} bytes in the log", key.len()));
+        row::parse(key).map(|(index, _)| index).ok_or_else(odd)
+    }
+
+    /// Returns the index of the row that holds entry `index`, or would; none where the log begins
+    /// after it.
+    fn row_with(&self, open: &Open, index: u64) -> Result<Option<u64>, StoreError> {
+        let last = open.log.range(..=row::key(index, u16::MAX)).next_back();
+        let Some(row) = last else { return Ok(None) };
+        self.index_of(&row.map_err(self.error("reading the log"))?.0).map(Some)
+    }
+
+    /// Calls `take` with the entries of each row, from the row of entry `from` on, until it says
+    /// that it has enough.
+    fn walk(
+        &self,
+        open: &Open,
+        from: u64,
+        mut take: impl FnMut(Vec<Record>) -> bool,
+    ) -> Result<(), StoreError> {
+        let begin = self.row_with(open, from)?.unwrap_or(from);
+        let mut left = open.log.range(row::key(begin, 0)..).peekable();
+        while let Some(first) = left.next() {
+            let (key, value) = first.map_err(self.error("reading the log"))?;
+            let index = self.index_of(&key)?;
+            if !key.ends_with(&[0, 0]) {
+                return Err(self.damaged(format!("entry {index} has no beginning")));
+            }
+            let mut pieces = vec![Bytes::copy_from_slice(&value)];
+            let more = |next: &sled::Result<(sled::IVec, sled::IVec)>| match next {
+                Ok((next, _)) => next.starts_with(&index.to_be_bytes()),
+                Err(_) => true,
+            };
+            while let Some(piece) = left.next_if(more) {
+                let (_, value) = piece.map_err(self.error("reading the log"))?;
+                pieces.push(Bytes::copy_from_slice(&value));
+            }
+            let entries = row::entries(index, pieces).map_err(|reason| self.damaged(reason))?;
+            if !take(entries) {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Returns the entries of the row of entry `index` that come before it and from it on; both are
+    /// empty where it has none or begins its row.
+    fn halves(&self, open: &Open, index: u64) -> Result<(Vec<Record>, Vec<Record>), StoreError> {
+        let mut halves = Default::default();
+        if self.row_with(open, index)?.is_some_and(|begin| begin < index) {
+            self.walk(open, index, |entries| {
+                halves = entries.into_iter().partition(|(at, _)| *at < index);
+                false
+            })?;
+        }
+        Ok(halves)
     }
 
     fn damaged(&self, reason: String) -> StoreError {
@@ -145,18 +191,24 @@ impl SledStore {
 
 impl LogStore for SledStore {
     fn append(&self, records: &[Record]) -> Result<(), StoreError> {
+        let rows = row::rows(records).map(|row| Ok((row[0].0, row::pieces(row)?)));
+        // all of them first: what is too long leaves nothing
+        let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
         self.with(|open| {
-            let (mut batch, mut bytes) = (sled::Batch::default(), 0);
-            for (index, record) in records {
-                if bytes > 0 && bytes + record.len() > BATCH_BYTES {
-                    let full = std::mem::take(&mut batch);
-                    open.log.apply_batch(full).map_err(self.error("appending to the log"))?;
-                    bytes = 0;
-                }
-                split(*index, record, &mut batch)?;
-                bytes += record.len();
+            for (index, pieces) in rows {
+                let written = match &pieces[..] {
+                    [whole] => open.log.insert(row::key(index, 0), &whole[..]).map(drop),
+                    pieces => {
+                        let mut batch = sled::Batch::default();
+                        for (number, piece) in (0..).zip(pieces) {
+                            batch.insert(&row::key(index, number), &piece[..]);
+                        }
+                        open.log.apply_batch(batch)
+                    }
+                };
+                written.map_err(self.error("appending to the log"))?;
             }
-            open.log.apply_batch(batch).map_err(self.error("appending to the log"))
+            Ok(())
         })
     }
 
@@ -166,35 +218,16 @@ impl LogStore for SledStore {
             return Ok(records);
         }
         self.with(|open| {
-            let mut rows = open.log.range(key(from, 0)..key(to, 0)).peekable();
-            while let Some(row) = rows.next() {
-                let (first, value) = row.map_err(self.error("reading the log"))?;
-                let index = self.index_of(&first)?;
-                let (length, start) = value
-                    .split_first_chunk::<HEADER>()
-                    .map(|(length, start)| (u32::from_be_bytes(*length) as usize, start))
-                    .filter(|_| first.ends_with(&[0, 0]))
-                    .ok_or_else(|| self.damaged(format!("entry {index} has no beginning")))?;
-                let mut record = BytesMut::with_capacity(length.min(MAX_ENTRY));
-                record.extend_from_slice(start);
-                let more = |next: &sled::Result<(sled::IVec, sled::IVec)>| match next {
-                    Ok((next, _)) => next.starts_with(&index.to_be_bytes()),
-                    Err(_) => true,
-                };
-                while let Some(piece) = rows.next_if(more) {
-                    record.extend_from_slice(&piece.map_err(self.error("reading the log"))?.1);
+            self.walk(open, from, |entries| {
+                for (index, record) in entries.into_iter().filter(|(index, _)| *index >= from) {
+                    bytes = bytes.saturating_add(record.len());
+                    if index >= to || bytes > max_bytes && !records.is_empty() {
+                        return false;
+                    }
+                    records.push((index, record));
                 }
-                if record.len() != length {
-                    let found = record.len();
-                    return Err(self.damaged(format!("entry {index}: {found} of {length} bytes")));
-                }
-                bytes = bytes.saturating_add(length);
-                if bytes > max_bytes && !records.is_empty() {
-                    break;
-                }
-                records.push((index, record.freeze()));
-            }
-            Ok(())
+                true
+            })
         })?;
         Ok(records)
     }
@@ -202,24 +235,40 @@ impl LogStore for SledStore {
     fn bounds(&self) -> Result<Option<(u64, u64)>, StoreError> {
         self.with(|open| {
             let first = open.log.first().map_err(self.error("reading the log"))?;
-            let last = open.log.last().map_err(self.error("reading the log"))?;
-            match first.zip(last) {
-                Some(((first, _), (last, _))) => {
-                    Ok(Some((self.index_of(&first)?, self.index_of(&last)?)))
-                }
-                None => Ok(None),
-            }
+            let Some((first, _)) = first else { return Ok(None) };
+            let mut last = None;
+            self.walk(open, u64::MAX, |entries| {
+                last = entries.last().map(|(index, _)| *index);
+                true
+            })?;
+            let last = last.ok_or_else(|| self.damaged("its last row is empty".to_owned()))?;
+            Ok(Some((self.index_of(&first)?, last)))
         })
     }
 
     fn truncate_from(&self, from: u64) -> Result<(), StoreError> {
-        self.remove(from, u64::MAX, true)
+        self.remove(from, u64::MAX, true)?;
+        let (kept, cut) = self.with(|open| self.halves(open, from))?;
+        if cut.is_empty() { Ok(()) } else { self.append(&kept) }
     }
 
     fn purge(&self, upto: u64, purged: &[u8]) -> Result<(), StoreError> {
         // First the record, then the entries: what a crash leaves of them is removed when the log
         // is opened, while a purged entry without its record would be a hole.
         self.put(Slot::Purged, purged)?;
+        let after = upto.saturating_add(1);
+        self.with(|open| {
+            let (gone, kept) = self.halves(open, after)?;
+            if let (Some((begin, _)), [(first, _), ..]) = (gone.first(), &kept[..]) {
+                let mut batch = sled::Batch::default();
+                batch.remove(&row::key(*begin, 0));
+                for (number, piece) in (0..).zip(row::pieces(&kept)?) {
+                    batch.insert(&row::key(*first, number), &piece[..]);
+                }
+                open.log.apply_batch(batch).map_err(self.error("shortening the log"))?;
+            }
+            Ok(())
+        })?;
         self.remove(0, upto, false)
     }
 
@@ -271,33 +320,6 @@ impl LogStore for SledStore {
             }
         }
     }
-}
-
-/// Returns the key of one piece of one entry.
-fn key(index: u64, piece: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    key[..8].copy_from_slice(&index.to_be_bytes());
-    key[8..].copy_from_slice(&piece.to_be_bytes());
-    key
-}
-
-/// Adds one entry to the batch, in pieces of at most [`Limits::STORE_VALUE_BYTES`].
-fn split(index: u64, record: &[u8], batch: &mut sled::Batch) -> Result<(), StoreError> {
-    let bytes = record.len();
-    if bytes + HEADER > MAX_ENTRY {
-        return Err(StoreError::TooLong { bytes, limit: MAX_ENTRY - HEADER });
-    }
-    let length = u32::try_from(bytes).expect("bounded by MAX_ENTRY");
-    let (start, mut rest) = record.split_at(bytes.min(Limits::STORE_VALUE_BYTES - HEADER));
-    batch.insert(&key(index, 0), [&length.to_be_bytes(), start].concat());
-    let mut piece = 0_u16;
-    while !rest.is_empty() {
-        let (next, after) = rest.split_at(rest.len().min(Limits::STORE_VALUE_BYTES));
-        piece += 1;
-        batch.insert(&key(index, piece), next);
-        rest = after;
-    }
-    Ok(())
 }
 
 /// A crash while sled wrote its index leaves a file that makes it refuse to open; the index is

@@ -64,7 +64,7 @@ fn an_entry_with_a_missing_piece_is_damage() {
     for piece in [1, 0] {
         store
             .with(|open| {
-                open.log.remove(key(1, piece)).expect("removed");
+                open.log.remove(row::key(1, piece)).expect("removed");
                 Ok(())
             })
             .expect("open");
