@@ -37,14 +37,17 @@ impl Api {
         }
         let text = token.to_text().map_err(|why| errors::internal("writing the token", why))?;
         let token = text.expose().clone();
-        Ok(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms: expires.0 })
+        let revision = applied.revision.0;
+        Ok(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms: expires.0, revision })
     }
 
+    /// Returns the revision of a state without it; 0 where this one hears no leader any more, being
+    /// the one that went.
     pub(super) async fn drop_coordinator(
         &self,
         who: Who,
         request: pb::RemoveCoordinatorRequest,
-    ) -> Result<(), ApiError> {
+    ) -> Result<u64, ApiError> {
         let asked = Asked::read(who, request.mutation)?;
         let replica = match request.replica_id {
             0 => return Err(errors::invalid("replica_id", "coordinators count from 1")),
@@ -53,7 +56,10 @@ impl Api {
         let command = Command::RemoveReplica(RemoveReplica { replica });
         self.settled().await;
         let asked = (asked.envelope(command), asked.serial);
-        self.parts().members.remove(asked, request.force).await
+        self.parts().members.remove(asked, request.force).await?;
+        // the leader did it, and this one may not have applied it yet
+        let moment = self.read().await;
+        Ok(moment.map_or(0, |moment| moment.state.revision.0))
     }
 
     /// Shows every coordinator by id, as each says of itself and the leader of the others.

@@ -145,25 +145,25 @@ impl Consensus {
         match tokio::time::timeout(self.inner.tuning.read_timeout, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopped { reason: "it is shut down".to_owned() }),
-            Err(_) => Err(ReadError::Behind { revision: self.local().revision }),
+            Err(_) => {
+                let known = self.local().revision;
+                Err(ReadError::Behind { revision: known, wanted: revision })
+            }
         }
     }
 
-    /// Returns how long ago [`Consensus::local`] held everything that was committed; zero on a
-    /// leader that a majority confirms, none where no leader was heard of yet.
+    /// Returns how long ago [`Consensus::local`] is known to have held everything that was
+    /// acknowledged: since a majority confirmed this replica as leader, or since it heard one, whichever
+    /// was last. None where neither has happened since it started; zero on the only voter.
+    ///
+    /// What a leader says is counted from its arrival: by its time on the way the state may be older.
     pub fn age(&self) -> Option<Duration> {
-        let status = self.inner.raft.metrics().borrow_watched().clone();
-        match status.state {
-            ServerState::Leader => {
-                let lease = self.inner.tuning.election_max;
-                let quorum = status.last_quorum_acked.map(|at| at.elapsed());
-                quorum.map(|since| if since <= lease { Duration::ZERO } else { since })
-            }
-            ServerState::Learner
-            | ServerState::Follower
-            | ServerState::Candidate
-            | ServerState::Shutdown => self.inner.contacts.age(self.inner.view.applied()),
+        let confirmed = observe::confirmed(&self.inner.raft.metrics().borrow_watched());
+        let applied = self.inner.view.applied();
+        if let Some((at, committed)) = confirmed {
+            self.inner.contacts.told(at, committed, applied);
         }
+        self.inner.contacts.age(applied)
     }
 
     /// Returns how long ago each other replica was heard, by replica; those never heard since the

@@ -1,6 +1,9 @@
 //! Watches openraft and tells the rest: who leads, whether the replica failed, and the gauges.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::{counter, gauge, histogram};
 use openraft::{
@@ -52,6 +55,9 @@ pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
             }
         }
         contacts.led(leads.leader.is_some());
+        if let Some((at, committed)) = confirmed(&now) {
+            contacts.told(at, committed, now.last_applied.as_ref().map(|id| id.index));
+        }
         leadership.send_if_modified(|known| {
             let changed = *known != leads;
             if known.leader != leads.leader {
@@ -69,6 +75,19 @@ pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
         }
     }
     leadership.send_modify(|known| *known = Leadership { leader: None, leading: false, ..*known });
+}
+
+/// Returns when a majority last confirmed this replica as the leader that it is, and up to where
+/// everything acknowledged before stands; none where it does not lead.
+pub(super) fn confirmed(now: &RaftMetrics<TypeConfig>) -> Option<(Instant, Option<u64>)> {
+    if !leading(now).leading {
+        return None;
+    }
+    let mut voters = now.membership_config.voter_ids();
+    let alone = voters.next() == Some(now.id) && voters.next().is_none();
+    let since = if alone { Duration::ZERO } else { now.last_quorum_acked?.elapsed() };
+    let at = Instant::now().checked_sub(since)?;
+    Some((at, now.local_committed.as_ref().map(|id| id.index)))
 }
 
 /// Derives who leads. This replica does once an entry of its own leadership is applied: the first
