@@ -76,7 +76,9 @@ impl Api {
         let Some(cluster) = &state.cluster else {
             return Err(errors::not_initialised().into());
         };
-        let status = self.parts().consensus.status();
+        let consensus = &self.parts().consensus;
+        let status = consensus.status();
+        let leader = status.leader.filter(|_| consensus.without_quorum().is_none());
         let ready = state.nodes.keys().filter(|node| view.is_ready(**node)).count();
         let active = |kind: &PhaseKind| matches!(kind, PhaseKind::Active);
         let active = state.workspaces.values().filter(|one| active(&one.phase.kind)).count();
@@ -87,7 +89,7 @@ impl Api {
             incarnation: cluster.incarnation,
             created_unix_ms: cluster.created.0,
             replicas,
-            leader_replica_id: status.leader.map_or(0, |leader| leader.0),
+            leader_replica_id: leader.map_or(0, |leader| leader.0),
             term: status.term,
             clients: count(state.clients.len()),
             nodes: count(state.nodes.len()),

@@ -55,7 +55,8 @@ impl Probe {
         if let Some(lost) = self.consensus.failure().borrow().as_ref() {
             return Err(format!("storage failed: {}", lost.reason));
         }
-        match self.consensus.leadership().borrow().leader {
+        let leader = self.consensus.leadership().borrow().leader;
+        match leader.filter(|_| self.consensus.without_quorum().is_none()) {
             Some(_) => Ok(()),
             None => Err("no coordinator leads".to_owned()),
         }

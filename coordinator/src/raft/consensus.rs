@@ -172,14 +172,22 @@ impl Consensus {
         self.inner.contacts.all()
     }
 
-    /// Returns for how long no leader with a majority has been in sight; none while one is.
+    /// Returns for how long no leader with a majority has been in sight; none while one is. A leader
+    /// that was lost together with the majority is the last one known, for ever: only its silence
+    /// tells.
     pub fn without_quorum(&self) -> Option<Duration> {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        if metrics.state != ServerState::Leader {
-            return self.inner.contacts.leaderless();
-        }
-        let since = metrics.last_quorum_acked.map(|at| at.elapsed())?;
-        (since > self.inner.tuning.election_max).then_some(since)
+        let (since, limit) = match (metrics.state, metrics.current_leader) {
+            (ServerState::Leader, _) => {
+                (metrics.last_quorum_acked?.elapsed(), self.inner.tuning.election_max)
+            }
+            (_, None) => return self.inner.contacts.leaderless(),
+            (_, Some(leader)) => {
+                let silence = self.inner.contacts.silence(ReplicaId(leader));
+                (silence, self.inner.tuning.election_max * 2)
+            }
+        };
+        (since > limit).then_some(since)
     }
 
     /// Returns what is applied here, which may be old; O(1).
@@ -293,7 +301,8 @@ impl Consensus {
 
     /// Sets the gauges of this replica, for a scrape.
     pub fn sample(&self) {
-        observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher);
+        let led = self.without_quorum().is_none();
+        observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher, led);
         measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
     }
 

@@ -13,13 +13,21 @@ use warren_common::ReplicaId;
 use crate::sync::locked;
 
 /// The facts of one replica; shared by everything that speaks or listens.
-#[derive(Default)]
 pub(super) struct Contacts {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
+impl Default for Contacts {
+    /// Nothing was heard yet.
+    fn default() -> Self {
+        let (started, heard) = (Instant::now(), BTreeMap::new());
+        let known = Known { started, heard, fresh: None, pending: None, leaderless: None };
+        Self { known: Mutex::new(known) }
+    }
+}
+
 struct Known {
+    started: Instant,
     heard: BTreeMap<ReplicaId, Instant>,
     /// Everything acknowledged before this moment is applied here.
     fresh: Option<Instant>,
@@ -70,6 +78,12 @@ impl Contacts {
     /// Returns for how long no leader has been known; none while one is.
     pub(super) fn leaderless(&self) -> Option<Duration> {
         locked(&self.known).leaderless.map(|since| since.elapsed())
+    }
+
+    /// Returns for how long `replica` has not been heard, since this one started at most.
+    pub(super) fn silence(&self, replica: ReplicaId) -> Duration {
+        let known = locked(&self.known);
+        known.heard.get(&replica).unwrap_or(&known.started).elapsed()
     }
 
     /// Returns how long ago each replica was heard, by replica; the silent ones are not in it.

@@ -106,8 +106,8 @@ fn leading(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
     }
 }
 
-/// Sets the gauges from what openraft last said.
-pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher) {
+/// Sets the gauges from what openraft last said; `led` where a leader with a majority is in sight.
+pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher, led: bool) {
     let index = |index: Option<u64>| index.map_or(-1.0, wide);
     let leads = leading(now);
     let role = match (&now.running_state, now.state) {
@@ -119,8 +119,9 @@ pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher) {
     };
     gauge!("warren_raft_term").set(wide(now.current_term));
     gauge!("warren_raft_role_code").set(role);
+    let has_leader = led && leads.leader.is_some();
+    gauge!("warren_raft_has_leader").set(f64::from(u8::from(has_leader)));
     gauge!("warren_raft_leading").set(f64::from(u8::from(leads.leading)));
-    gauge!("warren_raft_has_leader").set(f64::from(u8::from(leads.leader.is_some())));
     gauge!("warren_raft_last_log_index").set(index(now.last_log_index));
     let of = |id: &Option<LogId>| index(id.as_ref().map(|id| id.index));
     gauge!("warren_raft_committed_index").set(of(&now.local_committed));

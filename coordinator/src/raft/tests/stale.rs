@@ -62,6 +62,7 @@ async fn alone_a_replica_tells_how_long_it_has_known_nothing_new() {
         for node in nodes.values() {
             node.sees("acme").await;
             until("its state is of now", || fresh(&node.consensus)).await;
+            assert_eq!(node.consensus.without_quorum(), None, "somebody leads");
         }
         let leading = leader(&nodes).await;
         let kept = nodes.keys().copied().find(|id| (*id == leading) == survivor_led);
@@ -78,6 +79,8 @@ async fn alone_a_replica_tells_how_long_it_has_known_nothing_new() {
         assert!(told <= since + FRESH, "{told:?} of {since:?}");
         let (silent, on_its_way) = (gone.elapsed(), Tuning::default().rpc_timeout);
         assert!(age() + on_its_way >= silent, "{:?} of {silent:?}", age());
+        let alone = kept.consensus.without_quorum();
+        assert!(alone.is_some_and(|alone| alone > FRESH), "{alone:?}: nobody leads");
         assert!(kept.consensus.linearizable().await.is_err(), "no majority, no such read");
         assert!(has_client(&kept.consensus.local(), "acme"), "what was applied can be read");
         // started anew it has heard of nobody, so it cannot say
