@@ -31,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
-use warren_daemon::{Shutdown, clock};
+use warren_daemon::Shutdown;
 use warren_model::{ClusterState, LiveView, Principal};
 use warren_proto::error::{ApiError, reason};
 
@@ -160,7 +160,7 @@ impl Api {
     }
 
     fn moment(&self, state: ClusterState) -> Moment {
-        let (live, now) = (self.0.live.snapshot(), clock::now());
+        let (live, now) = self.0.live.snapshot();
         Moment { state, live, now, replica: self.0.replica, basis: Basis::Own }
     }
 }

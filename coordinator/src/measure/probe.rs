@@ -12,8 +12,8 @@ use std::{
 };
 
 use metrics::gauge;
-use warren_common::Limits;
-use warren_daemon::{clock, identity::Connections};
+use warren_common::{Limits, Timestamp};
+use warren_daemon::identity::Connections;
 use warren_model::{ClusterState, LiveView, Liveness, state::PhaseKind};
 
 use crate::{hub::Hub, live::Live, raft::Consensus};
@@ -39,7 +39,7 @@ impl Probe {
         let state = self.consensus.local();
         objects(&state);
         workspaces(&state);
-        nodes(&state, &self.live.snapshot());
+        nodes(&state, self.live.snapshot());
         gauge!("warren_connections_open").set(number(self.connections.count()));
         for (stream, count) in self.hub.counts() {
             gauge!("warren_node_streams_open", "stream" => stream).set(number(count));
@@ -108,8 +108,7 @@ fn workspaces(state: &ClusterState) {
     }
 }
 
-fn nodes(state: &ClusterState, live: &LiveView) {
-    let now = clock::now();
+fn nodes(state: &ClusterState, (live, now): (LiveView, Timestamp)) {
     let mut counts = BTreeMap::from([
         (word(Liveness::Joining), 0),
         (word(Liveness::Ready), 0),
@@ -117,7 +116,7 @@ fn nodes(state: &ClusterState, live: &LiveView) {
         (word(Liveness::Unreachable), 0),
     ]);
     for node in state.nodes.values() {
-        let standing = warren_model::liveness(node, live, now);
+        let standing = warren_model::liveness(node, &live, now);
         *counts.entry(word(standing.liveness)).or_default() += 1;
     }
     for (liveness, count) in counts {
