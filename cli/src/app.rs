@@ -36,7 +36,7 @@ impl App {
         let colour = !global.no_color
             && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && io::stderr().is_terminal();
-        let output = Output { format: global.output, quiet: global.quiet, colour };
+        let output = Output { format: global.output, quiet: global.quiet, colour, as_of: None };
         Self {
             output,
             context: global.context.clone(),

@@ -4,13 +4,20 @@
 //! the model's ([`LiveView`]); here is the lock around it, what nodes have free, and who is woken
 //! by a change. What a node may speak for is decided by the reader, who compares generations with
 //! the assignment, because a report may be ahead of what this coordinator has applied.
+//!
+//! Times are minted here, under the lock, and move along when the wall clock is set ([`Reading`]).
+
+mod clock;
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
 };
 
+pub use clock::Reading;
+use clock::{Clock, Set};
 use tokio::sync::watch;
+use tracing::warn;
 use warren_common::{
     NodeEpoch, NodeId, Timestamp, WorkspaceId,
     status::{NodeFacts, WorkspaceObserved},
@@ -28,6 +35,7 @@ pub struct Live {
 }
 
 struct State {
+    clock: Clock,
     view: LiveView,
     usage: BTreeMap<NodeId, NodeUsage>,
 }
@@ -41,20 +49,28 @@ struct Changed {
 }
 
 impl Live {
-    /// Makes an empty view that listens from `started` on.
-    pub fn new(started: Timestamp) -> Self {
+    /// Makes an empty view that listens from now on, by these clocks.
+    pub fn new(clocks: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        let clock = Clock::new(clocks);
+        let view = LiveView::new(clock.since());
         Self {
-            state: Mutex::new(State { view: LiveView::new(started), usage: BTreeMap::new() }),
+            state: Mutex::new(State { clock, view, usage: BTreeMap::new() }),
             changes: watch::Sender::new(0),
             followers: Mutex::default(),
         }
     }
 
-    /// Takes a report and wakes those who wait for what changed in it. Returns whether it was
-    /// taken: an older registration or sequence is not.
-    pub fn take(&self, node: NodeId, report: Report, usage: Option<NodeUsage>) -> bool {
+    /// Takes the report that came now, and wakes those who wait for what changed in it. Returns
+    /// whether it was taken: an older registration or sequence is not.
+    pub fn take(
+        &self,
+        node: NodeId,
+        report: impl FnOnce(Timestamp) -> Report,
+        usage: Option<NodeUsage>,
+    ) -> bool {
+        let (mut state, now) = self.now();
+        let report = report(now);
         let named: Vec<WorkspaceId> = report.workspaces.iter().map(|one| one.workspace).collect();
-        let mut state = self.state();
         let before = state.view.nodes.get(&node).cloned();
         if !state.view.report(node, report) {
             return false;
@@ -69,32 +85,36 @@ impl Live {
         true
     }
 
-    /// Takes facts that came outside a registration.
-    pub fn facts(&self, node: NodeId, epoch: NodeEpoch, (facts, at): (NodeFacts, Timestamp)) {
-        if self.state().view.facts(node, epoch, (facts, at)) {
+    /// Takes facts that came now, outside a registration.
+    pub fn facts(&self, node: NodeId, epoch: NodeEpoch, facts: NodeFacts) {
+        let (mut state, now) = self.now();
+        let taken = state.view.facts(node, epoch, (facts, now));
+        drop(state);
+        if taken {
             self.wake(&Changed { standing: true, ..Changed::default() });
         }
     }
 
-    /// Notes a sign of life; the first of a registration wakes the planner.
-    pub fn seen(&self, node: NodeId, epoch: NodeEpoch, at: Timestamp) {
-        let mut state = self.state();
+    /// Notes a sign of life that came now; the first of a registration wakes the planner.
+    pub fn seen(&self, node: NodeId, epoch: NodeEpoch) {
+        let (mut state, now) = self.now();
         let known = state.view.nodes.get(&node).map(|live| live.epoch);
-        let taken = state.view.seen(node, epoch, at);
+        let taken = state.view.seen(node, epoch, now);
         drop(state);
         if taken && known != Some(epoch) {
             self.wake(&Changed { standing: true, ..Changed::default() });
         }
     }
 
-    /// Returns the whole view as it is now: O(1).
-    pub fn snapshot(&self) -> LiveView {
-        self.state().view.clone()
+    /// Returns the whole view as it is now, and the time that silences are counted to: O(1).
+    pub fn snapshot(&self) -> (LiveView, Timestamp) {
+        let (state, now) = self.now();
+        (state.view.clone(), now)
     }
 
     /// Returns what `node` last said it has free.
     pub fn usage(&self, node: NodeId) -> Option<NodeUsage> {
-        self.state().usage.get(&node).copied()
+        locked(&self.state).usage.get(&node).copied()
     }
 
     /// Tells of every report after which the planner may decide otherwise: a workspace stands
@@ -110,8 +130,15 @@ impl Live {
         followers.entry(workspace).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        locked(&self.state)
+    /// Returns the state with its times in those of the wall clock, and what that shows.
+    fn now(&self) -> (MutexGuard<'_, State>, Timestamp) {
+        let mut state = locked(&self.state);
+        let (now, set) = state.clock.now();
+        if let Some(Set { from, to }) = set {
+            warn!(%from, %to, "the clock was set; silences are counted on");
+            state.view.clock_set(from, to);
+        }
+        (state, now)
     }
 
     fn wake(&self, changed: &Changed) {
@@ -169,6 +196,8 @@ fn stands_alike(one: Option<&WorkspaceObserved>, other: Option<&WorkspaceObserve
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use uuid::Uuid;
     use warren_common::{
         Generation,
@@ -202,8 +231,7 @@ mod tests {
 
     fn take(live: &Live, epoch: u64, sequence: u64, workspaces: Vec<WorkspaceObserved>) -> bool {
         let epoch = NodeEpoch(epoch);
-        let received = Timestamp(100 + sequence);
-        let report = Report { epoch, sequence, received, full: true, workspaces };
+        let report = |received| Report { epoch, sequence, received, full: true, workspaces };
         live.take(node(), report, None)
     }
 
@@ -215,22 +243,25 @@ mod tests {
 
     #[test]
     fn an_older_epoch_or_sequence_changes_nothing() {
-        let live = Live::new(Timestamp(1));
+        let live = Live::new(Reading::now);
         let running = || vec![observed(1, RunState::Running)];
         assert!(take(&live, 2, 5, running()));
-        let now = live.snapshot();
+        let (now, _) = live.snapshot();
         let mut changes = live.changes();
         assert!(!take(&live, 1, 9, Vec::new()) && !take(&live, 2, 5, Vec::new()));
         assert!(!woken(&mut changes));
         assert!(take(&live, 3, 1, Vec::new()));
         assert!(woken(&mut changes));
-        assert!(live.snapshot().observed(node(), workspace(1)).is_none(), "a full report replaces");
+        assert!(
+            live.snapshot().0.observed(node(), workspace(1)).is_none(),
+            "a full report replaces"
+        );
         assert!(now.observed(node(), workspace(1)).is_some(), "a snapshot stays as it was");
     }
 
     #[test]
     fn only_followers_of_what_changed_are_woken() {
-        let live = Live::new(Timestamp(1));
+        let live = Live::new(Reading::now);
         let (mut one, mut two) = (live.follow(workspace(1)), live.follow(workspace(2)));
         let mut planner = live.changes();
         let seen = || vec![observed(1, RunState::Running)];
@@ -246,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_used_does_not_wake_the_planner() {
-        let live = Live::new(Timestamp(1));
+        let live = Live::new(Reading::now);
         take(&live, 1, 1, vec![observed(1, RunState::Running)]);
         let (mut follower, mut planner) = (live.follow(workspace(1)), live.changes());
         let usage = Usage { pids: 7, ..Usage::default() };
@@ -256,11 +287,56 @@ mod tests {
 
     #[test]
     fn the_first_sign_of_life_of_a_registration_wakes_the_planner() {
-        let live = Live::new(Timestamp(1));
+        let live = Live::new(Reading::now);
         let mut planner = live.changes();
-        live.seen(node(), NodeEpoch(1), Timestamp(2));
+        live.seen(node(), NodeEpoch(1));
         assert!(woken(&mut planner));
-        live.seen(node(), NodeEpoch(1), Timestamp(3));
+        live.seen(node(), NodeEpoch(1));
         assert!(!woken(&mut planner));
+    }
+
+    /// Clocks that stand still until they are told.
+    fn clocks() -> (Arc<Mutex<Reading>>, Live) {
+        let shown = Arc::new(Mutex::new(Reading::now()));
+        let read = shown.clone();
+        (shown, Live::new(move || *locked(&read)))
+    }
+
+    fn silence(live: &Live) -> Duration {
+        let (view, now) = live.snapshot();
+        now.since(view.nodes[&node()].last_seen)
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nobody_silent_or_heard() {
+        const HOUR: u64 = 3_600_000;
+        let set: [fn(u64) -> u64; 3] = [|now| now - HOUR, |now| now + HOUR, |_| 60_000];
+        for to in set {
+            let (shown, live) = clocks();
+            let pass = |seconds| {
+                let mut shown = locked(&shown);
+                shown.steady += Duration::from_secs(seconds);
+                shown.wall = shown.wall.plus(Duration::from_secs(seconds));
+            };
+            assert!(take(&live, 1, 1, vec![observed(1, RunState::Running)]));
+            pass(5);
+            let before = locked(&shown).wall.0;
+            locked(&shown).wall = Timestamp(to(before));
+            assert_eq!(silence(&live), Duration::from_secs(5), "as before");
+            pass(40);
+            assert_eq!(silence(&live), Duration::from_secs(45), "a dead node is seen to be dead");
+            assert!(take(&live, 1, 2, Vec::new()));
+            assert_eq!(silence(&live), Duration::ZERO, "and one that reports is not");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_is_left_alone() {
+        let (shown, live) = clocks();
+        live.seen(node(), NodeEpoch(1));
+        locked(&shown).wall.0 -= 400;
+        assert_eq!(silence(&live), Duration::ZERO);
+        locked(&shown).wall.0 += 800;
+        assert_eq!(silence(&live), Duration::from_millis(400));
     }
 }

@@ -17,9 +17,12 @@ use tonic_reflection::pb::v1::{
 };
 use warren_coordinator::run::run;
 use warren_daemon::{Shutdown, identity::Key};
-use warren_proto::pb::{
-    admin::v1::{self as pb, open_stream_request},
-    inside::v1::{Attach, Frame, Open, StdinClosed, frame, open},
+use warren_proto::{
+    error::ApiError,
+    pb::{
+        admin::v1::{self as pb, open_stream_request},
+        inside::v1::{Attach, Frame, Open, StdinClosed, frame, open},
+    },
 };
 
 use support::{Admin, Coordinator, mutation, node, wait_until, web};
@@ -42,7 +45,7 @@ async fn a_cluster_is_made_once_and_told_apart_by_its_name() {
     assert_eq!(odd.code, Code::InvalidArgument);
 
     let mut admin = coordinator.admin("home").await;
-    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest {}).await.expect("read");
+    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest::default()).await.expect("read");
     let cluster = cluster.into_inner();
     assert_eq!((cluster.name.as_str(), cluster.replicas.len()), ("home", 1));
     assert!(cluster.leader_replica_id == 1 && cluster.replicas[0].voter);
@@ -62,6 +65,44 @@ async fn a_cluster_is_made_once_and_told_apart_by_its_name() {
         panic!("no list of services");
     };
     assert!(services.service.iter().any(|one| one.name == "warren.node.v1.NodeService"));
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_as_fresh_as_it_was_asked_for_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let coordinator = Coordinator::start(folder.path()).await;
+    let mut admin = coordinator.admin("home").await;
+    admin.create_client("acme").await.expect("made");
+    let delete = pb::DeleteClientRequest { mutation: mutation(), client: "acme".to_owned() };
+    let revision = admin.clients.delete_client(delete.clone()).await.expect("deleted");
+    let revision = revision.into_inner().revision;
+    let again = admin.clients.delete_client(delete).await.expect("the same request");
+    assert!(again.into_inner().revision >= revision, "a state without it");
+
+    let list = async |consistency: i32, min_revision| {
+        let read = Some(pb::Read { consistency, min_revision });
+        let request = pb::ListClientsRequest { read, ..Default::default() };
+        admin.clients.clone().list_clients(request).await.map(tonic::Response::into_inner)
+    };
+    let (fresh, stale) = (pb::Consistency::Linearizable, pb::Consistency::Stale);
+    for kind in [pb::Consistency::Unspecified, fresh] {
+        let listed = list(kind.into(), 0).await.expect("read").freshness.expect("it says");
+        assert_eq!((listed.consistency(), listed.age_ms, listed.replica_id), (fresh, None, 1));
+        assert!(listed.revision >= revision);
+    }
+    let listed = list(stale.into(), revision).await.expect("read");
+    assert!(listed.clients.is_empty(), "{:?}", listed.clients);
+    let listed = listed.freshness.expect("it says");
+    assert_eq!((listed.consistency(), listed.replica_id), (stale, 1));
+    assert!(listed.age_ms.is_some_and(|age| age < 1000), "it decides alone: {listed:?}");
+    assert!(listed.revision >= revision);
+    let behind = list(stale.into(), listed.revision + 1000).await.expect_err("nobody decided that");
+    let behind = ApiError::from(&behind);
+    assert_eq!((behind.code, behind.reason.as_ref()), (Code::Unavailable, "BEHIND"));
+    assert!(behind.message.contains(&listed.revision.to_string()), "{behind}");
+    let odd = list(9, 0).await.expect_err("no such kind");
+    assert_eq!(odd.code(), Code::InvalidArgument);
     coordinator.stop().await;
 }
 
@@ -174,7 +215,7 @@ async fn a_restart_keeps_everything_and_a_repeated_create_makes_nothing() {
     let reused = pb::CreateWorkspaceRequest { name: "other".to_owned(), ..request.clone() };
     let reused = admin.create(reused).await.expect_err("the id is another's");
     assert_eq!(reused.reason, "REQUEST_REUSED");
-    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest {}).await.expect("read");
+    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest::default()).await.expect("read");
     let before = cluster.into_inner();
     coordinator.stop().await;
 
@@ -182,10 +223,10 @@ async fn a_restart_keeps_everything_and_a_repeated_create_makes_nothing() {
     let mut admin = coordinator.admin("home").await;
     let again = admin.create(request).await.expect("answered").workspace.expect("it");
     assert_eq!((first.id, first.created_unix_ms), (again.id, again.created_unix_ms));
-    let get = pb::GetClientRequest { client: client.id.clone() };
+    let get = pb::GetClientRequest { client: client.id.clone(), read: None };
     let kept = admin.clients.get_client(get).await.expect("read").into_inner().client;
     assert_eq!(kept.map(|kept| (kept.name, kept.workspaces)), Some(("acme".to_owned(), 1)));
-    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest {}).await.expect("read");
+    let cluster = admin.cluster.get_cluster(pb::GetClusterRequest::default()).await.expect("read");
     let after = cluster.into_inner();
     assert_eq!((before.cluster_id, before.incarnation), (after.cluster_id, after.incarnation));
     assert!(after.audit_sequence >= before.audit_sequence);
@@ -251,7 +292,7 @@ async fn bad_requests_are_told_what_is_wrong() {
     let anonymous = pb::CreateWorkspaceRequest { mutation: None, ..web("web") };
     assert_eq!(admin.create(anonymous).await.expect_err("no id").reason, "REQUEST_ID_MISSING");
 
-    let missing = pb::GetWorkspaceRequest { workspace: "acme/none".to_owned() };
+    let missing = pb::GetWorkspaceRequest { workspace: "acme/none".to_owned(), read: None };
     let missing = admin.workspaces.get_workspace(missing).await.expect_err("none");
     assert_eq!(missing.code(), Code::NotFound);
     coordinator.stop().await;

@@ -6,6 +6,7 @@ mod identity;
 mod limits;
 mod members;
 mod people;
+mod reads;
 mod recovery;
 mod refusals;
 mod returning;

@@ -8,7 +8,7 @@ use warren_tests::{Cluster, Stage, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn three(stage: &Arc<Stage>) -> Result<Cluster> {
+pub(crate) fn three(stage: &Arc<Stage>) -> Result<Cluster> {
     let mut cluster = Cluster::start(stage, None)?;
     for name in ["coordinator-2", "coordinator-3"] {
         cluster.add_coordinator(name, None)?;
@@ -27,7 +27,7 @@ fn ids(status: &Value) -> Result<Vec<u64>> {
 }
 
 /// Waits until exactly these coordinators vote, answer and lack nothing.
-fn settled(cluster: &Cluster, voters: &[u64]) -> Result<Value> {
+pub(crate) fn settled(cluster: &Cluster, voters: &[u64]) -> Result<Value> {
     wait_until(&format!("{voters:?} vote and have the log"), SOON, || {
         let status = cluster.json(&["cluster", "status"])?;
         ensure!(ids(&status)? == voters, "there are {:?}", ids(&status)?);
@@ -39,7 +39,7 @@ fn settled(cluster: &Cluster, voters: &[u64]) -> Result<Value> {
     })
 }
 
-fn leader(cluster: &Cluster) -> Result<u64> {
+pub(crate) fn leader(cluster: &Cluster) -> Result<u64> {
     wait_until("somebody leads", SOON, || {
         let status = cluster.json(&["cluster", "status"])?;
         status["leader"].as_u64().context("nobody leads")

@@ -18,7 +18,8 @@ pub(crate) struct Listed<T> {
     pub(crate) items: Vec<T>,
     /// What ages are counted to.
     pub(crate) now: Timestamp,
-    /// How fresh its first page was: watching from there misses nothing.
+    /// How fresh its first page was: watching from there misses nothing. Of stale ones that of the
+    /// oldest page.
     pub(crate) at: pb::Freshness,
 }
 
@@ -52,11 +53,20 @@ pub(crate) async fn pages<T>(
         if next.is_empty() {
             api.notice(freshness.as_ref());
         }
-        let at = first.get_or_insert_with(|| freshness.unwrap_or_default());
+        let at = first.get_or_insert_with(|| freshness.clone().unwrap_or_default());
+        if let Some(freshness) = freshness.filter(|one| is_older(one, at)) {
+            *at = freshness;
+        }
         if next.is_empty() {
             return Ok(Listed { items, now, at: at.clone() });
         }
         token = next;
     }
     Err(Error::new(Kind::Failed, "ENDLESS_LIST", "the coordinator's list does not end"))
+}
+
+/// Whether a stale answer may be older than another; one whose age is not known may be the oldest.
+fn is_older(one: &pb::Freshness, other: &pb::Freshness) -> bool {
+    let age = |of: &pb::Freshness| of.age_ms.unwrap_or(u64::MAX);
+    one.consistency() == pb::Consistency::Stale && age(one) > age(other)
 }

@@ -11,6 +11,7 @@ pub(crate) mod workspace;
 
 use clap::Args;
 use uuid::Uuid;
+use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
     app::App,
@@ -50,15 +51,47 @@ impl Change {
     }
 }
 
-/// What every list takes.
+/// What every list that can be watched takes.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Watch {
     /// Then go on with what changes, a line each, until Ctrl-C (exit code 130).
     ///
     /// With -o json each change is one line: event, revision, index, at, address, object. Where
     /// coordinators are lost it goes on at another one, and gives up after --timeout (2m).
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["stale", "min_revision"])]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) fresh: Fresh,
+}
+
+/// What every look at something takes.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Fresh {
+    /// Take what the asked coordinator knows, also without a quorum, and say how old that may be.
+    ///
+    /// With -o json and yaml each object then has a field as_of: coordinator, age_ms (null where it
+    /// cannot tell), revision, incarnation.
+    #[arg(long)]
+    stale: bool,
+    /// As --stale, but with this revision in it: what -o json shows of a change can be seen at once,
+    /// whichever coordinator is asked.
+    #[arg(long, value_name = "REVISION")]
+    min_revision: Option<u64>,
+}
+
+impl Fresh {
+    /// Returns how fresh the answer must be, as calls carry it.
+    pub(crate) fn read(self) -> Option<pb::Read> {
+        (self.stale || self.min_revision.is_some()).then(|| pb::Read {
+            consistency: pb::Consistency::Stale.into(),
+            min_revision: self.min_revision.unwrap_or_default(),
+        })
+    }
+}
+
+/// Returns a revision as talk names it; nothing where the coordinator did not.
+pub(crate) fn at_revision(revision: u64) -> String {
+    if revision == 0 { String::new() } else { format!(" (revision {revision})") }
 }
 
 fn request_id(text: &str) -> Result<Uuid, String> {

@@ -8,13 +8,13 @@ use warren_common::{PersonName, Role, Timestamp};
 use warren_daemon::clock;
 use warren_proto::pb::admin::v1 as pb;
 
-use super::Change;
+use super::{Change, Fresh};
 use crate::{
     api::{self, Listed},
     app::App,
     error::{Error, Kind, Outcome},
     render::time::{rfc3339, spell},
-    view::{served, user::User},
+    view::user::User,
 };
 
 /// Verbs on users.
@@ -27,7 +27,7 @@ pub(crate) enum Verb {
     Invite(Invite),
     /// List users.
     #[command(visible_alias = "ls", after_help = "Example:\n  warren user list")]
-    List,
+    List(Fresh),
     /// Show one user with their certificates.
     #[command(after_help = "Example:\n  warren user show vera")]
     Show(Show),
@@ -57,6 +57,8 @@ pub(crate) struct Show {
     /// Their name.
     #[arg(value_name = "USER")]
     name: PersonName,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 /// Arguments of `user revoke`.
@@ -88,6 +90,8 @@ struct Revoked {
     user: Option<String>,
     /// Those that are refused from now on.
     serials: Vec<String>,
+    /// Of the change; 0 where the coordinator did not say.
+    revision: u64,
 }
 
 fn roles() -> impl clap::builder::TypedValueParser<Value = Role> {
@@ -98,19 +102,20 @@ fn roles() -> impl clap::builder::TypedValueParser<Value = Role> {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Invite(invite) => run_invite(app, &invite).await,
-        Verb::List => {
-            let (users, now) = users(app).await?;
-            app.output.list(&users, now, "no users on record yet")?;
+        Verb::List(fresh) => {
+            let users = users(app, fresh).await?;
+            let output = app.output.of(Some(&users.at));
+            output.list(&users.items, users.now, "no users on record yet")?;
             Ok(0)
         }
         Verb::Show(show) => {
-            let (users, now) = users(app).await?;
-            let user = users.into_iter().find(|user| user.name == show.name.as_str());
+            let Listed { items, now, at } = users(app, show.fresh).await?;
+            let user = items.into_iter().find(|user| user.name == show.name.as_str());
             let user = user.ok_or_else(|| {
                 let message = format!("there is no user {}", show.name);
                 Error::new(Kind::NotFound, "NOT_FOUND", message).next("warren user list shows all")
             })?;
-            app.output.object(&user, &user.name, || user.text(now))?;
+            app.output.of(Some(&at)).object(&user, &user.name, || user.text(now))?;
             Ok(0)
         }
         Verb::Revoke(revoke) => run_revoke(app, &revoke).await,
@@ -152,8 +157,11 @@ async fn run_revoke(app: &App, revoke: &Revoke) -> Outcome {
     let mut api = app.api()?;
     let answer =
         api.write(async |channel| api::users(channel).revoke_user(request.clone()).await).await?;
-    let view =
-        Revoked { user: revoke.name.as_ref().map(ToString::to_string), serials: answer.serials };
+    let view = Revoked {
+        user: revoke.name.as_ref().map(ToString::to_string),
+        serials: answer.serials,
+        revision: answer.revision,
+    };
     let (noun, what) = match (&view.user, view.serials.len()) {
         (Some(user), 1) => (user.clone(), "is revoked (1 certificate)".to_owned()),
         (Some(user), count) => (user.clone(), format!("is revoked ({count} certificates)")),
@@ -164,17 +172,16 @@ async fn run_revoke(app: &App, revoke: &Revoke) -> Outcome {
     Ok(0)
 }
 
-async fn users(app: &App) -> Result<(Vec<User>, Timestamp), Error> {
+async fn users(app: &App, fresh: Fresh) -> Result<Listed<User>, Error> {
     let mut api = app.api()?;
-    let Listed { items: users, now, .. } =
-        api::pages(&mut api, async |api, page_size, page_token| {
-            let request = pb::ListUsersRequest { page_size, page_token };
-            let page = api
-                .read(async |channel| api::users(channel).list_users(request.clone()).await)
-                .await?;
-            Ok((page.users, page.next_page_token, page.freshness))
-        })
-        .await?;
-    let now = if now.0 == 0 { served(None) } else { now };
-    Ok((users.into_iter().map(|user| User::new(user, now)).collect(), now))
+    let read = fresh.read();
+    let users = api::pages(&mut api, async |api, page_size, page_token| {
+        let request = pb::ListUsersRequest { page_size, page_token, read };
+        let page =
+            api.read(async |channel| api::users(channel).list_users(request.clone()).await).await?;
+        Ok((page.users, page.next_page_token, page.freshness))
+    })
+    .await?;
+    let now = users.now;
+    Ok(users.map(|user| User::new(user, now)))
 }

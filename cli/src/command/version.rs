@@ -53,6 +53,8 @@ pub(crate) async fn run(app: &App, version: &Version) -> Outcome {
 
 async fn coordinator(app: &App) -> Result<pb::GetClusterResponse, Error> {
     let mut api = app.api()?;
-    api.read(async |channel| api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await)
-        .await
+    // its version does not depend on the others
+    let read = Some(pb::Read { consistency: pb::Consistency::Stale.into(), min_revision: 0 });
+    let request = pb::GetClusterRequest { read };
+    api.read(async |channel| api::cluster(channel).get_cluster(request).await).await
 }

@@ -11,8 +11,9 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 use warren_common::Timestamp;
+use warren_proto::pb::admin::v1::Freshness;
 
-use crate::error::Error;
+use crate::{error::Error, view::as_of::AsOf};
 
 pub(crate) use table::Tabular;
 
@@ -39,9 +40,31 @@ pub(crate) struct Output {
     pub(crate) quiet: bool,
     /// Mark words with colour on a terminal.
     pub(crate) colour: bool,
+    /// Of when the data is; none where it is of now.
+    pub(crate) as_of: Option<AsOf>,
+}
+
+/// An object with of when it is.
+#[derive(Serialize)]
+struct Dated<'a, T> {
+    #[serde(flatten)]
+    object: &'a T,
+    as_of: &'a AsOf,
 }
 
 impl Output {
+    /// Returns the output for an answer: where it is stale, each object says so in its field
+    /// `as_of`, and a line on stderr follows.
+    pub(crate) fn of(&self, freshness: Option<&Freshness>) -> Self {
+        Self { as_of: AsOf::of(freshness), ..self.clone() }
+    }
+
+    fn tell_age(&self) {
+        if let Some(as_of) = &self.as_of {
+            self.talk(&as_of.text());
+        }
+    }
+
     /// Writes data to stdout.
     ///
     /// # Errors
@@ -70,11 +93,16 @@ impl Output {
         name: &str,
         text: impl FnOnce() -> String,
     ) -> Result<(), Error> {
-        match self.format {
-            Format::Table => self.data(&text()),
-            Format::Name => self.data(&format!("{name}\n")),
-            Format::Json | Format::Yaml => self.data(&self.encode(object)?),
+        match (self.format, &self.as_of) {
+            (Format::Table, _) => self.data(&text())?,
+            (Format::Name, _) => self.data(&format!("{name}\n"))?,
+            (Format::Json | Format::Yaml, None) => self.data(&self.encode(object)?)?,
+            (Format::Json | Format::Yaml, Some(as_of)) => {
+                self.data(&self.encode(&Dated { object, as_of })?)?;
+            }
         }
+        self.tell_age();
+        Ok(())
     }
 
     /// Prints a list; an empty one says so on stderr and keeps stdout empty (or `[]`).
@@ -87,18 +115,21 @@ impl Output {
         now: Timestamp,
         empty: &str,
     ) -> Result<(), Error> {
-        match self.format {
-            Format::Table | Format::Name if rows.is_empty() => {
-                self.talk(empty);
-                Ok(())
-            }
-            Format::Table => self.data(&table::table(rows, now, stdout_width())),
-            Format::Name => {
+        match (self.format, &self.as_of) {
+            (Format::Table | Format::Name, _) if rows.is_empty() => self.talk(empty),
+            (Format::Table, _) => self.data(&table::table(rows, now, stdout_width()))?,
+            (Format::Name, _) => {
                 let names: Vec<String> = rows.iter().map(|row| row.address() + "\n").collect();
-                self.data(&names.concat())
+                self.data(&names.concat())?;
             }
-            Format::Json | Format::Yaml => self.data(&self.encode(&rows)?),
+            (Format::Json | Format::Yaml, None) => self.data(&self.encode(&rows)?)?,
+            (Format::Json | Format::Yaml, Some(as_of)) => {
+                let dated: Vec<_> = rows.iter().map(|object| Dated { object, as_of }).collect();
+                self.data(&self.encode(&dated)?)?;
+            }
         }
+        self.tell_age();
+        Ok(())
     }
 
     /// Prints one object of a stream of them: a line of JSON, a document of YAML, `name`, or `text`.

@@ -170,6 +170,22 @@ fn changes_and_tokens() {
 }
 
 #[test]
+fn stale() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    bench.fake.state().alone = true;
+    transcript.add(&bench, &["client", "list", "--timeout", "1s"]);
+    transcript.add(&bench, &["client", "list", "--stale"]);
+    transcript.add(&bench, &["client", "show", "acme", "--min-revision", "40", "-o", "json"]);
+    transcript.add(&bench, &["client", "list", "--stale", "-o", "yaml"]);
+    bench.fake.state().ages.extend([Some(150_000), None]);
+    transcript.add(&bench, &["workspace", "list", "--stale", "-o", "name"]);
+    transcript.add(&bench, &["session", "list", "acme/web", "--stale"]);
+    transcript.add(&bench, &["client", "list", "--stale", "--watch"]);
+    transcript.check("stale");
+}
+
+#[test]
 fn usage() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();

@@ -7,5 +7,6 @@ mod errors;
 mod exec;
 mod golden;
 mod init;
+mod stale;
 mod support;
 mod watch;

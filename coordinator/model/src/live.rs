@@ -1,7 +1,9 @@
 //! The live view: what nodes report, as one coordinator holds it. Soft state, never in Raft.
 //!
 //! The coordinator fills it through [`LiveView::report`], [`LiveView::facts`] and
-//! [`LiveView::seen`], which hold the merging rules; the planner and the edges only read it.
+//! [`LiveView::seen`], which hold the merging rules; the planner and the edges only read it. Its
+//! times are one clock's that never goes back: whoever fills it says so where that clock was set
+//! ([`LiveView::clock_set`]).
 //! Cloning is O(1).
 
 use std::sync::Arc;
@@ -131,6 +133,24 @@ impl LiveView {
     /// Notes a sign of life, such as a lease renewal. Returns whether it counts.
     pub fn seen(&mut self, node: NodeId, epoch: NodeEpoch, at: Timestamp) -> bool {
         self.enter(node, epoch, at).is_some()
+    }
+
+    /// Moves every time along where the clock that they were read from was set: it would show `from`
+    /// and shows `to`. What was heard a second ago stays a second ago.
+    pub fn clock_set(&mut self, from: Timestamp, to: Timestamp) {
+        let moved = |at: Timestamp| match to >= from {
+            true => at.plus(to.since(from)),
+            false => Timestamp(at.0.saturating_sub(from.0 - to.0)),
+        };
+        let seen = |(id, seen): (&WorkspaceId, &Seen)| {
+            (*id, Seen { received: moved(seen.received), ..seen.clone() })
+        };
+        let node = |(id, live): (&NodeId, &NodeLive)| {
+            let workspaces = live.workspaces.iter().map(seen).collect();
+            (*id, NodeLive { last_seen: moved(live.last_seen), workspaces, ..live.clone() })
+        };
+        self.started = moved(self.started);
+        self.nodes = self.nodes.iter().map(node).collect();
     }
 
     /// The node's entry for `epoch`, made or replaced where that is newer; none where it is older.

@@ -75,9 +75,10 @@ impl Api {
             true => None,
             false => Some(resolve::node(&state, &request.node)?.id),
         };
-        self.mutate(&asked, Command::EndRecovery(EndRecovery { node, early: true })).await?;
+        let end = Command::EndRecovery(EndRecovery { node, early: true });
+        let revision = self.mutate(&asked, end).await?.revision.0;
         let state = self.parts().consensus.local();
-        Ok(pb::EndRecoveryResponse { recovery: show_recovery(&state) })
+        Ok(pb::EndRecoveryResponse { recovery: show_recovery(&state), revision })
     }
 }
 

@@ -26,13 +26,14 @@ impl ClientService for Api {
         let labels = request.labels.into_iter().collect();
         let command = Command::CreateClient(CreateClient { client, name, labels });
         let applied = self.mutate(&asked, command).await?;
+        let revision = applied.revision.0;
         let Outcome::Client(id) = applied.outcome else {
             return Err(errors::internal("making a client", "another outcome").into());
         };
         let moment = self.local();
         let client = moment.state.clients.get(&id).map(|client| moment.view().client(client));
         let client = client.ok_or_else(|| errors::not_found("client", &request.name))?;
-        Ok(Response::new(pb::CreateClientResponse { client: Some(client) }))
+        Ok(Response::new(pb::CreateClientResponse { client: Some(client), revision }))
     }
 
     async fn list_clients(
@@ -41,14 +42,14 @@ impl ClientService for Api {
     ) -> Result<Response<pb::ListClientsResponse>, Status> {
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
-        let moment = self.read().await?;
+        let moment = self.read_for(request.read).await?;
         let view = moment.view();
         let named = moment.state.client_names.iter();
         let named =
             named.filter_map(|(name, id)| Some((name.to_string(), moment.state.clients.get(id)?)));
         let paged = page.cut(named, |client| view.client(client));
         Ok(Response::new(pb::ListClientsResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             clients: paged.items,
             next_page_token: paged.next,
         }))
@@ -58,11 +59,12 @@ impl ClientService for Api {
         &self,
         request: Request<pb::GetClientRequest>,
     ) -> Result<Response<pb::GetClientResponse>, Status> {
-        let moment = self.read().await?;
+        let pb::GetClientRequest { client, read } = request.into_inner();
+        let moment = self.read_for(read).await?;
         let view = moment.view();
-        let client = resolve::client(&moment.state, &request.into_inner().client)?;
+        let client = resolve::client(&moment.state, &client)?;
         Ok(Response::new(pb::GetClientResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             client: Some(view.client(client)),
         }))
     }
@@ -78,10 +80,12 @@ impl ClientService for Api {
             let client = resolve::client(state, &request.client)?.id;
             Ok(Command::DeleteClient(DeleteClient { client }))
         };
-        match self.mutate_named(&asked, command).await {
-            Err(error) if !self.is_done(&asked, &error) => Err(error.into()),
-            Ok(_) | Err(_) => Ok(Response::new(pb::DeleteClientResponse {})),
-        }
+        let revision = match self.mutate_named(&asked, command).await {
+            Ok(applied) => applied.revision.0,
+            Err(error) if self.is_done(&asked, &error) => self.local().state.revision.0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Response::new(pb::DeleteClientResponse { revision }))
     }
 
     async fn update_client(
@@ -101,15 +105,15 @@ impl ClientService for Api {
             let (set_labels, remove_labels) = (set_labels.clone(), remove_labels.clone());
             Ok(Command::UpdateClient(UpdateClient { client, set_labels, remove_labels }))
         };
-        let id = match self.mutate_named(&asked, command).await {
-            Ok(Applied { outcome: Outcome::Client(id), .. }) => Some(id),
+        let (id, revision) = match self.mutate_named(&asked, command).await {
+            Ok(Applied { outcome: Outcome::Client(id), revision, .. }) => (Some(id), revision.0),
             Ok(_) => return Err(errors::internal("labelling a client", "another outcome").into()),
-            Err(error) if self.is_done(&asked, &error) => None,
+            Err(error) if self.is_done(&asked, &error) => (None, self.local().state.revision.0),
             Err(error) => return Err(error.into()),
         };
         let moment = self.local();
         let client = id.and_then(|id| moment.state.clients.get(&id));
         let client = client.map(|client| moment.view().client(client));
-        Ok(Response::new(pb::UpdateClientResponse { client }))
+        Ok(Response::new(pb::UpdateClientResponse { client, revision }))
     }
 }

@@ -14,9 +14,9 @@ use super::{Api, Moment, backup::Pieces, caller, errors, view::count};
 impl ClusterService for Api {
     async fn get_cluster(
         &self,
-        _: Request<pb::GetClusterRequest>,
+        request: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
-        let moment = self.read().await?;
+        let moment = self.read_for(request.into_inner().read).await?;
         let coordinators = self.show_coordinators().await;
         Ok(Response::new(self.show_cluster(&moment, coordinators)?))
     }
@@ -35,8 +35,8 @@ impl ClusterService for Api {
         request: Request<pb::RemoveCoordinatorRequest>,
     ) -> Result<Response<pb::RemoveCoordinatorResponse>, Status> {
         let who = caller(&request)?;
-        self.drop_coordinator(who, request.into_inner()).await?;
-        Ok(Response::new(pb::RemoveCoordinatorResponse {}))
+        let revision = self.drop_coordinator(who, request.into_inner()).await?;
+        Ok(Response::new(pb::RemoveCoordinatorResponse { revision }))
     }
 
     async fn transfer_leadership(
@@ -76,18 +76,20 @@ impl Api {
         let Some(cluster) = &state.cluster else {
             return Err(errors::not_initialised().into());
         };
-        let status = self.parts().consensus.status();
+        let consensus = &self.parts().consensus;
+        let status = consensus.status();
+        let leader = status.leader.filter(|_| consensus.without_quorum().is_none());
         let ready = state.nodes.keys().filter(|node| view.is_ready(**node)).count();
         let active = |kind: &PhaseKind| matches!(kind, PhaseKind::Active);
         let active = state.workspaces.values().filter(|one| active(&one.phase.kind)).count();
         Ok(pb::GetClusterResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             cluster_id: cluster.id.to_string(),
             name: cluster.name.clone(),
             incarnation: cluster.incarnation,
             created_unix_ms: cluster.created.0,
             replicas,
-            leader_replica_id: status.leader.map_or(0, |leader| leader.0),
+            leader_replica_id: leader.map_or(0, |leader| leader.0),
             term: status.term,
             clients: count(state.clients.len()),
             nodes: count(state.nodes.len()),

@@ -37,14 +37,17 @@ impl Api {
         }
         let text = token.to_text().map_err(|why| errors::internal("writing the token", why))?;
         let token = text.expose().clone();
-        Ok(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms: expires.0 })
+        let revision = applied.revision.0;
+        Ok(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms: expires.0, revision })
     }
 
+    /// Returns the revision of a state without it; 0 where this one hears no leader any more, being
+    /// the one that went.
     pub(super) async fn drop_coordinator(
         &self,
         who: Who,
         request: pb::RemoveCoordinatorRequest,
-    ) -> Result<(), ApiError> {
+    ) -> Result<u64, ApiError> {
         let asked = Asked::read(who, request.mutation)?;
         let replica = match request.replica_id {
             0 => return Err(errors::invalid("replica_id", "coordinators count from 1")),
@@ -53,53 +56,69 @@ impl Api {
         let command = Command::RemoveReplica(RemoveReplica { replica });
         self.settled().await;
         let asked = (asked.envelope(command), asked.serial);
-        self.parts().members.remove(asked, request.force).await
+        self.parts().members.remove(asked, request.force).await?;
+        // the leader did it, and this one may not have applied it yet
+        let moment = self.read().await;
+        Ok(moment.map_or(0, |moment| moment.state.revision.0))
     }
 
-    /// Shows every coordinator by id, as each says of itself and the leader of the others.
+    /// Shows every coordinator by id, as each says of itself and the leader of the others; where
+    /// nobody leads, as this one knows them.
     pub(super) async fn show_coordinators(&self) -> Vec<pb::Replica> {
         let described = self.parts().members.describe_all().await;
-        let state = self.parts().consensus.local();
-        let leader = described.iter().find_map(|(_, one)| {
-            one.as_ref().ok().filter(|one| one.role() == raft_pb::Role::Leader)
-        });
+        let consensus = &self.parts().consensus;
+        let (state, own) = (consensus.local(), self.parts().replica.0);
+        let led = consensus.without_quorum().is_none();
+        let answers = || described.iter().filter_map(|(_, one)| one.as_ref().ok());
+        let leads = |one: &&raft_pb::DescribeResponse| {
+            one.role() == raft_pb::Role::Leader && (led || one.replica_id != own)
+        };
+        let leader = answers().find(leads);
+        let witness = leader.or_else(|| answers().find(|one| one.replica_id == own));
         let rows = described.iter().filter_map(|(id, described)| {
-            Some(show(*id, (state.replicas.get(id)?, leader), described))
+            let known = Known { row: state.replicas.get(id)?, leader, witness };
+            Some(show(*id, &known, described))
         });
         rows.collect()
     }
 }
 
-fn show(
-    id: ReplicaId,
-    (known, leader): (&Replica, Option<&raft_pb::DescribeResponse>),
-    described: &Described,
-) -> pb::Replica {
+/// What is known of a coordinator beside what it says of itself.
+struct Known<'a> {
+    row: &'a Replica,
+    leader: Option<&'a raft_pb::DescribeResponse>,
+    /// Who tells of the group: the leader, or else the coordinator that is asked.
+    witness: Option<&'a raft_pb::DescribeResponse>,
+}
+
+fn show(id: ReplicaId, known: &Known<'_>, described: &Described) -> pb::Replica {
+    let Known { row, leader, witness } = *known;
     let heard = described.as_ref().ok();
-    let member =
-        leader.and_then(|leader| leader.members.iter().find(|member| member.replica_id == id.0));
-    // without a leader, what it says of itself
-    let own = heard.and_then(|own| own.members.iter().find(|member| member.replica_id == id.0));
+    let of = |one: &'_ raft_pb::DescribeResponse| {
+        one.members.iter().find(|member| member.replica_id == id.0).cloned()
+    };
+    let (member, own) = (witness.and_then(of), heard.and_then(of));
     let leads = leader.is_some_and(|leader| leader.replica_id == id.0);
-    let voter = member.or(own).is_some_and(|member| member.voter);
-    let role = match (leads, voter, member.or(own)) {
+    let seen = member.as_ref().or(own.as_ref());
+    let voter = seen.is_some_and(|member| member.voter);
+    let role = match (leads, voter, seen) {
         (true, _, _) => pb::ReplicaRole::Leader,
         (false, true, _) => pb::ReplicaRole::Voter,
         (false, false, Some(_)) => pb::ReplicaRole::Learner,
         (false, false, None) => pb::ReplicaRole::Joining,
     };
     let holds = heard.map(|own| own.log_length);
-    let holds = holds.or_else(|| member.and_then(|member| member.matched_length));
+    let holds = holds.or_else(|| member.as_ref().and_then(|member| member.matched_length));
     pb::Replica {
         id: id.0,
-        api_address: known.api_address.clone(),
-        raft_address: known.raft_address.clone(),
+        api_address: row.api_address.clone(),
+        raft_address: row.raft_address.clone(),
         voter,
         role: role.into(),
         lag_entries: leader.zip(holds).map(|(leader, own)| leader.log_length.saturating_sub(own)),
         contact_ms: match heard {
             Some(_) => Some(0),
-            None => member.and_then(|member| member.contact_ms),
+            None => member.as_ref().and_then(|member| member.contact_ms),
         },
         version: heard.map(|own| own.version.clone()).unwrap_or_default(),
         engine: heard.map(|own| own.engine.clone()).unwrap_or_default(),

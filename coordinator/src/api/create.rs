@@ -65,6 +65,7 @@ impl Api {
         Ok(pb::CreateWorkspaceResponse {
             workspace: Some(moment.view().workspace(workspace)),
             explanation: moment.explain(id),
+            revision: applied.revision.0,
         })
     }
 

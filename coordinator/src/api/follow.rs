@@ -56,7 +56,7 @@ impl Api {
             };
             let shown = moment.view().workspace(found);
             if last.as_ref() != Some(&shown) {
-                let freshness = Some(moment.view().freshness());
+                let freshness = Some(moment.freshness());
                 let workspace = Some(shown.clone());
                 let answer = pb::FollowWorkspaceResponse { freshness, workspace };
                 if to.send(Ok(answer)).await.is_err() {

@@ -18,6 +18,7 @@ mod mutation;
 mod node;
 mod node_admin;
 pub mod page;
+mod read;
 pub mod resolve;
 mod session;
 pub mod template;
@@ -30,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Status};
 use warren_common::{NodeId, ReplicaId};
-use warren_daemon::{Shutdown, clock};
+use warren_daemon::Shutdown;
 use warren_model::{ClusterState, LiveView, Principal};
 use warren_proto::error::{ApiError, reason};
 
@@ -45,6 +46,7 @@ use crate::{
     raft::{Consensus, Leadership},
     watch::Slots,
 };
+use read::Basis;
 use view::View;
 
 /// How long a call waits for an election that is under way.
@@ -92,6 +94,8 @@ pub struct Moment {
     state: ClusterState,
     live: LiveView,
     now: warren_common::Timestamp,
+    replica: ReplicaId,
+    basis: Basis,
 }
 
 impl Moment {
@@ -122,7 +126,7 @@ impl Api {
     async fn read(&self) -> Result<Moment, ApiError> {
         self.settled().await;
         match self.0.consensus.linearizable().await {
-            Ok(state) => Ok(self.moment(state)),
+            Ok(state) => Ok(Moment { basis: Basis::Linearizable, ..self.moment(state) }),
             Err(error) => Err(self.explain(errors::read(error, &self.0.consensus.local()))),
         }
     }
@@ -156,7 +160,8 @@ impl Api {
     }
 
     fn moment(&self, state: ClusterState) -> Moment {
-        Moment { state, live: self.0.live.snapshot(), now: clock::now() }
+        let (live, now) = self.0.live.snapshot();
+        Moment { state, live, now, replica: self.0.replica, basis: Basis::Own }
     }
 }
 

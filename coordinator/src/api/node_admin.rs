@@ -40,6 +40,7 @@ impl NodeAdminService for Api {
         Ok(Response::new(pb::CreateNodeTokenResponse {
             token: text.expose().clone(),
             expires_unix_ms: expires.0,
+            revision: applied.revision.0,
         }))
     }
 
@@ -49,14 +50,14 @@ impl NodeAdminService for Api {
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
-        let moment = self.read().await?;
+        let moment = self.read_for(request.read).await?;
         let view = moment.view();
         let named = moment.state.node_names.iter();
         let named =
             named.filter_map(|(name, id)| Some((name.to_string(), moment.state.nodes.get(id)?)));
         let paged = page.cut(named, |node| view.node(node, self.parts().live.usage(node.id)));
         Ok(Response::new(pb::ListNodesResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             nodes: paged.items,
             next_page_token: paged.next,
         }))
@@ -66,11 +67,12 @@ impl NodeAdminService for Api {
         &self,
         request: Request<pb::GetNodeRequest>,
     ) -> Result<Response<pb::GetNodeResponse>, Status> {
-        let moment = self.read().await?;
+        let pb::GetNodeRequest { node, read } = request.into_inner();
+        let moment = self.read_for(read).await?;
         let view = moment.view();
-        let node = resolve::node(&moment.state, &request.into_inner().node)?;
+        let node = resolve::node(&moment.state, &node)?;
         Ok(Response::new(pb::GetNodeResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             node: Some(view.node(node, self.parts().live.usage(node.id))),
         }))
     }

@@ -41,7 +41,7 @@ impl SessionService for Api {
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
-        let moment = self.read().await?;
+        let moment = self.read_for(request.read).await?;
         let view = moment.view();
         let only = match request.workspace.as_str() {
             "" => None,
@@ -52,7 +52,7 @@ impl SessionService for Api {
         let sessions = workspaces.flat_map(|one| view.sessions(one)).map(keyed);
         let paged = page.cut(sessions, |session| session);
         Ok(Response::new(pb::ListSessionsResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             sessions: paged.items,
             next_page_token: paged.next,
         }))

@@ -50,7 +50,8 @@ impl UserService for Api {
         }
         let text = token.to_text().map_err(|why| errors::internal("writing the token", why))?;
         let token = text.expose().clone();
-        Ok(Response::new(pb::InviteUserResponse { token, expires_unix_ms: expires.0 }))
+        let (expires_unix_ms, revision) = (expires.0, applied.revision.0);
+        Ok(Response::new(pb::InviteUserResponse { token, expires_unix_ms, revision }))
     }
 
     async fn join_user(
@@ -77,12 +78,12 @@ impl UserService for Api {
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
-        let moment = self.read().await?;
+        let moment = self.read_for(request.read).await?;
         let people = moment.state.people.iter();
         let people = people.map(|(name, person)| (name.to_string(), person));
         let paged = page.cut(people, |person| user(&moment.state, person));
         Ok(Response::new(pb::ListUsersResponse {
-            freshness: Some(moment.view().freshness()),
+            freshness: Some(moment.freshness()),
             users: paged.items,
             next_page_token: paged.next,
         }))
@@ -95,7 +96,7 @@ impl UserService for Api {
         let who = caller(&request)?;
         let request = request.into_inner();
         let asked = Asked::read(who, request.mutation)?;
-        let serials = match (request.name.as_str(), request.serial.as_str()) {
+        let (serials, revision) = match (request.name.as_str(), request.serial.as_str()) {
             (name, "") if !name.is_empty() => self.revoke_person(&asked, name).await?,
             ("", serial) if !serial.is_empty() => self.revoke_serial(&asked, serial).await?,
             _ => {
@@ -103,7 +104,7 @@ impl UserService for Api {
                 return Err(errors::invalid("name", why).into());
             }
         };
-        Ok(Response::new(pb::RevokeUserResponse { serials }))
+        Ok(Response::new(pb::RevokeUserResponse { serials, revision }))
     }
 }
 
@@ -142,24 +143,36 @@ impl Api {
             certificate_pem: issued.chain_pem,
             trust_pem: self.parts().ca.coordinator_trust().to_owned(),
             coordinators: coordinators(&state),
+            revision: self.parts().consensus.local().revision.0,
         })
     }
 
-    async fn revoke_person(&self, asked: &Asked, name: &str) -> Result<Vec<String>, ApiError> {
+    async fn revoke_person(
+        &self,
+        asked: &Asked,
+        name: &str,
+    ) -> Result<(Vec<String>, u64), ApiError> {
         let name: PersonName = name.parse().map_err(|why| errors::invalid("name", why))?;
         let revoke = RevokePerson { name: name.clone() };
-        self.mutate(asked, Command::RevokePerson(revoke)).await.map_err(|error| {
-            match error.reason.as_ref() {
+        let revoked =
+            self.mutate(asked, Command::RevokePerson(revoke)).await.map_err(|error| match error
+                .reason
+                .as_ref()
+            {
                 reason::NOT_FOUND => error.next("warren user list shows all"),
                 _ => error,
-            }
-        })?;
+            })?;
         let state = self.parts().consensus.local();
         let held = state.certificates_of(&Principal::Person(name.to_string()));
-        Ok(held.map(|(serial, _)| certificate::hex(serial)).collect())
+        let serials = held.map(|(serial, _)| certificate::hex(serial)).collect();
+        Ok((serials, revoked.revision.0))
     }
 
-    async fn revoke_serial(&self, asked: &Asked, text: &str) -> Result<Vec<String>, ApiError> {
+    async fn revoke_serial(
+        &self,
+        asked: &Asked,
+        text: &str,
+    ) -> Result<(Vec<String>, u64), ApiError> {
         let serial = serial(text).ok_or_else(|| {
             errors::invalid("serial", "it is the hex that warren user list -o json shows")
         })?;
@@ -170,8 +183,8 @@ impl Api {
         };
         let subject = certificate::subject(holder, row.role);
         let revoke = RevokeCertificate { serial: serial.clone(), subject, expires: row.expires };
-        self.mutate(asked, Command::RevokeCertificate(revoke)).await?;
-        Ok(vec![certificate::hex(&serial)])
+        let revoked = self.mutate(asked, Command::RevokeCertificate(revoke)).await?;
+        Ok((vec![certificate::hex(&serial)], revoked.revision.0))
     }
 }
 

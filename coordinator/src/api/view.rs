@@ -20,7 +20,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// Says how fresh the answer is.
+    /// Says of which state the answer is, and when it was made.
     pub fn freshness(&self) -> pb::Freshness {
         let recovery = self.state.recovery.as_ref();
         let notice = recovery.map(|recovery| recovery.holds_back(self.state));
@@ -29,6 +29,7 @@ impl View<'_> {
             served_unix_ms: self.now.0,
             notice: notice.unwrap_or_default(),
             incarnation: self.state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
+            ..pb::Freshness::default()
         }
     }
 

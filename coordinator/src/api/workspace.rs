@@ -39,7 +39,7 @@ impl WorkspaceService for Api {
     ) -> Result<Response<pb::ListWorkspacesResponse>, Status> {
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
-        let moment = self.read().await?;
+        let moment = self.read_for(request.read).await?;
         let view = moment.view();
         let paged = match request.client.as_str() {
             "" => page.cut(by_address(&moment), |one| view.workspace(one)),
@@ -50,7 +50,7 @@ impl WorkspaceService for Api {
             }
         };
         Ok(Response::new(pb::ListWorkspacesResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             workspaces: paged.items,
             next_page_token: paged.next,
         }))
@@ -60,11 +60,12 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::GetWorkspaceRequest>,
     ) -> Result<Response<pb::GetWorkspaceResponse>, Status> {
-        let moment = self.read().await?;
+        let pb::GetWorkspaceRequest { workspace, read } = request.into_inner();
+        let moment = self.read_for(read).await?;
         let view = moment.view();
-        let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
+        let workspace = resolve::workspace(&moment.state, &workspace)?;
         Ok(Response::new(pb::GetWorkspaceResponse {
-            freshness: Some(view.freshness()),
+            freshness: Some(moment.freshness()),
             workspace: Some(view.workspace(workspace)),
         }))
     }
@@ -73,10 +74,11 @@ impl WorkspaceService for Api {
         &self,
         request: Request<pb::ExplainWorkspaceRequest>,
     ) -> Result<Response<pb::ExplainWorkspaceResponse>, Status> {
-        let moment = self.read().await?;
-        let workspace = resolve::workspace(&moment.state, &request.into_inner().workspace)?;
+        let pb::ExplainWorkspaceRequest { workspace, read } = request.into_inner();
+        let moment = self.read_for(read).await?;
+        let workspace = resolve::workspace(&moment.state, &workspace)?;
         Ok(Response::new(pb::ExplainWorkspaceResponse {
-            freshness: Some(moment.view().freshness()),
+            freshness: Some(moment.freshness()),
             explanation: moment.explain(workspace.id),
         }))
     }
@@ -88,8 +90,8 @@ impl WorkspaceService for Api {
         let who = caller(&request)?;
         let pb::StartWorkspaceRequest { mutation, workspace } = request.into_inner();
         let ask = Ask { who, mutation, workspace, run: RunRequest::Start };
-        let workspace = self.set_run(ask).await?;
-        Ok(Response::new(pb::StartWorkspaceResponse { workspace }))
+        let (workspace, revision) = self.set_run(ask).await?;
+        Ok(Response::new(pb::StartWorkspaceResponse { workspace, revision }))
     }
 
     async fn stop_workspace(
@@ -99,8 +101,8 @@ impl WorkspaceService for Api {
         let who = caller(&request)?;
         let pb::StopWorkspaceRequest { mutation, workspace } = request.into_inner();
         let ask = Ask { who, mutation, workspace, run: RunRequest::Stop };
-        let workspace = self.set_run(ask).await?;
-        Ok(Response::new(pb::StopWorkspaceResponse { workspace }))
+        let (workspace, revision) = self.set_run(ask).await?;
+        Ok(Response::new(pb::StopWorkspaceResponse { workspace, revision }))
     }
 
     async fn restart_workspace(
@@ -110,8 +112,8 @@ impl WorkspaceService for Api {
         let who = caller(&request)?;
         let pb::RestartWorkspaceRequest { mutation, workspace } = request.into_inner();
         let ask = Ask { who, mutation, workspace, run: RunRequest::Restart };
-        let workspace = self.set_run(ask).await?;
-        Ok(Response::new(pb::RestartWorkspaceResponse { workspace }))
+        let (workspace, revision) = self.set_run(ask).await?;
+        Ok(Response::new(pb::RestartWorkspaceResponse { workspace, revision }))
     }
 
     async fn delete_workspace(
@@ -121,8 +123,8 @@ impl WorkspaceService for Api {
         let who = caller(&request)?;
         let pb::DeleteWorkspaceRequest { mutation, workspace } = request.into_inner();
         let ask = Ask { who, mutation, workspace, run: RunRequest::Delete };
-        let workspace = self.set_run(ask).await?;
-        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace }))
+        let (workspace, revision) = self.set_run(ask).await?;
+        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace, revision }))
     }
 
     async fn follow_workspace(
@@ -144,8 +146,9 @@ struct Ask {
 }
 
 impl Api {
-    /// Asks for a run state; answers with the workspace as it is then, none where it is gone.
-    async fn set_run(&self, ask: Ask) -> Result<Option<pb::Workspace>, ApiError> {
+    /// Asks for a run state; answers with the workspace as it is then, none where it is gone, and
+    /// with the revision of the effect.
+    async fn set_run(&self, ask: Ask) -> Result<(Option<pb::Workspace>, u64), ApiError> {
         let asked = Asked::read(ask.who, ask.mutation)?;
         let command = |state: &ClusterState| {
             let workspace = resolve::workspace(state, &ask.workspace)?.id;
@@ -154,7 +157,7 @@ impl Api {
         let applied = match self.mutate_named(&asked, command).await {
             Ok(applied) => applied,
             Err(error) if ask.run == RunRequest::Delete && self.is_done(&asked, &error) => {
-                return Ok(None);
+                return Ok((None, self.local().state.revision.0));
             }
             Err(error) => return Err(error),
         };
@@ -163,7 +166,7 @@ impl Api {
         };
         let moment = self.local();
         let workspace = moment.state.workspaces.get(&id);
-        Ok(workspace.map(|one| moment.view().workspace(one)))
+        Ok((workspace.map(|one| moment.view().workspace(one)), applied.revision.0))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, field, info, warn};
 use uuid::Uuid;
 use warren_common::{ReplicaId, RequestId, Timestamp, WorkspaceId};
-use warren_daemon::{Shutdown, clock};
+use warren_daemon::Shutdown;
 use warren_model::{ClusterState, Command, Envelope, Plan, Principal, plan};
 
 use crate::{
@@ -101,8 +101,8 @@ impl Controller {
                 return Round { wait: TICK, overdue: known };
             }
         };
-        let now = clock::now();
-        let Plan { commands, report, wake_at } = plan(&state, &self.live.snapshot(), now);
+        let (live, now) = self.live.snapshot();
+        let Plan { commands, report, wake_at } = plan(&state, &live, now);
         metrics::counter!("warren_planner_rounds_total", "result" => "planned").increment(1);
         metrics::gauge!("warren_workspaces_queued").set(number(report.queued.len()));
         metrics::gauge!("warren_workspaces_overdue").set(number(report.overdue.len()));

@@ -137,7 +137,7 @@ impl Uplink {
         let state = self.consensus.local();
         let epoch = state.nodes.get(&node).map(|node| node.epoch);
         let epoch = epoch.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
-        self.live.seen(node, epoch, clock::now());
+        self.live.seen(node, epoch);
         let registered = pb::Registered {
             node_epoch: epoch.0,
             coordinators: coordinators(&state),
@@ -232,7 +232,7 @@ impl Session {
     async fn take(&mut self, request: pb::ControlRequest) -> Result<(), ApiError> {
         match request.kind {
             Some(control_request::Kind::RenewLease(renewal)) => {
-                self.up.live.seen(self.node, self.epoch, clock::now());
+                self.up.live.seen(self.node, self.epoch);
                 self.waiting = Some(renewal);
                 self.next_round();
             }
@@ -256,7 +256,7 @@ impl Session {
     /// Takes the newest facts into the live view; the planner proposes them.
     fn take_facts(&mut self) {
         if let Some(facts) = self.facts.take() {
-            self.up.live.facts(self.node, self.epoch, (facts, clock::now()));
+            self.up.live.facts(self.node, self.epoch, facts);
             self.facts_due = Instant::now() + PAUSE;
         }
     }

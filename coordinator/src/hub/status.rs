@@ -5,7 +5,6 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::{debug, warn};
 use warren_common::{Limits, NodeEpoch, NodeId, status::WorkspaceObserved};
-use warren_daemon::clock;
 use warren_model::Report;
 use warren_proto::{
     convert::InvalidMessage,
@@ -96,13 +95,8 @@ impl Uplink {
         };
         let workspaces = report.workspaces.into_iter().enumerate().map(observed);
         let sequence = report.sequence;
-        let taken = Report {
-            epoch,
-            sequence,
-            received: clock::now(),
-            full: report.full,
-            workspaces: workspaces.collect::<Result<_, _>>()?,
-        };
+        let (full, workspaces) = (report.full, workspaces.collect::<Result<_, _>>()?);
+        let taken = |received| Report { epoch, sequence, received, full, workspaces };
         if !self.live.take(node, taken, report.usage) {
             debug!(%node, sequence, "a report is older than one taken before");
         }

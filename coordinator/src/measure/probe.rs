@@ -12,8 +12,8 @@ use std::{
 };
 
 use metrics::gauge;
-use warren_common::Limits;
-use warren_daemon::{clock, identity::Connections};
+use warren_common::{Limits, Timestamp};
+use warren_daemon::identity::Connections;
 use warren_model::{ClusterState, LiveView, Liveness, state::PhaseKind};
 
 use crate::{hub::Hub, live::Live, raft::Consensus};
@@ -39,7 +39,7 @@ impl Probe {
         let state = self.consensus.local();
         objects(&state);
         workspaces(&state);
-        nodes(&state, &self.live.snapshot());
+        nodes(&state, self.live.snapshot());
         gauge!("warren_connections_open").set(number(self.connections.count()));
         for (stream, count) in self.hub.counts() {
             gauge!("warren_node_streams_open", "stream" => stream).set(number(count));
@@ -55,7 +55,8 @@ impl Probe {
         if let Some(lost) = self.consensus.failure().borrow().as_ref() {
             return Err(format!("storage failed: {}", lost.reason));
         }
-        match self.consensus.leadership().borrow().leader {
+        let leader = self.consensus.leadership().borrow().leader;
+        match leader.filter(|_| self.consensus.without_quorum().is_none()) {
             Some(_) => Ok(()),
             None => Err("no coordinator leads".to_owned()),
         }
@@ -107,8 +108,7 @@ fn workspaces(state: &ClusterState) {
     }
 }
 
-fn nodes(state: &ClusterState, live: &LiveView) {
-    let now = clock::now();
+fn nodes(state: &ClusterState, (live, now): (LiveView, Timestamp)) {
     let mut counts = BTreeMap::from([
         (word(Liveness::Joining), 0),
         (word(Liveness::Ready), 0),
@@ -116,7 +116,7 @@ fn nodes(state: &ClusterState, live: &LiveView) {
         (word(Liveness::Unreachable), 0),
     ]);
     for node in state.nodes.values() {
-        let standing = warren_model::liveness(node, live, now);
+        let standing = warren_model::liveness(node, &live, now);
         *counts.entry(word(standing.liveness)).or_default() += 1;
     }
     for (liveness, count) in counts {

@@ -12,7 +12,11 @@ pub const METRICS: &[Metric] = &[
         "0 learner, 1 follower, 2 candidate, 3 leader, 4 stopped",
     ),
     Metric::gauge("warren_raft_leading", &[], "1 where this replica leads and may serve"),
-    Metric::gauge("warren_raft_has_leader", &[], "1 where this replica knows a leader"),
+    Metric::gauge(
+        "warren_raft_has_leader",
+        &[],
+        "1 where this replica leads with a majority, or heard its leader lately",
+    ),
     Metric::counter(
         "warren_raft_leader_changes_total",
         &[],

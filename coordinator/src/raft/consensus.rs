@@ -151,25 +151,25 @@ impl Consensus {
         match tokio::time::timeout(self.inner.tuning.read_timeout, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopped { reason: "it is shut down".to_owned() }),
-            Err(_) => Err(ReadError::Behind { revision: self.local().revision }),
+            Err(_) => {
+                let known = self.local().revision;
+                Err(ReadError::Behind { revision: known, wanted: revision })
+            }
         }
     }
 
-    /// Returns how long ago [`Consensus::local`] held everything that was committed; zero on a
-    /// leader that a majority confirms, none where no leader was heard of yet.
+    /// Returns how long ago [`Consensus::local`] is known to have held everything that was
+    /// acknowledged: since a majority confirmed this replica as leader, or since it heard one, whichever
+    /// was last. None where neither has happened since it started; zero on the only voter.
+    ///
+    /// What a leader says is counted from its arrival: by its time on the way the state may be older.
     pub fn age(&self) -> Option<Duration> {
-        let status = self.inner.raft.metrics().borrow_watched().clone();
-        match status.state {
-            ServerState::Leader => {
-                let lease = self.inner.tuning.election_max;
-                let quorum = status.last_quorum_acked.map(|at| at.elapsed());
-                quorum.map(|since| if since <= lease { Duration::ZERO } else { since })
-            }
-            ServerState::Learner
-            | ServerState::Follower
-            | ServerState::Candidate
-            | ServerState::Shutdown => self.inner.contacts.age(self.inner.view.applied()),
+        let confirmed = observe::confirmed(&self.inner.raft.metrics().borrow_watched());
+        let applied = self.inner.view.applied();
+        if let Some((at, committed)) = confirmed {
+            self.inner.contacts.told(at, committed, applied);
         }
+        self.inner.contacts.age(applied)
     }
 
     /// Returns how long ago each other replica was heard, by replica; those never heard since the
@@ -178,14 +178,22 @@ impl Consensus {
         self.inner.contacts.all()
     }
 
-    /// Returns for how long no leader with a majority has been in sight; none while one is.
+    /// Returns for how long no leader with a majority has been in sight; none while one is. A leader
+    /// that was lost together with the majority is the last one known, for ever: only its silence
+    /// tells.
     pub fn without_quorum(&self) -> Option<Duration> {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        if metrics.state != ServerState::Leader {
-            return self.inner.contacts.leaderless();
-        }
-        let since = metrics.last_quorum_acked.map(|at| at.elapsed())?;
-        (since > self.inner.tuning.election_max).then_some(since)
+        let (since, limit) = match (metrics.state, metrics.current_leader) {
+            (ServerState::Leader, _) => {
+                (metrics.last_quorum_acked?.elapsed(), self.inner.tuning.election_max)
+            }
+            (_, None) => return self.inner.contacts.leaderless(),
+            (_, Some(leader)) => {
+                let silence = self.inner.contacts.silence(ReplicaId(leader));
+                (silence, self.inner.tuning.election_max * 2)
+            }
+        };
+        (since > limit).then_some(since)
     }
 
     /// Returns what is applied here, which may be old; O(1).
@@ -299,8 +307,8 @@ impl Consensus {
 
     /// Sets the gauges of this replica, for a scrape.
     pub fn sample(&self) {
-        let leads = *self.inner.leadership.borrow();
-        observe::sample(&self.inner.raft.metrics().borrow_watched(), leads, &self.inner.flusher);
+        let led = self.without_quorum().is_none();
+        observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher, led);
         measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
     }
 

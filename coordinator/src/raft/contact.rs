@@ -13,15 +13,23 @@ use warren_common::ReplicaId;
 use crate::sync::locked;
 
 /// The facts of one replica; shared by everything that speaks or listens.
-#[derive(Default)]
 pub(super) struct Contacts {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
+impl Default for Contacts {
+    /// Nothing was heard yet.
+    fn default() -> Self {
+        let (started, heard) = (Instant::now(), BTreeMap::new());
+        let known = Known { started, heard, fresh: None, pending: None, leaderless: None };
+        Self { known: Mutex::new(known) }
+    }
+}
+
 struct Known {
+    started: Instant,
     heard: BTreeMap<ReplicaId, Instant>,
-    /// Everything the leader had committed at this moment is applied here.
+    /// Everything acknowledged before this moment is applied here.
     fresh: Option<Instant>,
     /// A message of the leader and the entry that must be applied for it to count.
     pending: Option<(Instant, u64)>,
@@ -34,21 +42,21 @@ impl Contacts {
         locked(&self.known).heard.insert(replica, Instant::now());
     }
 
-    /// The leader told how far it has committed; `applied` is how far this replica is.
-    pub(super) fn told(&self, committed: Option<u64>, applied: Option<u64>) {
-        let now = Instant::now();
+    /// Everything acknowledged before `at` is in the log up to `committed`, as the leader said or
+    /// as this replica knows as leader; `applied` is how far this replica is.
+    pub(super) fn told(&self, at: Instant, committed: Option<u64>, applied: Option<u64>) {
         let mut known = locked(&self.known);
         known.settle(applied);
         match committed {
             Some(committed) if applied < Some(committed) => {
                 // the first one that is still open counts: later ones would move it for ever
-                known.pending.get_or_insert((now, committed));
+                known.pending.get_or_insert((at, committed));
             }
-            Some(_) | None => known.fresh = Some(now),
+            Some(_) | None => known.fresh = known.fresh.max(Some(at)),
         }
     }
 
-    /// Returns how long ago this replica is known to have held all that was committed; none where
+    /// Returns how long ago this replica is known to have held all that was acknowledged; none where
     /// it has heard of no leader yet.
     pub(super) fn age(&self, applied: Option<u64>) -> Option<Duration> {
         let mut known = locked(&self.known);
@@ -72,6 +80,12 @@ impl Contacts {
         locked(&self.known).leaderless.map(|since| since.elapsed())
     }
 
+    /// Returns for how long `replica` has not been heard, since this one started at most.
+    pub(super) fn silence(&self, replica: ReplicaId) -> Duration {
+        let known = locked(&self.known);
+        known.heard.get(&replica).unwrap_or(&known.started).elapsed()
+    }
+
     /// Returns how long ago each replica was heard, by replica; the silent ones are not in it.
     pub(super) fn all(&self) -> BTreeMap<ReplicaId, Duration> {
         locked(&self.known).heard.iter().map(|(id, at)| (*id, at.elapsed())).collect()
@@ -83,7 +97,7 @@ impl Known {
         if let Some((at, needed)) = self.pending
             && applied >= Some(needed)
         {
-            self.fresh = Some(at);
+            self.fresh = self.fresh.max(Some(at));
             self.pending = None;
         }
     }
@@ -97,15 +111,19 @@ mod tests {
     fn a_state_is_as_fresh_as_the_last_message_whose_entries_are_applied() {
         let contacts = Contacts::default();
         assert_eq!(contacts.age(None), None, "no leader was heard");
-        contacts.told(None, None);
-        let at = locked(&contacts.known).fresh;
-        assert!(at.is_some(), "nothing was committed and nothing is missing");
-        contacts.told(Some(5), Some(4));
-        contacts.told(Some(9), Some(4));
-        assert_eq!(locked(&contacts.known).fresh, at, "entry 5 is not applied");
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let fresh = || locked(&contacts.known).fresh;
+        contacts.told(begun, None, None);
+        assert_eq!(fresh(), Some(begun), "nothing was committed and nothing is missing");
+        contacts.told(after(1), Some(5), Some(4));
+        contacts.told(after(2), Some(9), Some(4));
+        assert_eq!(fresh(), Some(begun), "entry 5 is not applied");
         assert!(contacts.age(Some(5)).is_some());
-        assert!(locked(&contacts.known).fresh > at, "the first of the two messages counts");
+        assert_eq!(fresh(), Some(after(1)), "the first of the two messages counts");
         assert_eq!(locked(&contacts.known).pending, None);
+        contacts.told(begun, Some(5), Some(5));
+        assert_eq!(fresh(), Some(after(1)), "what is older says nothing new");
     }
 
     #[test]

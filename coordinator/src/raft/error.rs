@@ -55,10 +55,12 @@ pub enum ReadError {
     #[error("too many reads are waiting")]
     Busy,
     /// This replica has not applied what was asked for, and did not in time.
-    #[error("this coordinator has applied revision {revision} and no more yet")]
+    #[error("this coordinator has applied revision {revision}, and {wanted} is asked for")]
     Behind {
         /// How far it is.
         revision: Revision,
+        /// How far it should be.
+        wanted: Revision,
     },
     /// The replica stopped.
     #[error("this coordinator has stopped: {reason}")]

@@ -1,6 +1,9 @@
 //! Watches openraft and tells the rest: who leads, whether the replica failed, and the gauges.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::{counter, gauge, histogram};
 use openraft::{
@@ -16,12 +19,15 @@ use warren_common::ReplicaId;
 use super::{
     answers::Leadership,
     contact::Contacts,
-    types::{LogId, Raft, TypeConfig},
+    types::{LogId, Raft, TypeConfig, Vote},
 };
 use crate::{
     measure::probe::{number, wide},
     store::Flusher,
 };
+
+/// How often a leader notes that a majority confirms it.
+const NOTE: Duration = Duration::from_millis(100);
 
 /// Who is told what is seen.
 pub(super) struct Seen {
@@ -55,11 +61,13 @@ pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
         standing = stands;
         let leads = leading(&role, applied);
         tell(&leadership, &contacts, leads);
+        note(&contacts, &whole.borrow_watched());
         let begins = role.state == ServerState::Leader && !leads.leading;
         let ended = tokio::select! {
             () = stop.cancelled() => break,
             changed = roles.changed() => changed.is_err(),
             changed = progress.changed(), if begins => changed.is_err(),
+            () = tokio::time::sleep(NOTE), if leads.leading => false,
         };
         if ended {
             break;
@@ -90,24 +98,52 @@ fn tell(leadership: &watch::Sender<Leadership>, contacts: &Contacts, leads: Lead
     });
 }
 
-/// Derives who leads. This replica does once an entry of its own leadership is applied: the first
-/// one is its blank entry, and everything ever acknowledged stands before it.
-fn leading(role: &RaftServerMetrics<TypeConfig>, applied: Option<LogId>) -> Leadership {
-    let own = role.vote.leader_id().to_committed();
-    let applied = applied.as_ref().map(|last| *last.committed_leader_id());
-    let leads = role.state == ServerState::Leader
-        && role.vote.is_committed()
-        && own.node_id == role.id
-        && applied == Some(own);
-    Leadership {
-        leader: role.current_leader.map(ReplicaId),
-        term: role.vote.leader_id().term,
-        leading: leads,
+/// Notes how fresh the state of a leader is: what is known of it when it leads no more.
+fn note(contacts: &Contacts, now: &RaftMetrics<TypeConfig>) {
+    if let Some((at, committed)) = confirmed(now) {
+        contacts.told(at, committed, now.last_applied.as_ref().map(|id| id.index));
     }
 }
 
-/// Sets the gauges from what openraft last said.
-pub(super) fn sample(now: &RaftMetrics<TypeConfig>, leads: Leadership, flusher: &Flusher) {
+/// Returns when a majority last confirmed this replica as the leader that it is, and up to where
+/// everything acknowledged before stands; none where it does not lead.
+pub(super) fn confirmed(now: &RaftMetrics<TypeConfig>) -> Option<(Instant, Option<u64>)> {
+    if !leads(now).leading {
+        return None;
+    }
+    let mut voters = now.membership_config.voter_ids();
+    let alone = voters.next() == Some(now.id) && voters.next().is_none();
+    let since = if alone { Duration::ZERO } else { now.last_quorum_acked?.elapsed() };
+    let at = Instant::now().checked_sub(since)?;
+    Some((at, now.local_committed.as_ref().map(|id| id.index)))
+}
+
+/// Derives who leads. This replica does once an entry of its own leadership is applied: the first
+/// one is its blank entry, and everything ever acknowledged stands before it.
+fn leading(role: &RaftServerMetrics<TypeConfig>, applied: Option<LogId>) -> Leadership {
+    leadership_of((role.id, role.state, role.current_leader), role.vote, applied)
+}
+
+fn leads(now: &RaftMetrics<TypeConfig>) -> Leadership {
+    leadership_of((now.id, now.state, now.current_leader), now.vote, now.last_applied)
+}
+
+fn leadership_of(
+    (id, state, leader): (u64, ServerState, Option<u64>),
+    vote: Vote,
+    applied: Option<LogId>,
+) -> Leadership {
+    let own = vote.leader_id().to_committed();
+    let applied = applied.as_ref().map(|last| *last.committed_leader_id());
+    let leading = state == ServerState::Leader
+        && vote.is_committed()
+        && own.node_id == id
+        && applied == Some(own);
+    Leadership { leader: leader.map(ReplicaId), term: vote.leader_id().term, leading }
+}
+
+/// Sets the gauges from what openraft last said; `led` where a leader with a majority is in sight.
+pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher, led: bool) {
     let index = |index: Option<u64>| index.map_or(-1.0, wide);
     let role = match (&now.running_state, now.state) {
         (Err(_), _) | (Ok(()), ServerState::Shutdown) => 4.0,
@@ -118,8 +154,10 @@ pub(super) fn sample(now: &RaftMetrics<TypeConfig>, leads: Leadership, flusher: 
     };
     gauge!("warren_raft_term").set(wide(now.current_term));
     gauge!("warren_raft_role_code").set(role);
+    let leads = leads(now);
+    let has_leader = led && leads.leader.is_some();
+    gauge!("warren_raft_has_leader").set(f64::from(u8::from(has_leader)));
     gauge!("warren_raft_leading").set(f64::from(u8::from(leads.leading)));
-    gauge!("warren_raft_has_leader").set(f64::from(u8::from(leads.leader.is_some())));
     gauge!("warren_raft_last_log_index").set(index(now.last_log_index));
     let of = |id: &Option<LogId>| index(id.as_ref().map(|id| id.index));
     gauge!("warren_raft_committed_index").set(of(&now.local_committed));

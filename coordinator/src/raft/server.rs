@@ -131,6 +131,7 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::AppendEntriesRequest>,
     ) -> Answer<pb::AppendEntriesResponse> {
+        let arrived = std::time::Instant::now();
         let caller = self.check_target(&request)?;
         let rpc: AppendEntriesRequest<TypeConfig> = read(&request.into_inner().payload)?;
         Self::check_sender(caller, &rpc.vote)?;
@@ -139,7 +140,7 @@ impl RaftService for RaftRpc {
         if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
             let Inner { contacts, view, .. } = &*self.consensus.inner;
             contacts.heard(caller);
-            contacts.told(committed, view.applied());
+            contacts.told(arrived, committed, view.applied());
         }
         Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
     }

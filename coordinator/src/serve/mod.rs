@@ -47,7 +47,7 @@ use crate::{
     controller::Controller,
     hub::Hub,
     keystore::Keystore,
-    live::Live,
+    live::{Live, Reading},
     measure::{calls::Calls, probe::Probe},
     member::Members,
     raft::Consensus,
@@ -163,7 +163,7 @@ impl Start {
         (bound, connections, doubts): (Bound, Connections, watch::Sender<()>),
         shutdown: &Shutdown,
     ) -> Result<(), ServeError> {
-        let live = Arc::new(Live::new(clock::now()));
+        let live = Arc::new(Live::new(Reading::now));
         let api = self.api(live.clone(), shutdown);
         let router = self.api_router(&api, doubts.subscribe()).await?;
         let listener = bound.take().await.ok_or(ServeError::Stopping)?;

@@ -179,7 +179,8 @@ async fn one_of_three_goes_on_alone_after_the_others_are_lost() {
     for round in 0..2 {
         let coordinator = Coordinator::start(folder.path()).await;
         let mut admin = coordinator.admin("home").await;
-        let cluster = admin.cluster.get_cluster(pb::GetClusterRequest {}).await.expect("it leads");
+        let cluster =
+            admin.cluster.get_cluster(pb::GetClusterRequest::default()).await.expect("it leads");
         let cluster = cluster.into_inner();
         let ids: Vec<u64> = cluster.replicas.iter().map(|one| one.id).collect();
         assert_eq!((ids, cluster.leader_replica_id), (vec![4], 4), "round {round}");

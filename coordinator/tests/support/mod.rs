@@ -196,7 +196,7 @@ impl Admin {
     }
 
     pub async fn workspace(&mut self, name: &str) -> Option<pb::Workspace> {
-        let request = pb::GetWorkspaceRequest { workspace: name.to_owned() };
+        let request = pb::GetWorkspaceRequest { workspace: name.to_owned(), read: None };
         let answer = self.workspaces.get_workspace(request).await.ok()?;
         answer.into_inner().workspace
     }

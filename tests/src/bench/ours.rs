@@ -127,7 +127,7 @@ impl Ours {
         for member in self.members.iter().filter(|member| member.running) {
             let channel = self.identity.connect(&member.address()?).await?;
             let mut api = ClusterServiceClient::new(channel);
-            let cluster = api.get_cluster(pb::GetClusterRequest {}).await?.into_inner();
+            let cluster = api.get_cluster(pb::GetClusterRequest::default()).await?.into_inner();
             let id = cluster.leader_replica_id;
             if id == 0 || leader.as_ref().is_some_and(|(other, _)| *other != id) {
                 return Ok(None);
@@ -146,7 +146,7 @@ impl Ours {
     async fn replica(&self, member: usize) -> Result<u64> {
         let address = self.members[member].address()?;
         let mut api = ClusterServiceClient::new(self.identity.connect(&address).await?);
-        let cluster = api.get_cluster(pb::GetClusterRequest {}).await?.into_inner();
+        let cluster = api.get_cluster(pb::GetClusterRequest::default()).await?.into_inner();
         let found = cluster.replicas.iter().find(|replica| replica.api_address == address);
         Ok(found.context("its row")?.id)
     }

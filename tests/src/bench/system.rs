@@ -90,7 +90,7 @@ impl Api {
     pub async fn read(&mut self, key: &str) -> Result<usize> {
         match self {
             Self::Warren(api) => {
-                let request = pb::GetClientRequest { client: key.to_owned() };
+                let request = pb::GetClientRequest { client: key.to_owned(), read: None };
                 let client = api.get_client(request).await?.into_inner().client;
                 let client = client.context("a client")?;
                 Ok(client.labels.get(LABEL).context("the label is there")?.len())

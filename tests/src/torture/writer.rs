@@ -142,7 +142,7 @@ impl Writers {
             let mut api = Clients::new(channel(cluster)?);
             let (mut all, mut page_token) = (BTreeMap::new(), String::new());
             loop {
-                let request = pb::ListClientsRequest { page_size: 100, page_token };
+                let request = pb::ListClientsRequest { page_size: 100, page_token, read: None };
                 let call = tokio::time::timeout(CALL, api.list_clients(request));
                 let page = call.await.context("no list in time")??.into_inner();
                 all.extend(page.clients.into_iter().map(|client| (client.name.clone(), client)));

@@ -6,7 +6,7 @@ use warren_proto::{error::reason, pb::admin::v1 as pb};
 
 mod label;
 
-use super::{Change, Watch, present, refused};
+use super::{Change, Fresh, Watch, at_revision, present, refused};
 use crate::{
     api,
     app::App,
@@ -64,6 +64,8 @@ pub(crate) struct Create {
 pub(crate) struct Show {
     /// Name or id.
     client: String,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 /// Arguments of `client delete`.
@@ -80,8 +82,11 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Create(create) => run_create(app, &create).await,
         Verb::List(watch) => list(app, watch).await,
         Verb::Show(show) => {
-            let (client, now) = get(&mut app.api()?, &show.client).await?;
-            app.output.object(&client, &client.name, || client.text(now))?;
+            let mut api = app.api()?;
+            let (client, at) = get(&mut api, &show.client, show.fresh.read()).await?;
+            api.notice(at.as_ref());
+            let now = served(at.as_ref());
+            app.output.of(at.as_ref()).object(&client, &client.name, || client.text(now))?;
             Ok(0)
         }
         Verb::Label(label) => label::run(app, &label).await,
@@ -91,9 +96,11 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
                 client: delete.client.clone(),
             };
             let mut api = app.api()?;
-            api.write(async |channel| api::clients(channel).delete_client(request.clone()).await)
+            let deleted = api
+                .write(async |channel| api::clients(channel).delete_client(request.clone()).await)
                 .await?;
-            app.output.talk(&format!("client {} is deleted", delete.client));
+            let at = at_revision(deleted.revision);
+            app.output.talk(&format!("client {} is deleted{at}", delete.client));
             Ok(0)
         }
     }
@@ -113,7 +120,7 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
     let (client, word) = match created {
         Ok(answer) => (Client::from(present(answer.client)?), "created"),
         Err(error) if create.if_missing && error.kind == Kind::Conflict => {
-            match get(&mut api, create.name.as_str()).await {
+            match get(&mut api, create.name.as_str(), None).await {
                 Ok((client, _)) => (client, "unchanged"),
                 Err(_) => return Err(error),
             }
@@ -130,19 +137,20 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
 async fn get(
     api: &mut api::Api,
     client: &str,
-) -> Result<(Client, warren_common::Timestamp), Error> {
-    let request = pb::GetClientRequest { client: client.to_owned() };
+    read: Option<pb::Read>,
+) -> Result<(Client, Option<pb::Freshness>), Error> {
+    let request = pb::GetClientRequest { client: client.to_owned(), read };
     let answer =
         api.read(async |channel| api::clients(channel).get_client(request.clone()).await).await?;
-    let now = served(answer.freshness.as_ref());
-    Ok((Client::from(present(answer.client)?), now))
+    Ok((Client::from(present(answer.client)?), answer.freshness))
 }
 
 async fn list(app: &App, watch: Watch) -> Outcome {
+    let read = watch.fresh.read();
     let mut api = app.api()?;
     let list = async |api: &mut api::Api| {
         let listed = api::pages(api, async |api, page_size, page_token| {
-            let request = pb::ListClientsRequest { page_size, page_token };
+            let request = pb::ListClientsRequest { page_size, page_token, read };
             let page = api
                 .read(async |channel| api::clients(channel).list_clients(request.clone()).await)
                 .await?;
@@ -156,6 +164,6 @@ async fn list(app: &App, watch: Watch) -> Outcome {
         return follow.run(&mut api, list).await;
     }
     let listed = list(&mut api).await?;
-    app.output.list(&listed.items, listed.now, empty)?;
+    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
     Ok(0)
 }

@@ -150,7 +150,9 @@ async fn works(app: &App, store: &Store, (name, context): (&str, &Context)) -> R
     let timeout = Some(app.timeout().unwrap_or(FIRST_CALL));
     let mut api = Api::new(context.clone(), &identity, timeout, app.output.clone())?;
     let answer = api
-        .read(async |channel| api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await)
+        .read(async |channel| {
+            api::cluster(channel).get_cluster(pb::GetClusterRequest::default()).await
+        })
         .await?;
     if answer.cluster_id == context.cluster_id {
         Ok(())

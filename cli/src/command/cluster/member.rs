@@ -31,6 +31,8 @@ pub(crate) struct Transfer {
 #[derive(Debug, Serialize)]
 struct Removed {
     removed: u64,
+    /// Of a state without it; 0 where the coordinator did not say.
+    revision: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,10 +47,11 @@ pub(crate) async fn remove(app: &App, remove: &Remove) -> Outcome {
         force: remove.force,
     };
     let mut api = app.api()?;
-    api.write(async |channel| api::cluster(channel).remove_coordinator(request.clone()).await)
+    let answer = api
+        .write(async |channel| api::cluster(channel).remove_coordinator(request.clone()).await)
         .await?;
-    learn(app, &mut api).await?;
-    let view = Removed { removed: remove.coordinator };
+    learn(app, &mut api, None).await?;
+    let view = Removed { removed: remove.coordinator, revision: answer.revision };
     let id = remove.coordinator.to_string();
     app.output.object(&view, &id, || format!("coordinator {id} is removed\n"))?;
     Ok(0)

@@ -13,6 +13,7 @@ mod token;
 use clap::Subcommand;
 use warren_proto::pb::admin::v1 as pb;
 
+use super::Fresh;
 use crate::{
     api::{self, Api},
     app::App,
@@ -33,8 +34,10 @@ pub(crate) enum Verb {
     )]
     Init(init::Init),
     /// Show the cluster: coordinators, leader, counts.
-    #[command(after_help = "Example:\n  warren cluster status")]
-    Status,
+    #[command(
+        after_help = "Examples:\n  warren cluster status\n  warren cluster status --stale    (also without a quorum)"
+    )]
+    Status(Fresh),
     /// Print the one command that makes another machine a coordinator.
     ///
     /// Three coordinators lose nothing and keep answering when any one of them is lost. The token
@@ -113,21 +116,25 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Replace(replace) => token::replace(app, replace).await,
         Verb::Remove(remove) => member::remove(app, &remove).await,
         Verb::Transfer(transfer) => member::transfer(app, &transfer).await,
-        Verb::Status => {
-            let answer = learn(app, &mut app.api()?).await?;
-            let now = served(answer.freshness.as_ref());
+        Verb::Status(fresh) => {
+            let mut answer = learn(app, &mut app.api()?, fresh.read()).await?;
+            let at = answer.freshness.take();
+            let now = served(at.as_ref());
             let cluster = Cluster::from(answer);
-            app.output.object(&cluster, &cluster.name, || cluster.text(now))?;
+            app.output.of(at.as_ref()).object(&cluster, &cluster.name, || cluster.text(now))?;
             Ok(0)
         }
     }
 }
 
 /// Asks about the cluster, and remembers where its coordinators are.
-async fn learn(app: &App, api: &mut Api) -> Result<pb::GetClusterResponse, Error> {
-    let answer = api
-        .read(async |channel| api::cluster(channel).get_cluster(pb::GetClusterRequest {}).await)
-        .await?;
+async fn learn(
+    app: &App,
+    api: &mut Api,
+    read: Option<pb::Read>,
+) -> Result<pb::GetClusterResponse, Error> {
+    let request = pb::GetClusterRequest { read };
+    let answer = api.read(async |channel| api::cluster(channel).get_cluster(request).await).await?;
     let known = answer.replicas.iter().map(|one| one.api_address.clone()).collect();
     app.remember(known)?;
     Ok(answer)

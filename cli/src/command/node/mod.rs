@@ -5,7 +5,7 @@ mod token;
 use clap::{Args, Subcommand};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Watch, present};
+use super::{Fresh, Watch, present};
 use crate::{
     api,
     app::App,
@@ -38,6 +38,8 @@ pub(crate) enum Verb {
 pub(crate) struct Show {
     /// Name or id.
     node: String,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
@@ -45,24 +47,27 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Token(token) => token::run(app, &token).await,
         Verb::List(watch) => list(app, watch).await,
         Verb::Show(show) => {
-            let request = pb::GetNodeRequest { node: show.node };
+            let request = pb::GetNodeRequest { node: show.node, read: show.fresh.read() };
             let mut api = app.api()?;
             let answer = api
                 .read(async |channel| api::nodes(channel).get_node(request.clone()).await)
                 .await?;
-            let now = served(answer.freshness.as_ref());
+            let at = answer.freshness.as_ref();
+            api.notice(at);
+            let now = served(at);
             let node = Node::from(present(answer.node)?);
-            app.output.object(&node, &node.name, || node.text(now))?;
+            app.output.of(at).object(&node, &node.name, || node.text(now))?;
             Ok(0)
         }
     }
 }
 
 async fn list(app: &App, watch: Watch) -> Outcome {
+    let read = watch.fresh.read();
     let mut api = app.api()?;
     let list = async |api: &mut api::Api| {
         let listed = api::pages(api, async |api, page_size, page_token| {
-            let request = pb::ListNodesRequest { page_size, page_token };
+            let request = pb::ListNodesRequest { page_size, page_token, read };
             let page = api
                 .read(async |channel| api::nodes(channel).list_nodes(request.clone()).await)
                 .await?;
@@ -76,6 +81,6 @@ async fn list(app: &App, watch: Watch) -> Outcome {
         return follow.run(&mut api, list).await;
     }
     let listed = list(&mut api).await?;
-    app.output.list(&listed.items, listed.now, empty)?;
+    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
     Ok(0)
 }

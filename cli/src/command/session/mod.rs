@@ -57,10 +57,13 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
             let (mut api, empty) = (app.api()?, "no sessions");
             if list.watch.watch {
                 let follow = Follow { app, request: pb::WatchRequest::default(), empty };
-                return follow.run(&mut api, async |api| sessions(api, &workspace).await).await;
+                return follow
+                    .run(&mut api, async |api| sessions(api, &workspace, None).await)
+                    .await;
             }
-            let listed = sessions(&mut api, &workspace).await?;
-            app.output.list(&listed.items, listed.now, empty)?;
+            let read = list.watch.fresh.read();
+            let listed = sessions(&mut api, &workspace, read).await?;
+            app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
             Ok(0)
         }
         Verb::Attach(attach) => attach::run(app, &attach).await,
@@ -71,10 +74,14 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
 ///
 /// # Errors
 /// Not found, ambiguous, or that no coordinator answered.
-async fn sessions(api: &mut Api, workspace: &str) -> Result<Listed<Session>, Error> {
+async fn sessions(
+    api: &mut Api,
+    workspace: &str,
+    read: Option<pb::Read>,
+) -> Result<Listed<Session>, Error> {
     let listed = api::pages(api, async |api, page_size, page_token| {
         let workspace = workspace.to_owned();
-        let request = pb::ListSessionsRequest { workspace, page_size, page_token };
+        let request = pb::ListSessionsRequest { workspace, page_size, page_token, read };
         let page = api
             .read(async |channel| api::sessions(channel).list_sessions(request.clone()).await)
             .await?;

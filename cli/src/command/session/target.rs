@@ -38,18 +38,18 @@ pub(super) async fn find(api: &mut Api, text: &str) -> Result<Target, Error> {
             let workspace = address.workspace.to_string();
             Ok(Target { workspace, session: address.session.to_string() })
         }
-        [first, second] => match super::sessions(api, text).await {
+        [first, second] => match super::sessions(api, text, None).await {
             Ok(listed) => choose(text, &listed.items),
             // perhaps a workspace's bare name and a session
             Err(error) if error.kind == Kind::NotFound => {
-                let Ok(listed) = super::sessions(api, first).await else {
+                let Ok(listed) = super::sessions(api, first, None).await else {
                     return Err(error);
                 };
                 listed.items.iter().find(|s| s.seen.name == second).map(Target::of).ok_or(error)
             }
             Err(error) => Err(error),
         },
-        [name] => match super::sessions(api, name).await {
+        [name] => match super::sessions(api, name, None).await {
             Ok(listed) => choose(name, &listed.items),
             Err(error) if error.kind == Kind::NotFound => by_session(api, name, error).await,
             Err(error) => Err(error),
@@ -76,7 +76,7 @@ async fn by_session(api: &mut Api, name: &str, missing: Error) -> Result<Target,
     if name.parse::<WorkspaceName>().is_err() {
         return Err(missing);
     }
-    let mut sessions = super::sessions(api, "").await?.items;
+    let mut sessions = super::sessions(api, "", None).await?.items;
     sessions.retain(|session| session.seen.name == name);
     match &sessions[..] {
         [] => Err(missing.or_next("warren session list")),

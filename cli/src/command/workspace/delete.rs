@@ -10,7 +10,7 @@ use super::{change::Waiting, look};
 use crate::{
     api,
     app::App,
-    command::{Change, present},
+    command::{Change, at_revision, present},
     error::{Error, Kind, Outcome},
     progress::{self, Goal, Waiter},
     view::workspace::Workspace,
@@ -54,11 +54,13 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
         .write(async |channel| api::workspaces(channel).delete_workspace(request.clone()).await)
         .await?;
     let Some(workspace) = answer.workspace.map(Workspace::from) else {
-        app.output.talk(&format!("{} is deleted", delete.workspace));
+        let at = at_revision(answer.revision);
+        app.output.talk(&format!("{} is deleted{at}", delete.workspace));
         return Ok(0);
     };
     if delete.waiting.no_wait {
-        app.output.talk(&format!("{} is being deleted", workspace.address));
+        let at = at_revision(answer.revision);
+        app.output.talk(&format!("{} is being deleted{at}", workspace.address));
         return Ok(0);
     }
     let done = Waiter::new(app, Goal::Deleted, begun).wait(&mut api, workspace).await?;

@@ -6,7 +6,7 @@ use warren_proto::pb::admin::v1 as pb;
 use crate::{
     api::{self, Api},
     app::App,
-    command::{Watch, present},
+    command::{Fresh, Watch, present},
     error::{Error, Outcome},
     follow::Follow,
     render::stdout_width,
@@ -28,15 +28,17 @@ pub(crate) struct List {
 pub(crate) struct One {
     /// client/workspace, a bare name that fits one, or an id.
     workspace: String,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 pub(crate) async fn list(app: &App, list: &List) -> Outcome {
-    let client = list.client.clone().unwrap_or_default();
+    let (client, read) = (list.client.clone().unwrap_or_default(), list.watch.fresh.read());
     let mut api = app.api()?;
     let all = async |api: &mut Api| {
         let listed = api::pages(api, async |api, page_size, page_token| {
             let client = client.clone();
-            let request = pb::ListWorkspacesRequest { page_size, page_token, client };
+            let request = pb::ListWorkspacesRequest { page_size, page_token, client, read };
             let page = api
                 .read(async |channel| {
                     api::workspaces(channel).list_workspaces(request.clone()).await
@@ -52,30 +54,34 @@ pub(crate) async fn list(app: &App, list: &List) -> Outcome {
         return Follow { app, request, empty }.run(&mut api, all).await;
     }
     let listed = all(&mut api).await?;
-    app.output.list(&listed.items, listed.now, empty)?;
+    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
     Ok(0)
 }
 
 pub(crate) async fn show(app: &App, one: &One) -> Outcome {
     let mut api = app.api()?;
-    let answer = get(&mut api, &one.workspace).await?;
-    api.notice(answer.freshness.as_ref());
-    let now = served(answer.freshness.as_ref());
+    let answer = get_for(&mut api, &one.workspace, one.fresh.read()).await?;
+    let at = answer.freshness.as_ref();
+    api.notice(at);
+    let now = served(at);
     let workspace = Workspace::from(present(answer.workspace)?);
-    app.output.object(&workspace, &workspace.address, || workspace.text(now))?;
+    app.output.of(at).object(&workspace, &workspace.address, || workspace.text(now))?;
     Ok(0)
 }
 
 pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
     let mut api = app.api()?;
-    let request = pb::ExplainWorkspaceRequest { workspace: one.workspace.clone() };
+    let request =
+        pb::ExplainWorkspaceRequest { workspace: one.workspace.clone(), read: one.fresh.read() };
     let answer = api
         .read(async |channel| api::workspaces(channel).explain_workspace(request.clone()).await)
         .await?;
-    api.notice(answer.freshness.as_ref());
+    let at = answer.freshness.as_ref();
+    api.notice(at);
     let explanation = Explanation::from(present(answer.explanation)?);
     let name = explanation.node.clone().unwrap_or_default();
-    app.output.object(&explanation, &name, || explanation.text(&one.workspace, stdout_width()))?;
+    let text = || explanation.text(&one.workspace, stdout_width());
+    app.output.of(at).object(&explanation, &name, text)?;
     Ok(0)
 }
 
@@ -84,6 +90,14 @@ pub(crate) async fn explain(app: &App, one: &One) -> Outcome {
 /// # Errors
 /// Not found, ambiguous, or that no coordinator answered.
 pub(crate) async fn get(api: &mut Api, workspace: &str) -> Result<pb::GetWorkspaceResponse, Error> {
-    let request = pb::GetWorkspaceRequest { workspace: workspace.to_owned() };
+    get_for(api, workspace, None).await
+}
+
+async fn get_for(
+    api: &mut Api,
+    workspace: &str,
+    read: Option<pb::Read>,
+) -> Result<pb::GetWorkspaceResponse, Error> {
+    let request = pb::GetWorkspaceRequest { workspace: workspace.to_owned(), read };
     api.read(async |channel| api::workspaces(channel).get_workspace(request.clone()).await).await
 }

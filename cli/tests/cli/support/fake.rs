@@ -21,6 +21,8 @@ use super::{data::NOW, watch::Piece};
 
 /// The incarnation of every answer.
 pub(super) const INCARNATION: u32 = 9;
+/// The revision of every change.
+pub(super) const REVISION: u64 = 43;
 
 /// What a follow stream does next.
 pub(crate) enum Follow {
@@ -53,6 +55,12 @@ pub(crate) struct State {
     pub(crate) deleted: Vec<pb::DeleteWorkspaceRequest>,
     /// Items per page, to make lists of several.
     pub(crate) page: usize,
+    /// No majority is there: only stale reads are answered.
+    pub(crate) alone: bool,
+    /// How old stale answers are, one for each; then they are 1234 ms old.
+    pub(crate) ages: VecDeque<Option<u64>>,
+    /// How fresh reads were to be, in their order.
+    pub(crate) reads: Vec<Option<pb::Read>>,
     /// What terminals and programs were sent.
     pub(crate) typed: Vec<u8>,
     /// The request ids that calls carried, in their order.
@@ -82,6 +90,30 @@ impl Fake {
         }
     }
 
+    /// Counts a read and says how fresh its answer is.
+    pub(super) fn read(
+        &self,
+        method: Method,
+        read: Option<pb::Read>,
+    ) -> Result<(MutexGuard<'_, State>, Option<pb::Freshness>), Status> {
+        let mut state = self.enter(method)?;
+        state.reads.push(read);
+        let stale = read.is_some_and(|read| read.consistency() == pb::Consistency::Stale);
+        if !stale && state.alone {
+            let message = "no coordinator leads at the moment";
+            let error = ApiError::new(Code::Unavailable, reason::NO_QUORUM, message);
+            let next = "start the other coordinators; --stale shows what a coordinator knew last";
+            return Err(error.next(next).into());
+        }
+        let mut freshness = fresh();
+        if let (true, Some(freshness)) = (stale, &mut freshness) {
+            freshness.consistency = pb::Consistency::Stale.into();
+            freshness.age_ms = state.ages.pop_front().unwrap_or(Some(1234));
+            freshness.replica_id = 2;
+        }
+        Ok((state, freshness))
+    }
+
     pub(crate) fn fail(&self, method: Method, status: impl Into<Status>) {
         self.state().failures.entry(method).or_default().push_back(status.into());
     }
@@ -96,7 +128,7 @@ pub(super) fn fresh() -> Option<pb::Freshness> {
         revision: 42,
         served_unix_ms: NOW,
         incarnation: INCARNATION,
-        notice: String::new(),
+        ..Default::default()
     })
 }
 
@@ -127,10 +159,10 @@ fn workspace(state: &State, name: &str) -> Result<pb::Workspace, Status> {
 impl ClusterService for Fake {
     async fn get_cluster(
         &self,
-        _: Request<pb::GetClusterRequest>,
+        request: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
-        let state = self.enter(Method::ClusterGetCluster)?;
-        let freshness = fresh();
+        let read = request.into_inner().read;
+        let (state, freshness) = self.read(Method::ClusterGetCluster, read)?;
         Ok(Response::new(pb::GetClusterResponse { freshness, ..state.cluster.clone() }))
     }
 
@@ -170,7 +202,10 @@ impl ClusterService for Fake {
         } else if let Some(recovery) = &mut state.cluster.recovery {
             recovery.awaited_nodes.retain(|awaited| *awaited != node);
         }
-        Ok(Response::new(pb::EndRecoveryResponse { recovery: state.cluster.recovery.clone() }))
+        Ok(Response::new(pb::EndRecoveryResponse {
+            recovery: state.cluster.recovery.clone(),
+            revision: REVISION,
+        }))
     }
 
     async fn create_coordinator_token(
@@ -180,7 +215,11 @@ impl ClusterService for Fake {
         let _state = self.enter(Method::ClusterCreateCoordinatorToken)?;
         let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
         let token = "wrn1_example".to_owned();
-        Ok(Response::new(pb::CreateCoordinatorTokenResponse { token, expires_unix_ms }))
+        Ok(Response::new(pb::CreateCoordinatorTokenResponse {
+            token,
+            expires_unix_ms,
+            revision: REVISION,
+        }))
     }
 
     async fn remove_coordinator(
@@ -190,7 +229,7 @@ impl ClusterService for Fake {
         let mut state = self.enter(Method::ClusterRemoveCoordinator)?;
         let id = request.into_inner().replica_id;
         state.cluster.replicas.retain(|replica| replica.id != id);
-        Ok(Response::new(pb::RemoveCoordinatorResponse {}))
+        Ok(Response::new(pb::RemoveCoordinatorResponse { revision: REVISION }))
     }
 
     async fn transfer_leadership(
@@ -219,17 +258,16 @@ impl ClientService for Fake {
             ..Default::default()
         };
         state.clients.push(client.clone());
-        Ok(Response::new(pb::CreateClientResponse { client: Some(client) }))
+        Ok(Response::new(pb::CreateClientResponse { client: Some(client), revision: REVISION }))
     }
 
     async fn list_clients(
         &self,
         request: Request<pb::ListClientsRequest>,
     ) -> Result<Response<pb::ListClientsResponse>, Status> {
-        let state = self.enter(Method::ClientListClients)?;
-        let (clients, next_page_token) =
-            page(&state.clients, state.page, &request.into_inner().page_token);
-        let freshness = fresh();
+        let request = request.into_inner();
+        let (state, freshness) = self.read(Method::ClientListClients, request.read)?;
+        let (clients, next_page_token) = page(&state.clients, state.page, &request.page_token);
         Ok(Response::new(pb::ListClientsResponse { freshness, clients, next_page_token }))
     }
 
@@ -237,11 +275,11 @@ impl ClientService for Fake {
         &self,
         request: Request<pb::GetClientRequest>,
     ) -> Result<Response<pb::GetClientResponse>, Status> {
-        let state = self.enter(Method::ClientGetClient)?;
-        let name = request.into_inner().client;
+        let pb::GetClientRequest { client: name, read } = request.into_inner();
+        let (state, freshness) = self.read(Method::ClientGetClient, read)?;
         let client = state.clients.iter().find(|client| client.name == name).cloned();
         let client = Some(client.ok_or_else(|| missing("client", &name))?);
-        Ok(Response::new(pb::GetClientResponse { freshness: fresh(), client }))
+        Ok(Response::new(pb::GetClientResponse { freshness, client }))
     }
 
     async fn delete_client(
@@ -249,7 +287,7 @@ impl ClientService for Fake {
         _: Request<pb::DeleteClientRequest>,
     ) -> Result<Response<pb::DeleteClientResponse>, Status> {
         let _state = self.enter(Method::ClientDeleteClient)?;
-        Ok(Response::new(pb::DeleteClientResponse {}))
+        Ok(Response::new(pb::DeleteClientResponse { revision: REVISION }))
     }
 
     async fn update_client(
@@ -263,7 +301,7 @@ impl ClientService for Fake {
         client.labels.retain(|key, _| !request.remove_labels.contains(key));
         client.labels.extend(request.set_labels);
         let client = Some(client.clone());
-        Ok(Response::new(pb::UpdateClientResponse { client }))
+        Ok(Response::new(pb::UpdateClientResponse { client, revision: REVISION }))
     }
 }
 
@@ -276,17 +314,20 @@ impl NodeAdminService for Fake {
         let _state = self.enter(Method::NodeAdminCreateNodeToken)?;
         let token = "wrn1_example".to_owned();
         let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
-        Ok(Response::new(pb::CreateNodeTokenResponse { token, expires_unix_ms }))
+        Ok(Response::new(pb::CreateNodeTokenResponse {
+            token,
+            expires_unix_ms,
+            revision: REVISION,
+        }))
     }
 
     async fn list_nodes(
         &self,
         request: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
-        let state = self.enter(Method::NodeAdminListNodes)?;
-        let (nodes, next_page_token) =
-            page(&state.nodes, state.page, &request.into_inner().page_token);
-        let freshness = fresh();
+        let request = request.into_inner();
+        let (state, freshness) = self.read(Method::NodeAdminListNodes, request.read)?;
+        let (nodes, next_page_token) = page(&state.nodes, state.page, &request.page_token);
         Ok(Response::new(pb::ListNodesResponse { freshness, nodes, next_page_token }))
     }
 
@@ -294,11 +335,11 @@ impl NodeAdminService for Fake {
         &self,
         request: Request<pb::GetNodeRequest>,
     ) -> Result<Response<pb::GetNodeResponse>, Status> {
-        let state = self.enter(Method::NodeAdminGetNode)?;
-        let name = request.into_inner().node;
+        let pb::GetNodeRequest { node: name, read } = request.into_inner();
+        let (state, freshness) = self.read(Method::NodeAdminGetNode, read)?;
         let node = state.nodes.iter().find(|node| node.name == name).cloned();
         let node = Some(node.ok_or_else(|| missing("node", &name))?);
-        Ok(Response::new(pb::GetNodeResponse { freshness: fresh(), node }))
+        Ok(Response::new(pb::GetNodeResponse { freshness, node }))
     }
 }
 
@@ -316,17 +357,18 @@ impl WorkspaceService for Fake {
         let name = format!("{}/{}", request.client, request.name);
         let workspace = Some(workspace(&state, &name)?);
         let explanation = Some(state.explanation.clone());
-        Ok(Response::new(pb::CreateWorkspaceResponse { workspace, explanation }))
+        let revision = REVISION;
+        Ok(Response::new(pb::CreateWorkspaceResponse { workspace, explanation, revision }))
     }
 
     async fn list_workspaces(
         &self,
         request: Request<pb::ListWorkspacesRequest>,
     ) -> Result<Response<pb::ListWorkspacesResponse>, Status> {
-        let state = self.enter(Method::WorkspaceListWorkspaces)?;
+        let request = request.into_inner();
+        let (state, freshness) = self.read(Method::WorkspaceListWorkspaces, request.read)?;
         let (workspaces, next_page_token) =
-            page(&state.workspaces, state.page, &request.into_inner().page_token);
-        let freshness = fresh();
+            page(&state.workspaces, state.page, &request.page_token);
         Ok(Response::new(pb::ListWorkspacesResponse { freshness, workspaces, next_page_token }))
     }
 
@@ -334,18 +376,20 @@ impl WorkspaceService for Fake {
         &self,
         request: Request<pb::GetWorkspaceRequest>,
     ) -> Result<Response<pb::GetWorkspaceResponse>, Status> {
-        let state = self.enter(Method::WorkspaceGetWorkspace)?;
-        let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
-        Ok(Response::new(pb::GetWorkspaceResponse { freshness: fresh(), workspace }))
+        let request = request.into_inner();
+        let (state, freshness) = self.read(Method::WorkspaceGetWorkspace, request.read)?;
+        let workspace = Some(workspace(&state, &request.workspace)?);
+        Ok(Response::new(pb::GetWorkspaceResponse { freshness, workspace }))
     }
 
     async fn explain_workspace(
         &self,
-        _: Request<pb::ExplainWorkspaceRequest>,
+        request: Request<pb::ExplainWorkspaceRequest>,
     ) -> Result<Response<pb::ExplainWorkspaceResponse>, Status> {
-        let state = self.enter(Method::WorkspaceExplainWorkspace)?;
+        let read = request.into_inner().read;
+        let (state, freshness) = self.read(Method::WorkspaceExplainWorkspace, read)?;
         let explanation = Some(state.explanation.clone());
-        Ok(Response::new(pb::ExplainWorkspaceResponse { freshness: fresh(), explanation }))
+        Ok(Response::new(pb::ExplainWorkspaceResponse { freshness, explanation }))
     }
 
     async fn start_workspace(
@@ -354,7 +398,7 @@ impl WorkspaceService for Fake {
     ) -> Result<Response<pb::StartWorkspaceResponse>, Status> {
         let state = self.enter(Method::WorkspaceStartWorkspace)?;
         let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
-        Ok(Response::new(pb::StartWorkspaceResponse { workspace }))
+        Ok(Response::new(pb::StartWorkspaceResponse { workspace, revision: REVISION }))
     }
 
     async fn stop_workspace(
@@ -365,7 +409,7 @@ impl WorkspaceService for Fake {
         let request = request.into_inner();
         state.stopped.push(request.clone());
         let workspace = Some(workspace(&state, &request.workspace)?);
-        Ok(Response::new(pb::StopWorkspaceResponse { workspace }))
+        Ok(Response::new(pb::StopWorkspaceResponse { workspace, revision: REVISION }))
     }
 
     async fn restart_workspace(
@@ -374,7 +418,7 @@ impl WorkspaceService for Fake {
     ) -> Result<Response<pb::RestartWorkspaceResponse>, Status> {
         let state = self.enter(Method::WorkspaceRestartWorkspace)?;
         let workspace = Some(workspace(&state, &request.into_inner().workspace)?);
-        Ok(Response::new(pb::RestartWorkspaceResponse { workspace }))
+        Ok(Response::new(pb::RestartWorkspaceResponse { workspace, revision: REVISION }))
     }
 
     async fn delete_workspace(
@@ -385,7 +429,7 @@ impl WorkspaceService for Fake {
         let request = request.into_inner();
         state.deleted.push(request.clone());
         let workspace = Some(workspace(&state, &request.workspace)?);
-        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace }))
+        Ok(Response::new(pb::DeleteWorkspaceResponse { workspace, revision: REVISION }))
     }
 
     async fn follow_workspace(

@@ -18,7 +18,7 @@ use warren_proto::{
     },
 };
 
-use super::fake::{Fake, fresh, missing, page};
+use super::fake::{Fake, missing, page};
 
 type Answer = Result<pb::OpenStreamResponse, Status>;
 
@@ -30,8 +30,8 @@ impl SessionService for Fake {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let state = self.enter(Method::SessionListSessions)?;
         let request = request.into_inner();
+        let (state, freshness) = self.read(Method::SessionListSessions, request.read)?;
         let name = &request.workspace;
         let fits = |session: &&pb::Session| {
             let address = format!("{}/{}", session.client, session.workspace);
@@ -42,7 +42,6 @@ impl SessionService for Fake {
             return Err(missing("workspace", name));
         }
         let (sessions, next_page_token) = page(&sessions, state.page, &request.page_token);
-        let freshness = fresh();
         Ok(Response::new(pb::ListSessionsResponse { freshness, sessions, next_page_token }))
     }
 

@@ -8,7 +8,7 @@ use warren_proto::{
 
 use super::{
     data::NOW,
-    fake::{Fake, fresh, page},
+    fake::{Fake, REVISION, page},
 };
 
 const DAY: u64 = 86_400_000;
@@ -54,7 +54,7 @@ impl UserService for Fake {
         let _state = self.enter(Method::UserInviteUser)?;
         let token = "wrn1_example".to_owned();
         let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
-        Ok(Response::new(pb::InviteUserResponse { token, expires_unix_ms }))
+        Ok(Response::new(pb::InviteUserResponse { token, expires_unix_ms, revision: REVISION }))
     }
 
     async fn join_user(
@@ -69,10 +69,10 @@ impl UserService for Fake {
         &self,
         request: Request<pb::ListUsersRequest>,
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
-        let state = self.enter(Method::UserListUsers)?;
-        let token = request.into_inner().page_token;
-        let (users, next_page_token) = page(&users(), state.page, &token);
-        Ok(Response::new(pb::ListUsersResponse { freshness: fresh(), users, next_page_token }))
+        let request = request.into_inner();
+        let (state, freshness) = self.read(Method::UserListUsers, request.read)?;
+        let (users, next_page_token) = page(&users(), state.page, &request.page_token);
+        Ok(Response::new(pb::ListUsersResponse { freshness, users, next_page_token }))
     }
 
     async fn revoke_user(
@@ -85,6 +85,6 @@ impl UserService for Fake {
             true => vec!["43".repeat(16)],
             false => vec![asked.serial],
         };
-        Ok(Response::new(pb::RevokeUserResponse { serials }))
+        Ok(Response::new(pb::RevokeUserResponse { serials, revision: REVISION }))
     }
 }

@@ -84,6 +84,30 @@ fn a_coordinator_that_just_began_to_listen_calls_nobody_unreachable() {
 }
 
 #[test]
+fn a_silence_lasts_as_long_as_it_does_whatever_the_clock_is_set_to() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    world.report(1, false, vec![observed(1, 1, RunState::Running)]);
+    let one = world.state.nodes.get(&node(1)).expect("there").clone();
+    let hour = 3_600_000;
+    let now = world.now.0;
+    for to in [now - hour, now + hour, now + 2 * hour, now] {
+        let mut live = world.live.clone();
+        live.clock_set(Timestamp(now), Timestamp(to));
+        assert_eq!(live.nodes[&node(1)].last_seen, Timestamp(to), "it was heard now");
+        let seen = live.observed(node(1), workspace(1)).expect("kept");
+        assert_eq!(seen.received, Timestamp(to));
+        for (silent, expected) in
+            [(0, Liveness::Ready), (12_000, Liveness::Suspect), (30_000, Liveness::Unreachable)]
+        {
+            let judged = liveness(&one, &live, Timestamp(to + silent));
+            assert_eq!(judged.liveness, expected, "silent for {silent} ms, set to {to}");
+        }
+        live.clock_set(Timestamp(to), Timestamp(now));
+        assert_eq!(live, world.live, "there and back");
+    }
+}
+
+#[test]
 fn a_silent_nodes_workspace_is_never_called_running() {
     let mut world = World::with_nodes(&[Bytes::gib(8)]);
     world.must(create_workspace(1, "web", spec(Bytes::gib(1))));

@@ -10,6 +10,7 @@ mod membership;
 pub(crate) mod node;
 mod seeding;
 mod single;
+mod stale;
 mod suite;
 
 use std::{path::Path, time::Duration};
