@@ -73,6 +73,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberListSecrets
         | Method::MemberGetSecret
         | Method::MemberPutSecret
+        | Method::MemberVerifyAudit
         | Method::RaftPropose
         | Method::RaftReadIndex => Rule::Coordinator,
 
@@ -97,7 +98,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
-        Method::UserListUsers => AUDIT,
+        Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,
 
         Method::ClusterBackup
         | Method::ClusterEndRecovery

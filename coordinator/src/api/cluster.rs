@@ -1,10 +1,8 @@
 //! `ClusterService`: the cluster as a whole.
 
-use std::fmt::Write as _;
-
 use tonic::{Request, Response, Status};
 use warren_common::ReplicaId;
-use warren_model::state::PhaseKind;
+use warren_model::state::{PhaseKind, certificate};
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
 pub use super::backup::show_recovery;
@@ -95,18 +93,9 @@ impl Api {
             workspaces: count(state.workspaces.len()),
             workspaces_active: count(active),
             audit_sequence: state.audit.sequence,
-            audit_hash: hex(&state.audit.hash),
+            audit_hash: certificate::hex(&state.audit.hash),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recovery: show_recovery(state),
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // writing to a String cannot fail
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -4,6 +4,7 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+pub(crate) mod audit;
 mod backup;
 mod client;
 pub mod cluster;

@@ -70,6 +70,9 @@ UserService/InviteUser                     -    -     -    -     yes   -    -   
 UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes
 UserService/ListUsers                      -    -     -    -     yes   -    -    -    yes
 UserService/RevokeUser                     -    -     -    -     yes   -    -    -    -
+AuditService/ListRecords                   -    -     -    -     yes   -    -    -    yes
+AuditService/VerifyRecords                 -    -     -    -     yes   -    -    -    yes
+MemberService/VerifyAudit                  -    -     -    yes   -     -    -    -    -
 ";
 
 fn address() -> SocketAddr {

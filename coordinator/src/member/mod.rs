@@ -7,6 +7,7 @@
 //! `bootstrap/`; how the group itself is changed, in `raft/membership.rs`.
 
 mod admit;
+mod audit;
 mod describe;
 mod remove;
 mod secrets;

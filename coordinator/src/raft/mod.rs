@@ -23,12 +23,14 @@ mod open;
 mod propose;
 mod reads;
 mod recent;
+mod records;
 mod salvage;
 mod seed;
 mod server;
 mod types;
 
 pub use answers::{Leadership, Member, ReplicaRole, Status};
+pub use checkpoint::recorded_head;
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
