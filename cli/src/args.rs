@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{client, cluster, context, node, session, user, version, workspace},
+    command::{audit, client, cluster, context, node, session, user, version, workspace},
     render::Format,
     value,
 };
@@ -115,6 +115,11 @@ pub(crate) enum Noun {
     User {
         #[command(subcommand)]
         verb: user::Verb,
+    },
+    /// Who did what, and whether the records of it are as they were written.
+    Audit {
+        #[command(subcommand)]
+        verb: audit::Verb,
     },
     /// Clusters this machine knows, and which one is current.
     Context {

@@ -58,5 +58,10 @@ pub(crate) async fn pages<T>(
         }
         token = next;
     }
-    Err(Error::new(Kind::Failed, "ENDLESS_LIST", "the coordinator's list does not end"))
+    Err(endless())
+}
+
+/// Tells a list whose pages do not end.
+pub(crate) fn endless() -> Error {
+    Error::new(Kind::Failed, "ENDLESS_LIST", "the coordinator's list does not end")
 }

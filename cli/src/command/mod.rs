@@ -1,5 +1,6 @@
 //! The verbs, one folder per noun.
 
+pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
@@ -8,6 +9,8 @@ pub(crate) mod session;
 pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod workspace;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use uuid::Uuid;
@@ -30,6 +33,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,
+        Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,
         Noun::Version(version) => version::run(app, &version).await,
     }
@@ -59,6 +63,13 @@ pub(crate) struct Watch {
     /// coordinators are lost it goes on at another one, and gives up after --timeout (2m).
     #[arg(short, long)]
     pub(crate) watch: bool,
+}
+
+/// Returns another program of Warren: the one beside this one, or else whichever the path finds.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|own| Some(own.parent()?.join(name))).filter(|path| path.exists());
+    beside.unwrap_or_else(|| name.into())
 }
 
 fn request_id(text: &str) -> Result<Uuid, String> {

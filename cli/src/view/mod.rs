@@ -3,6 +3,7 @@
 //! Field names here are the JSON and YAML that scripts read: they only ever gain fields. Wire
 //! messages are turned into views here and nowhere else; times become RFC 3339, enums words.
 
+pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod event;

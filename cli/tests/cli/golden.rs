@@ -170,6 +170,31 @@ fn changes_and_tokens() {
 }
 
 #[test]
+fn audit_records() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["audit", "list"]);
+    transcript.add(&bench, &["audit", "list", "--limit", "2", "-q"]);
+    transcript.add(&bench, &["audit", "list", "--actor", "vera", "-o", "json"]);
+    transcript.add(&bench, &["audit", "list", "--action", "client", "-o", "name"]);
+    transcript.add(&bench, &["audit", "list", "--action", "nothing"]);
+    transcript.add(&bench, &["audit", "list", "--since", "yesterday"]);
+    transcript.add(&bench, &["audit", "verify"]);
+    transcript.add(&bench, &["audit", "verify", "-o", "yaml"]);
+    bench.fake.state().verdicts[1].whole = false;
+    bench.fake.state().verdicts[1].records = 3;
+    bench.fake.state().verdicts[1].broken = Some(pb::AuditBreak {
+        sequence: 4,
+        segment: "audit-00000000000000000001.jsonl".to_owned(),
+        line: 5,
+        reason: "audit record 4 was changed after it was sealed".to_owned(),
+    });
+    transcript.add(&bench, &["audit", "verify"]);
+    transcript.add(&bench, &["audit", "verify", "--state", "/tmp"]);
+    transcript.check("audit");
+}
+
+#[test]
 fn usage() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();
@@ -217,6 +242,8 @@ fn every_command_has_an_example() {
         "workspace logs",
         "session list",
         "session attach",
+        "audit list",
+        "audit verify",
         "user invite",
         "user list",
         "user show",

@@ -64,6 +64,8 @@ pub(crate) fn fill(state: &mut State, cluster: &str) {
         ..Default::default()
     };
     state.explanation = explanation();
+    state.records = super::audit::records();
+    state.verdicts = super::audit::verdicts();
 }
 
 fn node_ready() -> pb::Node {

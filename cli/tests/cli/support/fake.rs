@@ -40,6 +40,10 @@ pub(crate) struct State {
     pub(crate) workspaces: Vec<pb::Workspace>,
     pub(crate) sessions: Vec<pb::Session>,
     pub(crate) cluster: pb::GetClusterResponse,
+    /// Audit records, oldest first, and what checking them gives.
+    pub(crate) records: Vec<pb::AuditRecord>,
+    pub(crate) verdicts: Vec<pb::VerifyRecordsResponse>,
+    pub(crate) searches: Vec<pb::ListRecordsRequest>,
     pub(crate) explanation: pb::Explanation,
     pub(crate) follow: VecDeque<Follow>,
     pub(crate) watch: VecDeque<Piece>,
