@@ -52,7 +52,8 @@ impl ClusterService for Api {
         &self,
         request: Request<pb::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        Ok(Response::new(self.back_up(request.into_inner()).await?))
+        let who = caller(&request)?;
+        Ok(Response::new(self.back_up(who, request.into_inner()).await?))
     }
 
     async fn end_recovery(
