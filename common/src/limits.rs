@@ -78,6 +78,8 @@ impl Limits {
     pub const INVITATIONS: usize = 1000;
     /// Issued certificates on record: good ones, and expired ones that may still renew.
     pub const CERTIFICATES: usize = 20_000;
+    /// A certificate that ends within this is due: it should have renewed itself long before.
+    pub const CERTIFICATE_DUE: Duration = Duration::from_secs(30 * 24 * 3600);
     /// Certificates on record of one holder.
     pub const CERTIFICATES_PER_HOLDER: usize = 64;
     /// Bytes of a certificate's serial.

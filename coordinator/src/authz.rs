@@ -78,6 +78,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::RaftReadIndex => Rule::Coordinator,
 
         Method::ClusterGetCluster
+        | Method::ClusterInspectCoordinator
         | Method::ClientListClients
         | Method::ClientGetClient
         | Method::NodeAdminListNodes

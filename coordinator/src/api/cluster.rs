@@ -6,7 +6,15 @@ use warren_model::state::{PhaseKind, certificate};
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
 pub use super::backup::show_recovery;
-use super::{Api, Moment, backup::Pieces, caller, errors, view::count};
+use super::{
+    Api, Moment,
+    backup::Pieces,
+    caller,
+    due::{due, may_know_people},
+    errors,
+    view::count,
+};
+use crate::authz::Caller;
 
 #[tonic::async_trait]
 impl ClusterService for Api {
@@ -17,6 +25,18 @@ impl ClusterService for Api {
         let moment = self.read().await?;
         let coordinators = self.show_coordinators().await;
         Ok(Response::new(self.show_cluster(&moment, coordinators)?))
+    }
+
+    async fn inspect_coordinator(
+        &self,
+        request: Request<pb::InspectCoordinatorRequest>,
+    ) -> Result<Response<pb::InspectCoordinatorResponse>, Status> {
+        let people = may_know_people(Caller::of(&request)?.role());
+        let mut answer = self.parts().members.inspect().await?;
+        let Moment { state, now, .. } = self.local();
+        (answer.certificates, answer.certificate_holders) = due(&state, people, now);
+        answer.people_told = people;
+        Ok(Response::new(answer))
     }
 
     async fn create_coordinator_token(

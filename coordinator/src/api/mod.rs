@@ -10,6 +10,7 @@ mod client;
 pub mod cluster;
 mod coordinator;
 mod create;
+mod due;
 mod enroll;
 mod enroll_coordinator;
 pub mod errors;

@@ -41,6 +41,7 @@ MemberService/PutSecret                    -    -     -    yes   -     -    -   
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClusterService/InspectCoordinator          -    -     -    -     yes   yes  yes  yes  yes
 ClusterService/Backup                      -    -     -    -     yes   -    -    -    -
 ClusterService/EndRecovery                 -    -     -    -     yes   -    -    -    -
 ClusterService/CreateCoordinatorToken      -    -     -    -     yes   -    -    -    -

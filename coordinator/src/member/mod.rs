@@ -9,6 +9,7 @@
 mod admit;
 mod audit;
 mod describe;
+mod inspect;
 mod remove;
 mod secrets;
 mod service;

@@ -296,6 +296,11 @@ impl Consensus {
         }
     }
 
+    /// Returns after how many entries a checkpoint is written.
+    pub fn checkpoint_every(&self) -> u64 {
+        self.inner.tuning.checkpoint_every
+    }
+
     /// Sets the gauges of this replica, for a scrape.
     pub fn sample(&self) {
         observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher);
