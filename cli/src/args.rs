@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{audit, client, cluster, context, node, session, user, version, workspace},
+    command::{audit, client, cluster, context, doctor, node, session, user, version, workspace},
     render::Format,
     value,
 };
@@ -126,6 +126,7 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: context::Verb,
     },
+    Doctor(doctor::Doctor),
     /// Print the version of this command and of the coordinator.
     Version(version::Version),
 }

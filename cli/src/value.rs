@@ -43,7 +43,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let at = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).ok().map(Timestamp);
     let day = || {
-        let day = text.parse::<jiff::civil::Date>().ok()?;
+        // a day with a time and no zone is no point in time
+        let day = (text.len() == 10).then(|| text.parse::<jiff::civil::Date>().ok())??;
         day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp())
     };
     let ago = || {

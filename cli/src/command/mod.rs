@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod node;
 pub(crate) mod session;
 pub(crate) mod user;
@@ -35,6 +36,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::User { verb } => user::run(app, verb).await,
         Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,
+        Noun::Doctor(doctor) => doctor::run(app, &doctor).await,
         Noun::Version(version) => version::run(app, &version).await,
     }
 }
