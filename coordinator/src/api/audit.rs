@@ -223,3 +223,6 @@ pub(crate) fn told(error: AuditError) -> ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
