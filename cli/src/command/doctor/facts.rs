@@ -36,6 +36,8 @@ pub(super) struct Facts {
 #[derive(Debug)]
 pub(super) struct Own {
     pub(super) context: String,
+    /// Where contexts are named.
+    pub(super) file: String,
     pub(super) cluster: String,
     pub(super) cluster_id: String,
     pub(super) person: String,

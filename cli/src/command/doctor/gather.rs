@@ -94,6 +94,7 @@ fn own(app: &App) -> Result<Own, Error> {
     let (name, context, identity) = identity(app)?;
     Ok(Own {
         context: name,
+        file: Store::locate()?.file().display().to_string(),
         cluster: context.cluster,
         cluster_id: context.cluster_id,
         person: context.person,

@@ -20,7 +20,7 @@ use finding::{Finding, Report};
 /// Look at the cluster, or at this machine, and say what is wrong and how to mend it.
 ///
 /// Each check has a code that stays the same, a level (ok, warning, error, or not looked at and
-/// why), and what to do. Exit code 1 where one of them is an error. Nothing is changed.
+/// why), and what to do. Exit code 1 where one of them is an error. Nothing of the cluster is changed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  warren doctor\n  warren doctor -o json\n  warren doctor --local      (on the machine of a coordinator or a node, as root)"

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{counted, each, faults_or};
+use super::{counted, each, faults_or, rank};
 use crate::{
     command::doctor::{
         facts::{Coordinator, Facts},
@@ -53,6 +53,7 @@ fn answers(facts: &Facts) -> Vec<Finding> {
     if facts.coordinators.is_empty() {
         return vec![ANSWERS.not_looked("no coordinator's address is known")];
     }
+    let file = facts.own.as_ref().map_or("the context", |own| &own.file);
     let fault = |one: &Coordinator| {
         let why = one.answer.as_ref().err()?;
         let address = &one.address;
@@ -66,7 +67,7 @@ fn answers(facts: &Facts) -> Vec<Finding> {
                 .fix(format!("open {address} for this machine, and compare: warren context show")),
             (None, _) if facts.cluster.is_ok() => ANSWERS
                 .warning(format!("the cluster names no coordinator here, and none answers: {why}"))
-                .fix("nothing, where it was removed; else start it, or see warren context show"),
+                .fix(format!("where it was removed, take {address} out of {file}; else start it")),
             _ => ANSWERS.error(format!("does not answer at {address}: {why}")).fix(format!(
                 "on its machine: systemctl start warren-coordinator, and look at its log; lost for \
                  good: warren cluster replace {}",
@@ -106,7 +107,8 @@ fn same_cluster(facts: &Facts) -> Vec<Finding> {
 
 fn versions(facts: &Facts) -> Vec<Finding> {
     let all: BTreeSet<&str> = facts.answering().map(|(_, one)| one.said.version.as_str()).collect();
-    let newest = all.last().copied().unwrap_or(facts.version);
+    let newest = all.iter().copied().max_by_key(|version| rank(version));
+    let newest = newest.unwrap_or(facts.version);
     let mut found = each(
         facts,
         VERSION,

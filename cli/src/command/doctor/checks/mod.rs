@@ -49,6 +49,11 @@ fn each(
     found
 }
 
+/// Orders versions by their numbers: 0.10.0 comes after 0.9.0.
+fn rank(version: &str) -> Vec<u64> {
+    version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0)).collect()
+}
+
 /// Returns "1 coordinator" or "3 coordinators".
 fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }

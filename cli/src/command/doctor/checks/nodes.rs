@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{counted, faults_or};
+use super::{counted, faults_or, rank};
 use crate::{
     command::doctor::{
         facts::Facts,
@@ -97,7 +97,8 @@ fn versions(facts: &Facts, nodes: &[&Node]) -> Vec<Finding> {
         *counts.entry(version).or_default() += 1;
     }
     let usual = counts.iter().max_by_key(|(_, count)| **count).map(|(version, _)| *version);
-    let theirs = facts.answering().map(|(_, one)| one.said.version.as_str()).max();
+    let theirs = facts.answering().map(|(_, one)| one.said.version.as_str());
+    let theirs = theirs.max_by_key(|version| rank(version));
     let Some(wanted) = theirs.or(usual) else {
         return vec![VERSION.not_looked("no node told its version")];
     };

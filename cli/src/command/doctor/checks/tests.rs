@@ -104,6 +104,7 @@ fn whole() -> Facts {
         version: "0.1.0",
         own: Ok(Own {
             context: "demo".to_owned(),
+            file: "/home/ann/.config/warren/config.toml".to_owned(),
             cluster: "demo".to_owned(),
             cluster_id: "c1".to_owned(),
             person: "ann".to_owned(),
@@ -187,6 +188,16 @@ fn faults_among_the_coordinators() {
     let old = said_by_two(|said| said.version = "0.0.9".to_owned());
     assert_eq!(old, one("COORDINATOR_VERSION", Warning));
     assert_eq!(after(|facts| facts.version = "0.2.0"), one("COORDINATOR_VERSION", Warning));
+    let newer = after(|facts| {
+        for (place, version) in ["0.10.0", "0.9.0", "0.10.0"].into_iter().enumerate() {
+            let answer = facts.coordinators[place].answer.as_mut().expect("it answers");
+            answer.said.version = version.to_owned();
+        }
+        facts.version = "0.10.0";
+        facts.nodes = Ok(Vec::new());
+    });
+    let versions = newer.iter().filter(|(code, _)| *code == "COORDINATOR_VERSION");
+    assert_eq!(versions.count(), 1, "0.9.0 is the older one: {newer:?}");
     let with = |change: fn(&mut pb::GetClusterResponse)| {
         after(move |facts| facts.cluster = Ok(cluster(change)))
     };
