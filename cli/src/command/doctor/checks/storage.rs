@@ -194,7 +194,7 @@ fn backup(facts: &Facts) -> Finding {
     match &facts.backup {
         Err(why) => BACKUP.not_looked(why.clone()),
         Ok(LastBackup::Never) => {
-            BACKUP.warning("none is on record: with most disks, everything is lost").fix(fix)
+            BACKUP.warning("none is on record: if most disks are lost, so is everything").fix(fix)
         }
         Ok(LastBackup::Taken { at, by }) => {
             let ago = age(*at, facts.now);
