@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
-const GRPC: [&str; 13] = [
+const GRPC: [&str; 14] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -21,6 +21,7 @@ const GRPC: [&str; 13] = [
     "warren/admin/v1/session.proto",
     "warren/admin/v1/watch.proto",
     "warren/admin/v1/user.proto",
+    "warren/admin/v1/audit.proto",
 ];
 const RAFT: [&str; 2] = ["warren/raft/v1/raft.proto", "warren/raft/v1/member.proto"];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{client, cluster, context, node, session, user, version, workspace},
+    command::{audit, client, cluster, context, doctor, node, session, user, version, workspace},
     render::Format,
     value,
 };
@@ -116,11 +116,17 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: user::Verb,
     },
+    /// Who did what, and whether the records of it are as they were written.
+    Audit {
+        #[command(subcommand)]
+        verb: audit::Verb,
+    },
     /// Clusters this machine knows, and which one is current.
     Context {
         #[command(subcommand)]
         verb: context::Verb,
     },
+    Doctor(doctor::Doctor),
     /// Print the version of this command and of the coordinator.
     Version(version::Version),
 }

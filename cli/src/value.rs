@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warren_common::{
-    SessionName,
+    SessionName, Timestamp,
     spec::{Labels, SessionSpec},
 };
 
@@ -34,6 +34,30 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
     let most = Duration::from_secs(366 * 24 * 3600);
     if total.is_zero() || total > most { Err(invalid()) } else { Ok(total) }
+}
+
+/// Reads a point in time: RFC 3339, a day (its first moment in UTC), or how long before `now`.
+///
+/// # Errors
+/// Returns a sentence with examples where it is none of these.
+pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let at = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).ok().map(Timestamp);
+    let day = || {
+        // a day with a time and no zone is no point in time
+        let day = (text.len() == 10).then(|| text.parse::<jiff::civil::Date>().ok())??;
+        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp())
+    };
+    let ago = || {
+        let ago = u64::try_from(duration(text).ok()?.as_millis()).ok()?;
+        now.0.checked_sub(ago).map(Timestamp)
+    };
+    let found = text.parse::<jiff::Timestamp>().ok().or_else(day).and_then(at).or_else(ago);
+    found.ok_or_else(|| {
+        format!(
+            "{:?} is no point in time: write 2026-11-24T15:00:00Z, 2026-11-24, or how long ago: 90m",
+            cut(text)
+        )
+    })
 }
 
 /// Prints a duration the way [`duration`] reads it: `10m`, `1h30m`, `1.5s`.
@@ -154,6 +178,22 @@ mod tests {
         }
         for odd in ["", "0", "0s", "m", "-5s", "5d", "1.5m", "99999999999999999999s", "9999999h"] {
             assert!(duration(odd).is_err(), "{odd:?} passed");
+        }
+    }
+
+    #[test]
+    fn points_in_time_read_as_people_write_them() {
+        let now = Timestamp(1_767_323_045_000);
+        for (text, at) in [
+            ("2026-01-02T03:04:05Z", 1_767_323_045_000),
+            ("2026-01-02T04:04:05.5+01:00", 1_767_323_045_500),
+            ("2026-01-02", 1_767_312_000_000),
+            ("90m", 1_767_323_045_000 - 5_400_000),
+        ] {
+            assert_eq!(moment(text, now), Ok(Timestamp(at)), "{text}");
+        }
+        for odd in ["", "yesterday", "2026-13-01", "1900-01-01", "2026-01-02T03:04:05", "-5m"] {
+            assert!(moment(odd, now).is_err(), "{odd:?} passed");
         }
     }
 

@@ -78,6 +78,8 @@ impl Limits {
     pub const INVITATIONS: usize = 1000;
     /// Issued certificates on record: good ones, and expired ones that may still renew.
     pub const CERTIFICATES: usize = 20_000;
+    /// A certificate that ends within this is due: it should have renewed itself long before.
+    pub const CERTIFICATE_DUE: Duration = Duration::from_secs(30 * 24 * 3600);
     /// Certificates on record of one holder.
     pub const CERTIFICATES_PER_HOLDER: usize = 64;
     /// Bytes of a certificate's serial.
@@ -116,6 +118,12 @@ impl Limits {
     pub const CHECKPOINT_BYTES: usize = 1024 * 1024 * 1024;
     /// One segment of audit records; the next record begins a new one.
     pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+    /// Segments of audit records looked through for one page of a list.
+    pub const AUDIT_SCAN_SEGMENTS: usize = 4;
+    /// Callers that read audit records from one coordinator's disk at one time.
+    pub const AUDIT_READERS: usize = 2;
+    /// Stretches of missing audit records that one answer names.
+    pub const AUDIT_GAPS: usize = 64;
     /// Messages waiting in one stream's queue.
     pub const STREAM_QUEUE: usize = 16;
     /// Terminals, execs and log streams open at one time in one workspace.
@@ -168,6 +176,8 @@ impl Limits {
     pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(120);
     /// A unary call, unless it says otherwise.
     pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+    /// Computing the chain of audit records again, on one coordinator.
+    pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(600);
     /// Opening a terminal, exec or log stream on a node.
     pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
     /// One call of the container engine, streams and pulls aside.

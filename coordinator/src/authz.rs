@@ -73,10 +73,12 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberListSecrets
         | Method::MemberGetSecret
         | Method::MemberPutSecret
+        | Method::MemberVerifyAudit
         | Method::RaftPropose
         | Method::RaftReadIndex => Rule::Coordinator,
 
         Method::ClusterGetCluster
+        | Method::ClusterInspectCoordinator
         | Method::ClientListClients
         | Method::ClientGetClient
         | Method::NodeAdminListNodes
@@ -97,7 +99,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace => WORK,
 
-        Method::UserListUsers => AUDIT,
+        Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,
 
         Method::ClusterBackup
         | Method::ClusterEndRecovery

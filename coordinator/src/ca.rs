@@ -18,7 +18,7 @@ use warren_common::{ClusterId, Timestamp};
 use warren_daemon::identity::{Authority, IdentityError, PeerIdentity, pin_of};
 use warren_proto::{ApiError, error::reason};
 
-pub use authority::Issued;
+pub use authority::{Issued, secret_of};
 pub use own::{fresh_identity, keep_renewed, own_identity};
 pub use request::SigningRequest;
 

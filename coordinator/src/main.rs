@@ -1,6 +1,7 @@
 //! `warren-coordinator`: reads its configuration and runs.
 
 mod join;
+mod verify;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -37,6 +38,11 @@ enum Verb {
     /// Where the coordinator runs already and serves no cluster, it joins at once and this command
     /// waits until it votes; else it joins when it is started. Safe to repeat.
     Join(join::Join),
+    /// Check the audit records of this machine, whether the coordinator runs or not
+    ///
+    /// Computes the chain of hashes over every record again and holds it against the newest
+    /// checkpoint. Ends with 1 where it is broken.
+    VerifyAudit(verify::VerifyAudit),
 }
 
 /// Small pieces are taken and given back all the time, on all threads, and a coordinator runs for
@@ -47,7 +53,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     match go(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // stderr may be closed; the exit code tells all the same
             let _ = report(&error);
@@ -70,9 +76,10 @@ fn report(error: &anyhow::Error) -> std::io::Result<()> {
     Ok(())
 }
 
-fn go(args: &Args) -> anyhow::Result<()> {
+fn go(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref())?;
-    match &args.command {
+    let done = match &args.command {
+        Some(Verb::VerifyAudit(verify)) => return verify::run(&config, verify),
         Some(Verb::Join(join)) => join::run(&config, join),
         Some(Verb::CheckConfig) => {
             let file = args.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
@@ -85,7 +92,8 @@ fn go(args: &Args) -> anyhow::Result<()> {
                 .context("writing to stdout")
         }
         None => serve(config),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

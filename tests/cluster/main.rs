@@ -1,5 +1,7 @@
 //! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
 
+mod auditing;
+mod doctoring;
 mod durability;
 mod engine;
 mod identity;

@@ -16,8 +16,8 @@ use tonic::{Response, Status, transport::Channel};
 use warren_common::{Limits, Timestamp, status::clean};
 use warren_daemon::identity::{self, ClientTls, Folder, Identity, Trouble};
 use warren_proto::pb::admin::v1::{
-    Freshness, Mutation, client_service_client::ClientServiceClient,
-    cluster_service_client::ClusterServiceClient,
+    Freshness, Mutation, audit_service_client::AuditServiceClient,
+    client_service_client::ClientServiceClient, cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
     session_service_client::SessionServiceClient, user_service_client::UserServiceClient,
     watch_service_client::WatchServiceClient, workspace_service_client::WorkspaceServiceClient,
@@ -32,7 +32,7 @@ use crate::{
 
 pub(crate) use failure::{from_status, from_trouble, is_lost, may_pass, plain};
 pub(crate) use link::{Link, named};
-pub(crate) use pages::{Listed, pages};
+pub(crate) use pages::{Listed, endless, pages};
 use renew::Renewal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -271,6 +271,7 @@ macro_rules! service {
     };
 }
 
+service!(audit, AuditServiceClient);
 service!(clients, ClientServiceClient);
 service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);

@@ -62,7 +62,12 @@ pub(crate) async fn pages<T>(
         }
         token = next;
     }
-    Err(Error::new(Kind::Failed, "ENDLESS_LIST", "the coordinator's list does not end"))
+    Err(endless())
+}
+
+/// Tells a list whose pages do not end.
+pub(crate) fn endless() -> Error {
+    Error::new(Kind::Failed, "ENDLESS_LIST", "the coordinator's list does not end")
 }
 
 /// Whether a stale answer may be older than another; one whose age is not known may be the oldest.

@@ -1,13 +1,17 @@
 //! The verbs, one folder per noun.
 
+pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod node;
 pub(crate) mod session;
 pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod workspace;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use uuid::Uuid;
@@ -31,7 +35,9 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,
+        Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,
+        Noun::Doctor(doctor) => doctor::run(app, &doctor).await,
         Noun::Version(version) => version::run(app, &version).await,
     }
 }
@@ -92,6 +98,13 @@ impl Fresh {
 /// Returns a revision as talk names it; nothing where the coordinator did not.
 pub(crate) fn at_revision(revision: u64) -> String {
     if revision == 0 { String::new() } else { format!(" (revision {revision})") }
+}
+
+/// Returns another program of Warren: the one beside this one, or else whichever the path finds.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|own| Some(own.parent()?.join(name))).filter(|path| path.exists());
+    beside.unwrap_or_else(|| name.into())
 }
 
 fn request_id(text: &str) -> Result<Uuid, String> {

@@ -157,14 +157,14 @@ impl<'a, T: Watched> Lines<'a, T> {
     }
 }
 
-/// Prints an event as a row of all events.
-pub(super) fn row(
+/// Prints something that happened, which has no age, as a row of its own.
+pub(super) fn row<T: Tabular + Serialize>(
     output: &Output,
-    event: &Event,
+    happened: &T,
     widths: &mut BTreeMap<usize, usize>,
 ) -> Result<(), Error> {
-    let cells = event.row(Timestamp(0));
-    output.line(event, &event.address(), || aligned(&cells, widths))
+    let cells = happened.row(Timestamp(0));
+    output.line(happened, &happened.address(), || aligned(&cells, widths))
 }
 
 /// Lays cells out in columns as wide as what came before; the last column is as wide as it is.

@@ -6,6 +6,7 @@
 //! from the last revision that was told; where that is not possible, the list is printed again.
 
 mod lines;
+mod records;
 mod source;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -23,6 +24,7 @@ use crate::{
 };
 
 use lines::Lines;
+pub(crate) use records::records;
 use source::{Source, Told};
 
 /// Between two looks at the list; more where listing takes long.

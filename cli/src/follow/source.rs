@@ -42,10 +42,42 @@ pub(super) struct Source {
     stream: Option<Streaming<pb::WatchResponse>>,
     /// Silence until then is believed.
     until: Instant,
+    absence: Absence,
+    output: Output,
+}
+
+/// How long coordinators may be gone from somebody who watches.
+pub(super) struct Absence {
     /// Since when no coordinator answers.
-    lost: Option<Instant>,
+    since: Option<Instant>,
     patience: Duration,
     output: Output,
+}
+
+impl Absence {
+    /// Gives up after `patience`, or after [`GIVE_UP`] where nothing was said.
+    pub(super) fn new(patience: Option<Duration>, output: &Output) -> Self {
+        Self { since: None, patience: patience.unwrap_or(GIVE_UP), output: output.clone() }
+    }
+
+    /// Notes that a coordinator answered.
+    pub(super) fn answered(&mut self) {
+        if self.since.take().is_some() {
+            self.output.talk("a coordinator answers again; watching on");
+        }
+    }
+
+    /// Notes that a call failed.
+    ///
+    /// # Errors
+    /// It was refused, or none has answered for too long.
+    pub(super) fn unanswered(&mut self, error: Error) -> Result<(), Error> {
+        if error.kind != ErrorKind::Unreachable {
+            return Err(error);
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience { Ok(()) } else { Err(error) }
+    }
 }
 
 impl Source {
@@ -55,8 +87,8 @@ impl Source {
         patience: Option<Duration>,
         output: &Output,
     ) -> Self {
-        let (patience, output) = (patience.unwrap_or(GIVE_UP), output.clone());
-        Self { request, stream: None, until: Instant::now(), lost: None, patience, output }
+        let (absence, output) = (Absence::new(patience, output), output.clone());
+        Self { request, stream: None, until: Instant::now(), absence, output }
     }
 
     /// Goes on after a list.
@@ -79,9 +111,7 @@ impl Source {
 
     /// Notes that a coordinator answered.
     pub(super) fn answered(&mut self) {
-        if self.lost.take().is_some() {
-            self.output.talk("a coordinator answers again; watching on");
-        }
+        self.absence.answered();
     }
 
     /// Notes that a call failed.
@@ -89,11 +119,7 @@ impl Source {
     /// # Errors
     /// It was refused, or none has answered for too long.
     pub(super) fn unanswered(&mut self, error: Error) -> Result<(), Error> {
-        if error.kind != ErrorKind::Unreachable {
-            return Err(error);
-        }
-        let since = *self.lost.get_or_insert_with(Instant::now);
-        if since.elapsed() < self.patience { Ok(()) } else { Err(error) }
+        self.absence.unanswered(error)
     }
 
     /// Returns what is told next. Cancel safe once the stream is open.
@@ -162,8 +188,8 @@ impl Source {
 
     async fn lose(&mut self, api: &mut Api, why: &str) -> Result<Told, Error> {
         self.stream = None;
-        if self.lost.is_none() {
-            self.lost = Some(Instant::now());
+        if self.absence.since.is_none() {
+            self.absence.since = Some(Instant::now());
             let why = warren_common::status::reason(why);
             self.output.talk(&format!("the coordinator is lost ({why}); asking for another one"));
         }

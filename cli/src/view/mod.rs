@@ -4,6 +4,7 @@
 //! messages are turned into views here and nowhere else; times become RFC 3339, enums words.
 
 pub(crate) mod as_of;
+pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod event;

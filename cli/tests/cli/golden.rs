@@ -14,7 +14,7 @@ use warren_proto::{
 
 use crate::support::{
     Bench, Run,
-    data::{failed_steps, steps, web},
+    data::{NOW, failed_steps, steps, web},
     fake::Follow,
 };
 
@@ -46,7 +46,7 @@ impl Transcript {
 
 /// Takes out what differs from run to run: ports, ids, and how long a call took.
 fn told(bench: &Bench, run: &Run) -> String {
-    let mut text = run.stdout.clone();
+    let mut text: String = run.stdout.split_inclusive('\n').map(timeless).collect();
     for line in run.stderr.lines() {
         let line = match (line.contains("placed on"), line.len().checked_sub(8)) {
             (true, Some(end)) if line.ends_with(" s") => format!("{}   0.0 s", &line[..end]),
@@ -56,6 +56,18 @@ fn told(bench: &Bench, run: &Run) -> String {
     }
     let cluster = bench.fake.state().cluster.cluster_id.clone();
     text.replace(&cluster, "CLUSTER-ID").replace(&bench.address.to_string(), "127.0.0.1:PORT")
+}
+
+/// Takes out what a doctor says of this machine's clock and of how long the certificate is good.
+fn timeless(line: &str) -> String {
+    let cut = |begin: &str, end: &str, word: &str| {
+        let from = line.find(begin)? + begin.len();
+        let upto = from + line[from..].find(end)?;
+        Some(format!("{}{word}{}", &line[..from], &line[upto..]))
+    };
+    let cut = cut("at most ", " s from the coordinators'", "0.0")
+        .or_else(|| cut("CONTEXT_CERTIFICATE       good for ", " (until", "DAYS"));
+    cut.unwrap_or_else(|| line.to_owned())
 }
 
 fn seen(workspace: pb::Workspace) -> Follow {
@@ -186,6 +198,63 @@ fn stale() {
 }
 
 #[test]
+fn audit_records() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["audit", "list"]);
+    transcript.add(&bench, &["audit", "list", "--limit", "2", "-q"]);
+    transcript.add(&bench, &["audit", "list", "--actor", "vera", "-o", "json"]);
+    transcript.add(&bench, &["audit", "list", "--action", "client", "-o", "name"]);
+    transcript.add(&bench, &["audit", "list", "--action", "nothing"]);
+    transcript.add(&bench, &["audit", "list", "--since", "yesterday"]);
+    transcript.add(&bench, &["audit", "verify"]);
+    transcript.add(&bench, &["audit", "verify", "-o", "yaml"]);
+    bench.fake.state().verdicts[1].whole = false;
+    bench.fake.state().verdicts[1].records = 3;
+    bench.fake.state().verdicts[1].broken = Some(pb::AuditBreak {
+        sequence: 4,
+        segment: "audit-00000000000000000001.jsonl".to_owned(),
+        line: 5,
+        reason: "audit record 4 was changed after it was sealed".to_owned(),
+    });
+    transcript.add(&bench, &["audit", "verify"]);
+    transcript.add(&bench, &["audit", "verify", "--state", "/tmp"]);
+    transcript.check("audit");
+}
+
+#[test]
+fn a_doctors_findings() {
+    let bench = Bench::new();
+    // the only one there is, as its own address says
+    let only = {
+        let mut state = bench.fake.state();
+        state.cluster.replicas.truncate(1);
+        state.cluster.replicas[0].api_address = bench.address.to_string();
+        state.cluster.clone()
+    };
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["doctor"]);
+    transcript.add(&bench, &["doctor", "-o", "name"]);
+    {
+        let mut state = bench.fake.state();
+        state.nodes.truncate(1);
+        state.nodes[0].facts.as_mut().expect("there").findings.clear();
+        state.workspaces.truncate(1);
+        state.records.push(pb::AuditRecord {
+            sequence: 8,
+            at_unix_ms: NOW - 7_200_000,
+            actor_name: "ann".to_owned(),
+            action: "cluster.backup".to_owned(),
+            ..Default::default()
+        });
+        state.cluster = only;
+    }
+    transcript.add(&bench, &["doctor"]);
+    transcript.add(&bench, &["--context", "nope", "doctor"]);
+    transcript.check("doctor");
+}
+
+#[test]
 fn usage() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();
@@ -233,6 +302,8 @@ fn every_command_has_an_example() {
         "workspace logs",
         "session list",
         "session attach",
+        "audit list",
+        "audit verify",
         "user invite",
         "user list",
         "user show",
@@ -241,6 +312,7 @@ fn every_command_has_an_example() {
         "context list",
         "context use",
         "context show",
+        "doctor",
         "version",
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();

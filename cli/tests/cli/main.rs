@@ -1,6 +1,7 @@
 //! The real `warren` against a coordinator that does what each test tells it to, over real TLS.
 
 mod attach;
+mod audit;
 mod backup;
 mod create;
 mod errors;

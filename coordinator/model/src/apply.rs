@@ -162,6 +162,7 @@ impl ClusterState {
             Command::IssueCoordinatorToken(command) => replica::issue(self, &context, command),
             Command::JoinReplica(command) => replica::join(self, &context, command),
             Command::RemoveReplica(command) => replica::remove(self, command),
+            Command::NoteBackup(command) => recovery::note_backup(self, *command),
         }
     }
 
@@ -244,7 +245,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::EndRecovery(_)
         | Command::UpdateClient(_)
         | Command::IssueCoordinatorToken(_)
-        | Command::RemoveReplica(_) => !matches!(principal, Principal::Node(_)),
+        | Command::RemoveReplica(_)
+        | Command::NoteBackup(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

@@ -17,7 +17,9 @@ use warren_common::{
 mod recovery;
 mod replica;
 
-pub use recovery::{AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery};
+pub use recovery::{
+    AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery, NoteBackup,
+};
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 
 /// One log entry: a command with who asks, when, and as which request.
@@ -106,6 +108,9 @@ pub enum Command {
     JoinReplica(JoinReplica),
     /// Takes a coordinator out of the cluster; its id never returns.
     RemoveReplica(RemoveReplica),
+    /// Somebody is about to be handed a backup: changes nothing, and is on record before a byte of
+    /// it leaves.
+    NoteBackup(NoteBackup),
 }
 
 /// See [`Command::InitCluster`].

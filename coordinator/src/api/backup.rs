@@ -9,7 +9,10 @@ use tonic::{Code, Status};
 use tracing::{info, warn};
 use warren_common::Limits;
 use warren_daemon::{Secret, backup::Kdf, clock, telemetry::Chain};
-use warren_model::{ClusterState, Command, command::EndRecovery};
+use warren_model::{
+    ClusterState, Command,
+    command::{EndRecovery, NoteBackup},
+};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{Api, Who, errors, mutation::Asked, resolve};
@@ -19,8 +22,12 @@ use crate::backup::{self, CopyError};
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<pb::BackupResponse, Status>> + Send>>;
 
 impl Api {
-    /// Seals state and keystore as of now, piece by piece.
-    pub(super) async fn back_up(&self, request: pb::BackupRequest) -> Result<Pieces, ApiError> {
+    /// Seals state and keystore as of now, piece by piece; who asks is on record first.
+    pub(super) async fn back_up(
+        &self,
+        who: Who,
+        request: pb::BackupRequest,
+    ) -> Result<Pieces, ApiError> {
         let key: Result<[u8; 32], _> = request.key.as_ref().try_into();
         let key = key.map_err(|_| errors::invalid("key", "a key has 32 bytes"))?;
         let kdf = request.kdf.ok_or_else(|| errors::invalid("kdf", "is missing"))?;
@@ -32,6 +39,11 @@ impl Api {
             salt: kdf.salt,
         };
         kdf.check().map_err(|why| errors::invalid("kdf", why))?;
+        // on record before a byte leaves: who breaks it off has what was sent
+        let revision = self.parts().consensus.local().revision;
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let asked = Asked::read(who, Some(pb::Mutation { request_id, if_revision: None }))?;
+        self.mutate(&asked, Command::NoteBackup(NoteBackup { revision })).await?;
         let moment = self.read().await?;
         let order = backup::Order {
             state: moment.state,

@@ -1,14 +1,20 @@
 //! `ClusterService`: the cluster as a whole.
 
-use std::fmt::Write as _;
-
 use tonic::{Request, Response, Status};
 use warren_common::ReplicaId;
-use warren_model::state::PhaseKind;
+use warren_model::state::{PhaseKind, certificate};
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
 pub use super::backup::show_recovery;
-use super::{Api, Moment, backup::Pieces, caller, errors, view::count};
+use super::{
+    Api, Moment,
+    backup::Pieces,
+    caller,
+    due::{due, may_know_people},
+    errors,
+    view::count,
+};
+use crate::authz::Caller;
 
 #[tonic::async_trait]
 impl ClusterService for Api {
@@ -19,6 +25,18 @@ impl ClusterService for Api {
         let moment = self.read_for(request.into_inner().read).await?;
         let coordinators = self.show_coordinators().await;
         Ok(Response::new(self.show_cluster(&moment, coordinators)?))
+    }
+
+    async fn inspect_coordinator(
+        &self,
+        request: Request<pb::InspectCoordinatorRequest>,
+    ) -> Result<Response<pb::InspectCoordinatorResponse>, Status> {
+        let people = may_know_people(Caller::of(&request)?.role());
+        let mut answer = self.parts().members.inspect().await?;
+        let Moment { state, now, .. } = self.local();
+        (answer.certificates, answer.certificate_holders) = due(&state, people, now);
+        answer.people_told = people;
+        Ok(Response::new(answer))
     }
 
     async fn create_coordinator_token(
@@ -54,7 +72,8 @@ impl ClusterService for Api {
         &self,
         request: Request<pb::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        Ok(Response::new(self.back_up(request.into_inner()).await?))
+        let who = caller(&request)?;
+        Ok(Response::new(self.back_up(who, request.into_inner()).await?))
     }
 
     async fn end_recovery(
@@ -97,18 +116,9 @@ impl Api {
             workspaces: count(state.workspaces.len()),
             workspaces_active: count(active),
             audit_sequence: state.audit.sequence,
-            audit_hash: hex(&state.audit.hash),
+            audit_hash: certificate::hex(&state.audit.hash),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recovery: show_recovery(state),
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // writing to a String cannot fail
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

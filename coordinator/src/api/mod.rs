@@ -4,11 +4,13 @@
 //! here. Who may call what was checked before ([`crate::authz`]); what refusals look like to
 //! callers stands in [`errors`].
 
+pub(crate) mod audit;
 mod backup;
 mod client;
 pub mod cluster;
 mod coordinator;
 mod create;
+mod due;
 mod enroll;
 mod enroll_coordinator;
 pub mod errors;

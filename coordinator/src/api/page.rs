@@ -69,7 +69,7 @@ impl Page {
                 continue;
             }
             if items.len() == self.size || bytes >= BYTES {
-                return Paged { items, next: encode(&last) };
+                return Paged { items, next: token(&last) };
             }
             let item = show(item);
             bytes += item.encoded_len();
@@ -80,7 +80,8 @@ impl Page {
     }
 }
 
-fn encode(key: &str) -> String {
+/// Returns the token that goes on after a key.
+pub(super) fn token(key: &str) -> String {
     let mut token = VERSION.to_owned();
     for byte in key.bytes() {
         // writing to a String cannot fail

@@ -14,7 +14,11 @@
 mod reader;
 mod row;
 mod segment;
+mod verify;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -22,7 +26,8 @@ use warren_model::audit::BrokenChain;
 
 use crate::store::StoreError;
 
-pub use reader::{Gap, Verified, read, verify};
+pub use reader::{Fit, Found, Gap, Search, read, search};
+pub use verify::{Break, Verified, verify};
 pub use writer::{AuditLog, AuditSync};
 
 /// Why audit records cannot be read or written.
@@ -62,12 +67,29 @@ pub enum AuditError {
         /// Which record.
         sequence: u64,
     },
+    /// Others read records from this disk.
+    #[error(
+        "{} others read audit records here at the moment",
+        warren_common::Limits::AUDIT_READERS
+    )]
+    Busy,
     /// An earlier failure.
     #[error("{0}")]
     Failed(String),
 }
 
 impl AuditError {
+    /// Returns what is wrong with the records, without the file's path.
+    fn told(&self) -> String {
+        match self {
+            Self::Damaged { reason, .. } => reason.clone(),
+            Self::Broken { broken, .. } => broken.to_string(),
+            Self::Store(_) | Self::Diverged { .. } | Self::Busy | Self::Failed(_) => {
+                self.to_string()
+            }
+        }
+    }
+
     /// Returns it for openraft's storage traits.
     pub(crate) fn into_io(self) -> std::io::Error {
         match self {
@@ -75,6 +97,7 @@ impl AuditError {
             Self::Damaged { .. }
             | Self::Broken { .. }
             | Self::Diverged { .. }
+            | Self::Busy
             | Self::Failed(_) => std::io::Error::other(self.to_string()),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use warren_model::{AuditHead, AuditRecord, verify_chain};
+use warren_model::{AuditHead, AuditRecord, audit::BrokenChain, verify_chain};
 
 use super::{AuditError, row};
 use crate::store::StoreError;
@@ -30,8 +30,21 @@ pub(super) struct Segment {
     pub(super) end: AuditHead,
     /// Bytes up to there.
     pub(super) good_bytes: u64,
-    /// What follows there: none, or the line number and what is wrong with it.
-    pub(super) bad: Option<(usize, String)>,
+    /// What follows there: none, or what is wrong with it.
+    pub(super) bad: Option<Fault>,
+}
+
+/// A line that is no record, or not the one that belongs there.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// Which one, from 1.
+    pub(super) line: usize,
+    /// Why it cannot be read, or does not follow.
+    pub(super) reason: String,
+    /// Set where it can be read.
+    pub(super) broken: Option<BrokenChain>,
+    /// It has no line feed: what a crash or a write under way leaves.
+    pub(super) torn: bool,
 }
 
 /// Returns the file of the segment that begins with record `first`.
@@ -58,6 +71,17 @@ pub(super) fn list(folder: &Path) -> Result<Vec<SegmentName>, AuditError> {
 /// Reads one segment and checks its chain. A line that cannot be read ends it; a record that can
 /// be read but does not follow is an error.
 pub(super) fn load(path: &Path) -> Result<Segment, AuditError> {
+    let segment = look(path)?;
+    match &segment.bad {
+        Some(Fault { broken: Some(broken), .. }) => {
+            Err(AuditError::Broken { path: path.to_owned(), broken: broken.clone() })
+        }
+        Some(_) | None => Ok(segment),
+    }
+}
+
+/// Reads one segment as far as its chain holds. Only a damaged first line is an error.
+pub(super) fn look(path: &Path) -> Result<Segment, AuditError> {
     let content =
         fs::read(path).map_err(|e| AuditError::Store(StoreError::io("reading", path, e)))?;
     let mut lines = content.split_inclusive(|byte| *byte == b'\n').enumerate();
@@ -74,24 +98,32 @@ pub(super) fn load(path: &Path) -> Result<Segment, AuditError> {
         bad: None,
     };
     for (number, line) in lines {
-        let record = match line.strip_suffix(b"\n") {
-            Some(whole) => row::read(whole),
-            None => Err("the line is not finished".to_owned()),
-        };
-        match record {
+        match follow(segment.end, line) {
             Ok(record) => {
-                segment.end = verify_chain(segment.end, [&record])
-                    .map_err(|broken| AuditError::Broken { path: path.to_owned(), broken })?;
+                segment.end = AuditHead { sequence: record.sequence, hash: record.hash };
                 segment.good_bytes += line.len() as u64;
                 segment.records.push(record);
             }
-            Err(reason) => {
-                segment.bad = Some((number + 1, reason));
+            Err((reason, broken)) => {
+                let torn = !line.ends_with(b"\n");
+                segment.bad = Some(Fault { line: number + 1, reason, broken, torn });
                 break;
             }
         }
     }
     Ok(segment)
+}
+
+/// Reads the record of a line, which must follow the one that ends at `end`.
+fn follow(end: AuditHead, line: &[u8]) -> Result<AuditRecord, (String, Option<BrokenChain>)> {
+    let unreadable = |reason| (reason, None);
+    let whole = line.strip_suffix(b"\n");
+    let whole = whole.ok_or_else(|| unreadable("the line is not finished".to_owned()))?;
+    let record = row::read(whole).map_err(unreadable)?;
+    match verify_chain(end, [&record]) {
+        Ok(_) => Ok(record),
+        Err(broken) => Err((broken.to_string(), Some(broken))),
+    }
 }
 
 /// Cuts a segment to its good part, durably.

@@ -16,7 +16,7 @@ use warren_model::{
 
 use super::{
     AuditError, row,
-    segment::{self, SegmentName},
+    segment::{self, Fault, SegmentName},
 };
 use crate::store::{StoreError, files};
 
@@ -64,7 +64,7 @@ impl AuditLog {
             let found = segment::load(&name.path)?;
             check_anchor(&name.path, end, found.after)?;
             check_head(&found, head)?;
-            if let Some((line, reason)) = found.bad {
+            if let Some(Fault { line, reason, .. }) = found.bad {
                 // Only the end can be torn, and only records that will be replayed may be cut.
                 if at + 1 < names.len() || found.end.sequence < head.sequence {
                     let path = name.path.clone();

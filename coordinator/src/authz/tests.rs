@@ -41,6 +41,7 @@ MemberService/PutSecret                    -    -     -    yes   -     -    -   
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
+ClusterService/InspectCoordinator          -    -     -    -     yes   yes  yes  yes  yes
 ClusterService/Backup                      -    -     -    -     yes   -    -    -    -
 ClusterService/EndRecovery                 -    -     -    -     yes   -    -    -    -
 ClusterService/CreateCoordinatorToken      -    -     -    -     yes   -    -    -    -
@@ -70,6 +71,9 @@ UserService/InviteUser                     -    -     -    -     yes   -    -   
 UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes
 UserService/ListUsers                      -    -     -    -     yes   -    -    -    yes
 UserService/RevokeUser                     -    -     -    -     yes   -    -    -    -
+AuditService/ListRecords                   -    -     -    -     yes   -    -    -    yes
+AuditService/VerifyRecords                 -    -     -    -     yes   -    -    -    yes
+MemberService/VerifyAudit                  -    -     -    yes   -     -    -    -    -
 ";
 
 fn address() -> SocketAddr {

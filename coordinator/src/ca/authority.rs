@@ -41,7 +41,7 @@ pub(super) struct IssuingAuthority {
 impl IssuingAuthority {
     /// Loads it; none where it was never made.
     pub(super) fn load(keystore: &Keystore, authority: Authority) -> Result<Option<Self>, CaError> {
-        let kept = keystore.get(&file_name(authority)).map_err(CaError::Keystore)?;
+        let kept = keystore.get(&secret_of(authority)).map_err(CaError::Keystore)?;
         kept.map(|pem| Self::from_pem(authority, &pem)).transpose()
     }
 
@@ -59,7 +59,7 @@ impl IssuingAuthority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(key.pair()).map_err(CaError::Make)?;
         let both = Secret::new(format!("{}{}", key.to_pem().expose(), certificate.pem()));
-        keystore.put(&file_name(authority), &both).map_err(CaError::Keystore)?;
+        keystore.put(&secret_of(authority), &both).map_err(CaError::Keystore)?;
         Self::from_pem(authority, &both)
     }
 
@@ -131,7 +131,8 @@ impl IssuingAuthority {
     }
 }
 
-fn file_name(authority: Authority) -> String {
+/// Returns the name of an authority's secret in the keystore.
+pub fn secret_of(authority: Authority) -> String {
     format!("{}-authority", authority.as_str())
 }
 

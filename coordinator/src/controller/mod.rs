@@ -185,7 +185,8 @@ fn subject(command: &Command) -> Option<WorkspaceId> {
         | Command::UpdateClient(_)
         | Command::IssueCoordinatorToken(_)
         | Command::JoinReplica(_)
-        | Command::RemoveReplica(_) => None,
+        | Command::RemoveReplica(_)
+        | Command::NoteBackup(_) => None,
     }
 }
 
@@ -220,5 +221,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::IssueCoordinatorToken(_) => "issue-coordinator-token",
         Command::JoinReplica(_) => "join-replica",
         Command::RemoveReplica(_) => "remove-replica",
+        Command::NoteBackup(_) => "note-backup",
     }
 }

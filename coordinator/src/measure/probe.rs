@@ -151,7 +151,7 @@ fn disk(folder: &Path) {
 
 /// Returns the bytes that the files of a folder take on disk, one folder deep, and when the newest
 /// was written.
-fn contents(folder: &Path) -> (u64, Option<SystemTime>) {
+pub(crate) fn contents(folder: &Path) -> (u64, Option<SystemTime>) {
     use std::os::unix::fs::MetadataExt as _;
     let (mut bytes, mut newest) = (0, None);
     let mut folders = vec![(folder.to_owned(), true)];

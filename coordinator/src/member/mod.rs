@@ -7,7 +7,9 @@
 //! `bootstrap/`; how the group itself is changed, in `raft/membership.rs`.
 
 mod admit;
+mod audit;
 mod describe;
+mod inspect;
 mod remove;
 mod secrets;
 mod service;

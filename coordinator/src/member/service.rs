@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use warren_common::{Limits, ReplicaId};
-use warren_model::command::SetReplica;
+use warren_model::{AuditHead, command::SetReplica};
 use warren_proto::pb::raft::v1::{
     self as pb,
     member_service_server::{MemberService, MemberServiceServer},
@@ -114,5 +114,17 @@ impl MemberService for MemberRpc {
         let keystore = self.members.keystore().clone();
         secrets::blocking(move || keystore.take(&name, &kept)).await?;
         Ok(Response::new(pb::PutSecretResponse {}))
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<pb::VerifyAuditRequest>,
+    ) -> Answer<pb::VerifyAuditResponse> {
+        let pb::VerifyAuditRequest { head_sequence, head_hash } = request.into_inner();
+        let hash = <[u8; 32]>::try_from(&head_hash[..]);
+        let hash = hash.map_err(|_| errors::invalid("head_hash", "has not 32 bytes"))?;
+        let head = AuditHead { sequence: head_sequence, hash };
+        let verified = self.members.verify_audit_here(head).await?;
+        Ok(Response::new(pb::VerifyAuditResponse { verified: Some(verified) }))
     }
 }

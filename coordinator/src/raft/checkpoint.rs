@@ -17,7 +17,7 @@ use bytes::Bytes;
 use openraft::LogIdOptionExt as _;
 use serde::{Deserialize, Serialize};
 use warren_common::Limits;
-use warren_model::ClusterState;
+use warren_model::{AuditHead, ClusterState};
 
 use super::{
     checkpoint_v1::StateV1,
@@ -194,17 +194,45 @@ fn set_aside(folder: &Path, damaged: &[String]) -> Result<(), StoreError> {
 
 /// Returns the checkpoints' file names, oldest first, and removes half-written ones.
 fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let (names, begun) = listed(folder)?;
+    for name in begun {
+        let path = folder.join(&name);
+        fs::remove_file(&path).map_err(|e| StoreError::io("removing", &path, e))?;
+    }
+    Ok(names)
+}
+
+/// Returns the checkpoints' file names, oldest first, and those of half-written ones.
+fn listed(folder: &Path) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let listing = |e| StoreError::io("listing", folder, e);
-    let mut names = Vec::new();
+    let (mut names, mut begun) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(listing)? {
         let name = entry.map_err(listing)?.file_name().to_string_lossy().into_owned();
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
             names.push(name);
         } else if name.ends_with(".tmp") {
-            let path = folder.join(&name);
-            fs::remove_file(&path).map_err(|e| StoreError::io("removing", &path, e))?;
+            begun.push(name);
         }
     }
     names.sort();
-    Ok(names)
+    Ok((names, begun))
+}
+
+/// Returns the newest audit record that the checkpoints in a state folder know; none where there
+/// is no checkpoint, or none that can be read. Changes nothing: the coordinator may be running.
+/// Blocks.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn recorded_head(state_dir: &Path) -> Result<Option<AuditHead>, StoreError> {
+    let folder = state_dir.join("checkpoints");
+    if !folder.exists() {
+        return Ok(None);
+    }
+    for name in listed(&folder)?.0.iter().rev() {
+        if let Ok(loaded) = load(&folder.join(name))? {
+            return Ok(Some(loaded.state.audit));
+        }
+    }
+    Ok(None)
 }

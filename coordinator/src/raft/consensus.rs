@@ -12,10 +12,13 @@ use openraft::{
     async_runtime::WatchReceiver as _,
     error::{InitializeError, RaftError},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use warren_common::{Limits, ReplicaId, Revision};
-use warren_model::{AuditRecord, ClusterState};
+use warren_model::ClusterState;
 
 use super::{
     answers::{Leadership, Member, ReplicaRole, Status},
@@ -32,7 +35,6 @@ use super::{
     writes::Writes,
 };
 use crate::{
-    audit::{self, AuditError},
     measure,
     store::{Flusher, LogStore, Lost},
     watch::Ring,
@@ -61,7 +63,9 @@ pub(super) struct Inner {
     leadership: watch::Receiver<Leadership>,
     store: Arc<dyn LogStore>,
     flusher: Flusher,
-    audit: PathBuf,
+    /// The folder of the audit records, and turns to read from it.
+    pub(super) audit: PathBuf,
+    pub(super) audit_turns: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -106,6 +110,7 @@ impl Consensus {
         let inner = Inner {
             replica: options.replica,
             audit: open::audit_folder(&options.folder),
+            audit_turns: Arc::new(Semaphore::new(Limits::AUDIT_READERS)),
             tuning: options.tuning,
             raft,
             view,
@@ -305,20 +310,16 @@ impl Consensus {
         }
     }
 
+    /// Returns after how many entries a checkpoint is written.
+    pub fn checkpoint_every(&self) -> u64 {
+        self.inner.tuning.checkpoint_every
+    }
+
     /// Sets the gauges of this replica, for a scrape.
     pub fn sample(&self) {
         let led = self.without_quorum().is_none();
         observe::sample(&self.inner.raft.metrics().borrow_watched(), &self.inner.flusher, led);
         measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
-    }
-
-    /// Returns up to `limit` audit records from number `from` on, as far as this replica has them.
-    pub async fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, AuditError> {
-        let folder = self.inner.audit.clone();
-        let read = move || audit::read(&folder, from, limit);
-        tokio::task::spawn_blocking(read)
-            .await
-            .unwrap_or_else(|panicked| Err(AuditError::Failed(panicked.to_string())))
     }
 
     /// Returns the service for the other replicas' messages; the Raft listener mounts it.

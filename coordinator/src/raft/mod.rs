@@ -23,6 +23,7 @@ mod open;
 mod propose;
 mod reads;
 mod recent;
+mod records;
 mod salvage;
 mod seed;
 mod server;
@@ -31,6 +32,7 @@ mod types;
 mod writes;
 
 pub use answers::{Leadership, Member, ReplicaRole, Status};
+pub use checkpoint::recorded_head;
 pub use config::{Connect, Options, Tuning};
 pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};

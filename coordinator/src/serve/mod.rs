@@ -25,7 +25,7 @@ use warren_proto::{
     DESCRIPTORS,
     pb::{
         admin::v1::{
-            client_service_server::ClientServiceServer,
+            audit_service_server::AuditServiceServer, client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
             session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
@@ -234,6 +234,7 @@ impl Start {
         health.set_serving::<SessionServiceServer<Api>>().await;
         health.set_serving::<WatchServiceServer<Api>>().await;
         health.set_serving::<UserServiceServer<Api>>().await;
+        health.set_serving::<AuditServiceServer<Api>>().await;
         health.set_serving::<EnrollServiceServer<Api>>().await;
         health.set_serving::<NodeServiceServer<Api>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
@@ -256,6 +257,7 @@ impl Start {
             .add_service(bounded!(SessionServiceServer, api))
             .add_service(bounded!(WatchServiceServer, api))
             .add_service(bounded!(UserServiceServer, api))
+            .add_service(bounded!(AuditServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
             .add_service(nodes))
     }

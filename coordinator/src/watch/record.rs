@@ -89,7 +89,8 @@ impl Gathered {
             | Command::UpdateClient(_)
             | Command::IssueCoordinatorToken(_)
             | Command::JoinReplica(_)
-            | Command::RemoveReplica(_) => return None,
+            | Command::RemoveReplica(_)
+            | Command::NoteBackup(_) => return None,
         };
         state.workspaces.get(&id).cloned()
     }

@@ -59,7 +59,8 @@ impl Checker {
         self.records(cluster)?;
         self.checked = 0;
         self.acknowledged(&journal.read()?)?;
-        let verified = audit::verify(&cluster.folder().join("state/audit"))?;
+        let verified = audit::verify(&cluster.folder().join("state/audit"), None)?;
+        anyhow::ensure!(verified.broken.is_none(), "{:?}", verified.broken);
         anyhow::ensure!(verified.gaps.is_empty(), "records are missing: {:?}", verified.gaps);
         anyhow::ensure!(verified.head == self.head, "the chain ends elsewhere: {verified:?}");
         Ok(verified.records)

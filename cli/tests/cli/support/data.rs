@@ -64,6 +64,29 @@ pub(crate) fn fill(state: &mut State, cluster: &str) {
         ..Default::default()
     };
     state.explanation = explanation();
+    state.inspected = inspected(cluster);
+    state.records = super::audit::records();
+    state.verdicts = super::audit::verdicts();
+}
+
+fn inspected(cluster: &str) -> pb::InspectCoordinatorResponse {
+    pb::InspectCoordinatorResponse {
+        replica_id: 1,
+        cluster_id: cluster.to_owned(),
+        cluster_name: "demo".to_owned(),
+        version: "0.1.0".to_owned(),
+        leader_replica_id: 1,
+        engine: "sled".to_owned(),
+        log_entries: 900,
+        since_checkpoint_entries: 900,
+        checkpoint_every_entries: 5000,
+        log_bytes: 4 << 20,
+        disk_free_bytes: 30 << 30,
+        disk_bytes: 100 << 30,
+        audit_sequence: 123,
+        people_told: true,
+        ..Default::default()
+    }
 }
 
 fn node_ready() -> pb::Node {

@@ -42,6 +42,12 @@ pub(crate) struct State {
     pub(crate) workspaces: Vec<pb::Workspace>,
     pub(crate) sessions: Vec<pb::Session>,
     pub(crate) cluster: pb::GetClusterResponse,
+    /// What it says of itself, but for its clock.
+    pub(crate) inspected: pb::InspectCoordinatorResponse,
+    /// Audit records, oldest first, and what checking them gives.
+    pub(crate) records: Vec<pb::AuditRecord>,
+    pub(crate) verdicts: Vec<pb::VerifyRecordsResponse>,
+    pub(crate) searches: Vec<pb::ListRecordsRequest>,
     pub(crate) explanation: pb::Explanation,
     pub(crate) follow: VecDeque<Follow>,
     pub(crate) watch: VecDeque<Piece>,
@@ -164,6 +170,15 @@ impl ClusterService for Fake {
         let read = request.into_inner().read;
         let (state, freshness) = self.read(Method::ClusterGetCluster, read)?;
         Ok(Response::new(pb::GetClusterResponse { freshness, ..state.cluster.clone() }))
+    }
+
+    async fn inspect_coordinator(
+        &self,
+        _: Request<pb::InspectCoordinatorRequest>,
+    ) -> Result<Response<pb::InspectCoordinatorResponse>, Status> {
+        let state = self.enter(Method::ClusterInspectCoordinator)?;
+        let now_unix_ms = warren_daemon::clock::now().0;
+        Ok(Response::new(pb::InspectCoordinatorResponse { now_unix_ms, ..state.inspected.clone() }))
     }
 
     type BackupStream = ReceiverStream<Result<pb::BackupResponse, Status>>;

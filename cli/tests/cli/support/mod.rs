@@ -1,5 +1,6 @@
 //! What every test has: a coordinator of its own, a context for it, and the real command.
 
+mod audit;
 mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
@@ -36,6 +37,7 @@ use warren_proto::{
     ApiError, Method, REQUEST_ID,
     pb::admin::v1::{
         self as pb,
+        audit_service_server::AuditServiceServer,
         bootstrap_service_server::{BootstrapService, BootstrapServiceServer},
         client_service_server::ClientServiceServer,
         cluster_service_server::ClusterServiceServer,
@@ -108,7 +110,8 @@ impl Bench {
             .add_service(WorkspaceServiceServer::new(fake.clone()))
             .add_service(SessionServiceServer::new(fake.clone()))
             .add_service(WatchServiceServer::new(fake.clone()))
-            .add_service(UserServiceServer::new(fake.clone()));
+            .add_service(UserServiceServer::new(fake.clone()))
+            .add_service(AuditServiceServer::new(fake.clone()));
         let bootstrap = Bootstrap {
             fake: fake.clone(),
             people: people.clone(),

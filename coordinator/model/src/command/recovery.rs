@@ -49,6 +49,13 @@ pub struct AccountNode {
     pub holds: Vec<WorkspaceId>,
 }
 
+/// See [`super::Command::NoteBackup`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteBackup {
+    /// What the caller had seen of the cluster; the backup holds at least that.
+    pub revision: Revision,
+}
+
 /// See [`super::Command::EndRecovery`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndRecovery {

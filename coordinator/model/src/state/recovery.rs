@@ -13,7 +13,7 @@ use warren_common::{Limits, NodeId, Timestamp};
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{AccountNode, Availability, BeginIncarnation, EndRecovery},
+    command::{AccountNode, Availability, BeginIncarnation, EndRecovery, NoteBackup},
     event::EventKind,
     state::{ClusterState, Desired, PhaseKind, Replica, Workspace, cluster::line, node},
 };
@@ -184,12 +184,24 @@ pub(crate) fn end(
     }
     let left = recovery.awaited.len();
     state.recovery = None;
-    let (name, id) = state.cluster.as_ref().map(|one| (one.name.clone(), one.id)).unzip();
-    let id = id.map(|id| id.to_string()).unwrap_or_default();
+    let (name, id) = name_and_id(state);
     Ok(Change::new("recovery.end", Outcome::Done)
-        .object(&name.unwrap_or_default(), &id)
+        .object(&name, &id)
         .detail(format!("{left} nodes had not told what they hold"))
         .event(EventKind::RecoveryEnded))
+}
+
+/// Notes that a backup is handed out; nothing else changes.
+pub(crate) fn note_backup(state: &ClusterState, command: NoteBackup) -> Result<Change, Refusal> {
+    let (name, id) = name_and_id(state);
+    Ok(Change::new("cluster.backup", Outcome::Done)
+        .object(&name, &id)
+        .detail(format!("of revision {} or later", command.revision.0)))
+}
+
+fn name_and_id(state: &ClusterState) -> (String, String) {
+    let cluster = state.cluster.as_ref();
+    cluster.map(|one| (one.name.clone(), one.id.to_string())).unwrap_or_default()
 }
 
 /// Takes a node off those awaited.

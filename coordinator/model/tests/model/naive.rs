@@ -116,7 +116,8 @@ impl Naive {
             | Command::AdoptNode(_)
             | Command::AdoptWorkspace(_)
             | Command::AccountNode(_)
-            | Command::EndRecovery(_) => unreachable!("not asked"),
+            | Command::EndRecovery(_)
+            | Command::NoteBackup(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
             Command::JoinReplica(one) => self.replicas.join(one, at),

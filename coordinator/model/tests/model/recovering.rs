@@ -13,7 +13,7 @@ use warren_model::{
     Action, ClusterState, Command, Envelope, Held, HeldContainer, HeldState, RefusalCode,
     command::{
         AccountNode, AdoptNode, AdoptWorkspace, Assign, Availability, BeginIncarnation,
-        EndRecovery, Forget, RegisterNode, RunRequest, SetNodeAvailability, SetReplica,
+        EndRecovery, Forget, NoteBackup, RegisterNode, RunRequest, SetNodeAvailability, SetReplica,
     },
     diff_recovering, node_spec, plan,
     state::{Desired, PhaseKind, recovery::RECOVERY_LEAST},
@@ -237,6 +237,28 @@ fn a_recovery_lasts_a_moment_ends_by_itself_and_can_be_ended() {
     world.must(Command::EndRecovery(EndRecovery { node: None, early: true }));
     assert!(world.state.recovery.is_none());
     world.must(Command::EndRecovery(EndRecovery { node: None, early: true }));
+}
+
+#[test]
+fn who_takes_a_backup_is_on_record_and_nothing_else_changes() {
+    let mut world = World::new();
+    let note = Command::NoteBackup(NoteBackup { revision: world.state.revision });
+    let before = world.state.clone();
+    let asked = world.envelope(person(), note.clone());
+    let record = world.apply(&asked).audit.expect("it is on record");
+    assert_eq!(record.action, "cluster.backup");
+    assert_eq!(record.principal, person());
+    assert_eq!(record.detail, format!("of revision {} or later", before.revision.0));
+    let same = ClusterState {
+        revision: before.revision,
+        audit: before.audit,
+        requests: before.requests.clone(),
+        ..world.state.clone()
+    };
+    assert_eq!(same, before);
+    let by_node = world.envelope(warren_model::Principal::Node(node(1)), note);
+    let refusal = world.apply(&by_node).result.expect_err("no node takes one");
+    assert_eq!(refusal.code, RefusalCode::NotAllowed);
 }
 
 #[test]

@@ -76,6 +76,13 @@ async fn apply(consensus: &Consensus, envelope: Envelope) -> Applied {
     answer.expect("the state allows it")
 }
 
+/// Checks a folder of audit records, and that none of them is broken.
+fn whole_audit(folder: &Path) -> crate::audit::Verified {
+    let verified = crate::audit::verify(folder, None).expect("it can be read");
+    assert_eq!(verified.broken, None);
+    verified
+}
+
 /// Waits until the replica leads.
 async fn leads(consensus: &Consensus) {
     let mut leadership = consensus.leadership();
