@@ -4,12 +4,15 @@
 //! lie of [`lies`] must be noticed by the checks that it is named for, or the verdict is worth
 //! nothing.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     history::{Ask, Call, Outcome},
     objects, order,
-    requests::{self, Effect, Settled},
+    register::Change,
+    requests::{self, Effect, Mutation, Settled},
 };
 
 /// Everything that is judged.
@@ -82,11 +85,11 @@ impl Evidence {
             }
             Check::Objects => {
                 // of the log no more than which unanswered calls took effect
-                let effects = effects.or_else(|_| self.known(&mutations))?;
+                let effects = effects.unwrap_or_else(|_| self.known(&mutations));
                 judged.objects = objects::check(&self.calls, &mutations, &effects)?;
             }
             Check::Order => {
-                let effects = effects.or_else(|_| self.known(&mutations))?;
+                let effects = effects.unwrap_or_else(|_| self.known(&mutations));
                 judged.reads = order::check(&self.calls, &mutations, &effects)?;
             }
         }
@@ -94,12 +97,9 @@ impl Evidence {
     }
 
     /// The effects of these requests, whatever is wrong with them.
-    fn known(
-        &self,
-        mutations: &std::collections::BTreeMap<String, requests::Mutation>,
-    ) -> Result<std::collections::BTreeMap<String, Effect>> {
+    fn known(&self, mutations: &BTreeMap<String, Mutation>) -> BTreeMap<String, Effect> {
         let ours = self.effects.iter().filter(|effect| mutations.contains_key(&effect.request));
-        Ok(ours.map(|effect| (effect.request.clone(), effect.clone())).collect())
+        ours.map(|effect| (effect.request.clone(), effect.clone())).collect()
     }
 }
 
@@ -153,32 +153,41 @@ fn stale_read(truth: &Evidence) -> Result<Evidence> {
     Ok(told)
 }
 
+/// A list that shows what an earlier one did, after a third had shown more.
 fn stale_list(truth: &Evidence) -> Result<Evidence> {
     let mut told = truth.clone();
-    let lists: Vec<usize> = (0..told.calls.len())
-        .filter(|at| matches!(told.calls[*at].outcome, Outcome::Listed(..)))
+    let lists: Vec<(usize, u64)> = (0..told.calls.len())
+        .filter_map(|at| match told.calls[at].outcome {
+            Outcome::Listed(revision, _) => Some((at, revision)),
+            _ => None,
+        })
         .collect();
-    ensure!(lists.len() > 20, "too few lists to lie about");
-    let (first, second) = (lists[lists.len() / 2], lists[lists.len() / 2 + 10]);
-    told.calls[second].outcome = told.calls[first].outcome.clone();
+    let three = lists.windows(3).find(|three| {
+        let [(_, old), (newer, new), (last, _)] = three else { return false };
+        old < new && told.calls[*newer].returned < told.calls[*last].invoked
+    });
+    let three = three.context("no three lists with a change between them")?;
+    told.calls[three[2].0].outcome = told.calls[three[0].0].outcome.clone();
     Ok(told)
 }
 
 /// A change that was acknowledged, and of which the cluster knows nothing.
 fn lost(truth: &Evidence) -> Result<Evidence> {
     let mut told = truth.clone();
-    let reads = |call: &&Call| matches!(call.outcome, Outcome::Found(Some(_)));
-    let read = told.calls.iter().filter(reads).find(|read| {
-        let gone = |call: &&Call| matches!(call.ask, Ask::Delete(..) | Ask::Create(..));
-        let near =
-            |call: &&Call| call.returned + 200_000 > read.invoked && call.invoked < read.returned;
+    // nothing else was under way that could have hidden it
+    let quiet = |read: &&Call| {
         let own = told.calls.iter().filter(|call| call.ask.object() == read.ask.object());
-        own.filter(gone).all(|call| !near(&call))
-    });
-    let read = read.context("no quiet read")?.clone();
+        own.filter(|call| !call.ask.reads()).all(|call| {
+            let open = matches!(call.outcome, Outcome::Unknown(_));
+            call.invoked > read.returned || !open && call.returned + 2 < read.invoked
+        })
+    };
+    let mut reads =
+        told.calls.iter().filter(|call| matches!(call.outcome, Outcome::Found(Some(_))));
+    let read = reads.find(quiet).context("no read of an object that nobody changed then")?.clone();
     let Ask::Get(object) = &read.ask else { bail!("a read that is none") };
     let set = [("mark".to_owned(), "lost".to_owned())].into();
-    let change = super::register::Change { set, remove: Vec::new(), if_revision: None };
+    let change = Change { set, remove: Vec::new(), if_revision: None };
     told.calls.push(Call {
         request: Some("lost".to_owned()),
         ask: Ask::Label(object.clone(), change),
@@ -199,3 +208,7 @@ fn twice(truth: &Evidence) -> Result<Evidence> {
     told.effects.push(Effect { revision: last + 1, ..effect });
     Ok(told)
 }
+
+#[cfg(test)]
+#[path = "evidence_tests.rs"]
+mod tests;

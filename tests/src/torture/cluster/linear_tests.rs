@@ -1,3 +1,5 @@
+//! Histories that must be taken for right, and such as must not.
+
 use super::{
     super::register::{Change, Labels, Seen},
     *,
