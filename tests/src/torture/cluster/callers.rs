@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 use uuid::Uuid;
 use warren_coordinator::store::Engine;
 use warren_daemon::identity::{ClientTls, connect_lazy};
@@ -29,6 +29,8 @@ pub const CALLERS: usize = 8;
 const REPEATS: usize = 5;
 /// The longest pause between two calls of one caller, milliseconds.
 const PAUSE: u64 = 80;
+/// For how long a coordinator that gave no answer is seldom asked, microseconds.
+const SHUNNED: u64 = 1_500_000;
 
 /// What all callers share.
 pub struct Shared {
@@ -108,8 +110,8 @@ impl Callers {
                 let mut callers = JoinSet::new();
                 for number in 0..CALLERS {
                     let moments = Moments::new(seed.wrapping_add(number as u64 + 1), engine);
-                    let channels = vec![None; all.addresses.len()];
-                    callers.spawn(Caller { number, moments, channels, shared: all.clone() }.run());
+                    let doors = vec![Door::default(); all.addresses.len()];
+                    callers.spawn(Caller { number, moments, doors, shared: all.clone() }.run());
                 }
                 while let Some(ended) = callers.join_next().await {
                     ended.context("a caller panicked")??;
@@ -143,8 +145,17 @@ impl Callers {
 struct Caller {
     number: usize,
     moments: Moments,
-    channels: Vec<Option<Channel>>,
+    /// By coordinator.
+    doors: Vec<Door>,
     shared: Arc<Shared>,
+}
+
+/// A caller's way to one coordinator.
+#[derive(Clone, Default)]
+struct Door {
+    open: Option<Channel>,
+    /// Until when others are rather asked.
+    shunned: u64,
 }
 
 impl Caller {
@@ -178,25 +189,30 @@ impl Caller {
         Ok(())
     }
 
+    /// Chooses whom to ask: anybody, but one that has just not answered three times less often.
+    fn whom(&mut self) -> usize {
+        let any = self.moments.below(self.doors.len());
+        let shunned = self.doors[any].shunned > self.shared.history.now();
+        if shunned && !self.moments.once_in(3) { (any + 1) % self.doors.len() } else { any }
+    }
+
     async fn once(&mut self, request: Option<&str>, what: &Ask) -> Result<Outcome> {
-        let coordinator = self.moments.below(self.channels.len());
+        let coordinator = self.whom();
         let (tls, addresses) = (&self.shared.tls, &self.shared.addresses);
         let open = || connect_lazy(tls, &addresses[coordinator..=coordinator]);
-        let channel = self.channels[coordinator].get_or_insert_with(open).clone();
+        let channel = self.doors[coordinator].open.get_or_insert_with(open).clone();
         let invoked = self.shared.history.invoke((self.number, coordinator), request, what)?;
         let deadline = patience(&mut self.moments);
         let answer = ask((channel, deadline), request, what).await;
-        let outcome =
-            answer.as_ref().map_or_else(|s| Outcome::Unknown(s.to_string()), Clone::clone);
+        let told = |status: &Status| Outcome::Unknown(status.to_string());
+        let outcome = answer.as_ref().map_or_else(told, Clone::clone);
         self.shared.history.returned(invoked, outcome.clone())?;
         if let Outcome::Unknown(_) = outcome {
-            // it may be dead without a word
-            self.channels[coordinator] = None;
+            // the connection may be dead without a word
+            let shunned = self.shared.history.now() + SHUNNED;
+            self.doors[coordinator] = Door { open: None, shunned };
         }
         self.shared.learn(what, &outcome);
-        match answer {
-            Ok(outcome) => Ok(outcome),
-            Err(status) => Err(anyhow!("{what:?} was answered with {status}")),
-        }
+        answer.map_err(|status| anyhow!("{what:?} was answered with {status}"))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     history::{Ask, Call, Outcome},
@@ -58,40 +58,36 @@ impl Evidence {
     /// Makes every check.
     ///
     /// # Errors
-    /// Fails with what does not hold.
+    /// Fails with all that does not hold.
     pub fn judge(&self) -> Result<Judged> {
         let mut judged = Judged::default();
-        for check in Check::ALL {
-            self.check(check, &mut judged)?;
-        }
+        let wrong = |check| Some(format!("{:#}", self.check(check, &mut judged).err()?));
+        let wrong: Vec<String> = Check::ALL.into_iter().filter_map(wrong).collect();
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(judged)
     }
 
     fn check(&self, check: Check, judged: &mut Judged) -> Result<()> {
-        let mutations = requests::gather(&self.calls)?;
+        let mutations = requests::gather(&self.calls);
         // what was there before, and what is nobody's call here: joining, workspaces' phases
         let foreign = |effect: &Effect| {
             let asked = ["client.create", "client.update", "client.delete", "workspace.create"];
             effect.revision <= self.before || !asked.contains(&effect.action.as_str())
         };
-        let effects = requests::once((&self.calls, &mutations), &self.effects, foreign);
+        let known = self.known(&mutations.all);
         match check {
             Check::Requests => {
-                let effects = effects.context("requests")?;
-                let open = mutations.iter().filter(|(_, one)| one.settled == Settled::Open);
-                let took = open.clone().filter(|(request, _)| effects.contains_key(*request));
-                judged.requests = mutations.len();
+                requests::once((&self.calls, &mutations), &self.effects, foreign)?;
+                let open = mutations.all.iter().filter(|(_, one)| one.settled == Settled::Open);
+                let took = open.clone().filter(|(request, _)| known.contains_key(*request));
+                judged.requests = mutations.all.len();
                 judged.open = (open.count(), took.count());
             }
+            // of the log no more than which unanswered calls took effect
             Check::Objects => {
-                // of the log no more than which unanswered calls took effect
-                let effects = effects.unwrap_or_else(|_| self.known(&mutations));
-                judged.objects = objects::check(&self.calls, &mutations, &effects)?;
+                judged.objects = objects::check(&self.calls, &mutations.all, &known)?;
             }
-            Check::Order => {
-                let effects = effects.unwrap_or_else(|_| self.known(&mutations));
-                judged.reads = order::check(&self.calls, &mutations, &effects)?;
-            }
+            Check::Order => judged.reads = order::check(&self.calls, &mutations.all, &known)?,
         }
         Ok(())
     }

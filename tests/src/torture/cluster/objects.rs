@@ -10,7 +10,7 @@ use super::{
 };
 
 /// How many calls of a failing history are shown.
-const SHOWN: usize = 24;
+const SHOWN: usize = 12;
 
 /// The calls at one object, each with the number of the call that shows it.
 #[derive(Debug, Default)]

@@ -37,28 +37,40 @@ pub struct Mutation {
     pub settled: Settled,
 }
 
+/// All mutations by their request ids.
+#[derive(Debug, Clone, Default)]
+pub struct Mutations {
+    /// By request id.
+    pub all: BTreeMap<String, Mutation>,
+    /// Requests that were answered in two ways, as sentences.
+    pub conflicts: Vec<String>,
+}
+
 /// Gathers the calls by their request ids.
-///
-/// # Errors
-/// Fails where one request was answered in two ways.
-pub fn gather(calls: &[Call]) -> Result<BTreeMap<String, Mutation>> {
+pub fn gather(calls: &[Call]) -> Mutations {
     let mut by_request: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (number, call) in calls.iter().enumerate() {
         if let Some(request) = &call.request {
             by_request.entry(request.clone()).or_default().push(number);
         }
     }
-    let mut all = BTreeMap::new();
+    let mut mutations = Mutations::default();
     for (request, mut numbers) in by_request {
         numbers.sort_by_key(|number| calls[*number].invoked);
         let mut settled = Settled::Open;
         for (place, number) in numbers.iter().enumerate() {
             let next = settle(calls, *number, place > 0 && settled == Settled::Open);
-            settled = agreed((calls, &request), settled, next)?;
+            match agreed(settled, next) {
+                Ok(both) => settled = both,
+                Err((first, second)) => mutations.conflicts.push(format!(
+                    "request {request} was answered in two ways:\n  {}\n  {}",
+                    calls[first], calls[second]
+                )),
+            }
         }
-        all.insert(request, Mutation { calls: numbers, settled });
+        mutations.all.insert(request, Mutation { calls: numbers, settled });
     }
-    Ok(all)
+    mutations
 }
 
 /// What one call says of its request; `earlier` where calls before it have no answer.
@@ -77,37 +89,39 @@ fn settle(calls: &[Call], number: usize, earlier: bool) -> Settled {
     }
 }
 
-fn agreed((calls, request): (&[Call], &str), before: Settled, next: Settled) -> Result<Settled> {
-    let (first, second) = match (before, next) {
-        (Settled::Open, next) => return Ok(next),
-        (before, Settled::Open) | (before @ Settled::Done(_), Settled::Done(_)) => {
-            return Ok(before);
-        }
-        (Settled::Refused(_, one), Settled::Refused(_, two)) if one == two => return Ok(before),
+/// What two calls of one request say together; the two where they contradict each other.
+fn agreed(before: Settled, next: Settled) -> Result<Settled, (usize, usize)> {
+    match (before, next) {
+        (Settled::Open, next) => Ok(next),
+        (before, Settled::Open) | (before @ Settled::Done(_), Settled::Done(_)) => Ok(before),
+        (Settled::Refused(_, one), Settled::Refused(_, two)) if one == two => Ok(before),
         // refused because of what it is now, and once it is gone because it is gone
-        (Settled::Refused(..), Settled::Refused(_, Refused::Missing)) => return Ok(before),
+        (Settled::Refused(..), Settled::Refused(_, Refused::Missing)) => Ok(before),
         (
             Settled::Done(first) | Settled::Refused(first, _),
             Settled::Done(second) | Settled::Refused(second, _),
-        ) => (first, second),
-    };
-    bail!("request {request} was answered in two ways:\n  {}\n  {}", calls[first], calls[second])
+        ) => Err((first, second)),
+    }
 }
 
-/// Ensures that each request took effect as often as its answers allow, and returns the effects of
-/// these requests by id. `foreign` says which records are somebody else's.
+/// Ensures that each request took effect as often as its answers allow. `foreign` says which records
+/// are somebody else's.
 ///
 /// # Errors
-/// Fails with the request that took effect twice, not at all, or after it was refused.
+/// Fails with the request that was answered in two ways, took effect twice, not at all, or after it
+/// was refused.
 pub fn once(
-    (calls, mutations): (&[Call], &BTreeMap<String, Mutation>),
+    (calls, mutations): (&[Call], &Mutations),
     effects: &[Effect],
     foreign: impl Fn(&Effect) -> bool,
-) -> Result<BTreeMap<String, Effect>> {
+) -> Result<()> {
+    if let Some(conflict) = mutations.conflicts.first() {
+        bail!("{conflict}\n  (one of {})", mutations.conflicts.len());
+    }
     let mut known: BTreeMap<String, Effect> = BTreeMap::new();
     for effect in effects {
         let request = &effect.request;
-        if !mutations.contains_key(request) {
+        if !mutations.all.contains_key(request) {
             ensure!(foreign(effect), "nobody asked for {effect:?}");
             continue;
         }
@@ -115,7 +129,7 @@ pub fn once(
             bail!("request {request} took effect twice: {before:?} and {effect:?}");
         }
     }
-    for (request, mutation) in mutations {
+    for (request, mutation) in &mutations.all {
         let call = &calls[mutation.calls[0]];
         match (mutation.settled, known.get(request)) {
             (Settled::Done(_), None) => bail!("acknowledged and lost: request {request}, {call}"),
@@ -129,7 +143,7 @@ pub fn once(
             (Settled::Refused(..) | Settled::Open, None) => {}
         }
     }
-    Ok(known)
+    Ok(())
 }
 
 fn action(ask: &Ask) -> &'static str {
