@@ -141,7 +141,7 @@ impl fmt::Display for Call {
             other => other.json().to_string(),
         };
         let (caller, coordinator) = (self.caller, self.coordinator + 1);
-        write!(f, "{from:9.3}..{to:9.3} s caller {caller} at coordinator {coordinator}: ")?;
+        write!(f, "{from:.3}..{to:.3} s caller {caller} at coordinator {coordinator}: ")?;
         write!(f, "{} -> {outcome}", self.ask.json())
     }
 }
