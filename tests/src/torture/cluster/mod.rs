@@ -76,40 +76,49 @@ struct Row {
     counts: Counts,
     judged: Judged,
     lies: Vec<&'static str>,
-    /// The longest time without an acknowledged write, seconds.
-    gap: f64,
+    gap: Gap,
     containers: usize,
     seconds: f64,
 }
 
 impl Row {
     fn line(&self) -> String {
-        let Self { done, counts, judged, .. } = self;
+        let Self { done, counts, judged, gap, .. } = self;
         let faults: Vec<String> =
             done.faults.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         let (open, took) = judged.open;
-        format!(
-            "{} faults ({}; {} of them to the leader); {} calls: {} writes done, {} reads, {} \
-             refused, {} unknown; {} request ids took effect once or not at all ({open} never \
-             answered, {took} of them took effect); {} objects linearizable, {} reads as the audit \
-             log says; longest time without an acknowledged write {:.1} s; three replicas the same; \
-             {} containers untouched; noticed when put into the history: {}; {:.0} s",
-            done.faults.values().sum::<usize>(),
-            faults.join(", "),
-            done.leaders,
-            counts.all(),
-            counts.done,
-            counts.read,
-            counts.refused,
-            counts.unknown,
-            judged.requests,
-            judged.objects,
-            judged.reads,
-            self.gap,
-            self.containers,
-            self.lies.join(", "),
-            self.seconds,
-        )
+        let lines = [
+            format!("holds, {:.0} s", self.seconds),
+            format!(
+                "{} faults: {}; {} of them at the leader",
+                done.times.len(),
+                faults.join(", "),
+                self.leaders(),
+            ),
+            format!(
+                "{} calls: {} writes done, {} reads, {} refused, {} unknown",
+                counts.all(),
+                counts.done,
+                counts.read,
+                counts.refused,
+                counts.unknown,
+            ),
+            format!(
+                "{} request ids took effect once or not at all; {open} were never answered, and \
+                 {took} of these took effect",
+                judged.requests,
+            ),
+            format!("{} objects are linearizable", judged.objects),
+            format!("{} reads show what the audit log says there was", judged.reads),
+            format!("longest time without an acknowledged write {:.1} s{}", gap.seconds, gap.amid),
+            format!("all three hold the same; {} containers untouched", self.containers),
+            format!("noticed when put into this history: {}", self.lies.join(", ")),
+        ];
+        lines.join("\n  ")
+    }
+
+    fn leaders(&self) -> usize {
+        self.done.times.iter().filter(|(_, _, leader)| *leader).count()
     }
 
     fn json(&self) -> Value {
@@ -117,10 +126,10 @@ impl Row {
         let faults: serde_json::Map<_, _> =
             done.faults.iter().map(|(fault, count)| (fault.to_string(), json!(count))).collect();
         json!({
-            "faults": faults, "leaders": done.leaders, "done": counts.done, "read": counts.read,
+            "faults": faults, "leaders": self.leaders(), "done": counts.done, "read": counts.read,
             "refused": counts.refused, "unknown": counts.unknown, "requests": judged.requests,
             "open": judged.open.0, "open_took_effect": judged.open.1, "objects": judged.objects,
-            "reads_compared": judged.reads, "longest_gap_seconds": self.gap,
+            "reads_compared": judged.reads, "longest_gap_seconds": self.gap.seconds,
             "containers": self.containers, "lies_noticed": self.lies,
             "seconds": (self.seconds * 10.0).round() / 10.0,
         })
@@ -157,7 +166,7 @@ fn tortured(
     let progress = Progress::start(engine, history.clone(), lasts)?;
     let done = nemesis::run(stand, &mut moments, lasts, |fault| {
         progress.tell(fault);
-        callers.check()
+        callers.check().map(|()| history.now())
     });
     progress.stop();
     // a caller that was told something wrong is the better reason
@@ -168,7 +177,7 @@ fn tortured(
     let after = replicas::same(stand)?;
     let calls = history.calls()?;
     let effects = std::mem::take(&mut done.records).finish(stand, &after)?;
-    let gap = longest_gap(&calls);
+    let gap = longest_gap(&calls, &done);
     let evidence = Evidence { calls, effects, before: before.revision };
     let judged = evidence.judge()?;
     let lies = evidence::lies(&evidence)?;
@@ -177,13 +186,25 @@ fn tortured(
     Ok(Row { done, counts, judged, lies, gap, containers, seconds: 0.0 })
 }
 
-/// The longest time between two acknowledged writes, in seconds.
-fn longest_gap(calls: &[Call]) -> f64 {
-    let done = calls.iter().filter(|call| matches!(call.outcome, Outcome::Done(_)));
-    let mut times: Vec<u64> = done.map(|call| call.returned).collect();
+/// The longest time without an acknowledged write.
+struct Gap {
+    seconds: f64,
+    /// The fault before its end, in brackets.
+    amid: String,
+}
+
+fn longest_gap(calls: &[Call], done: &Done) -> Gap {
+    let acknowledged = calls.iter().filter(|call| matches!(call.outcome, Outcome::Done(_)));
+    let mut times: Vec<u64> = acknowledged.map(|call| call.returned).collect();
     times.sort_unstable();
-    let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-    (gap as f64 / 1e5).round() / 10.0
+    let longest = times.windows(2).max_by_key(|pair| pair[1] - pair[0]);
+    let (from, to) = longest.map_or((0, 0), |pair| (pair[0], pair[1]));
+    let fault = done.times.iter().rev().find(|(at, ..)| *at < to);
+    let amid = fault.map(|(_, fault, leader)| {
+        let who = if *leader { "the leader" } else { "a follower" };
+        format!(" ({who} was {fault})")
+    });
+    Gap { seconds: ((to - from) as f64 / 1e5).round() / 10.0, amid: amid.unwrap_or_default() }
 }
 
 /// Keeps the history and the logs of a run that failed, where no cleaning finds them.

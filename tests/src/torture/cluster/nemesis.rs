@@ -96,14 +96,14 @@ pub fn round(moments: &mut Moments) -> Vec<Planned> {
 pub struct Done {
     /// How often each fault was made.
     pub faults: BTreeMap<Fault, usize>,
-    /// How many of them hit the leader.
-    pub leaders: usize,
+    /// When each was made, what it was, and whether it hit the leader.
+    pub times: Vec<(u64, Fault, bool)>,
     /// The audit records that were gathered on the way.
     pub records: Records,
 }
 
 /// Makes faults until the time is over, each kind at least once. `told` is given a line for each,
-/// and says whether to go on.
+/// and says whether to go on and when it was, by the history's clock.
 ///
 /// # Errors
 /// Fails where a fault cannot be made, or the cluster does not come back after one.
@@ -111,7 +111,7 @@ pub fn run(
     stand: &mut Stand,
     moments: &mut Moments,
     lasts: Duration,
-    mut told: impl FnMut(String) -> Result<()>,
+    mut told: impl FnMut(String) -> Result<u64>,
 ) -> Result<Done> {
     let began = Instant::now();
     let mut done = Done::default();
@@ -129,9 +129,10 @@ pub fn run(
             let who = if planned.leader { "which leads" } else { "which follows" };
             let Planned { fault, lasts, .. } = planned;
             let seconds = lasts.as_secs_f64();
-            told(format!("coordinator {}, {who}, is {fault} for {seconds:.1} s", target + 1))?;
+            let line = format!("coordinator {}, {who}, is {fault} for {seconds:.1} s", target + 1);
+            let now = told(line)?;
             *done.faults.entry(fault).or_default() += 1;
-            done.leaders += usize::from(planned.leader);
+            done.times.push((now, fault, planned.leader));
             if fault == Fault::Wipe {
                 done.records.gather(stand)?;
             }
