@@ -134,9 +134,12 @@ fn a_request_is_answered_in_one_way() {
     let mut two = truth();
     two.calls.push(call("r2", (51, 55), label("b"), Outcome::Refused(Refused::Changed)));
     assert!(two.judge().is_err());
+    let mut missing = truth();
+    missing.calls.push(call("r1", (96, 99), create("a"), Outcome::Refused(Refused::Missing)));
+    noticed_by(&missing, &[Check::Requests]);
     // once the object is gone, or another one carries its name, a repeat may say so
     let mut gone = truth();
-    gone.calls.push(call("r1", (96, 99), create("a"), Outcome::Refused(Refused::Missing)));
+    gone.calls.push(call("r1", (96, 99), create("a"), Outcome::Done(None)));
     gone.calls.push(call("r2", (96, 99), label("b"), Outcome::Refused(Refused::Reused)));
     assert!(gone.judge().is_ok());
 }

@@ -78,10 +78,8 @@ fn settle(calls: &[Call], number: usize, earlier: bool) -> Settled {
     let create = matches!(calls[number].ask, Ask::Create(..));
     match calls[number].outcome {
         Outcome::Done(_) => Settled::Done(number),
-        // a creation that took effect and whose object is gone again
-        Outcome::Refused(Refused::Missing) if create => Settled::Done(number),
         // said before the request is looked up: an earlier call may still take effect
-        Outcome::Refused(Refused::Missing) if earlier => Settled::Open,
+        Outcome::Refused(Refused::Missing) if earlier && !create => Settled::Open,
         // it was answered before, to somebody who did not hear it
         Outcome::Refused(Refused::Reused) if !create => Settled::Open,
         Outcome::Refused(why) => Settled::Refused(number, why),
