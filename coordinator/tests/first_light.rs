@@ -234,6 +234,38 @@ async fn a_restart_keeps_everything_and_a_repeated_create_makes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_create_of_what_is_gone_since_is_no_refusal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let coordinator = Coordinator::start(folder.path()).await;
+    let mut admin = coordinator.admin("home").await;
+    admin.create_client("acme").await.expect("made");
+    let request = web("web");
+    let made = admin.create(request.clone()).await.expect("made").workspace.expect("it");
+    let delete = pb::DeleteWorkspaceRequest { mutation: mutation(), workspace: made.id };
+    admin.workspaces.delete_workspace(delete).await.expect("deleted");
+    wait_until("it is gone", || async {
+        let found = Admin::new(admin.channel.clone()).workspace("acme/web").await;
+        found.is_none().then_some(())
+    })
+    .await;
+    let again = admin.create(request).await.expect("it took effect once");
+    assert_eq!(again.workspace, None);
+
+    let create = pb::CreateClientRequest {
+        mutation: mutation(),
+        name: "brief".to_owned(),
+        ..Default::default()
+    };
+    let made = admin.clients.create_client(create.clone()).await.expect("made").into_inner();
+    let client = made.client.expect("it").id;
+    let delete = pb::DeleteClientRequest { mutation: mutation(), client };
+    admin.clients.delete_client(delete).await.expect("deleted");
+    let again = admin.clients.create_client(create).await.expect("it took effect once");
+    assert_eq!(again.into_inner().client, None);
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_certificates_open_one_door_each() {
     let folder = tempfile::tempdir().expect("a folder");
     let coordinator = Coordinator::start(folder.path()).await;

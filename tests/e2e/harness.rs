@@ -7,7 +7,7 @@ use warren_tests::{Engine, Network, Stage, host, repo};
 
 #[test]
 fn hosts_reach_each_other_until_one_is_cut_off_and_an_engine_stands_in_one() -> Result<()> {
-    host::check()?;
+    host::check(&["dockerd"])?;
     let stage = Arc::new(Stage::new()?);
     let mut network = Network::new(&stage)?;
     let node = network.host("n1")?;

@@ -28,7 +28,7 @@ impl Drop for Machine {
 
 impl Machine {
     fn new() -> Result<Self> {
-        host::check()?;
+        host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
         let host = network.host("q1")?;

@@ -133,12 +133,24 @@ impl Coordinator {
     }
 
     fn forget_ports(&self) -> Result<()> {
+        self.listen(0, 0)
+    }
+
+    /// Says on which ports it listens from its next start on; 0 takes a free one.
+    ///
+    /// # Errors
+    /// Fails where the configuration cannot be written.
+    pub fn listen(&self, api: u16, raft: u16) -> Result<()> {
         let path = self.folder.join("coordinator.toml");
         let address = self.host.as_ref().map_or("127.0.0.1", |host| host.address());
         let config = fs::read_to_string(&path)?;
+        let ports = [("api", api), ("raft", raft)];
         let lines = config.lines().map(|line| {
-            let name = ["api", "raft"].into_iter().find(|n| line.starts_with(&format!("{n} = ")));
-            name.map_or_else(|| format!("{line}\n"), |name| format!("{name} = \"{address}:0\"\n"))
+            let named = ports.iter().find(|(name, _)| line.starts_with(&format!("{name} = ")));
+            named.map_or_else(
+                || format!("{line}\n"),
+                |(name, port)| format!("{name} = \"{address}:{port}\"\n"),
+            )
         });
         let config: String = lines.collect();
         Ok(fs::write(path, config)?)

@@ -1,11 +1,19 @@
 //! Hosts on one machine: a network namespace each, joined by a bridge in a namespace of its own,
 //! so that the machine's own network is never touched.
 
-use std::{fs, time::Duration};
+use std::{
+    fs::{self, File},
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Program, Stage};
+
+/// The table with which a host drops one direction, in its own namespace.
+const DROP: &str = "warren-test-drop";
 
 /// The wire between the hosts of one stage: a bridge in its own namespace.
 #[derive(Debug)]
@@ -105,6 +113,48 @@ impl Host {
     pub fn mend(&self) -> Result<()> {
         ip(&["-n", &self.switch, "link", "set", &self.port, "up"])
     }
+
+    /// Drops what comes in or what goes out, of connections that are open too; the host's own
+    /// loopback is left alone. Done again, it drops the one that was named last.
+    ///
+    /// # Errors
+    /// Fails without `nft`.
+    pub fn cut_one_way(&self, way: Way) -> Result<()> {
+        let (hook, side) = match way {
+            Way::In => ("input", "iifname"),
+            Way::Out => ("output", "oifname"),
+        };
+        self.nft(&format!(
+            "add table inet {DROP}\ndelete table inet {DROP}\ntable inet {DROP} {{ chain one {{ \
+             type filter hook {hook} priority 0; {side} \"eth0\" drop; }}; }}\n"
+        ))
+    }
+
+    /// Mends what [`Host::cut_one_way`] did.
+    ///
+    /// # Errors
+    /// Fails without `nft`.
+    pub fn mend_one_way(&self) -> Result<()> {
+        // added first, so that there is one to delete
+        self.nft(&format!("add table inet {DROP}\ndelete table inet {DROP}\n"))
+    }
+
+    fn nft(&self, rules: &str) -> Result<()> {
+        let nft = self.program("nft").args(["-f", "-"]).input(rules);
+        nft.within(Duration::from_secs(20)).run()?.success().map(drop)
+    }
+
+    /// Moves the calling thread into this host's network: sockets it makes from now on are there.
+    ///
+    /// # Errors
+    /// Fails where the namespace is gone.
+    pub fn enter(&self) -> Result<()> {
+        let path = format!("/run/netns/{}", self.space);
+        let space = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(space.as_fd(), network)
+            .with_context(|| format!("cannot enter {path}"))
+    }
 }
 
 impl Drop for Host {
@@ -113,16 +163,25 @@ impl Drop for Host {
     }
 }
 
-/// Returns whether the machine lets us make hosts, or why not.
+/// One direction of what travels between a host and the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the host.
+    In,
+    /// From the host.
+    Out,
+}
+
+/// Returns whether the machine lets us make hosts and has what they need beside, or why not.
 ///
 /// # Errors
-/// Fails without root, or without `ip` and `nsenter`.
-pub fn check() -> Result<()> {
+/// Fails without root, `ip`, `nsenter`, or one of `programs`.
+pub fn check(programs: &[&str]) -> Result<()> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "hosts are network namespaces: run as root"
     );
-    for program in ["ip", "nsenter", "dockerd"] {
+    for program in ["ip", "nsenter"].iter().chain(programs) {
         Program::new(program)
             .args(["--version"])
             .run()

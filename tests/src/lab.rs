@@ -31,7 +31,7 @@ impl Lab {
     /// # Errors
     /// Fails without root, Docker or the image that `deploy/test` builds.
     pub fn new() -> Result<Self> {
-        host::check()?;
+        host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
         let node = Arc::new(network.host("n1")?);

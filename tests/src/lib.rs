@@ -24,7 +24,7 @@ pub use cluster::{Cluster, Node};
 pub use coordinator::Coordinator;
 pub use daemon::Daemon;
 pub use engine::Engine;
-pub use host::{Host, Network};
+pub use host::{Host, Network, Way};
 pub use lab::Lab;
 pub use program::{Output, Program};
 pub use stage::Stage;

@@ -60,10 +60,10 @@ impl Api {
             self.placed(id).await;
         }
         let moment = self.local();
+        // made, and perhaps removed again before this answer or the repeat of a lost one
         let workspace = moment.state.workspaces.get(&id);
-        let workspace = workspace.ok_or_else(|| errors::not_found("workspace", &id.to_string()))?;
         Ok(pb::CreateWorkspaceResponse {
-            workspace: Some(moment.view().workspace(workspace)),
+            workspace: workspace.map(|one| moment.view().workspace(one)),
             explanation: moment.explain(id),
             revision: applied.revision.0,
         })

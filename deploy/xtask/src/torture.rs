@@ -7,17 +7,21 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, root, run as build};
 
 /// What can be done to a coordinator.
-pub const NAMES: [&str; 2] = ["kill", "power"];
+pub const NAMES: [&str; 3] = ["kill", "power", "cluster"];
 
 /// What is passed on to the torture.
 #[derive(clap::Args)]
 pub struct TortureArgs {
-    /// How it is broken: kill (SIGKILL) or power (cuts, needs root)
+    /// What is broken: kill (one coordinator, SIGKILL), power (its disk's power, needs root) or
+    /// cluster (three coordinators, one at a time in six ways, needs root)
     #[arg(value_parser = NAMES)]
     name: String,
     /// How often, over all engines [default: 1000 kills, 50 cuts]
     #[arg(long)]
     n: Option<usize>,
+    /// How long `cluster` lasts, over all engines [default: 10]
+    #[arg(long)]
+    minutes: Option<f64>,
     /// Which engines: sled, redb, both
     #[arg(long, default_value = "both", value_parser = ["sled", "redb", "both"])]
     engine: String,
@@ -42,6 +46,9 @@ pub fn run(args: &TortureArgs) -> Result<()> {
         if let Some(value) = value {
             command.args([option.to_owned(), value.to_string()]);
         }
+    }
+    if let Some(minutes) = args.minutes {
+        command.args(["--minutes".to_owned(), minutes.to_string()]);
     }
     if args.output == "json" {
         command.args(["-o", "json"]);

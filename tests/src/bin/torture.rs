@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use warren_tests::torture::{Options, Verdict, kill, power};
+use warren_tests::torture::{Options, Verdict, cluster, kill, power};
 
-const USAGE: &str =
-    "usage: warren-torture kill|power [--n N] [--engine sled|redb|both] [--seed S] [-o json]";
+const USAGE: &str = "usage: warren-torture kill|power|cluster [--n N] [--minutes M] \
+                     [--engine sled|redb|both] [--seed S] [-o json]";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -28,13 +28,14 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
     let what = arguments.next().unwrap_or_default();
     let n = match what.as_str() {
         "kill" => 1000,
-        "power" => 50,
+        "power" | "cluster" => 50,
         _ => bail!("{USAGE}"),
     };
     let options = Options::read(arguments, n)?;
     eprintln!("torture {what}, seed {}", options.seed);
     let Verdict { lines, json: value, holds, .. } = match what.as_str() {
         "kill" => kill::run(&options)?,
+        "cluster" => cluster::run(&options)?,
         _ => power::run(&options, options.n.min(12))?,
     };
     if json {

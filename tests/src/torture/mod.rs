@@ -4,9 +4,11 @@
 //! to the coordinator over mutual TLS and note each acknowledged write in a [`journal`] that is on
 //! no disk under test; after each restart everything noted must be there, once ([`check`]).
 //! [`unsynced`] is the counter-proof: the same power cut catches a store that leaves out the fsync.
+//! [`cluster`] breaks one of three at a time, and asks whether the history of all calls has an order.
 //! A seed chooses every moment; it is printed, and given again it chooses the same ones.
 
 pub mod check;
+pub mod cluster;
 pub mod device;
 pub mod journal;
 pub mod kill;
@@ -29,28 +31,43 @@ pub struct Options {
     pub engines: Vec<Engine>,
     /// Chooses the moments.
     pub seed: u64,
+    /// For how long, over all engines, where it is time that counts.
+    pub minutes: f64,
+}
+
+/// How long a torture lasts that goes by time.
+const MINUTES: f64 = 10.0;
+
+fn minutes(text: &str) -> Result<f64> {
+    let minutes: f64 = text.parse().context("--minutes takes a number")?;
+    anyhow::ensure!((0.1..=120.0).contains(&minutes), "--minutes is between 0.1 and 120");
+    Ok(minutes)
 }
 
 impl Options {
-    /// Reads `--n N`, `--engine sled|redb|both` and `--seed S`; without a seed the clock gives one.
+    /// Reads `--n N`, `--minutes M`, `--engine sled|redb|both` and `--seed S`; without a seed the
+    /// clock gives one.
     ///
     /// # Errors
     /// Fails at an argument that is none of these.
     pub fn read(mut arguments: impl Iterator<Item = String>, n: usize) -> Result<Self> {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let seed = u64::from(since.subsec_nanos()) ^ since.as_secs();
-        let mut options = Self { n, engines: Engine::ALL.to_vec(), seed };
+        let mut options = Self { n, engines: Engine::ALL.to_vec(), seed, minutes: MINUTES };
         while let Some(argument) = arguments.next() {
             let mut value =
                 || arguments.next().with_context(|| format!("{argument} takes a value"));
             match argument.as_str() {
                 "--n" => options.n = value()?.parse().context("--n takes a number")?,
+                "--minutes" => options.minutes = minutes(&value()?)?,
                 "--seed" => options.seed = value()?.parse().context("--seed takes a number")?,
                 "--engine" => match value()?.as_str() {
                     "both" => options.engines = Engine::ALL.to_vec(),
                     one => options.engines = vec![one.parse()?],
                 },
-                other => bail!("unknown argument {other}; there are --n, --engine and --seed"),
+                other => {
+                    bail!("unknown argument {other}; there are --n, --minutes, --engine, --seed")
+                }
             }
         }
         anyhow::ensure!(options.n >= options.engines.len(), "--n is at least one of each engine");
@@ -106,6 +123,12 @@ impl Moments {
     /// Begins a sequence; each engine has one of its own.
     pub fn new(seed: u64, engine: Engine) -> Self {
         Self(seed ^ u64::from(engine.as_str().as_bytes()[0]) << 56)
+    }
+
+    /// Returns a number below `bound`, which is not zero.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // the remainder is below the bound, which is a usize
+        usize::try_from(self.next() % bound as u64).unwrap_or(0)
     }
 
     fn next(&mut self) -> u64 {

@@ -67,15 +67,22 @@ pub struct Load {
     tasks: Vec<tokio::task::JoinHandle<(Writer, Result<()>)>>,
 }
 
+/// Returns who the administrator is that `init` made, for connections.
+///
+/// # Errors
+/// Fails where the certificate cannot be read.
+pub fn administrator(cluster: &Cluster) -> Result<Arc<ClientTls>> {
+    let folder = Folder::open(cluster.folder().join("config/contexts/test"))?;
+    let identity = folder.load()?.context("no administrator's certificate")?;
+    Ok(Arc::new(ClientTls::new(&identity.credentials, &identity.trust_pem)?))
+}
+
 /// Connects to the coordinator as the administrator that `init` made.
 ///
 /// # Errors
 /// Fails where the certificate cannot be read.
 pub fn channel(cluster: &Cluster) -> Result<Channel> {
-    let folder = Folder::open(cluster.folder().join("config/contexts/test"))?;
-    let identity = folder.load()?.context("no administrator's certificate")?;
-    let tls = Arc::new(ClientTls::new(&identity.credentials, &identity.trust_pem)?);
-    Ok(connect_lazy(&tls, &[cluster.api_address()?]))
+    Ok(connect_lazy(&administrator(cluster)?, &[cluster.api_address()?]))
 }
 
 impl Writers {
@@ -230,7 +237,7 @@ async fn ask(api: &mut Clients<Channel>, asked: &Asked) -> Result<Noted, Status>
 }
 
 /// Whether a call ended without an answer about what was asked.
-fn unanswered(status: &Status) -> bool {
+pub fn unanswered(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded => true,
         Code::Ok

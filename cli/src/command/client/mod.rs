@@ -118,7 +118,14 @@ async fn run_create(app: &App, create: &Create) -> Outcome {
     let created =
         api.write(async |channel| api::clients(channel).create_client(request.clone()).await).await;
     let (client, word) = match created {
-        Ok(answer) => (Client::from(present(answer.client)?), "created"),
+        Ok(pb::CreateClientResponse { client: Some(client), .. }) => {
+            (Client::from(client), "created")
+        }
+        Ok(pb::CreateClientResponse { client: None, .. }) => {
+            let name = &create.name;
+            app.output.talk(&format!("client {name} was created, and has been deleted since"));
+            return Ok(0);
+        }
         Err(error) if create.if_missing && error.kind == Kind::Conflict => {
             match get(&mut api, create.name.as_str(), None).await {
                 Ok((client, _)) => (client, "unchanged"),

@@ -16,7 +16,7 @@ use warren_proto::error::reason;
 use crate::{
     api,
     app::App,
-    command::{Change, present},
+    command::Change,
     error::{Error, Kind, Outcome},
     progress::{self, Goal, Waiter},
     value,
@@ -146,7 +146,11 @@ pub(crate) async fn run(app: &App, create: &Create) -> Outcome {
         .write(async |channel| api::workspaces(channel).create_workspace(request.clone()).await)
         .await;
     let answer = answer.map_err(|error| retry_advice(error, create, &request_id))?;
-    let workspace = Workspace::from(present(answer.workspace)?);
+    let Some(workspace) = answer.workspace.map(Workspace::from) else {
+        let address = &create.address;
+        app.output.talk(&format!("workspace {address} was created, and has been deleted since"));
+        return Ok(0);
+    };
     let explanation = answer.explanation.map(Explanation::from);
     let goal = match create.wait {
         Wait::Running => Goal::Running { run_serial: workspace.run_serial },
