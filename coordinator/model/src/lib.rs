@@ -25,5 +25,5 @@ pub use event::{Event, EventKind};
 pub use live::{LiveView, NodeLive, Report, Seen};
 pub use liveness::{Liveness, NodeStanding, Standing, liveness, standing};
 pub use node_spec::node_spec;
-pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview};
+pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview, reads_alike};
 pub use state::ClusterState;

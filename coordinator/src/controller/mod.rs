@@ -14,9 +14,9 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 use tracing::{debug, field, info, warn};
 use uuid::Uuid;
-use warren_common::{ReplicaId, RequestId, Timestamp, WorkspaceId};
+use warren_common::{ReplicaId, RequestId, Revision, Timestamp, WorkspaceId};
 use warren_daemon::Shutdown;
-use warren_model::{ClusterState, Command, Envelope, Plan, Principal, plan};
+use warren_model::{ClusterState, Command, Envelope, Plan, Principal, plan, reads_alike};
 
 use crate::{
     live::Live,
@@ -48,6 +48,8 @@ struct Round {
     /// How long to wait unless something happens.
     wait: Duration,
     overdue: BTreeSet<WorkspaceId>,
+    /// What it planned on; none where it could not.
+    on: Option<ClusterState>,
 }
 
 impl Controller {
@@ -83,12 +85,28 @@ impl Controller {
                 .record(began.elapsed().as_secs_f64());
             overdue = round.overdue;
             tokio::select! {
-                changed = decided.changed() => if changed.is_err() { return },
+                open = self.differs(&mut decided, round.on.as_ref()) => if !open { return },
                 changed = seen.changed() => if changed.is_err() { return },
                 _ = leadership.changed() => return,
                 () = tokio::time::sleep(round.wait) => {}
             }
         }
+    }
+
+    /// Waits until planning would read something else than it did; false where consensus ends. Most
+    /// of what people change is nothing to it.
+    async fn differs(
+        &self,
+        decided: &mut watch::Receiver<Revision>,
+        on: Option<&ClusterState>,
+    ) -> bool {
+        while decided.changed().await.is_ok() {
+            let now = self.consensus.local();
+            if !on.is_some_and(|on| reads_alike(on, &now)) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn round(&self, known: BTreeSet<WorkspaceId>) -> Round {
@@ -98,7 +116,7 @@ impl Controller {
                 debug!(%error, "no round: the state cannot be confirmed");
                 metrics::counter!("warren_planner_rounds_total", "result" => "unconfirmed")
                     .increment(1);
-                return Round { wait: TICK, overdue: known };
+                return Round { wait: TICK, overdue: known, on: None };
             }
         };
         let (live, now) = self.live.snapshot();
@@ -117,7 +135,8 @@ impl Controller {
         self.propose(&state, commands, now).await;
         let due = wake_at.map_or(REST, |at| at.since(now).max(SETTLE));
         let wait = due.min(if under_way { TICK } else { REST });
-        Round { wait, overdue: report.overdue.into_iter().map(|(id, _)| id).collect() }
+        let overdue = report.overdue.into_iter().map(|(id, _)| id).collect();
+        Round { wait, overdue, on: Some(state) }
     }
 
     /// Proposes in the plan's order. A refusal means that the state moved on: the next round sees.

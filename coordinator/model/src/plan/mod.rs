@@ -124,6 +124,15 @@ pub fn plan(state: &ClusterState, live: &LiveView, now: Timestamp) -> Plan {
     plan
 }
 
+/// Whether [`plan`] reads the same of two states, so that it decides the same at the same moment.
+/// It may say no of equal ones. Of a client only the name is read, which never changes.
+pub fn reads_alike(one: &ClusterState, other: &ClusterState) -> bool {
+    one.nodes.ptr_eq(&other.nodes)
+        && one.workspaces.ptr_eq(&other.workspaces)
+        && one.placed.ptr_eq(&other.placed)
+        && one.recovery == other.recovery
+}
+
 /// Explains where a workspace is or would go, or why it goes nowhere; none where there is no such
 /// workspace. For a placed one the filters and scores tell how the nodes stand now, as if it were
 /// placed again.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use warren_common::{Limits, Revision, spec::Labels};
+use warren_common::{Bytes, Limits, Revision, spec::Labels};
 use warren_model::{
-    AuditRecord, Command, Refusal, RefusalCode, command::UpdateClient, event::EventKind,
+    AuditRecord, Command, Refusal, RefusalCode,
+    command::{Availability, SetNodeAvailability, UpdateClient},
+    event::EventKind,
+    reads_alike,
 };
 
-use crate::make::{World, client, person};
+use crate::make::{World, client, node, person};
 
 fn update(set: &[(&str, &str)], removed: &[&str]) -> UpdateClient {
     let own = |text: &&str| (*text).to_owned();
@@ -89,4 +92,15 @@ fn an_update_refuses_what_is_gone_or_has_changed_since() {
         remove_labels: BTreeSet::new(),
     };
     assert_eq!(refused(&mut world, gone).code, RefusalCode::NotFound);
+}
+
+#[test]
+fn planning_does_not_look_at_labels_and_does_at_nodes() {
+    let mut world = World::with_nodes(&[Bytes::gib(4)]);
+    let before = world.state.clone();
+    recorded(&mut world, update(&[("team", "web")], &[]));
+    assert!(before.revision < world.state.revision && reads_alike(&before, &world.state));
+    let availability = Availability::Cordoned;
+    world.must(Command::SetNodeAvailability(SetNodeAvailability { node: node(1), availability }));
+    assert!(!reads_alike(&before, &world.state));
 }

@@ -4,13 +4,13 @@
 use proptest::prelude::*;
 use warren_common::{Bytes, ClientId, ClusterId, Generation, Timestamp};
 use warren_model::{
-    AuditHead, ClusterState, Command, Envelope, RefusalCode,
+    AuditHead, ClusterState, Command, Envelope, LiveView, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
         JoinNode, JoinReplica, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateClient,
         UpdateNodeFacts,
     },
-    invariants,
+    invariants, plan, reads_alike,
     state::{Desired, Workspace},
     verify_chain,
 };
@@ -268,6 +268,11 @@ pub(crate) fn apply_checked(
     let effect = state.apply(envelope);
     invariants::check(state).expect("every invariant holds");
     invariants::check_step(&before, state).expect("every step is allowed");
+    if reads_alike(&before, state) {
+        let live = LiveView::default();
+        let plans = [&before, &*state].map(|state| plan(state, &live, envelope.at));
+        assert_eq!(plans[0], plans[1], "planning read something else after {envelope:?}");
+    }
     let changed = before.revision != state.revision;
     assert_eq!(effect.audit.is_some(), changed, "one record per mutation, none otherwise");
     if !changed {
