@@ -25,6 +25,8 @@ use super::types::{Proposal, Raft, TypeConfig};
 
 /// Batches under way at once: one that becomes durable, and the one after it.
 const TURNS: usize = 2;
+/// How often others are let run before a batch is handed over, while that brings in more.
+const GATHER: usize = 8;
 /// How long a batch waits for those before it.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// How long after a batch of several commands another one is expected at any moment.
@@ -164,15 +166,26 @@ impl Writing {
         }
     }
 
+    /// Lets run whoever is ready to and takes what that brings in, until it brings in nothing.
+    async fn gather(&mut self, batch: &mut Vec<Write>) {
+        for _ in 0..GATHER {
+            tokio::task::yield_now().await;
+            let before = batch.len();
+            while let Ok(next) = self.waiting.try_recv() {
+                batch.push(next);
+            }
+            if batch.len() == before && before > 1 {
+                return;
+            }
+        }
+    }
+
     async fn serve(&mut self) {
         let mut batch = Vec::new();
         while let Some(first) = self.waiting.recv().await {
             batch.push(first);
             let turn = Arc::new(self.turns.begin().await);
-            tokio::task::yield_now().await;
-            while let Ok(next) = self.waiting.try_recv() {
-                batch.push(next);
-            }
+            self.gather(&mut batch).await;
             self.turns.filled(batch.len());
             for Write { proposal, leader, answer } in batch.drain(..) {
                 // who has given up while it waited was told that the outcome is unknown
