@@ -5,6 +5,7 @@ mod doctoring;
 mod durability;
 mod engine;
 mod identity;
+mod joining;
 mod limits;
 mod members;
 mod people;

@@ -67,7 +67,10 @@ impl Coordinator {
     }
 
     /// Writes the ports taken by the first start into the configuration: others remember them.
-    fn keep_ports(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails where they cannot be read or written.
+    pub fn keep_ports(&self) -> Result<()> {
         let Ok(text) = fs::read_to_string(self.folder.join("state/addresses.json")) else {
             return Ok(());
         };
@@ -91,8 +94,10 @@ impl Coordinator {
     /// Fails where it ends or the socket does not come.
     pub fn wait_socket(&mut self) -> Result<()> {
         wait_until("the bootstrap socket answers", START, || {
-            std::os::unix::net::UnixStream::connect(self.socket())?;
-            self.process()?.check()
+            let answered = std::os::unix::net::UnixStream::connect(self.socket());
+            // one that has ended says why in its log
+            self.process()?.check()?;
+            Ok(answered.map(drop)?)
         })
     }
 

@@ -70,6 +70,16 @@ impl Api {
         asked: &Asked,
         command: Command,
     ) -> Result<Applied, ApiError> {
+        let answer = self.proposed(asked, command).await;
+        answer.unwrap_or_else(|error| Err(self.unanswered(error)))
+    }
+
+    /// As [`Self::mutate`]; without an answer the error is the outer one.
+    async fn proposed(
+        &self,
+        asked: &Asked,
+        command: Command,
+    ) -> Result<Result<Applied, ApiError>, ProposeError> {
         self.settled().await;
         let consensus = &self.parts().consensus;
         let name = controller::name(&command);
@@ -77,14 +87,19 @@ impl Api {
             Ok(Ok(applied)) => {
                 let revision = applied.revision.0;
                 info!(command = name, revision, repeated = applied.repeated, "applied");
-                Ok(applied)
+                Ok(Ok(applied))
             }
             Ok(Err(refusal)) => {
                 info!(command = name, %refusal, "refused");
-                Err(errors::refusal(refusal))
+                Ok(Err(errors::refusal(refusal)))
             }
-            Err(error) => Err(self.explain(errors::propose(error, &consensus.local()))),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Tells of a command that got no answer.
+    fn unanswered(&self, error: ProposeError) -> ApiError {
+        self.explain(errors::propose(error, &self.parts().consensus.local()))
     }
 
     /// Makes a command of a state that holds everything acknowledged before the call, and
@@ -105,7 +120,7 @@ impl Api {
                 Err(LedError::Over) => {}
                 Err(LedError::Propose(error)) => {
                     let lost = error == ProposeError::Unknown;
-                    let error = self.explain(errors::propose(error, &consensus.local()));
+                    let error = self.unanswered(error);
                     if !lost {
                         return Err(error);
                     }
@@ -114,8 +129,12 @@ impl Api {
             }
         }
         // Where the outcome is unknown the same request is made again: it takes effect once.
-        let moment = self.read().await.map_err(|error| unknown.unwrap_or(error))?;
-        self.mutate(asked, command(&moment.state)?).await
+        let moment = match self.read().await {
+            Ok(moment) => moment,
+            Err(error) => return Err(unknown.unwrap_or(error)),
+        };
+        let again = self.proposed(asked, command(&moment.state)?).await;
+        after(unknown, again, |error| self.unanswered(error))
     }
 
     /// Whether a repeat of a call that took effect fails because what it named is gone since.
@@ -127,5 +146,50 @@ impl Api {
     pub(super) fn took_effect(&self, asked: &Asked) -> bool {
         let state = self.parts().consensus.local();
         matches!(state.requests.answered(&asked.principal, asked.request), Some(Ok(_)))
+    }
+}
+
+/// Returns what a caller is told once a command was made again. An answer is one, for both tries:
+/// the request takes effect once. Without one, that nothing came of the second try says nothing of
+/// a first whose outcome is `unknown`.
+fn after(
+    unknown: Option<ApiError>,
+    again: Result<Result<Applied, ApiError>, ProposeError>,
+    unanswered: impl FnOnce(ProposeError) -> ApiError,
+) -> Result<Applied, ApiError> {
+    match again {
+        Ok(answer) => answer,
+        Err(error) => Err(unknown.unwrap_or_else(|| unanswered(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::ReplicaId;
+    use warren_proto::error::reason;
+
+    use super::*;
+
+    fn told(error: ProposeError) -> ApiError {
+        errors::propose(error, &ClusterState::default())
+    }
+
+    #[test]
+    fn an_unknown_outcome_stays_unknown_until_there_is_an_answer() {
+        let unknown = || Some(told(ProposeError::Unknown));
+        let ends = [
+            (ProposeError::NotLeader { leader: None }, reason::NO_QUORUM),
+            (ProposeError::NotLeader { leader: Some(ReplicaId(2)) }, reason::NOT_LEADER),
+            (ProposeError::Revoked, reason::CERTIFICATE_REVOKED),
+        ];
+        for (end, alone) in ends {
+            let said = after(None, Err(end.clone()), told).expect_err("no answer");
+            assert_eq!(said.reason, alone, "nothing happened, and that is said");
+            let said = after(unknown(), Err(end), told).expect_err("no answer");
+            assert_eq!(said.reason, reason::OUTCOME_UNKNOWN, "the first try may take effect yet");
+        }
+        let refusal = ApiError::new(Code::AlreadyExists, reason::NAME_TAKEN, "there is one");
+        let said = after(unknown(), Ok(Err(refusal)), told).expect_err("refused");
+        assert_eq!(said.reason, reason::NAME_TAKEN, "an answer is one for both tries");
     }
 }

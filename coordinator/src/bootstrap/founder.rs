@@ -260,6 +260,8 @@ impl Founder {
         let ca = Arc::new(ca);
         let identity = own_identity(&ca, &folder, replica, clock::now());
         let identity = identity.map_err(FoundError::Ca)?;
+        // of a join that was killed once this coordinator had its intent
+        folder.end_request().map_err(FoundError::Identity)?;
         let own = Own::new(folder, &identity, &ca).map_err(FoundError::Identity)?;
         let own = Arc::new(own);
         let options = own.raft_options(&self.0.config, replica);

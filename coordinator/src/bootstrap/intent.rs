@@ -1,5 +1,5 @@
-//! The intent: who this coordinator is and which cluster it belongs to, written before anything of
-//! it exists and read at each start.
+//! The intent: who this coordinator is and which cluster it belongs to, written before it has a log
+//! and read at each start. Where it joins, its certificate is there before.
 
 use std::{collections::BTreeMap, path::Path};
 

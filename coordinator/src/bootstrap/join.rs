@@ -1,9 +1,10 @@
 //! Joining a cluster: a key, a token, an id, a certificate, the keystore.
 //!
-//! Safe to repeat after a crash anywhere: the key is kept before it is shown to anybody, the same
-//! token with the same key gets the same id, and who this coordinator is stands in its intent
-//! before anything is made under that id. What a cluster of before left in the folder is set aside,
-//! never taken over. Becoming a member is the running coordinator's business (`admission.rs`).
+//! Safe to repeat after a crash anywhere: the key is kept before it is shown to anybody, and until
+//! the intent is there; the same token with the same key gets the same id. The certificate comes
+//! before the intent, for a start goes by the intent: it finds no cluster yet, or all it takes to go
+//! on alone. What a cluster of before left in the folder is set aside, never taken over. Becoming a
+//! member is the running coordinator's business (`admission.rs`).
 
 use std::{
     collections::BTreeMap,
@@ -185,9 +186,10 @@ pub async fn enrol(
     let key = folder.pending_key().map_err(JoinError::Identity)?;
     let answer = ask(token, &key, (&api, &raft)).await?;
     let intent = read(&answer, &key, (api, raft))?;
+    let kept = folder.keep(&key, &answer.certificate_pem, &answer.trust_pem);
+    kept.map_err(JoinError::Identity)?;
     intent.store(state_dir)?;
-    let installed = folder.install(&key, &answer.certificate_pem, &answer.trust_pem);
-    installed.map_err(JoinError::Identity)?;
+    folder.end_request().map_err(JoinError::Identity)?;
     keys(state_dir, &folder, intent).await
 }
 

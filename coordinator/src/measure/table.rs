@@ -51,7 +51,11 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::gauge("warren_raft_applied_index", &[], "Newest entry in the state"),
     Metric::gauge("warren_raft_checkpoint_index", &[], "Newest entry in a checkpoint"),
-    Metric::gauge("warren_raft_purged_index", &[], "Newest entry removed from the log's front"),
+    Metric::gauge(
+        "warren_raft_purged_index",
+        &[],
+        "Newest entry let go at the log's front; what the older checkpoint needs stays on disk",
+    ),
     Metric::gauge("warren_raft_voters", &[], "Replicas with a vote"),
     Metric::gauge("warren_raft_learners", &[], "Replicas without a vote"),
     Metric::gauge(

@@ -3,14 +3,17 @@
 //! A file is a header with version and SHA-256, then the log position and the state in postcard.
 //! The layout of the state belongs to the version: version 1 is read through a copy of the struct
 //! it was written from (`checkpoint_v1.rs`), a newer one than ours refuses the start.
-//! The two newest are kept; the log behind the older one is kept too, so that a damaged newest
-//! costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
+//! The two newest are kept; the log behind the older one is kept too ([`Reach`]), so that a damaged
+//! newest costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
 //! empty state that looks healthy would be worse.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -37,11 +40,37 @@ const KEPT: usize = 2;
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".bin";
 
+/// How far back the log has to reach: to the older of the two checkpoints, however much was applied
+/// while the newer one was on its way. The checkpoints say it and the log keeps to it; clones share
+/// it.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach(Arc<AtomicU64>);
+
+impl Reach {
+    /// Returns the first entry that has to stay, or one behind it; 0 while there is no older
+    /// checkpoint.
+    pub(crate) fn first(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, first: u64) {
+        self.0.store(first, Ordering::Release);
+    }
+}
+
+impl Default for Reach {
+    /// That of a log which no checkpoint needs.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
 /// The folder of the checkpoints of one replica.
 pub(crate) struct Checkpoints {
     folder: PathBuf,
     /// Position and file of the newest; locked while one is written, so that two never mix.
     newest: Mutex<Option<(SnapshotMeta, String)>>,
+    reach: Reach,
 }
 
 /// A checkpoint that was read and checked.
@@ -73,16 +102,19 @@ impl Checkpoints {
         files::make_dir(folder).map_err(OpenError::Store)?;
         let refused = |reason: String| OpenError::Checkpoint { path: folder.to_owned(), reason };
         let (mut damage, mut damaged) = (Vec::new(), Vec::new());
-        for name in names(folder).map_err(OpenError::Store)?.into_iter().rev() {
-            let path = folder.join(&name);
+        let reach = Reach::default();
+        let all = names(folder).map_err(OpenError::Store)?;
+        for (place, name) in all.iter().enumerate().rev() {
+            let (path, name) = (folder.join(name), name.clone());
             match load(&path).map_err(OpenError::Store)? {
                 Ok(loaded) if loaded.meta.last_log_id.next_index() >= purged.next_index() => {
                     if !damage.is_empty() {
                         tracing::warn!(%name, ?damage, "fell back to the checkpoint before");
                     }
                     set_aside(folder, &damaged).map_err(OpenError::Store)?;
+                    reach.set(place.checked_sub(1).map_or(0, |older| next_index(&all[older])));
                     let newest = Mutex::new(Some((loaded.meta.clone(), name)));
-                    return Ok((Self { folder: folder.to_owned(), newest }, Some(loaded)));
+                    return Ok((Self { folder: folder.to_owned(), newest, reach }, Some(loaded)));
                 }
                 Ok(_) => damage.push(format!("{name} ends before the log begins")),
                 Err(Unreadable::Newer(reason)) => return Err(OpenError::Newer { path, reason }),
@@ -103,7 +135,13 @@ impl Checkpoints {
             tracing::warn!(?damage, "no usable checkpoint; replaying the whole log");
             set_aside(folder, &damaged).map_err(OpenError::Store)?;
         }
-        Ok((Self { folder: folder.to_owned(), newest: Mutex::new(None) }, None))
+        reach.set(0);
+        Ok((Self { folder: folder.to_owned(), newest: Mutex::new(None), reach }, None))
+    }
+
+    /// Returns how far back the log has to reach, now and after each [`Checkpoints::write`].
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach.clone()
     }
 
     /// Returns the content of a checkpoint's file.
@@ -142,9 +180,12 @@ impl Checkpoints {
         if newest.as_ref().is_some_and(|(newest, _)| newest.last_log_id > meta.last_log_id) {
             return Ok(());
         }
-        let name = format!("{PREFIX}{:020}{SUFFIX}", meta.last_log_id.next_index());
+        let name = name_of(meta.last_log_id.next_index());
         files::replace(&self.folder, &name, content)?;
-        *newest = Some((meta.clone(), name));
+        let before = newest.replace((meta.clone(), name));
+        if let Some((older, _)) = before.filter(|(older, _)| older.last_log_id < meta.last_log_id) {
+            self.reach.set(older.last_log_id.next_index());
+        }
         let all = names(&self.folder)?;
         for old in &all[..all.len().saturating_sub(KEPT)] {
             let path = self.folder.join(old);
@@ -190,6 +231,17 @@ fn set_aside(folder: &Path, damaged: &[String]) -> Result<(), StoreError> {
         files::sync_dir(folder)?;
     }
     Ok(())
+}
+
+/// Returns the name of the checkpoint that the log goes on from with this entry.
+fn name_of(next_index: u64) -> String {
+    format!("{PREFIX}{next_index:020}{SUFFIX}")
+}
+
+/// Returns with which entry the log goes on from a checkpoint; 0 where its name does not say it.
+fn next_index(name: &str) -> u64 {
+    let index = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+    index.and_then(|index| index.parse().ok()).unwrap_or_default()
 }
 
 /// Returns the checkpoints' file names, oldest first, and removes half-written ones.

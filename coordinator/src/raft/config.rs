@@ -84,7 +84,7 @@ impl Tuning {
             election_timeout_max: millis(self.election_max),
             install_snapshot_timeout: millis(self.checkpoint_timeout),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.checkpoint_every),
-            // The previous checkpoint stays usable: the log behind it is kept.
+            // For those that lag; what the previous checkpoint needs stays besides (`log.rs`).
             max_in_snapshot_log_to_keep: self.checkpoint_every.saturating_mul(2),
             replication_lag_threshold: self.checkpoint_every.saturating_mul(3),
             purge_batch_size: self.checkpoint_every.min(256),

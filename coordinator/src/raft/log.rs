@@ -18,6 +18,7 @@ use openraft::{
 use warren_common::Limits;
 
 use super::{
+    checkpoint::Reach,
     recent::Recent,
     types::{Entry, LogId, TypeConfig, Vote, decode, encode},
 };
@@ -32,13 +33,14 @@ pub(crate) struct Log {
     store: Arc<dyn LogStore>,
     flusher: Flusher,
     recent: Arc<Mutex<Recent>>,
+    reach: Reach,
 }
 
 impl Log {
     /// Takes over a store, finishing a purge that a crash interrupted and reading every entry once:
     /// what is damaged or missing must be met now, not when it is applied. Blocks.
     pub(crate) fn open(store: Arc<dyn LogStore>, flusher: Flusher) -> Result<Self, io::Error> {
-        let log = Self { store, flusher, recent: Arc::default() };
+        let log = Self { store, flusher, recent: Arc::default(), reach: Reach::default() };
         let purged = log.purged()?;
         log.check(purged)?;
         if let Some(purged) = purged
@@ -49,6 +51,32 @@ impl Log {
             log.store.purge(purged.index, &value).map_err(|error| log.failed(error))?;
         }
         Ok(log)
+    }
+
+    /// Keeps what the older checkpoint needs, whatever openraft lets go.
+    pub(crate) fn reach_back_to(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
+    /// Returns up to where the log may be removed when openraft lets it go up to `upto`: openraft
+    /// keeps a number of entries, and while one checkpoint was on its way more than that may have
+    /// been applied. What an installed checkpoint replaces is no part of the log that goes on: it
+    /// goes whole.
+    fn removable(&self, upto: LogId) -> Result<Option<LogId>, io::Error> {
+        let first = self.reach.first();
+        if upto.index < first || self.id(upto.index)? != Some(upto) {
+            return Ok(Some(upto));
+        }
+        match first.checked_sub(1) {
+            Some(index) => self.id(index),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the id of the entry at an index; none where there is no such entry.
+    fn id(&self, index: u64) -> Result<Option<LogId>, io::Error> {
+        let entries = self.entries(index, index.saturating_add(1), usize::MAX)?;
+        Ok(entries.first().map(|entry| entry.log_id()))
     }
 
     /// Checks that the log goes on from what was purged without a hole, that every entry is the one
@@ -184,10 +212,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         let last_purged_log_id = self.purged()?;
         let bounds = self.store.bounds().map_err(|error| self.failed(error))?;
         let last_log_id = match bounds {
-            Some((_, last)) => {
-                let entries = self.entries(last, last.saturating_add(1), usize::MAX)?;
-                entries.first().map(|entry| entry.log_id())
-            }
+            Some((_, last)) => self.id(last)?,
             None => last_purged_log_id,
         };
         Ok(LogState { last_purged_log_id, last_log_id })
@@ -253,6 +278,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.alive()?;
+        let Some(upto) = self.removable(upto)? else { return Ok(()) };
         let value = self.encoded(&upto)?;
         locked(&self.recent).purge(upto.index);
         self.blocking(move |store| store.purge(upto.index, &value)).await

@@ -105,6 +105,7 @@ fn load(
     let log = Log::open(store, flusher.clone()).map_err(broken)?;
     let purged = log.purged().map_err(broken)?;
     let (checkpoints, loaded) = Checkpoints::open(&folder.join("checkpoints"), purged)?;
+    let log = log.reach_back_to(checkpoints.reach());
     let head = loaded.as_ref().map_or(AuditHead::default(), |loaded: &Loaded| loaded.state.audit);
     let audit = AuditLog::open(&audit_folder(folder), head).map_err(OpenError::Audit)?;
     let machine = Machine::new(loaded, Arc::new(checkpoints), audit, flusher);

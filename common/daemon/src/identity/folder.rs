@@ -80,6 +80,22 @@ impl Folder {
         chain_pem: &str,
         trust_pem: &str,
     ) -> Result<Identity, IdentityError> {
+        let identity = self.keep(key, chain_pem, trust_pem)?;
+        self.end_request()?;
+        Ok(identity)
+    }
+
+    /// Does the first half of [`Self::install`]: the request is under way until
+    /// [`Self::end_request`], and a repeat after a crash in between proves the same key.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub fn keep(
+        &self,
+        key: &Key,
+        chain_pem: &str,
+        trust_pem: &str,
+    ) -> Result<Identity, IdentityError> {
         let key_pem = key.to_pem();
         let credentials = Credentials::new(&key_pem, chain_pem)?;
         check_trust(trust_pem)?;
@@ -87,8 +103,15 @@ impl Folder {
         // trust first: a new certificate may come with a new authority, an old one stays trusted
         self.write("trust.pem", trust_pem.as_bytes())?;
         self.write("identity.pem", both.expose().as_bytes())?;
-        files::remove_optional(&self.file("pending.pem")).map_err(IdentityError::File)?;
         Ok(Identity { credentials, trust_pem: trust_pem.to_owned() })
+    }
+
+    /// Ends the request under way, where there is one.
+    ///
+    /// # Errors
+    /// Its key cannot be removed.
+    pub fn end_request(&self) -> Result<(), IdentityError> {
+        files::remove_optional(&self.file("pending.pem")).map_err(IdentityError::File)
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), IdentityError> {

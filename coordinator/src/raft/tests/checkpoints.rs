@@ -3,14 +3,27 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use openraft::{
+    entry::RaftEntry as _,
+    impls::leader_id_adv::LeaderId,
+    storage::{RaftLogStorage as _, RaftLogStorageExt as _},
+};
+use warren_model::ClusterState;
 
 use super::{apply, create_client, has_client, open_single_with, options};
 use crate::{
-    raft::{Consensus, OpenError, Options, Tuning},
-    store::files,
+    raft::{
+        Consensus, OpenError, Options, Tuning,
+        checkpoint::Checkpoints,
+        log::Log,
+        types::{Entry, LogId, SnapshotMeta},
+    },
+    store::{self, Engine, Flusher, LogStore, fake::FakeStore, files},
 };
 
 fn every_ten(folder: &Path) -> Options {
@@ -35,16 +48,19 @@ fn damage(path: &Path) {
     fs::write(path, content).expect("written");
 }
 
-/// Waits until two checkpoints are there and none is due: they are written beside the proposals,
-/// and stopping waits for none.
+/// Waits until two checkpoints are there and neither one nor a purge is due: they happen beside the
+/// proposals, and stopping waits for none.
 async fn settled(consensus: &Consensus, folder: &Path) {
     let waiting = async {
         loop {
             let status = consensus.status();
             let due =
                 status.last_log.zip(status.checkpoint).is_none_or(|(last, at)| last - at >= 10);
-            let written = checkpoints(folder).len() >= 2 && status.purged.is_some();
-            if written && !due && status.applied == status.last_log {
+            // twenty are kept, and ten go together
+            let kept = |(at, purged)| at < purged + 30;
+            let purged = status.checkpoint.zip(status.purged).is_some_and(kept);
+            if checkpoints(folder).len() == 2 && purged && !due && status.applied == status.last_log
+            {
                 break;
             }
             tokio::task::yield_now().await;
@@ -90,6 +106,78 @@ async fn a_damaged_newest_costs_a_longer_replay_and_two_damaged_ones_refuse() {
         }
         assert_eq!(checkpoints(folder.path()), before, "a refused start leaves all as it was");
     }
+}
+
+/// Returns up to which entry each checkpoint goes, the older one first.
+fn reaches(folder: &Path) -> Vec<u64> {
+    let of = |file: &PathBuf| {
+        let loaded = Checkpoints::decode(&Bytes::from(fs::read(file).expect("read")));
+        loaded.expect("whole").meta.last_log_id.expect("not empty").index
+    };
+    checkpoints(folder).iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_reaches_back_to_the_older_checkpoint_however_much_came_in_between() {
+    let folder = tempfile::tempdir().expect("a folder");
+    filled(folder.path()).await;
+    let consensus = open_single_with(every_ten(folder.path())).await;
+    let far = |reaches: &[u64]| reaches[1] - reaches[0] > 20;
+    let mut clients = 65;
+    // written and applied together: most often far more than openraft keeps between two checkpoints
+    while !far(&reaches(folder.path())) {
+        assert!(clients < 2000, "openraft alone keeps enough each time");
+        let burst = (0..100).map(|count| create_client(&format!("b{clients}-{count}")));
+        join_all(burst.map(|client| apply(&consensus, client))).await;
+        clients += 100;
+        settled(&consensus, folder.path()).await;
+    }
+    consensus.shutdown().await;
+    let store = store::open(folder.path(), Engine::default()).expect("it opens");
+    let (first, _) = store.bounds().expect("readable").expect("not empty");
+    store.close().expect("closed");
+    let reaches = reaches(folder.path());
+    assert_eq!(first, reaches[0] + 1, "all before the older one is gone, and nothing after it");
+    damage(&checkpoints(folder.path())[1]);
+    let consensus = open_single_with(every_ten(folder.path())).await;
+    let state = consensus.linearizable().await.expect("it leads");
+    assert_eq!(state.clients.len(), clients);
+    consensus.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_openraft_lets_go_stays_as_far_as_the_older_checkpoint_needs_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store: Arc<dyn LogStore> = Arc::new(FakeStore::default());
+    let flusher = Flusher::start(store.clone()).expect("a thread");
+    let (checkpoints, _) = Checkpoints::open(folder.path(), None).expect("an empty folder");
+    let log = Log::open(store, flusher).expect("an empty log");
+    let mut log = log.reach_back_to(checkpoints.reach());
+    let id = |index| LogId::new(LeaderId { term: 1, node_id: 1 }, index);
+    let write = |index| {
+        let meta = SnapshotMeta { last_log_id: Some(id(index)), ..SnapshotMeta::default() };
+        let content = Checkpoints::encode(&meta, &ClusterState::default()).expect("small");
+        checkpoints.write(&meta, &content).expect("written");
+    };
+    let entries = (0..60).map(|index| Entry::new_blank(id(index)));
+    log.blocking_append(entries).await.expect("appended");
+
+    // openraft lets go up to an entry; that much is gone then
+    let mut purge = async |upto| {
+        log.purge(id(upto)).await.expect("purged");
+        log.purged().expect("readable").map(|id| id.index)
+    };
+    write(18);
+    assert_eq!(purge(8).await, None, "with one checkpoint the whole log is the way back");
+    write(58);
+    assert_eq!(purge(38).await, Some(18), "the older one ends there");
+    assert_eq!(purge(39).await, Some(18));
+    write(59);
+    assert_eq!(purge(39).await, Some(39), "the older one needs less than openraft keeps");
+    write(100);
+    assert_eq!(purge(100).await, Some(100), "an installed one replaces the log");
+    let (again, _) = Checkpoints::open(folder.path(), Some(id(40))).expect("it reads");
+    assert_eq!(again.reach().first(), 60, "as before the restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]
