@@ -108,7 +108,9 @@ fn best(status: &Status) -> Option<ReplicaId> {
 fn acceptable(state: &ClusterState, asked: &Removal) -> Result<(), ApiError> {
     let Removal { envelope, serial, .. } = asked;
     if !serial.is_empty() && state.refuses(&envelope.principal, serial) {
-        return Err(errors::propose(ProposeError::Revoked, state));
+        // not the code that a coordinator gets which nobody listens to any more
+        let refused = errors::propose(ProposeError::Revoked, state);
+        return Err(ApiError { code: Code::PermissionDenied, ..refused });
     }
     state.clone().apply(envelope).result.map(drop).map_err(errors::refusal)
 }
