@@ -104,16 +104,11 @@ impl Admission {
 
     /// Everybody that may lead, this coordinator included: it may be made leader before it is told
     /// that it votes.
-    fn candidates(&self, intent: &Intent) -> BTreeMap<ReplicaId, String> {
+    fn candidates(&self, intent: &Intent) -> Vec<(ReplicaId, String)> {
         let mut all = intent.peers.clone();
         let state = self.consensus.local();
         all.extend(state.replicas.iter().map(|(id, row)| (*id, row.raft_address.clone())));
-        if let Some(leader) = self.consensus.status().leader
-            && let Some(address) = all.get(&leader).cloned()
-        {
-            return [(leader, address)].into();
-        }
-        all
+        in_turn(all, self.consensus.status().leader)
     }
 
     async fn ask(&self, replica: ReplicaId, address: &str) -> Result<(), ApiError> {
@@ -151,5 +146,33 @@ impl Admission {
         self.record.change(|intent| intent.joining = false)?;
         self.told.send_modify(|now| now.done = true);
         Ok(())
+    }
+}
+
+/// Returns all in the order in which they are asked: who was last known to lead comes first, and the
+/// others follow, because that one may be gone.
+fn in_turn(
+    all: BTreeMap<ReplicaId, String>,
+    leader: Option<ReplicaId>,
+) -> Vec<(ReplicaId, String)> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|(replica, _)| (Some(*replica) != leader, *replica));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_may_be_gone_is_asked_first_and_not_alone() {
+        let all: BTreeMap<_, _> = (1..=3).map(|id| (ReplicaId(id), format!("h{id}:1"))).collect();
+        let order = |leader| {
+            let turns = in_turn(all.clone(), leader).into_iter();
+            turns.map(|(replica, _)| replica.0).collect::<Vec<_>>()
+        };
+        assert_eq!(order(Some(ReplicaId(2))), [2, 1, 3]);
+        assert_eq!(order(Some(ReplicaId(9))), [1, 2, 3], "one that nobody knows how to reach");
+        assert_eq!(order(None), [1, 2, 3]);
     }
 }

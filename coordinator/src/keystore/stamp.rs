@@ -21,9 +21,10 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Returns the stamp of a value that was written before there were stamps.
+    /// Returns the stamp of a value that was written before there were stamps, or whose stamp was
+    /// lost: any stamped one counts more.
     pub(super) fn first(content: &str) -> Self {
-        Self { term: 0, number: 1, sha256: Sha256::digest(content).into(), deleted: false }
+        Self { term: 0, number: 0, sha256: Sha256::digest(content).into(), deleted: false }
     }
 
     /// Returns the stamp of the value after `before`.

@@ -163,7 +163,8 @@ impl Members {
                     Err(status) => match Failed::from(status) {
                         // it was this one that was to go, and nobody listens to it any more
                         Failed(error)
-                            if error.reason == reason::CERTIFICATE_REVOKED
+                            if error.code == Code::Unauthenticated
+                                && error.reason == reason::CERTIFICATE_REVOKED
                                 && asked.removes(self.0.parts.replica) =>
                         {
                             Ok(leader)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use warren_common::ReplicaId;
-use warren_model::{Command, Envelope, command::RemoveReplica};
+use warren_model::{ClusterState, Command, Envelope, command::RemoveReplica};
 use warren_proto::{
     error::{ApiError, reason},
     pb::raft::v1 as pb,
@@ -13,7 +13,7 @@ use warren_proto::{
 use super::{Failed, Members, changed, unknown};
 use crate::{
     api::errors,
-    raft::{Status, TransferError},
+    raft::{ProposeError, Status, TransferError},
 };
 
 /// A voter that has not answered for this long does not count as healthy.
@@ -43,6 +43,7 @@ impl Members {
             if !state.replicas.contains_key(&replica) {
                 return Err(unknown(replica, &state).into());
             }
+            acceptable(&state, asked)?;
             let _turn = self.turn().await?;
             self.settle(&state).await?;
             may_drop(&consensus.status(), replica, asked.force)?;
@@ -101,6 +102,17 @@ fn best(status: &Status) -> Option<ReplicaId> {
     let voters = status.members.iter().filter(|one| one.voter && one.replica != status.replica);
     let healthy = voters.filter(|one| one.contact.is_some_and(|ago| ago < SILENT));
     healthy.max_by_key(|one| (one.matched, std::cmp::Reverse(one.replica))).map(|one| one.replica)
+}
+
+/// Refuses what the state would refuse once the vote is gone: a refused call changes nothing.
+fn acceptable(state: &ClusterState, asked: &Removal) -> Result<(), ApiError> {
+    let Removal { envelope, serial, .. } = asked;
+    if !serial.is_empty() && state.refuses(&envelope.principal, serial) {
+        // not the code that a coordinator gets which nobody listens to any more
+        let refused = errors::propose(ProposeError::Revoked, state);
+        return Err(ApiError { code: Code::PermissionDenied, ..refused });
+    }
+    state.clone().apply(envelope).result.map(drop).map_err(errors::refusal)
 }
 
 fn nobody() -> ApiError {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use warren_common::{ReplicaId, RequestId};
+use warren_common::{ReplicaId, RequestId, Timestamp};
 use warren_daemon::Secret;
 use warren_model::{
     Command, Envelope,
-    command::{RemoveReplica, SetReplica},
+    command::{RemoveReplica, RevokeCertificate, SetReplica},
 };
 use warren_proto::{ApiError, error::reason, pb::raft::v1::Admission};
 
@@ -193,6 +193,36 @@ async fn a_coordinator_is_admitted_once_and_removed_through_any_other() {
     let back = nodes[&asked].consensus.propose(Envelope { request: fresh(), ..back }).await;
     back.expect("written").expect_err("its id never returns");
     gone.stop().await;
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_the_state_refuses_leaves_the_group_as_it_was() {
+    let nodes = known_three().await;
+    let revoke = RevokeCertificate {
+        serial: vec![9],
+        subject: "tester".to_owned(),
+        expires: Timestamp(u64::MAX),
+    };
+    apply_anywhere(&handles(&nodes), &envelope(Command::RevokeCertificate(revoke))).await;
+    let spent = create_client("acme");
+    apply_anywhere(&handles(&nodes), &spent).await;
+    let leading = leader(&nodes).await;
+    let other = nodes.keys().copied().find(|id| *id != leading).expect("three of them");
+    let (asked, _, force) = removal(other, true);
+    let reused = Envelope { request: spent.request, ..asked.clone() };
+    let cases = [
+        ((reused, vec![]), reason::REQUEST_REUSED),
+        ((asked, vec![9]), reason::CERTIFICATE_REVOKED),
+    ];
+    for (command, expected) in cases {
+        let refused = nodes[&other].members.remove(command, force).await;
+        assert_eq!(refused.expect_err("refused").reason, expected);
+        let members = nodes[&leader(&nodes).await].consensus.status().members;
+        assert_eq!(members.iter().filter(|member| member.voter).count(), 3, "{expected}");
+    }
     for node in nodes.into_values() {
         node.stop().await;
     }

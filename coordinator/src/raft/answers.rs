@@ -79,6 +79,22 @@ pub struct Status {
     pub failure: Option<String>,
 }
 
+/// Returns once another replica than `asked` leads, as far as this one knows; never where consensus
+/// ends before. Cancel safe.
+pub(super) async fn succeeded(raft: &Raft, asked: ReplicaId) {
+    // openraft tells these before those that `leader_elsewhere` reads: what differs is news
+    let mut roles = raft.server_metrics();
+    loop {
+        let leader = roles.borrow_and_update().current_leader;
+        if leader.is_some_and(|leader| leader != asked.0) {
+            return;
+        }
+        if roles.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Returns the leader where it is another replica; none while this one leads or nobody does.
 pub(super) fn leader_elsewhere(own: ReplicaId, raft: &Raft) -> Option<Leader> {
     let metrics = raft.metrics();

@@ -126,8 +126,14 @@ impl Consensus {
             tasks: Mutex::new(tasks),
         };
         let consensus = Self { inner: Arc::new(inner) };
-        consensus.elect_if_alone().await?;
-        Ok(consensus)
+        match consensus.elect_if_alone().await {
+            Ok(()) => Ok(consensus),
+            Err(error) => {
+                // its tasks and the store's lock would outlive the call
+                consensus.shutdown().await;
+                Err(error)
+            }
+        }
     }
 
     /// Returns a state that holds everything acknowledged anywhere before the call: one round of

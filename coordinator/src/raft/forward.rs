@@ -102,6 +102,24 @@ impl Forwarder {
         decode(&answer.into_inner().payload).map_err(unreadable)
     }
 
+    /// Waits for the answer to a call, and no longer than until `succeeded`: then another one leads,
+    /// and the silent one may be waited for in vain.
+    pub(super) async fn unless<T>(
+        &self,
+        succeeded: impl Future<Output = ()>,
+        leader: &Leader,
+        call: impl Future<Output = Result<T, Lost>>,
+    ) -> Result<T, Lost> {
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            () = succeeded => {
+                locked(&self.open).remove(&leader.replica);
+                Err(Lost("another one leads by now".to_owned()))
+            }
+        }
+    }
+
     fn api(&self, leader: &Leader) -> Result<Api, Lost> {
         let mut open = locked(&self.open);
         if let Some((address, api)) = open.get(&leader.replica)

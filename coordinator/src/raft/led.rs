@@ -61,7 +61,7 @@ impl Consensus {
         serial: &[u8],
     ) -> Result<Result<Applied, Refusal>, LedError> {
         check_size(&envelope).map_err(LedError::Propose)?;
-        if !serial.is_empty() && led.state.revoked.contains_key(serial) {
+        if !serial.is_empty() && led.state.refuses(&envelope.principal, serial) {
             return Err(LedError::Propose(ProposeError::Revoked));
         }
         let deadline = Instant::now() + self.inner.tuning.write_timeout;

@@ -73,10 +73,11 @@ pub(super) async fn run(raft: Raft, seen: Seen, stop: CancellationToken) {
             break;
         }
     }
-    if let Err(fatal) = &whole.borrow_watched().running_state
-        && !stop.is_cancelled()
-    {
-        flusher.fail(&fatal.to_string());
+    if !stop.is_cancelled() {
+        // a panic ends openraft before it can say so
+        let fatal = whole.borrow_watched().running_state.clone().err();
+        let why = fatal.map(|fatal| fatal.to_string());
+        flusher.fail(why.as_deref().unwrap_or("consensus ended without a word: it panicked"));
     }
     let known = *leadership.borrow();
     tell(&leadership, &contacts, Leadership { leader: None, leading: false, ..known });

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::{
     async_runtime::WatchReceiver as _,
     error::{ClientWriteError, Fatal, ForwardReason},
+    impls::leader_id_adv::LeaderId,
 };
 use tokio::time::{Instant, timeout_at};
 use warren_common::{Limits, ReplicaId};
@@ -12,7 +13,8 @@ use warren_model::{Applied, Envelope, Principal, Refusal};
 
 use super::{
     Consensus,
-    answers::leader_elsewhere,
+    answers::{leader_elsewhere, succeeded},
+    consensus::Inner,
     error::ProposeError,
     forward::{Leader, Lost, Proposed},
     types::Proposal,
@@ -62,13 +64,14 @@ impl Consensus {
         // an attempt got no answer: from then on nobody may say that nothing happened
         let mut maybe = false;
         loop {
-            let missed = match leader_elsewhere(self.inner.replica, &self.inner.raft) {
-                Some(leader) => self.through(&leader, (envelope, serial), deadline).await?,
-                None => match self.write_here((envelope, serial), deadline).await {
-                    Ok((_, answer)) => Ok(answer),
-                    Err(ProposeError::NotLeader { leader }) => Err(Missed::NotLeader(leader)),
-                    Err(error) => return Err(error),
-                },
+            let attempt = match leader_elsewhere(self.inner.replica, &self.inner.raft) {
+                Some(leader) => self.through(&leader, (envelope, serial), deadline).await,
+                None => self.attempt_here((envelope, serial), deadline).await,
+            };
+            let missed = match attempt {
+                Ok(missed) => missed,
+                Err(ProposeError::Revoked) if maybe => return Err(ProposeError::Unknown),
+                Err(error) => return Err(error),
             };
             // While no leader is in sight the wait is an election's; a leader that was met anew
             // begins another.
@@ -110,19 +113,58 @@ impl Consensus {
         self.write_here((&envelope, &[]), deadline).await.map(|(_, answer)| answer)
     }
 
+    async fn attempt_here(
+        &self,
+        command: (&Envelope, &[u8]),
+        deadline: Instant,
+    ) -> Result<Result<Answer, Missed>, ProposeError> {
+        match self.write_here(command, deadline).await {
+            Ok((_, answer)) => Ok(Ok(answer)),
+            Err(ProposeError::NotLeader { leader }) => Ok(Err(Missed::NotLeader(leader))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Holds the caller's certificate against the deny-list, which is whole only in the state of
+    /// one that leads: a fresh leader may have to apply what its predecessors wrote. Returns the
+    /// leadership that the command is fenced with; none where nobody is to be checked.
+    async fn admitted(
+        &self,
+        (envelope, serial): (&Envelope, &[u8]),
+        until: Instant,
+    ) -> Result<Option<LeaderId<u64, u64>>, ProposeError> {
+        if serial.is_empty() {
+            return Ok(None);
+        }
+        let own = self.inner.replica;
+        let mut leadership = self.leadership();
+        let settled = leadership.wait_for(|known| known.leading || known.leader != Some(own));
+        let known = match timeout_at(until, settled).await {
+            Ok(Ok(known)) => *known,
+            Ok(Err(_)) => return Err(self.ended()),
+            Err(_) => return Err(ProposeError::NotLeader { leader: None }),
+        };
+        if !known.leading {
+            return Err(ProposeError::NotLeader { leader: known.leader });
+        }
+        // the state is read after the leadership: it holds the entry that the leadership told of
+        match self.local().refuses(&envelope.principal, serial) {
+            true => Err(ProposeError::Revoked),
+            false => Ok(Some(LeaderId { term: known.term, node_id: own.0 })),
+        }
+    }
+
     /// Writes to the log of this replica, which must lead; returns the entry's index too.
     pub(super) async fn write_here(
         &self,
         (envelope, serial): (&Envelope, &[u8]),
         deadline: Instant,
     ) -> Result<(u64, Answer), ProposeError> {
-        if !serial.is_empty() && self.local().revoked.contains_key(serial) {
-            return Err(ProposeError::Revoked);
-        }
         let lease = Instant::now() + self.inner.tuning.election_max;
+        let leader = self.admitted((envelope, serial), lease.min(deadline)).await?;
         let shared = Arc::new(envelope.clone());
         loop {
-            let write = self.inner.writes.write(Proposal(shared.clone()), None, deadline);
+            let write = self.inner.writes.write(Proposal(shared.clone()), leader, deadline);
             let error = match write.await {
                 Ok(Ok(response)) => {
                     // Only entries without a command have no answer.
@@ -166,7 +208,9 @@ impl Consensus {
         deadline: Instant,
     ) -> Result<Result<Answer, Missed>, ProposeError> {
         metrics::counter!("warren_raft_forwarded_total", "kind" => "write").increment(1);
-        match self.inner.forwarder.propose(leader, command, deadline).await {
+        let Inner { forwarder, raft, .. } = &*self.inner;
+        let asking = forwarder.propose(leader, command, deadline);
+        match forwarder.unless(succeeded(raft, leader.replica), leader, asking).await {
             Ok(Proposed::Applied(index, answer)) => {
                 match timeout_at(deadline, self.inner.view.reaches(index)).await {
                     Ok(true) => Ok(Ok(answer)),

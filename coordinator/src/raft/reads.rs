@@ -20,7 +20,7 @@ use warren_common::{Limits, ReplicaId};
 use warren_model::ClusterState;
 
 use super::{
-    answers::{Leadership, leader_elsewhere},
+    answers::{Leadership, leader_elsewhere, succeeded},
     error::ReadError,
     forward::{Forwarder, Index, Lost},
     machine::View,
@@ -168,7 +168,9 @@ impl Anywhere {
             return self.leading.read_at().await;
         };
         metrics::counter!("warren_raft_forwarded_total", "kind" => "read").increment(1);
-        match self.forwarder.read_index(&leader, deadline).await {
+        let asking = self.forwarder.read_index(&leader, deadline);
+        let news = succeeded(&self.here.raft, leader.replica);
+        match self.forwarder.unless(news, &leader, asking).await {
             Ok(Index::At(None)) => Ok(self.here.point()),
             Ok(Index::At(Some(index))) => match self.here.view.reaches(index).await {
                 true => Ok(self.here.point()),

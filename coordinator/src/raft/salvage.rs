@@ -73,13 +73,19 @@ fn read(folder: &Path, store: &dyn LogStore) -> Result<Salvaged, OpenError> {
         index: 0,
         replicas: replica.into_iter().map(|id| id.0).collect(),
     };
+    let mut next = 0;
     if let Some(Loaded { meta, state }) = loaded {
         found.state = state;
-        found.reach(meta.last_log_id.or(purged));
+        let position = meta.last_log_id.or(purged);
+        next = position.map_or(0, |position| position.index.saturating_add(1));
+        found.reach(position);
         found.replicas.extend(meta.last_membership.nodes().map(|(id, _)| *id));
     }
     let Some((first, last)) = store.bounds().map_err(OpenError::Store)? else { return Ok(found) };
-    let mut next = first.max(found.index.saturating_add(u64::from(found.index > 0)));
+    if first > next {
+        let reason = format!("entry {next} is missing: the log begins with {first}");
+        return Err(broken(&reason));
+    }
     while next <= last {
         let records = store.read_range(next, last.saturating_add(1), PIECE);
         let records = records.map_err(OpenError::Store)?;
@@ -116,5 +122,27 @@ impl Salvaged {
             self.index = self.index.max(position.index);
             self.term = self.term.max(position.leader_id.term);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{raft::types::encode, store::fake::FakeStore};
+
+    #[test]
+    fn a_log_that_begins_after_what_is_known_is_not_salvaged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = FakeStore::default();
+        let blank = |index| {
+            let leader_id = openraft::impls::leader_id_adv::LeaderId { term: 1, node_id: 1 };
+            let entry = Entry { log_id: LogId { leader_id, index }, payload: EntryPayload::Blank };
+            (index, encode(&entry).expect("it encodes").into())
+        };
+        store.append(&[blank(1), blank(2)]).expect("appended");
+        let refused = read(folder.path(), &store).err().expect("entry 0 is lost").to_string();
+        assert!(refused.contains("entry 0 is missing"), "{refused}");
+        store.append(&[blank(0)]).expect("appended");
+        assert_eq!(read(folder.path(), &store).expect("whole").index, 2);
     }
 }

@@ -26,6 +26,7 @@ struct Inner {
     slots: BTreeMap<Slot, Bytes>,
     syncs: usize,
     sync_error: Option<String>,
+    append_panics: bool,
     closed: bool,
 }
 
@@ -67,6 +68,11 @@ impl FakeStore {
         self.lock().sync_error = Some(reason.to_owned());
     }
 
+    /// Lets the next append panic.
+    pub fn panic_at_next_append(&self) {
+        self.lock().append_panics = true;
+    }
+
     /// Counts the syncs so far, failed ones too.
     pub fn syncs(&self) -> usize {
         self.lock().syncs
@@ -95,7 +101,9 @@ impl FakeStore {
 
 impl LogStore for FakeStore {
     fn append(&self, records: &[Record]) -> Result<(), StoreError> {
-        self.open()?.log.extend(records.iter().cloned());
+        let mut inner = self.open()?;
+        assert!(!std::mem::take(&mut inner.append_panics), "told to panic");
+        inner.log.extend(records.iter().cloned());
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! they are read later.
 
 use std::{
-    io,
+    fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -25,6 +25,8 @@ use warren_common::Limits;
 use super::{LogStore, Record, Slot, StoreError, files, panic_text, tail::Layer};
 
 pub(super) const FILE: &str = "log.redb";
+/// The file while it is made.
+const UNFINISHED: &str = "log.redb.new";
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// What redb may keep of the file in memory.
@@ -52,18 +54,21 @@ impl RedbStore {
     /// Opens or makes the store in the folder `path`; blocks.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         files::make_dir(path)?;
-        let file = path.join(FILE);
-        let fresh = !file.exists();
-        let db = caught(&file, || {
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-            let db = builder.create(&file).map_err(|error| open_error(&file, error))?;
-            if fresh {
-                // The tables are there from the beginning, so that a missing one is damage.
-                write(&db, &file, &Layer::default())?;
+        let (file, aside) = (path.join(FILE), path.join(UNFINISHED));
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("removing", &aside, error));
             }
-            Ok(db)
-        })?;
+            Ok(()) | Err(_) => {}
+        }
+        if !file.exists() {
+            // Made aside, so that a kill leaves it whole or not at all. The tables are there from
+            // the beginning: a missing one is damage.
+            caught(&aside, || write(&database(&aside)?, &aside, &Layer::default()))?;
+            let renamed = fs::rename(&aside, &file);
+            renamed.map_err(|error| StoreError::io("making", &file, error))?;
+        }
+        let db = caught(&file, || database(&file))?;
         files::sync_dir(path)?;
         let tail = Mutex::new(Tail::default());
         Ok(Self { path: file, db: RwLock::new(Some(db)), tail, syncing: Mutex::new(()) })
@@ -233,6 +238,12 @@ impl LogStore for RedbStore {
     }
 }
 
+fn database(file: &Path) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder.create(file).map_err(|error| open_error(file, error))
+}
+
 /// Writes a layer in one durable transaction.
 fn write(db: &Database, path: &Path, layer: &Layer) -> Result<(), StoreError> {
     let written = || -> Result<(), redb::Error> {
@@ -297,5 +308,31 @@ fn general(path: &Path, operation: &'static str, error: redb::Error) -> StoreErr
         }
         // redb may add kinds; none of those there are today can be met here.
         error => StoreError::io(operation, path, io::Error::other(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_while_the_file_was_made_leaves_nothing_in_the_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let aside = folder.path().join(UNFINISHED);
+        let whole = RedbStore::open(folder.path()).expect("it opens");
+        whole.close().expect("closed");
+        let made = fs::read(folder.path().join(FILE)).expect("there");
+        // made in part, made without its tables, and made but not renamed
+        drop(Database::create(folder.path().join("bare")).expect("made"));
+        let bare = fs::read(folder.path().join("bare")).expect("there");
+        for left in [&b""[..], &made[..made.len() / 2], &bare, &made] {
+            fs::remove_file(folder.path().join(FILE)).expect("there");
+            fs::write(&aside, left).expect("written");
+            let store = RedbStore::open(folder.path()).expect("it opens");
+            assert_eq!(store.bounds().expect("read"), None);
+            assert_eq!(store.get(Slot::Vote).expect("its tables are there"), None);
+            store.close().expect("closed");
+            assert!(!aside.exists());
+        }
     }
 }

@@ -139,7 +139,8 @@ impl SledStore {
     }
 
     /// Calls `take` with the entries of each row, from the row of entry `from` on, until it says
-    /// that it has enough.
+    /// that it has enough. A row that begins inside the one before it is left out: an entry is told
+    /// once.
     fn walk(
         &self,
         open: &Open,
@@ -148,6 +149,7 @@ impl SledStore {
     ) -> Result<(), StoreError> {
         let begin = self.row_with(open, from)?.unwrap_or(from);
         let mut left = open.log.range(row::key(begin, 0)..).peekable();
+        let mut taken: Option<u64> = None;
         while let Some(first) = left.next() {
             let (key, value) = first.map_err(self.error("reading the log"))?;
             let index = self.index_of(&key)?;
@@ -163,7 +165,11 @@ impl SledStore {
                 let (_, value) = piece.map_err(self.error("reading the log"))?;
                 pieces.push(Bytes::copy_from_slice(&value));
             }
+            if taken >= Some(index) {
+                continue;
+            }
             let entries = row::entries(index, pieces).map_err(|reason| self.damaged(reason))?;
+            taken = entries.last().map(|(last, _)| *last);
             if !take(entries) {
                 break;
             }

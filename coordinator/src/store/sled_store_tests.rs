@@ -72,3 +72,19 @@ fn an_entry_with_a_missing_piece_is_damage() {
         assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
     }
 }
+
+#[test]
+fn an_entry_that_stands_in_two_rows_is_told_once() {
+    let (_folder, store) = open();
+    let records: Vec<_> = (0..8).map(|index| entry(index, 10)).collect();
+    store.append(&records).expect("appended");
+    store
+        .with(|open| {
+            let stale = row::pieces(&[entry(3, 7), entry(4, 7)]).expect("short enough");
+            open.log.insert(row::key(3, 0), &stale[0][..]).expect("inserted");
+            Ok(())
+        })
+        .expect("open");
+    assert_eq!(store.read_range(0, 8, usize::MAX).expect("read"), records);
+    assert_eq!(store.read_range(1, 8, usize::MAX).expect("read"), records[1..]);
+}

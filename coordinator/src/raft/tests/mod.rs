@@ -3,6 +3,7 @@
 mod audit;
 mod checkpoints;
 mod damage;
+mod forward;
 mod golden;
 mod group;
 mod kill;

@@ -59,12 +59,24 @@ fn identified<B>(mut request: http::Request<B>) -> http::Request<B> {
 
 impl Node {
     pub(crate) async fn start(replica: u64, folder: TempDir, listener: TcpListener) -> Self {
+        let connect = speaking_as(replica);
+        Self::start_with(connect, replica, folder, listener).await
+    }
+
+    /// Starts one that reaches the others in a way of its own.
+    pub(crate) async fn start_with(
+        connect: Connect,
+        replica: u64,
+        folder: TempDir,
+        listener: TcpListener,
+    ) -> Self {
         let address = listener.local_addr().expect("bound");
         let tuning = Tuning { checkpoint_every: 10, ..Tuning::default() };
         // Each keeps its log as it likes: nothing of it shows outside.
         let engine = if replica == 3 { Engine::Redb } else { Engine::Sled };
-        let options = Options { tuning, engine, ..options(replica, folder.path()) };
-        let connect = options.connect.clone();
+        let connecting = connect.clone();
+        let options =
+            Options { tuning, engine, connect: connecting, ..options(replica, folder.path()) };
         let consensus = Consensus::open(options).await.expect("it opens");
         let members = Members::new(member::Parts {
             replica: ReplicaId(replica),
@@ -138,6 +150,11 @@ pub(crate) async fn three() -> BTreeMap<u64, Node> {
     for replica in 1..=3 {
         nodes.insert(replica, Node::blank(replica).await);
     }
+    grouped(nodes).await
+}
+
+/// Makes one group of these.
+pub(crate) async fn grouped(nodes: BTreeMap<u64, Node>) -> BTreeMap<u64, Node> {
     let members = nodes.iter().map(|(id, node)| (ReplicaId(*id), node.address.to_string()));
     let members = members.collect();
     nodes[&1].consensus.initialise(members).await.expect("fresh");

@@ -126,6 +126,25 @@ async fn a_failing_flush_is_never_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_panic_inside_consensus_is_told_as_a_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(FakeStore::default());
+    let opened = Consensus::open_on(options(1, folder.path()), store.clone()).await;
+    let consensus = opened.expect("it opens");
+    consensus.initialise([(ReplicaId(1), String::new())].into()).await.expect("fresh");
+    leads(&consensus).await;
+    let mut failure = consensus.failure();
+    store.panic_at_next_append();
+    let lost = consensus.propose(init_cluster()).await;
+    assert!(matches!(lost, Err(ProposeError::Stopped { .. })), "{lost:?}");
+    let failed = tokio::time::timeout(PATIENCE, failure.wait_for(|lost| lost.is_some())).await;
+    assert!(failed.expect("in time").is_ok());
+    let said = consensus.status().failure.expect("it says why");
+    assert!(said.contains("panicked"), "{said}");
+    consensus.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_without_an_answer_in_time_is_unknown() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Arc::new(FakeStore::default());
