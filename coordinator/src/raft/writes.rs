@@ -107,7 +107,7 @@ impl Turns {
     }
 
     /// Notes how many commands the newest batch has.
-    fn filled(&self, commands: usize) {
+    pub(super) fn filled(&self, commands: usize) {
         if commands > 1 {
             self.0.send_if_modified(|now| {
                 now.crowded = Some(Instant::now());
@@ -203,5 +203,41 @@ impl Writing {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_waits_for_its_turn_and_not_for_ever() {
+        let turns = Turns::default();
+        let (first, second) = (turns.begin().await, turns.begin().await);
+        let began = Instant::now();
+        let third = turns.begin().await;
+        assert!(began.elapsed() >= PATIENCE, "{:?}", began.elapsed());
+        assert_eq!(turns.0.borrow().batches, 3, "it went on all the same");
+        drop((first, second));
+        assert_eq!(turns.0.borrow().batches, 1);
+        let fourth = tokio::time::timeout(PATIENCE / 2, turns.begin()).await;
+        drop((third, fourth.expect("there is a place")));
+        assert_eq!(turns.0.borrow().batches, 0);
+    }
+
+    #[tokio::test]
+    async fn only_a_batch_of_several_makes_another_one_likely() {
+        let turns = Turns::default();
+        assert!(!turns.crowded());
+        turns.filled(1);
+        assert!(!turns.crowded());
+        turns.filled(2);
+        turns.filled(1);
+        assert!(turns.crowded(), "for a while");
+        let began = Instant::now();
+        while turns.crowded() && began.elapsed() < CROWDED * 50 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!turns.crowded(), "and no longer");
     }
 }
