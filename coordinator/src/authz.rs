@@ -86,7 +86,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceListWorkspaces
         | Method::WorkspaceGetWorkspace
         | Method::WorkspaceExplainWorkspace
-        // it tells what the lists show
+        // it tells what the lists show; of people, those alone who may list them
         | Method::WatchWatch => READ,
 
         Method::WorkspaceFollowWorkspace | Method::SessionListSessions => STATUS,
@@ -266,8 +266,10 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
                 .next("attach with --read-only, or read the logs"))
         }
         Some(Role::Automation | Role::Auditor) | None => {
-            let message = "only people may open streams into a workspace";
-            Err(ApiError::new(Code::PermissionDenied, reason::NOT_PERMITTED, message))
+            let message = "only people who work in workspaces may open streams into them";
+            Err(ApiError::new(Code::PermissionDenied, reason::NOT_PERMITTED, message)
+                .why("it takes the role admin, operator or viewer")
+                .next("ask an administrator, or use another context"))
         }
     }
 }

@@ -3,20 +3,25 @@
 #[allow(missing_docs, unreachable_pub, dead_code)]
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 use warren_common::Limits;
+use warren_daemon::{
+    identity::{ClientTls, Key, connect},
+    token::JoinToken,
+};
 use warren_proto::{
     ApiError,
     error::{least_revision, reason},
     pb::admin::v1::{
-        self as pb, event::What, watch_response::Kind, watch_service_client::WatchServiceClient,
+        self as pb, event::What, user_service_client::UserServiceClient, watch_response::Kind,
+        watch_service_client::WatchServiceClient,
     },
 };
 
-use support::{Admin, Coordinator, wait_until, web};
+use support::{Admin, Coordinator, channel, mutation, wait_until, web};
 
 type Answers = Streaming<pb::WatchResponse>;
 
@@ -160,5 +165,75 @@ async fn a_watch_is_bounded_filtered_and_refused_with_reasons() {
     assert!(!open.is_empty() && open.len() <= Limits::WATCHES_PER_PRINCIPAL, "{}", open.len());
     drop(open);
     wait_until("they are given back", || async { watch(&admin, from(0)).await.ok() }).await;
+    coordinator.stop().await;
+}
+
+/// Invites somebody and takes the invitation up for them.
+async fn person(admin: &Admin, name: &str, role: &str) -> Admin {
+    let (name, role) = (name.to_owned(), role.to_owned());
+    let invite = pb::InviteUserRequest { mutation: mutation(), name, role };
+    let invited = UserServiceClient::new(admin.channel.clone()).invite_user(invite).await;
+    let token = invited.expect("invited").into_inner().token;
+    let parsed: JoinToken = token.parse().expect("a token");
+    let tls = Arc::new(ClientTls::pinned(parsed.pin).expect("TLS"));
+    let anonymous = connect(&tls, &parsed.addresses).await.expect("the API answers");
+    let key = Key::generate().expect("a key");
+    let join = pb::JoinUserRequest { token, csr_pem: key.request().expect("a request") };
+    let joined = UserServiceClient::new(anonymous).join_user(join).await;
+    let joined = joined.expect("joined").into_inner();
+    let chain = &joined.certificate_pem;
+    Admin::new(channel(&key, chain, &joined.trust_pem, &joined.coordinators).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_tells_of_people_only_those_who_may_list_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let coordinator = Coordinator::start(folder.path()).await;
+    let mut admin = coordinator.admin("home").await;
+    let vera = person(&admin, "vera", "viewer").await;
+    let otto = person(&admin, "otto", "auditor").await;
+    let at = freshness(&mut admin).await.revision;
+    person(&admin, "mia", "operator").await;
+    let revoke = pb::RevokeUserRequest {
+        mutation: mutation(),
+        name: "mia".to_owned(),
+        ..Default::default()
+    };
+    UserServiceClient::new(admin.channel.clone()).revoke_user(revoke).await.expect("revoked");
+    admin.create_client("acme").await.expect("made");
+    let about_people = |event: &pb::Event| {
+        matches!(
+            event.what,
+            Some(
+                What::PersonInvited(_)
+                    | What::PersonEnrolled(_)
+                    | What::PersonRevoked(_)
+                    | What::CertificateIssued(_)
+                    | What::CertificateRevoked(_)
+            )
+        )
+    };
+    for (who, told_of_them) in [(&admin, true), (&otto, true), (&vera, false)] {
+        let mut answers = watch(who, from(at)).await.expect("it watches");
+        let (told, upto) = until_bookmark(&mut answers).await;
+        assert!(upto > at, "the bookmark comes as far");
+        let last = told.last().and_then(|event| event.what.as_ref());
+        assert!(matches!(last, Some(What::ClientCreated(_))), "{told:?}");
+        assert_eq!(told.iter().any(about_people), told_of_them, "{told:?}");
+    }
+    let kinds = [
+        pb::EventKind::PersonInvited,
+        pb::EventKind::PersonEnrolled,
+        pb::EventKind::PersonRevoked,
+        pb::EventKind::CertificateIssued,
+        pb::EventKind::CertificateRevoked,
+    ];
+    for kind in kinds {
+        let asked = pb::WatchRequest { kinds: vec![kind.into()], ..from(at) };
+        let (error, _) = refused(&vera, asked.clone()).await;
+        assert_eq!(error.reason, reason::NOT_PERMITTED, "{kind:?}");
+        assert!(error.next.is_some());
+        watch(&otto, asked).await.expect("an auditor may");
+    }
     coordinator.stop().await;
 }

@@ -85,9 +85,12 @@ fn who_did_what_is_told_and_a_changed_byte_is_found_and_named() -> Result<()> {
     let local = ["audit", "verify", "--local", "--state", &state, "-o", "json"];
     let output = cluster.cli()?.args(local).run()?.with_code(1)?;
     ensure!(output.json()?[0]["broken"]["record"] == number, "{}", output.stdout);
-    // who does not answer is named, and is no break
-    let without = cluster.json(&["audit", "verify"])?;
+    // who does not answer is named, and is no break; nor is all well
+    let output = cluster.cli()?.args(["audit", "verify", "-o", "json"]).run()?.with_code(1)?;
+    let without = output.json()?;
     ensure!(verdict(&without, 2)?["trouble"].is_string(), "{without}");
+    ensure!(output.stderr.contains("none broken"), "{}", output.stderr);
+    ensure!(output.stderr.contains("next: bring coordinator 2 back"), "{}", output.stderr);
     fs::write(&path, &text)?;
     cluster.cli()?.args(local).run()?.success()?;
     Ok(())

@@ -8,11 +8,12 @@ use warren_common::{PersonName, Role, Timestamp};
 use warren_daemon::clock;
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Change, Fresh};
+use super::{Change, Fresh, Watch};
 use crate::{
-    api::{self, Listed},
+    api::{self, Api, Listed},
     app::App,
     error::{Error, Kind, Outcome},
+    follow::Follow,
     render::time::{rfc3339, spell},
     view::user::User,
 };
@@ -26,8 +27,11 @@ pub(crate) enum Verb {
     )]
     Invite(Invite),
     /// List users.
-    #[command(visible_alias = "ls", after_help = "Example:\n  warren user list")]
-    List(Fresh),
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren user list\n  warren user list -w"
+    )]
+    List(Watch),
     /// Show one user with their certificates.
     #[command(after_help = "Example:\n  warren user show vera")]
     Show(Show),
@@ -102,14 +106,18 @@ fn roles() -> impl clap::builder::TypedValueParser<Value = Role> {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Invite(invite) => run_invite(app, &invite).await,
-        Verb::List(fresh) => {
-            let users = users(app, fresh).await?;
-            let output = app.output.of(Some(&users.at));
-            output.list(&users.items, users.now, "no users on record yet")?;
+        Verb::List(watch) => {
+            let (mut api, empty) = (app.api()?, "no users on record yet");
+            if watch.watch {
+                let follow = Follow { app, request: pb::WatchRequest::default(), empty };
+                return follow.run(&mut api, async |api| users(api, None).await).await;
+            }
+            let users = users(&mut api, watch.fresh.read()).await?;
+            app.output.of(Some(&users.at)).list(&users.items, users.now, empty)?;
             Ok(0)
         }
         Verb::Show(show) => {
-            let Listed { items, now, at } = users(app, show.fresh).await?;
+            let Listed { items, now, at } = users(&mut app.api()?, show.fresh.read()).await?;
             let user = items.into_iter().find(|user| user.name == show.name.as_str());
             let user = user.ok_or_else(|| {
                 let message = format!("there is no user {}", show.name);
@@ -172,10 +180,8 @@ async fn run_revoke(app: &App, revoke: &Revoke) -> Outcome {
     Ok(0)
 }
 
-async fn users(app: &App, fresh: Fresh) -> Result<Listed<User>, Error> {
-    let mut api = app.api()?;
-    let read = fresh.read();
-    let users = api::pages(&mut api, async |api, page_size, page_token| {
+async fn users(api: &mut Api, read: Option<pb::Read>) -> Result<Listed<User>, Error> {
+    let users = api::pages(api, async |api, page_size, page_token| {
         let request = pb::ListUsersRequest { page_size, page_token, read };
         let page =
             api.read(async |channel| api::users(channel).list_users(request.clone()).await).await?;

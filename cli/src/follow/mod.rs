@@ -34,7 +34,7 @@ const SHARE: u32 = 20;
 
 /// A row of a list that can be watched.
 pub(crate) trait Watched: Tabular + Serialize {
-    /// The events that change such rows; none for what nodes report.
+    /// The events that tell such rows; none for what is only seen by looking again.
     const KINDS: &'static [pb::EventKind];
     /// Returns the cells that tell how it stands: a row that differs in none has not changed.
     fn standing(&self) -> Vec<String>;

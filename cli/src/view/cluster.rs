@@ -9,6 +9,9 @@ use warren_proto::pb::admin::v1 as pb;
 use super::{Moment, fields, filled, moment};
 use crate::render::{table, time};
 
+/// A coordinator that the leader has not heard for as long is no follower any more.
+pub(crate) const SILENT_MS: u64 = 5_000;
+
 /// The cluster as a whole.
 #[derive(Debug, Serialize)]
 pub(crate) struct Cluster {
@@ -198,6 +201,10 @@ impl Replica {
     fn cells(&self) -> Vec<String> {
         let dash = || "-".to_owned();
         let seen = match (&self.trouble, self.contact_ms) {
+            // it answers, and the leader does not hear it
+            (None, Some(ago)) if ago > SILENT_MS => {
+                format!("{} ago", time::spell(Duration::from_millis(ago)))
+            }
             (None, _) => "now".to_owned(),
             (Some(_), Some(ago)) => format!("{} ago", time::spell(Duration::from_millis(ago))),
             (Some(_), None) => dash(),

@@ -4,10 +4,13 @@ use serde::Serialize;
 use warren_common::Timestamp;
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Moment, fields, moment};
-use crate::render::{
-    Tabular, table,
-    time::{age, rfc3339_seconds},
+use super::{Moment, event::Event, fields, moment};
+use crate::{
+    follow::Watched,
+    render::{
+        Tabular, table,
+        time::{age, rfc3339_seconds},
+    },
 };
 
 /// One person, or their automation.
@@ -63,6 +66,14 @@ impl User {
         }
     }
 
+    fn good(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.iter().filter(|one| one.status == "good")
+    }
+
+    fn certified(&self) -> String {
+        format!("{} good of {}", self.good().count(), self.certificates.len())
+    }
+
     /// Returns the page that `user show` prints.
     pub(crate) fn text(&self, now: Timestamp) -> String {
         let since = |at: Option<Moment>| at.map_or_else(String::new, |at| age(at.0, now));
@@ -98,14 +109,13 @@ impl Tabular for User {
     const FLEXIBLE: usize = 0;
 
     fn row(&self, now: Timestamp) -> Vec<String> {
-        let good = || self.certificates.iter().filter(|one| one.status == "good");
-        let expires = good().filter_map(|one| one.expires_at).map(|at| at.0).max();
+        let expires = self.good().filter_map(|one| one.expires_at).map(|at| at.0).max();
         let since = |at: Option<Moment>| at.map_or_else(String::new, |at| age(at.0, now));
         vec![
             self.name.clone(),
             self.role.clone(),
             self.status.to_owned(),
-            format!("{} good of {}", good().count(), self.certificates.len()),
+            self.certified(),
             expires.map_or_else(String::new, rfc3339_seconds),
             since(self.renewed_at),
             since(self.joined_at),
@@ -114,5 +124,24 @@ impl Tabular for User {
 
     fn address(&self) -> String {
         self.name.clone()
+    }
+}
+
+/// Events about people name them and tell no more: the list is looked at again and again.
+impl Watched for User {
+    const KINDS: &'static [pb::EventKind] = &[];
+
+    fn standing(&self) -> Vec<String> {
+        vec![self.role.clone(), self.status.to_owned(), self.certified()]
+    }
+
+    fn revision(&self) -> Option<u64> {
+        None
+    }
+
+    fn keep(&mut self, _: &Self) {}
+
+    fn of(_: Event) -> Option<Self> {
+        None
     }
 }

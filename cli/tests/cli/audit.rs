@@ -82,7 +82,9 @@ fn a_watch_prints_each_new_record_once() {
 #[test]
 fn a_coordinator_that_is_not_installed_cannot_check_its_folder() {
     let bench = Bench::new();
-    let mut command = bench.command(&["audit", "verify", "--local"]);
+    let empty = tempfile::tempdir().expect("a folder");
+    let folder = empty.path().to_str().expect("plain");
+    let mut command = bench.command(&["audit", "verify", "--local", "--state", folder]);
     let output = command.env("PATH", "/nonexistent").output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     // where the workspace was built, the program stands beside this one and finds no folder

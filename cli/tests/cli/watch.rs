@@ -319,3 +319,30 @@ fn all_events_are_shown_as_far_as_they_are_kept() {
     watching.shows("workspace.removed");
     assert_eq!(watching.interrupt().lines().count(), 4);
 }
+
+#[test]
+fn users_are_looked_at_again_and_told_when_they_come() {
+    let bench = Bench::new();
+    let watching = Watching::run(&bench, &["user", "list", "-w"]);
+    watching.shows("vera");
+    let mia =
+        pb::User { name: "mia".to_owned(), role: "operator".to_owned(), ..Default::default() };
+    bench.fake.state().users.push(mia);
+    watching.shows("mia");
+    let printed = watching.interrupt();
+    let line = printed.lines().find(|line| line.contains("mia")).expect("it was shown");
+    for word in ["seen", "operator", "0 good of 0"] {
+        assert!(line.contains(word), "{line}");
+    }
+    assert_eq!(printed.matches("vera").count(), 1, "{printed}");
+}
+
+#[test]
+fn a_watch_of_records_says_which_ones_it_passes_over() {
+    let bench = Bench::new();
+    let watching = Watching::run(&bench, &["audit", "list", "-w"]);
+    watching.says("has no records 1-2");
+    bench.fake.state().gaps = vec![pb::AuditGap { from_sequence: 8, upto_sequence: 9 }];
+    watching.says("coordinator 2 has no records 8-9; warren audit verify shows who has");
+    watching.interrupt();
+}

@@ -31,7 +31,7 @@ impl AuditService for Api {
     ) -> Result<Response<pb::ListRecordsResponse>, Status> {
         let request = request.into_inner();
         // what is in the state is in the records already
-        let moment = self.read().await?;
+        let moment = self.read().await.map_err(or_on_disk)?;
         let wanted = Wanted::read(&moment.state, &request)?;
         let head = moment.state.audit.sequence;
         let page = Page::read(request.page_size, &request.page_token)?;
@@ -55,7 +55,7 @@ impl AuditService for Api {
         &self,
         _: Request<pb::VerifyRecordsRequest>,
     ) -> Result<Response<Self::VerifyRecordsStream>, Status> {
-        let state = self.read().await?.state;
+        let state = self.read().await.map_err(or_on_disk)?.state;
         let (verdicts, answer) = mpsc::channel(Limits::STREAM_QUEUE);
         let members = self.parts().members.clone();
         self.parts().shutdown.spawn(async move {
@@ -209,10 +209,23 @@ pub(crate) const fn gap(gap: &Gap) -> pb::AuditGap {
     pb::AuditGap { from_sequence: gap.from, upto_sequence: gap.upto }
 }
 
+/// Names the way that is left without a quorum.
+fn or_on_disk(error: ApiError) -> ApiError {
+    if error.reason != reason::NO_QUORUM {
+        return error;
+    }
+    let next = error.next.as_deref().map(|next| format!("{next}; ")).unwrap_or_default();
+    error.next(format!(
+        "{next}on a coordinator's machine warren audit verify --local checks what it has, and \
+         <state>/audit holds a line of JSON for each record"
+    ))
+}
+
 /// Tells why records cannot be read.
 pub(crate) fn told(error: AuditError) -> ApiError {
     match error {
-        AuditError::Busy => ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, error)
+        // others are done soon: callers try again by themselves
+        AuditError::Busy => ApiError::new(Code::Unavailable, "AUDIT_BUSY", error)
             .next("repeat the call in a moment, or ask another coordinator"),
         AuditError::Damaged { .. } | AuditError::Broken { .. } | AuditError::Diverged { .. } => {
             ApiError::new(Code::DataLoss, "AUDIT_BROKEN", error)

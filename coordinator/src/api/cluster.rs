@@ -34,7 +34,10 @@ impl ClusterService for Api {
         let people = may_know_people(Caller::of(&request)?.role());
         let mut answer = self.parts().members.inspect().await?;
         let Moment { state, now, .. } = self.local();
-        (answer.certificates, answer.certificate_holders) = due(&state, people, now);
+        let due = due(&state, people, now);
+        answer.certificates = due.rows;
+        answer.certificate_holders = due.holders;
+        answer.coordinator_holders = due.coordinators;
         answer.people_told = people;
         Ok(Response::new(answer))
     }

@@ -116,13 +116,59 @@ fn show(id: ReplicaId, known: &Known<'_>, described: &Described) -> pb::Replica 
         voter,
         role: role.into(),
         lag_entries: leader.zip(holds).map(|(leader, own)| leader.log_length.saturating_sub(own)),
-        contact_ms: match heard {
-            Some(_) => Some(0),
-            None => member.as_ref().and_then(|member| member.contact_ms),
+        // the leader knows whom it hears; that this one is heard from here says less
+        contact_ms: match (heard, leader) {
+            (Some(_), Some(_)) if leads => Some(0),
+            (Some(_), None) => Some(0),
+            _ => member.as_ref().and_then(|member| member.contact_ms),
         },
         version: heard.map(|own| own.version.clone()).unwrap_or_default(),
         engine: heard.map(|own| own.engine.clone()).unwrap_or_default(),
         disk_free_bytes: heard.map_or(0, |own| own.disk_free_bytes),
         trouble: described.as_ref().err().cloned().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(id: u64, leader: u64, contacts: &[(u64, u64)]) -> raft_pb::DescribeResponse {
+        let member = |id: u64| raft_pb::DescribedMember {
+            replica_id: id,
+            voter: true,
+            contact_ms: contacts.iter().find(|(of, _)| *of == id).map(|(_, ago)| *ago),
+            ..Default::default()
+        };
+        let role = if id == leader { raft_pb::Role::Leader } else { raft_pb::Role::Follower };
+        raft_pb::DescribeResponse {
+            replica_id: id,
+            role: role.into(),
+            members: (1..=3).map(member).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn contact(
+        id: u64,
+        leader: Option<&raft_pb::DescribeResponse>,
+        one: &Described,
+    ) -> Option<u64> {
+        let row = Replica { api_address: String::new(), raft_address: String::new() };
+        let known = Known { row: &row, leader, witness: leader };
+        show(ReplicaId(id), &known, one).contact_ms
+    }
+
+    #[test]
+    fn the_leader_says_whom_it_hears_though_others_hear_them() {
+        let leader = described(1, 1, &[(2, 90), (3, 70_000)]);
+        let other = |id| Ok(described(id, 1, &[]));
+        assert_eq!(contact(1, Some(&leader), &Ok(leader.clone())), Some(0));
+        assert_eq!(contact(2, Some(&leader), &other(2)), Some(90));
+        assert_eq!(contact(3, Some(&leader), &other(3)), Some(70_000), "it answers the asked one");
+        assert_eq!(contact(3, Some(&leader), &Err("refused".to_owned())), Some(70_000));
+        // nobody leads: that it answers is all that is known
+        assert_eq!(contact(3, None, &other(3)), Some(0));
+        assert_eq!(contact(3, None, &Err("refused".to_owned())), None);
     }
 }

@@ -14,13 +14,19 @@ pub(super) const fn may_know_people(role: Option<Role>) -> bool {
     matches!(role, Some(Role::Admin | Role::Auditor))
 }
 
-/// Returns those that end within [`Limits::CERTIFICATE_DUE`], soonest first, and how many holders
-/// were looked at; with those of people where `people`.
-pub(super) fn due(
-    state: &ClusterState,
-    people: bool,
-    now: Timestamp,
-) -> (Vec<pb::CertificateDue>, u32) {
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Soonest first, of each kind at most [`Limits::PAGE`].
+    pub(super) rows: Vec<pb::CertificateDue>,
+    /// How many holders were looked at.
+    pub(super) holders: u32,
+    /// How many of them are coordinators.
+    pub(super) coordinators: u32,
+}
+
+/// Returns those that end within [`Limits::CERTIFICATE_DUE`]; with those of people where `people`.
+pub(super) fn due(state: &ClusterState, people: bool, now: Timestamp) -> Due {
     let mut newest: BTreeMap<&Principal, Timestamp> = BTreeMap::new();
     for ((holder, serial), row) in &state.certificates {
         let told = people || !matches!(holder, Principal::Person(_));
@@ -30,12 +36,21 @@ pub(super) fn due(
         }
     }
     let holders = count(newest.len());
+    let is_coordinator = |holder: &&&Principal| matches!(holder, Principal::Coordinator(_));
+    let coordinators = count(newest.keys().filter(is_coordinator).count());
     let soon = now.plus(Limits::CERTIFICATE_DUE);
     let mut due: Vec<(Timestamp, &Principal)> =
         newest.into_iter().filter(|(_, end)| *end < soon).map(|(who, end)| (end, who)).collect();
     due.sort();
-    due.truncate(Limits::PAGE);
-    (due.into_iter().map(|(end, holder)| show(state, holder, end)).collect(), holders)
+    // a kind with very many must not push another out
+    let mut told: BTreeMap<i32, usize> = BTreeMap::new();
+    let rows = due.into_iter().map(|(end, holder)| show(state, holder, end));
+    let few = |row: &pb::CertificateDue| {
+        let told = told.entry(row.kind).or_default();
+        *told += 1;
+        *told <= Limits::PAGE
+    };
+    Due { rows: rows.filter(few).collect(), holders, coordinators }
 }
 
 /// Whether somebody is still let in.
@@ -104,13 +119,28 @@ mod tests {
         ]);
         state.revoked.insert(vec![3], Timestamp(90 * DAY));
         let names = |role| {
-            let (due, holders) = due(&state, may_know_people(role), Timestamp(0));
+            let Due { rows, holders, coordinators } =
+                due(&state, may_know_people(role), Timestamp(0));
+            assert_eq!(coordinators, 1);
             let rows: Vec<_> =
-                due.into_iter().map(|one| (one.name, one.expires_unix_ms / DAY)).collect();
+                rows.into_iter().map(|one| (one.name, one.expires_unix_ms / DAY)).collect();
             (rows, holders)
         };
         let all = vec![("ann".to_owned(), 10), ("1".to_owned(), 20)];
         assert_eq!(names(Some(Role::Admin)), (all.clone(), 3));
         assert_eq!(names(Some(Role::Viewer)), (all[1..].to_vec(), 1));
+    }
+
+    #[test]
+    fn many_people_do_not_push_a_coordinator_out() {
+        let names: Vec<Principal> =
+            (0..=Limits::PAGE).map(|n| Principal::Person(format!("p{n}"))).collect();
+        let mut rows: Vec<(Principal, u8, u64)> =
+            names.into_iter().map(|person| (person, 1, 1)).collect();
+        rows.push((Principal::Coordinator(ReplicaId(1)), 2, 20));
+        let found = due(&state(&rows), true, Timestamp(0));
+        assert_eq!(found.rows.len(), Limits::PAGE + 1);
+        let last = found.rows.last().expect("there are many");
+        assert_eq!(last.kind(), pb::CertificateHolder::Coordinator);
     }
 }

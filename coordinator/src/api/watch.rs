@@ -11,8 +11,11 @@ use warren_proto::{
     pb::admin::v1::{self as pb, watch_service_server::WatchService},
 };
 
-use super::{Api, caller, errors, resolve};
-use crate::watch::{Cursor, Filter, Gap, Scope, Watcher, resync};
+use super::{Api, caller, due::may_know_people, errors, resolve};
+use crate::{
+    authz::Caller,
+    watch::{Cursor, Filter, Gap, Scope, Watcher, resync, tells_of_people},
+};
 
 #[tonic::async_trait]
 impl WatchService for Api {
@@ -23,6 +26,7 @@ impl WatchService for Api {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let who = caller(&request)?;
+        let people = may_know_people(Caller::of(&request)?.role());
         let request = request.into_inner();
         let parts = self.parts();
         let slot = parts.watches.take(who.principal).map_err(|full| {
@@ -31,8 +35,9 @@ impl WatchService for Api {
         })?;
         let cursor = self.begin(&request).await?;
         let filter = Filter {
-            kinds: kinds(&request.kinds)?,
+            kinds: kinds(&request.kinds, people)?,
             scope: scope(&parts.consensus.local(), &request)?,
+            people,
         };
         let source = (parts.consensus.events(), parts.consensus.changes());
         let watcher = Watcher::new(source, filter, cursor, (slot, parts.shutdown.clone()));
@@ -68,13 +73,20 @@ impl Api {
     }
 }
 
-fn kinds(numbers: &[i32]) -> Result<Vec<pb::EventKind>, ApiError> {
+/// Reads which kinds are asked for; those that tell of people only where `people`.
+fn kinds(numbers: &[i32], people: bool) -> Result<Vec<pb::EventKind>, ApiError> {
     let mut kinds = Vec::new();
     for (index, number) in numbers.iter().enumerate() {
         let field = || format!("kinds[{index}]");
         match pb::EventKind::try_from(*number) {
             Ok(pb::EventKind::Unspecified) => {
                 return Err(errors::invalid(&field(), "is not set"));
+            }
+            Ok(kind) if !people && tells_of_people(kind) => {
+                let message = format!("{} may not be watched with this role", kind.as_str_name());
+                return Err(ApiError::new(Code::PermissionDenied, reason::NOT_PERMITTED, message)
+                    .why("events about people and certificates take the role admin or auditor")
+                    .next("leave the kind out, or use another context"));
             }
             Ok(kind) if kinds.contains(&kind) => {}
             Ok(kind) => kinds.push(kind),

@@ -27,7 +27,7 @@ use warren_model::audit::BrokenChain;
 use crate::store::StoreError;
 
 pub use reader::{Fit, Found, Gap, Search, read, search};
-pub use verify::{Break, Verified, verify};
+pub use verify::{Break, Verified, newest, verify, verify_while};
 pub use writer::{AuditLog, AuditSync};
 
 /// Why audit records cannot be read or written.

@@ -210,12 +210,64 @@ fn the_first_break_is_named_by_record_file_and_line() {
     let (one, head) = folder();
     let other = AuditHead { hash: [7; 32], ..head };
     assert_eq!(broken(&one, other), (20, Some(names[4].clone()), 5, 16));
+    // it goes on behind a gap that swallows the one the state knows
+    let (one, head) = folder();
+    fs::remove_file(segment_at(&one, 9)).expect("removed");
+    let known = AuditHead { sequence: 10, ..head };
+    assert_eq!(broken(&one, known), (10, None, 0, ALL - EACH));
     // a chain that begins anew in the middle
     let (one, head) = folder();
     let first = fs::read_to_string(segment_at(&one, 1)).expect("read");
     fs::write(segment_at(&one, 9), first).expect("written");
     let (sequence, segment, line, _) = broken(&one, head);
     assert_eq!((sequence, segment, line), (1, Some(names[2].clone()), 1));
+}
+
+#[test]
+fn the_newest_record_is_missed_where_file_or_line_is_gone() {
+    let trouble = |folder: &tempfile::TempDir, head| newest(folder.path(), head).expect("read");
+    let (whole, head) = folder();
+    assert_eq!(trouble(&whole, head), None);
+    let other = AuditHead { hash: [7; 32], ..head };
+    assert!(trouble(&whole, other).expect("found").contains("not the one"));
+    let lines = |folder: &tempfile::TempDir, count: usize| {
+        let path = segment_at(folder, 17);
+        let text = fs::read_to_string(&path).expect("read");
+        let kept: String = text.split_inclusive('\n').take(count).collect();
+        fs::write(path, kept).expect("written");
+    };
+    // the last line cut off, all but the header
+    for count in [4, 1] {
+        let (cut, head) = folder();
+        lines(&cut, count);
+        let told = trouble(&cut, head).expect("found");
+        assert!(told.contains("record 20 is not on disk"), "{told}");
+    }
+    // a line torn in the middle
+    let (torn, head) = folder();
+    let path = segment_at(&torn, 17);
+    let text = fs::read(&path).expect("read");
+    fs::write(&path, &text[..text.len() - 5]).expect("written");
+    assert!(trouble(&torn, head).expect("found").contains("line 5"));
+    // the newest file, and then all of them
+    let (gone, head) = folder();
+    fs::remove_file(segment_at(&gone, 17)).expect("removed");
+    assert!(trouble(&gone, head).expect("found").contains("ends with record 16"));
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(trouble(&empty, head).expect("found").contains("not on disk"));
+    assert_eq!(trouble(&empty, AuditHead::default()), None);
+    // a checkpoint was taken, and nothing came after it
+    fs::write(segment_at(&empty, ALL + 1), row::header(head).expect("encoded")).expect("written");
+    assert_eq!(trouble(&empty, head), None);
+    assert!(trouble(&empty, other).expect("found").contains("not the one"));
+    // one was written since the state was looked at
+    let (later, head) = folder();
+    let next = AuditHead { sequence: head.sequence - 1, hash: record_hash(&later, 19) };
+    assert_eq!(trouble(&later, next), None);
+}
+
+fn record_hash(folder: &tempfile::TempDir, sequence: u64) -> [u8; 32] {
+    read(folder.path(), sequence, 1).expect("read")[0].hash
 }
 
 #[test]
@@ -232,4 +284,17 @@ fn a_torn_end_is_no_break_where_the_state_does_not_need_it() {
     let later = AuditHead { sequence: 21, hash: [1; 32] };
     let broken = verify(folder.path(), Some(later)).expect("read").broken.expect("found");
     assert_eq!((broken.sequence, broken.line), (21, 6));
+}
+
+#[test]
+fn checking_ends_where_nobody_waits_any_more() {
+    let (folder, head) = folder();
+    let looks = std::cell::Cell::new(0);
+    let waited_for = || {
+        looks.set(looks.get() + 1);
+        looks.get() <= 2
+    };
+    let error = verify_while(folder.path(), Some(head), waited_for).expect_err("it gives up");
+    assert!(matches!(error, AuditError::Failed(_)), "{error}");
+    assert_eq!(looks.get(), 3, "two files were read");
 }

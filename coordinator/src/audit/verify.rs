@@ -52,9 +52,25 @@ pub struct Break {
 /// # Errors
 /// The disk fails. What the files hold is never an error.
 pub fn verify(folder: &Path, known: Option<AuditHead>) -> Result<Verified, AuditError> {
+    verify_while(folder, known, || true)
+}
+
+/// Does so while somebody waits for it, which is looked at before each segment.
+///
+/// # Errors
+/// The disk fails, or nobody waits any more.
+pub fn verify_while(
+    folder: &Path,
+    known: Option<AuditHead>,
+    waited_for: impl Fn() -> bool,
+) -> Result<Verified, AuditError> {
     let mut verified = Verified::default();
     let names = segment::list(folder)?;
+    let mut compared = false;
     for (at, name) in names.iter().enumerate() {
+        if !waited_for() {
+            return Err(AuditError::Failed("nobody waits for it any more".to_owned()));
+        }
         verified.segments += 1;
         let segment = match segment::look(&name.path) {
             Ok(segment) => segment,
@@ -65,6 +81,7 @@ pub fn verify(folder: &Path, known: Option<AuditHead>) -> Result<Verified, Audit
             Err(error) => return Err(error),
         };
         let last = at + 1 == names.len();
+        compared |= known.is_some_and(|known| hash_of(&segment, known.sequence).is_some());
         verified.broken = verified.take(name, &segment, (known, last));
         if verified.broken.is_some() {
             return Ok(verified);
@@ -75,6 +92,14 @@ pub fn verify(folder: &Path, known: Option<AuditHead>) -> Result<Verified, Audit
     {
         let reason = format!("the records end here; the state knows {}", known.sequence);
         let sequence = verified.head.sequence.saturating_add(1);
+        verified.broken = Some(Break { sequence, segment: None, line: 0, reason });
+    } else if let Some(known) = known.filter(|known| known.sequence > 0 && !compared) {
+        let reason = format!(
+            "no file holds record {}, which the state knows: what is here cannot be held \
+             against it (where a checkpoint has just been taken, it can in a moment)",
+            known.sequence
+        );
+        let sequence = known.sequence;
         verified.broken = Some(Break { sequence, segment: None, line: 0, reason });
     }
     Ok(verified)
@@ -120,6 +145,43 @@ impl Verified {
         let sequence = segment.end.sequence.saturating_add(1);
         Some(Break::at(name, (sequence, bad.line), bad.reason.clone()))
     }
+}
+
+/// Says what is wrong with the newest record that the state knows, as it stands on disk; none where
+/// it stands there, or where the newest file begins after it with its hash, as after a checkpoint.
+/// Blocks.
+///
+/// # Errors
+/// The disk fails.
+pub fn newest(folder: &Path, known: AuditHead) -> Result<Option<String>, AuditError> {
+    let AuditHead { sequence, hash } = known;
+    if sequence == 0 {
+        return Ok(None);
+    }
+    let names = segment::list(folder)?;
+    let with = names.partition_point(|name| name.first <= sequence.saturating_add(1));
+    let Some(name) = with.checked_sub(1).and_then(|at| names.get(at)) else {
+        return Ok(Some(format!("record {sequence} is not on disk: no file begins before it")));
+    };
+    let segment = match segment::look(&name.path) {
+        Ok(segment) => segment,
+        Err(error @ AuditError::Damaged { .. }) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    Ok(match (hash_of(&segment, sequence), &segment.bad) {
+        (Some((_, found)), _) if found == hash => None,
+        (Some(_), _) => {
+            Some(format!("record {sequence} on disk is not the one that the state knows"))
+        }
+        (None, Some(bad)) => Some(format!(
+            "record {sequence} is not on disk: line {} of the newest file is damaged ({})",
+            bad.line, bad.reason
+        )),
+        (None, None) => Some(format!(
+            "record {sequence} is not on disk: the newest file ends with record {}",
+            segment.end.sequence
+        )),
+    })
 }
 
 /// Returns the hash that a segment has for a record, and in which line.

@@ -1,7 +1,7 @@
 //! What a coordinator finds when it looks at itself: log, disk, keystore. Nobody else is asked, so
 //! it answers without a quorum too.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use warren_daemon::{clock, identity::Authority};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
@@ -9,12 +9,15 @@ use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 use super::Members;
 use crate::{
     api::errors,
-    audit::{AuditError, Fit, Search},
+    audit::AuditError,
     ca::secret_of,
     keystore::Keystore,
     measure::probe::contents,
     raft::{ReplicaRole, Status},
 };
+
+/// For the newest audit record; whoever asks gives the whole answer longer.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What takes a look at the disk.
 struct Disk {
@@ -42,6 +45,7 @@ impl Members {
         let disk = looked.map_err(|why| looking(&why))?.map_err(|why| looking(&why))?;
         let (status, state) = (parts.consensus.status(), self.state());
         let cluster = state.cluster.as_ref();
+        let (audit_trouble, audit_unseen) = self.newest_record().await;
         let without = parts.consensus.without_quorum();
         let known = |id: &u64| state.replicas.keys().any(|replica| replica.0 == *id);
         let members = status.members.iter().map(|member| member.replica.0);
@@ -70,33 +74,26 @@ impl Members {
             missing_secrets: disk.missing_secrets,
             keystore_digest: disk.keystore_digest.into(),
             audit_sequence: state.audit.sequence,
-            audit_trouble: self.newest_record().await.err().unwrap_or_default(),
+            audit_trouble,
+            audit_unseen,
             leaving_replica_ids: members.filter(|id| !known(id)).collect(),
             certificates: Vec::new(),
             certificate_holders: 0,
             people_told: false,
+            coordinator_holders: 0,
         })
     }
 
-    /// Reads the newest audit record of the state from the disk.
-    async fn newest_record(&self) -> Result<(), String> {
-        let head = self.state().audit;
-        if head.sequence == 0 {
-            return Ok(());
-        }
-        let (after, before) = (head.sequence.saturating_sub(1), head.sequence.saturating_add(1));
-        let search = Search { after, before, ascending: true, limit: 1 };
-        let found = self.0.parts.consensus.search_audit(search, |_| Fit::Taken).await;
-        let found = found.map_err(|error: AuditError| error.to_string())?;
-        let sequence = head.sequence;
-        match found.records.first() {
-            Some(record) if record.hash == head.hash => Ok(()),
-            Some(_) => {
-                Err(format!("record {sequence} on disk is not the one that the state knows"))
-            }
-            // it was taken with a checkpoint, and nothing came after it
-            None if !found.gaps.is_empty() => Ok(()),
-            None => Err(format!("record {sequence} is not on disk")),
+    /// Looks for the newest audit record of the state on the disk; says what is wrong with it, and
+    /// why it was not looked for.
+    async fn newest_record(&self) -> (String, String) {
+        let consensus = &self.0.parts.consensus;
+        let looking = consensus.newest_audit(self.state().audit);
+        match tokio::time::timeout(LOOK, looking).await {
+            Ok(Ok(trouble)) => (trouble.unwrap_or_default(), String::new()),
+            Ok(Err(AuditError::Busy)) => (String::new(), "another look is under way".to_owned()),
+            Ok(Err(error)) => (error.to_string(), String::new()),
+            Err(_) => (String::new(), format!("not read within {} s", LOOK.as_secs())),
         }
     }
 }

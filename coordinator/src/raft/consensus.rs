@@ -66,6 +66,8 @@ pub(super) struct Inner {
     /// The folder of the audit records, and turns to read from it.
     pub(super) audit: PathBuf,
     pub(super) audit_turns: Arc<Semaphore>,
+    /// For looking whether the newest record is there.
+    pub(super) audit_look: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -111,6 +113,7 @@ impl Consensus {
             replica: options.replica,
             audit: open::audit_folder(&options.folder),
             audit_turns: Arc::new(Semaphore::new(Limits::AUDIT_READERS)),
+            audit_look: Arc::new(Semaphore::new(1)),
             tuning: options.tuning,
             raft,
             view,

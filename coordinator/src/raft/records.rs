@@ -3,8 +3,9 @@
 //! A record is on disk before the state that has its effect is seen, so whoever reads a state first
 //! finds the records of everything in it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
+use tokio::sync::OwnedSemaphorePermit;
 use warren_common::Limits;
 use warren_model::{AuditHead, AuditRecord};
 
@@ -47,7 +48,23 @@ impl Consensus {
                 return Err(AuditError::Failed(reason));
             }
         }
-        self.read_audit(move |folder| audit::verify(folder, Some(head))).await
+        // whoever asked drops it: the thread that reads then ends at the next file
+        let waiting = Arc::new(());
+        let waits = Arc::downgrade(&waiting);
+        let waited_for = move || waits.strong_count() > 0;
+        let checked = self
+            .read_audit(move |folder| audit::verify_while(folder, Some(head), waited_for))
+            .await;
+        drop(waiting);
+        checked
+    }
+
+    /// Looks for the record `head` on this replica's disk; says what is wrong with it. Has a turn of
+    /// its own and does not wait for it: searches and checks of the whole chain may take long.
+    pub async fn newest_audit(&self, head: AuditHead) -> Result<Option<String>, AuditError> {
+        let turn = self.inner.audit_look.clone().try_acquire_owned();
+        let turn = turn.map_err(|_| AuditError::Busy)?;
+        self.on_disk(turn, move |folder| audit::newest(folder, head)).await
     }
 
     async fn read_audit<T: Send + 'static>(
@@ -57,6 +74,14 @@ impl Consensus {
         let turns = self.inner.audit_turns.clone();
         let turn = tokio::time::timeout(Limits::READ_TIMEOUT, turns.acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(AuditError::Busy) };
+        self.on_disk(turn, read).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        turn: OwnedSemaphorePermit,
+        read: impl FnOnce(&Path) -> Result<T, AuditError> + Send + 'static,
+    ) -> Result<T, AuditError> {
         let folder = self.inner.audit.clone();
         let reading = tokio::task::spawn_blocking(move || {
             // held until the disk is left alone, whether somebody still waits or not

@@ -23,15 +23,32 @@ pub struct Filter {
     pub kinds: Vec<EventKind>,
     /// What they must concern.
     pub scope: Scope,
+    /// Whether events about people and certificates are told.
+    pub people: bool,
 }
 
 impl Filter {
     /// Whether an event is told.
     pub fn passes(&self, record: &Record) -> bool {
         let Scope { client, workspace, node } = self.scope;
-        (self.kinds.is_empty() || self.kinds.contains(&show::kind(&record.event.kind)))
+        let kind = show::kind(&record.event.kind);
+        (self.kinds.is_empty() || self.kinds.contains(&kind))
+            && (self.people || !tells_of_people(kind))
             && client.is_none_or(|client| record.client() == Some(client))
             && workspace.is_none_or(|workspace| record.workspace() == Some(workspace))
             && node.is_none_or(|node| record.concerns_node(node))
     }
+}
+
+/// Whether events of a kind are told to those alone who may know the people. Certificates are of
+/// people too, and an event names no holder to tell them by.
+pub const fn tells_of_people(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::PersonInvited
+            | EventKind::PersonEnrolled
+            | EventKind::PersonRevoked
+            | EventKind::CertificateIssued
+            | EventKind::CertificateRevoked
+    )
 }

@@ -15,7 +15,7 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
-pub use filter::{Filter, Scope};
+pub use filter::{Filter, Scope, tells_of_people};
 pub use record::{Record, Subject};
 pub use ring::{Batch, Cursor, Gap, Ring};
 pub use slots::{Full, Slot, Slots};

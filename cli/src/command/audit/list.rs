@@ -63,6 +63,15 @@ struct Listed {
     more: bool,
 }
 
+/// What came after a record.
+struct Later {
+    records: Vec<Record>,
+    /// Each with the coordinator that lacks it: another one may answer each page.
+    gaps: Vec<(u64, Gap)>,
+    /// Newest record of the state.
+    head: u64,
+}
+
 fn moment(text: &str) -> Result<Timestamp, String> {
     value::moment(text, clock::now())
 }
@@ -86,14 +95,7 @@ impl List {
 pub(crate) async fn run(app: &App, list: &List) -> Outcome {
     let mut api = app.api()?;
     let listed = newest(&mut api, list).await?;
-    if !listed.gaps.is_empty() {
-        let gaps: Vec<String> = listed.gaps.iter().map(|gap| gap.text()).collect();
-        app.output.talk(&format!(
-            "note: coordinator {} has no records {}; warren audit verify shows who has",
-            listed.coordinator,
-            gaps.join(", ")
-        ));
-    }
+    note_gaps(app, listed.coordinator, &listed.gaps);
     if listed.more {
         app.output.talk(&format!(
             "note: these are the newest {}; --limit shows more, --since and the others fewer",
@@ -101,11 +103,29 @@ pub(crate) async fn run(app: &App, list: &List) -> Outcome {
         ));
     }
     if list.watch {
-        let more = async |api: &mut Api, after: u64| later(api, list, after).await;
+        let more = async |api: &mut Api, after: u64| {
+            let later = later(api, list, after).await?;
+            for (coordinator, gap) in &later.gaps {
+                note_gaps(app, *coordinator, &[*gap]);
+            }
+            Ok((later.records, later.head))
+        };
         return follow::records(app, &mut api, (listed.records, listed.head), more).await;
     }
     app.output.list(&listed.records, listed.now, "no records fit")?;
     Ok(0)
+}
+
+/// Says which records a coordinator does not have.
+fn note_gaps(app: &App, coordinator: u64, gaps: &[Gap]) {
+    if gaps.is_empty() {
+        return;
+    }
+    let gaps: Vec<String> = gaps.iter().map(|gap| gap.text()).collect();
+    app.output.talk(&format!(
+        "note: coordinator {coordinator} has no records {}; warren audit verify shows who has",
+        gaps.join(", ")
+    ));
 }
 
 /// Asks from the newest back until enough are found.
@@ -135,15 +155,17 @@ async fn newest(api: &mut Api, list: &List) -> Result<Listed, Error> {
 }
 
 /// Asks for what came after a record.
-async fn later(api: &mut Api, list: &List, after: u64) -> Result<(Vec<Record>, u64), Error> {
+async fn later(api: &mut Api, list: &List, after: u64) -> Result<Later, Error> {
     let mut request = list.request();
     (request.oldest_first, request.after_sequence) = (true, after);
-    let mut records = Vec::new();
+    let (mut records, mut gaps) = (Vec::new(), Vec::new());
     for _ in 0..MOST_PAGES {
         let page = page(api, &request).await?;
         records.extend(page.records.into_iter().map(Record::from));
+        let coordinator = page.replica_id;
+        gaps.extend(page.gaps.into_iter().map(|gap| (coordinator, Gap::from(gap))));
         if page.next_page_token.is_empty() {
-            return Ok((records, page.head_sequence));
+            return Ok(Later { records, gaps, head: page.head_sequence });
         }
         request.page_token = page.next_page_token;
     }

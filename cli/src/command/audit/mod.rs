@@ -22,8 +22,8 @@ pub(crate) enum Verb {
     /// Compute the chain of hashes over every record again. For the roles admin and auditor.
     ///
     /// Every coordinator that answers checks its own records against the newest one that the
-    /// cluster knows. Exit code 1 where one of them is broken. With --local: the records of this
-    /// machine's coordinator, which may be stopped.
+    /// cluster knows. Exit code 1 where one is broken or was not checked. With --local: the records
+    /// of this machine's coordinator, which may be stopped.
     #[command(
         after_help = "Examples:\n  warren audit verify\n  warren audit verify --local\n  warren audit verify --local --state /mnt/old/coordinator"
     )]

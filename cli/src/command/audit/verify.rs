@@ -13,6 +13,7 @@ use crate::{
     app::App,
     command,
     error::{Error, Kind, Outcome},
+    render::Tabular,
     value::show_duration,
     view::audit::{Gap, Verified},
 };
@@ -41,8 +42,13 @@ pub(crate) async fn run(app: &App, verify: &Verify) -> Outcome {
     };
     app.output.list(&verified, clock::now(), "there are no coordinators")?;
     app.output.talk(&summary(&verified));
-    let broken = verified.iter().any(|one| one.broken.is_some());
-    Ok(u8::from(broken))
+    let bad = verified.iter().any(|one| one.broken.is_some() || one.trouble.is_some());
+    Ok(u8::from(bad || nothing_read(&verified)))
+}
+
+/// Whether not one record was read: nothing was shown of anything.
+fn nothing_read(verified: &[Verified]) -> bool {
+    verified.iter().all(|one| one.records == 0)
 }
 
 async fn everywhere(app: &App) -> Result<Vec<Verified>, Error> {
@@ -86,7 +92,12 @@ async fn on_this_machine(app: &App, verify: &Verify) -> Result<Verified, Error> 
     };
     let limit = app.timeout().unwrap_or(Limits::AUDIT_TIMEOUT);
     let output = tokio::time::timeout(limit, program.output()).await;
-    let output = output.map_err(|_| failed(format!("no end within {}", show_duration(limit))))?;
+    let output = output.map_err(|_| {
+        let message =
+            format!("the records of this machine are not read within {}", show_duration(limit));
+        Error::new(Kind::Timeout, "TIMEOUT", message)
+            .next("warren audit verify --local --timeout 1h")
+    })?;
     let output =
         output.map_err(|why| failed(format!("warren-coordinator does not start: {why}")))?;
     // exit code 1 with an answer is a break
@@ -117,7 +128,11 @@ fn summary(verified: &[Verified]) -> String {
                 format!("\nnote: no coordinator that answered has records {}", gaps.join(", "))
             }
         };
-        return format!("{checked} of {} checked, none broken; {head}{rest}", verified.len());
+        let unchecked = unchecked(verified);
+        return format!(
+            "{checked} of {} checked, none broken; {head}{rest}{unchecked}",
+            verified.len()
+        );
     }
     let who: Vec<String> =
         broken.iter().filter_map(|one| one.coordinator).map(|n| n.to_string()).collect();
@@ -134,6 +149,25 @@ fn summary(verified: &[Verified]) -> String {
         ),
     };
     format!("{} of {checked} checked are broken; {head}\n  next: {next}", broken.len())
+}
+
+/// Says what to do about those that were not checked; nothing where all were.
+fn unchecked(verified: &[Verified]) -> String {
+    let missing = verified.iter().filter(|one| one.trouble.is_some());
+    let who: Vec<String> = missing.map(Tabular::address).collect();
+    match who.is_empty() {
+        true if nothing_read(verified) => {
+            "\n  next: no record was there to read; warren audit verify \
+             --local --state DIR checks the folder that holds them"
+                .to_owned()
+        }
+        true => String::new(),
+        false => format!(
+            "\n  next: bring coordinator {} back (warren cluster status) and run it again, or \
+             warren audit verify --local on its machine",
+            who.join(", ")
+        ),
+    }
 }
 
 /// Returns the records that every coordinator that was checked lacks.
@@ -171,5 +205,17 @@ mod tests {
         assert_eq!(missing(&[one, with_gaps(&[(5, 22)])]), ["5-9", "20-22"]);
         let silent = Verified { trouble: Some("gone".to_owned()), ..with_gaps(&[]) };
         assert_eq!(missing(&[with_gaps(&[(4, 4)]), silent]), ["4"]);
+    }
+
+    #[test]
+    fn what_was_not_checked_has_a_next_step() {
+        assert!(unchecked(&[]).contains("next:"));
+        assert!(unchecked(&[with_gaps(&[])]).contains("--state"), "no record was read");
+        let whole = || Verified { records: 7, ..with_gaps(&[]) };
+        assert_eq!(unchecked(&[whole()]), "");
+        let trouble = Some("gone".to_owned());
+        let silent = Verified { trouble, coordinator: Some(3), ..with_gaps(&[]) };
+        assert!(unchecked(&[whole(), silent]).contains("coordinator 3"));
+        assert!(nothing_read(&[]) && !nothing_read(&[whole()]));
     }
 }

@@ -213,9 +213,16 @@ pub(super) fn trouble(file: &Path, error: &BackupError) -> Error {
         | BackupError::TooLarge { .. } => {
             (Kind::Failed, "BACKUP_DAMAGED", Some("take another copy of it"))
         }
-        BackupError::Newer { .. } => (Kind::Failed, "BACKUP_NEWER", None),
-        BackupError::Io(_) | BackupError::Randomness | BackupError::Seal => {
-            (Kind::Failed, "LOCAL_IO", None)
+        BackupError::Newer { .. } => {
+            (Kind::Failed, "BACKUP_NEWER", Some("use the warren of the version that wrote it"))
+        }
+        BackupError::Io(_) => (
+            Kind::Failed,
+            "LOCAL_IO",
+            Some("see that the file is there, may be used, and has room beside it"),
+        ),
+        BackupError::Randomness | BackupError::Seal => {
+            (Kind::Failed, "LOCAL_IO", Some("run the command again"))
         }
     };
     let told = Error::new(kind, reason, format!("{shown}: {error}"));

@@ -63,7 +63,9 @@ pub(super) async fn derive(kdf: Kdf, passphrase: Secret<String>) -> Result<Backu
 fn from_file(app: &App, path: &Path) -> Result<Secret<String>, Error> {
     let failed = |error: io::Error| {
         let message = format!("the passphrase file {} cannot be read", path.display());
-        Error::new(Kind::Failed, "LOCAL_IO", message).why(error.to_string())
+        Error::new(Kind::Failed, "LOCAL_IO", message)
+            .why(error.to_string())
+            .next("give --passphrase-file a file of text that this user may read")
     };
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
@@ -77,7 +79,8 @@ fn from_file(app: &App, path: &Path) -> Result<Secret<String>, Error> {
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > LONGEST {
         return Err(Error::usage(format!("{} is no passphrase file", path.display()))
-            .why(format!("it holds more than {LONGEST} bytes")));
+            .why(format!("it holds more than {LONGEST} bytes"))
+            .next("give the file with the passphrase on its first line"));
     }
     Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
 }

@@ -51,7 +51,20 @@ pub(super) struct Coordinator {
     /// None where only the context names the address, and it did not answer.
     pub(super) id: Option<u64>,
     pub(super) address: String,
-    pub(super) answer: Looked<Answer>,
+    pub(super) answer: Result<Answer, Unanswered>,
+}
+
+/// Why a coordinator did not say how it is.
+#[derive(Debug, Clone)]
+pub(super) enum Unanswered {
+    /// It is not reached, or says nothing.
+    Silent(String),
+    /// It answers with something else.
+    Refused {
+        why: String,
+        /// What to do about it.
+        next: Option<String>,
+    },
 }
 
 /// What it said.

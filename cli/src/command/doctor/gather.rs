@@ -1,27 +1,25 @@
 //! Asking for every fact, each by itself: what one question fails with is no reason to leave the
 //! others out. Nothing is judged here.
 
-use std::{
-    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
-};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use tokio::task::{JoinSet, LocalSet};
 use warren_common::Timestamp;
 use warren_daemon::{clock, identity::Identity};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::facts::{Answer, Coordinator, Facts, LastBackup, Looked, Own};
+use super::facts::{Answer, Coordinator, Facts, LastBackup, Looked, Own, Unanswered};
 use crate::{
     api::{self, Api, Patience},
     app::App,
     context::{Context, Store},
-    error::Error,
+    error::{Error, Kind},
     render::Output,
     view::{cluster::Cluster, node::Node, served, workspace::Workspace},
 };
 
-/// How long one coordinator is given to say how it is.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long one coordinator is given to say how it is; it gives up on its own disk before.
+const ANSWER: Duration = Duration::from_secs(8);
 /// Pages of audit records that are looked through for a backup: some 16,000 records each.
 const BACKUP_PAGES: usize = 16;
 
@@ -83,6 +81,14 @@ fn told(error: &Error) -> String {
     }
 }
 
+/// Tells a coordinator that says nothing from one that says no.
+fn unanswered(error: &Error) -> Unanswered {
+    match error.kind {
+        Kind::Unreachable | Kind::Timeout => Unanswered::Silent(told(error)),
+        _ => Unanswered::Refused { why: told(error), next: error.next.clone() },
+    }
+}
+
 fn identity(app: &App) -> Result<(String, Context, Identity), Error> {
     let store = Store::locate()?;
     let (name, context) = store.choose(app.named_context())?;
@@ -109,15 +115,20 @@ fn open_to_others(app: &App) -> Result<Vec<(String, u32)>, Error> {
     let folder = store.folder(&name)?;
     let mut paths = vec![store.file(), folder.path().to_owned()];
     paths.extend(["identity.pem", "trust.pem", "pending.pem"].map(|file| folder.path().join(file)));
-    Ok(paths
-        .iter()
-        .filter_map(|path| Some((path.display().to_string(), open_mode(path)?)))
-        .collect())
-}
-
-fn open_mode(path: &Path) -> Option<u32> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
+    let mut open = Vec::new();
+    for path in &paths {
+        let shown = path.display().to_string();
+        match fs::metadata(path).map(|about| about.permissions().mode() & 0o777) {
+            Ok(mode) if mode & 0o077 != 0 => open.push((shown, mode)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let message = format!("{shown} cannot be looked at");
+                return Err(Error::new(Kind::Failed, "LOCAL_IO", message).why(error.to_string()));
+            }
+        }
+    }
+    Ok(open)
 }
 
 async fn cluster(app: &App, api: &mut Api) -> Result<(Cluster, Timestamp), Error> {
@@ -149,7 +160,8 @@ fn known_by_context(context: &Context) -> Vec<Coordinator> {
 }
 
 fn unasked(id: Option<u64>, address: String) -> Coordinator {
-    Coordinator { id, address, answer: Err("it was not asked".to_owned()) }
+    let answer = Err(Unanswered::Silent("it was not asked".to_owned()));
+    Coordinator { id, address, answer }
 }
 
 /// Asks each of them at once. One that answers at two addresses counts once, and by the first.
@@ -157,7 +169,7 @@ async fn inspect_all(app: &App, all: Vec<Coordinator>) -> Vec<Coordinator> {
     let identity = match identity(app) {
         Ok((_, context, identity)) => (context, identity),
         Err(error) => {
-            let why = told(&error);
+            let why = unanswered(&error);
             let silent = |one| Coordinator { answer: Err(why.clone()), ..one };
             return all.into_iter().map(silent).collect();
         }
@@ -202,9 +214,9 @@ async fn inspect(
     context: Context,
     identity: &Identity,
     (output, request): (Output, &str),
-) -> Looked<Answer> {
+) -> Result<Answer, Unanswered> {
     let api = Api::new(context, identity, Some(ANSWER), output);
-    let mut api = api.map_err(|error| told(&error))?.asked_as(request);
+    let mut api = api.map_err(|error| unanswered(&error))?.asked_as(request);
     let asked = pb::InspectCoordinatorRequest {};
     let sent = clock::now();
     let said = api
@@ -212,7 +224,7 @@ async fn inspect(
             api::cluster(channel).inspect_coordinator(asked).await
         })
         .await
-        .map_err(|error| told(&error))?;
+        .map_err(|error| unanswered(&error))?;
     let received = clock::now();
     let middle = sent.plus(received.since(sent) / 2);
     let ahead_ms = signed(said.now_unix_ms).saturating_sub(signed(middle.0));

@@ -107,7 +107,11 @@ impl AuditService for Fake {
             records,
             next_page_token: if last { String::new() } else { (begin + 1).to_string() },
             replica_id: 2,
-            gaps: if last && !asked.oldest_first { vec![gap] } else { Vec::new() },
+            gaps: match (last, asked.oldest_first) {
+                (true, false) => vec![gap],
+                (true, true) => std::mem::take(&mut state.gaps),
+                (false, _) => Vec::new(),
+            },
             head_sequence,
         }))
     }

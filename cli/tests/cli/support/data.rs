@@ -72,6 +72,7 @@ pub(crate) fn fill(state: &mut State, cluster: &str) {
 fn inspected(cluster: &str) -> pb::InspectCoordinatorResponse {
     pb::InspectCoordinatorResponse {
         replica_id: 1,
+        coordinator_holders: 1,
         cluster_id: cluster.to_owned(),
         cluster_name: "demo".to_owned(),
         version: "0.1.0".to_owned(),

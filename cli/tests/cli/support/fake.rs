@@ -48,6 +48,10 @@ pub(crate) struct State {
     pub(crate) records: Vec<pb::AuditRecord>,
     pub(crate) verdicts: Vec<pb::VerifyRecordsResponse>,
     pub(crate) searches: Vec<pb::ListRecordsRequest>,
+    /// Gaps that the next search from the oldest on tells, once.
+    pub(crate) gaps: Vec<pb::AuditGap>,
+    /// Users beside those that are always there.
+    pub(crate) users: Vec<pb::User>,
     pub(crate) explanation: pb::Explanation,
     pub(crate) follow: VecDeque<Follow>,
     pub(crate) watch: VecDeque<Piece>,

@@ -71,7 +71,8 @@ impl UserService for Fake {
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
         let request = request.into_inner();
         let (state, freshness) = self.read(Method::UserListUsers, request.read)?;
-        let (users, next_page_token) = page(&users(), state.page, &request.page_token);
+        let known: Vec<pb::User> = users().into_iter().chain(state.users.clone()).collect();
+        let (users, next_page_token) = page(&known, state.page, &request.page_token);
         Ok(Response::new(pb::ListUsersResponse { freshness, users, next_page_token }))
     }
 

@@ -121,3 +121,23 @@ fn error_says(error: &OpenError, text: &str) -> bool {
     error.to_string().contains(text)
         || std::error::Error::source(error).is_some_and(|source| source.to_string().contains(text))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_record_is_looked_for_whoever_else_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let consensus = open_single(folder.path()).await;
+    apply(&consensus, create_client("c1")).await;
+    let head = consensus.local().audit;
+    let readers = u32::try_from(warren_common::Limits::AUDIT_READERS).expect("few");
+    let turns = consensus.inner.audit_turns.clone().acquire_many_owned(readers).await;
+    assert_eq!(consensus.newest_audit(head).await.expect("it has a turn of its own"), None);
+    drop(turns);
+    let look = consensus.inner.audit_look.clone().acquire_owned().await;
+    let busy = consensus.newest_audit(head).await.expect_err("it does not wait");
+    assert!(matches!(busy, AuditError::Busy), "{busy}");
+    drop(look);
+    fs::remove_file(folder.path().join("audit/audit-00000000000000000001.jsonl")).expect("gone");
+    let told = consensus.newest_audit(head).await.expect("read").expect("it is missed");
+    assert!(told.contains("not on disk"), "{told}");
+    consensus.shutdown().await;
+}

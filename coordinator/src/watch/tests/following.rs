@@ -107,12 +107,12 @@ async fn a_filter_tells_less_and_bookmarks_as_far() {
     let of_client = Scope { client: Some(client(2)), ..Scope::default() };
     let of_node = Scope { node: Some(node(1)), ..Scope::default() };
     let of_workspace = Scope { workspace: Some(workspace(2)), ..Scope::default() };
-    let only = |scope| Filter { kinds: Vec::new(), scope };
+    let only = |scope| Filter { scope, ..Filter::default() };
     let mut by_client = site.watcher(only(of_client), 1);
     let mut by_node = site.watcher(only(of_node), 1);
     let mut by_workspace = site.watcher(only(of_workspace), 1);
     let kinds = vec![pb::EventKind::WorkspaceCreated];
-    let mut by_kind = site.watcher(Filter { kinds, scope: Scope::default() }, 1);
+    let mut by_kind = site.watcher(Filter { kinds, ..Filter::default() }, 1);
     site.must(vec![create_workspace(1, 1, None), create_workspace(2, 2, None)]);
     let delete = |n| Command::SetRun(SetRun { workspace: workspace(n), run: RunRequest::Delete });
     site.must(vec![delete(1), delete(2)]);

@@ -51,6 +51,9 @@ fn one_kind(
     if kind == pb::CertificateHolder::Person && !said.people_told {
         return vec![check.not_looked("it takes the role admin or auditor")];
     }
+    if kind == pb::CertificateHolder::Coordinator && said.coordinator_holders == 0 {
+        return vec![check.not_looked("no certificate of a coordinator is on record yet")];
+    }
     let now = Timestamp(said.now_unix_ms);
     let fault = |due: &pb::CertificateDue| {
         let end = Timestamp(due.expires_unix_ms);

@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{counted, each, faults_or, rank};
 use crate::{
     command::doctor::{
-        facts::{Coordinator, Facts},
+        facts::{Answer, Coordinator, Facts, Unanswered},
         finding::{Check, Finding},
     },
     render::time::spell,
-    view::cluster::{Cluster, Replica},
+    view::cluster::{Cluster, Replica, SILENT_MS},
 };
 
 const PART: &str = "coordinators";
@@ -25,14 +25,12 @@ const RECOVERY: Check = Check::new(PART, "RECOVERY");
 
 /// More entries than that are not caught up by the next few heartbeats.
 const LAG_ENTRIES: u64 = 1000;
-/// A coordinator that the leader has not heard for as long is no follower any more.
-const CONTACT_MS: u64 = 5_000;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut found = answers(facts);
     found.extend(same_cluster(facts));
     found.extend(versions(facts));
-    found.push(quorum(facts));
+    found.extend(quorum(facts));
     match &facts.cluster {
         Ok(cluster) => {
             found.push(odd(cluster));
@@ -55,7 +53,14 @@ fn answers(facts: &Facts) -> Vec<Finding> {
     }
     let file = facts.own.as_ref().map_or("the context", |own| &own.file);
     let fault = |one: &Coordinator| {
-        let why = one.answer.as_ref().err()?;
+        let why = match one.answer.as_ref().err()? {
+            Unanswered::Silent(why) => why,
+            Unanswered::Refused { why, next } => {
+                let next = next.clone().unwrap_or_else(|| "look at its log".to_owned());
+                let finding = ANSWERS.error(format!("answers, but {why}"));
+                return Some(finding.about(one.label()).fix(next));
+            }
+        };
         let address = &one.address;
         let heard = facts.cluster.as_ref().ok().and_then(|cluster| {
             let row = cluster.replicas.iter().find(|row| Some(row.id) == one.id)?;
@@ -129,26 +134,27 @@ fn versions(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn quorum(facts: &Facts) -> Finding {
+fn quorum(facts: &Facts) -> Vec<Finding> {
     let cluster = match &facts.cluster {
         Ok(cluster) => cluster,
-        Err(why) => {
-            let without = facts.answering().filter_map(|(_, one)| one.said.without_quorum_ms).min();
-            let Some(without) = without else { return QUORUM.not_looked(why.clone()) };
-            let since = spell(Duration::from_millis(without));
-            let message =
-                format!("no majority for {since}: nothing can be changed; workspaces run on");
-            return QUORUM.error(message).fix(
-                "start the coordinators that do not answer; lost for good, on one survivor: \
-                 warren cluster recover",
-            );
-        }
+        Err(why) => return vec![no_majority(facts, why)],
     };
+    let fault = |(one, answer): (&Coordinator, &Answer)| {
+        let without = answer.said.without_quorum_ms.filter(|ago| *ago > SILENT_MS)?;
+        let since = spell(Duration::from_millis(without));
+        let message = format!("hears no majority for {since}: what it is asked alone fails");
+        let fix = "see that the Raft ports (7401) are open among the coordinators, and its log";
+        Some(QUORUM.error(message).about(one.label()).fix(fix))
+    };
+    let mut found: Vec<Finding> = facts.answering().filter_map(fault).collect();
     let voters: Vec<&Replica> = cluster.replicas.iter().filter(|one| one.voter).collect();
     let answering = voters.iter().filter(|one| one.trouble.is_none()).count();
     let needed = voters.len() / 2 + 1;
-    let told = format!("{answering} of {} voters answer, quorum {needed}", voters.len());
-    match answering.checked_sub(needed) {
+    let told = format!(
+        "{answering} of {} voters answer the coordinator that was asked, quorum {needed}",
+        voters.len()
+    );
+    let all = match answering.checked_sub(needed) {
         // a majority answered this very question
         None => {
             QUORUM.warning(format!("{told}: it is about to be lost")).fix("warren cluster status")
@@ -158,7 +164,26 @@ fn quorum(facts: &Facts) -> Finding {
             .fix("bring back those that do not answer, or warren cluster token for another one"),
         Some(0) => QUORUM.ok(format!("{told}; warren cluster token adds another")),
         Some(spare) => QUORUM.ok(format!("{told}: {spare} more may fail")),
+    };
+    if found.is_empty() || all.is_bad() {
+        found.push(all);
     }
+    found
+}
+
+/// Judges a cluster that did not answer as a whole: one that hears a majority belies the others.
+fn no_majority(facts: &Facts, why: &str) -> Finding {
+    let silences: Option<Vec<u64>> =
+        facts.answering().map(|(_, one)| one.said.without_quorum_ms).collect();
+    let Some(shortest) = silences.and_then(|all| all.into_iter().min()) else {
+        return QUORUM.not_looked(why);
+    };
+    let since = spell(Duration::from_millis(shortest));
+    let message = format!("no majority for {since}: nothing can be changed; workspaces run on");
+    QUORUM.error(message).fix(
+        "start the coordinators that do not answer; lost for good, on one survivor: \
+         warren cluster recover",
+    )
 }
 
 fn odd(cluster: &Cluster) -> Finding {
@@ -175,23 +200,30 @@ fn odd(cluster: &Cluster) -> Finding {
 }
 
 fn contact(cluster: &Cluster) -> Vec<Finding> {
+    if cluster.leader.is_none() {
+        return vec![CONTACT.not_looked("nobody leads at the moment")];
+    }
     let fault = |one: &Replica| {
         let trouble = one.trouble.as_ref();
-        let old = one.contact_ms.is_some_and(|ago| ago > CONTACT_MS);
+        let old = match one.contact_ms {
+            Some(ago) => ago > SILENT_MS,
+            None => one.voter,
+        };
         if trouble.is_none() && !old {
             return None;
         }
         let ago = one.contact_ms.map_or_else(
-            || "never since the leader leads".to_owned(),
+            || "never since it leads".to_owned(),
             |ago| format!("{} ago", spell(Duration::from_millis(ago))),
         );
         let why = trouble.map_or_else(String::new, |why| format!(" ({why})"));
-        let message = format!("the others last heard it {ago}{why}");
+        let message = format!("the leader last heard it {ago}{why}");
         let fix = format!("see that it runs, and that {} is open among them", one.raft_address);
         Some(CONTACT.error(message).about(format!("coordinator {}", one.id)).fix(fix))
     };
     let faults = cluster.replicas.iter().filter_map(fault).collect();
-    faults_or(faults, || CONTACT.ok("the leader hears every coordinator"))
+    let limit = SILENT_MS / 1000;
+    faults_or(faults, || CONTACT.ok(format!("the leader heard every voter within {limit} s")))
 }
 
 fn lag(cluster: &Cluster) -> Vec<Finding> {
@@ -225,9 +257,13 @@ fn membership(facts: &Facts, cluster: &Cluster) -> Vec<Finding> {
         Some(MEMBERSHIP.warning(message).about(format!("coordinator {}", one.id)).fix(fix))
     };
     let mut faults: Vec<Finding> = cluster.replicas.iter().filter_map(joining).collect();
-    let leader =
-        facts.answering().find(|(_, one)| one.said.leader_replica_id == one.said.replica_id);
-    let leaving = leader.map_or(&[][..], |(_, one)| &one.said.leaving_replica_ids);
+    let leads = |id: u64| Some(id) == cluster.leader;
+    let Some((_, leader)) = facts.answering().find(|(_, one)| leads(one.said.replica_id)) else {
+        let why = "the leader does not answer from here: it alone knows of half done removals";
+        faults.push(MEMBERSHIP.not_looked(why));
+        return faults;
+    };
+    let leaving = &leader.said.leaving_replica_ids;
     faults.extend(leaving.iter().map(|id| {
         let message = "is still in the group: its removal is half done";
         let fix = format!("warren cluster remove {id}");

@@ -43,8 +43,8 @@ fn each(
     let faults = facts.answering().filter_map(|(one, answer)| fault(one, answer)).collect();
     let mut found = faults_or(faults, || check.ok(ok()));
     if !silent.is_empty() {
-        let (who, verb) = (silent.join(", "), if silent.len() == 1 { "does" } else { "do" });
-        found.push(check.not_looked(format!("{who} {verb} not answer")));
+        let (who, verb) = (silent.join(", "), if silent.len() == 1 { "tells" } else { "tell" });
+        found.push(check.not_looked(format!("{who} {verb} nothing")));
     }
     found
 }

@@ -177,7 +177,10 @@ fn audit(facts: &Facts) -> Vec<Finding> {
         facts,
         AUDIT,
         |one, answer| {
-            let trouble = &answer.said.audit_trouble;
+            let (trouble, unseen) = (&answer.said.audit_trouble, &answer.said.audit_unseen);
+            if !unseen.is_empty() {
+                return Some(AUDIT.not_looked(unseen.clone()).about(one.label()));
+            }
             (!trouble.is_empty())
                 .then(|| AUDIT.error(trouble.clone()).about(one.label()).fix("warren audit verify"))
         },
@@ -198,8 +201,12 @@ fn backup(facts: &Facts) -> Finding {
         }
         Ok(LastBackup::Taken { at, by }) => {
             let ago = age(*at, facts.now);
-            let message =
-                format!("the last was asked for {ago} ago by {by} ({})", rfc3339_seconds(*at));
+            // the record is of the request: the file is written, and read back, where it was asked
+            let message = format!(
+                "the last was asked for {ago} ago by {by} ({}); whether it was taken whole is not \
+                 on record: warren cluster verify-backup FILE",
+                rfc3339_seconds(*at)
+            );
             match facts.now.since(*at) > BACKUP_AGE {
                 true => BACKUP.warning(message).fix(fix),
                 false => BACKUP.ok(message),

@@ -6,7 +6,7 @@ use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 use super::*;
 use crate::{
     command::doctor::{
-        facts::{LastBackup, Own},
+        facts::{LastBackup, Own, Unanswered},
         finding::Level,
     },
     error::Kind,
@@ -35,6 +35,7 @@ fn said(id: u64) -> pb::InspectCoordinatorResponse {
         keystore_digest: vec![7; 32].into(),
         audit_sequence: 120,
         people_told: true,
+        coordinator_holders: 3,
         ..Default::default()
     }
 }
@@ -42,6 +43,10 @@ fn said(id: u64) -> pb::InspectCoordinatorResponse {
 fn coordinator(id: u64) -> Coordinator {
     let answer = Ok(Answer { said: said(id), ahead_ms: 40 });
     Coordinator { id: Some(id), address: format!("10.0.0.{id}:7400"), answer }
+}
+
+fn silent(why: &str) -> Result<Answer, Unanswered> {
+    Err(Unanswered::Silent(why.to_owned()))
 }
 
 fn replica(id: u64) -> pb::Replica {
@@ -205,6 +210,18 @@ fn faults_among_the_coordinators() {
     assert_eq!(three, one("REPLICATION_LAG", Warning));
     assert_eq!(with(|c| c.replicas[2].lag_entries = None), one("REPLICATION_LAG", NotLooked));
     assert_eq!(with(|c| c.replicas[2].contact_ms = Some(5_001)), one("LAST_CONTACT", Error));
+    assert_eq!(with(|c| c.replicas[2].contact_ms = None), one("LAST_CONTACT", Error));
+    // it answers this machine and hears none of the others
+    let cut_off = |ago| said_by_two(move |said| said.without_quorum_ms = Some(ago));
+    assert_eq!(cut_off(5_001), one("QUORUM", Error));
+    assert_eq!(cut_off(5_000), []);
+    let unled = with(|cluster| cluster.leader_replica_id = 0);
+    assert_eq!(unled, [("LAST_CONTACT", NotLooked), ("MEMBERSHIP", NotLooked)]);
+    let refused = after(|facts| {
+        let (why, next) = ("vera may not ask".to_owned(), Some("ask an administrator".to_owned()));
+        facts.coordinators[1].answer = Err(Unanswered::Refused { why, next });
+    });
+    assert!(refused.contains(&("COORDINATOR_ANSWERS", Error)), "{refused:?}");
     let two = with(|cluster| cluster.replicas.truncate(2));
     assert_eq!(two, [("QUORUM", Warning), ("VOTERS_ODD", Warning)]);
     assert_eq!(with(|cluster| cluster.replicas.truncate(1)), [], "one is a whole cluster");
@@ -218,6 +235,8 @@ fn faults_among_the_coordinators() {
         leader.said.leaving_replica_ids = vec![9];
     });
     assert_eq!(leaving, one("MEMBERSHIP", Warning));
+    let unseen = after(|facts| facts.coordinators[0].answer = silent("no route"));
+    assert!(unseen.contains(&("MEMBERSHIP", NotLooked)), "{unseen:?}");
     let recovering = with(|cluster| cluster.recovery = Some(pb::Recovery::default()));
     assert_eq!(recovering, one("RECOVERY", Warning));
 }
@@ -225,7 +244,7 @@ fn faults_among_the_coordinators() {
 #[test]
 fn a_coordinator_that_is_down_is_named_and_nothing_of_it_is_called_ok() {
     let down = |facts: &mut Facts| {
-        facts.coordinators[2].answer = Err("no coordinator answers".to_owned());
+        facts.coordinators[2].answer = silent("no coordinator answers");
     };
     let mut facts = whole();
     down(&mut facts);
@@ -251,7 +270,7 @@ fn a_coordinator_that_is_down_is_named_and_nothing_of_it_is_called_ok() {
         facts.coordinators.push(Coordinator {
             id: None,
             address: "10.0.0.9:7400".to_owned(),
-            answer: Err("refused".to_owned()),
+            answer: silent("refused"),
         });
     });
     assert_eq!(stray, [("COORDINATOR_ANSWERS", Level::Warning)]);
@@ -262,7 +281,7 @@ fn without_a_quorum_it_is_said_and_the_rest_is_not_looked_at() {
     let bad = after(|facts| {
         let why = || "no majority of coordinators answers".to_owned();
         for one in &mut facts.coordinators[1..] {
-            one.answer = Err("refused".to_owned());
+            one.answer = silent("refused");
         }
         let first = facts.coordinators[0].answer.as_mut().expect("it answers");
         first.said.without_quorum_ms = Some(90_000);
@@ -286,6 +305,23 @@ fn without_a_quorum_it_is_said_and_the_rest_is_not_looked_at() {
 }
 
 #[test]
+fn one_that_hears_a_majority_belies_the_others() {
+    let level = |silences: [Option<u64>; 3]| {
+        let mut facts = whole();
+        facts.cluster = Err("no answer in time".to_owned());
+        for (one, without) in facts.coordinators.iter_mut().zip(silences) {
+            one.answer.as_mut().expect("it answers").said.without_quorum_ms = without;
+        }
+        let found = all(&facts);
+        let quorum = found.iter().find(|one| one.code == "QUORUM").expect("it is asked");
+        quorum.level
+    };
+    assert_eq!(level([Some(90_000), Some(70_000), Some(1_000)]), Level::Error);
+    assert_eq!(level([Some(90_000), None, Some(70_000)]), Level::NotLooked);
+    assert_eq!(level([None, None, None]), Level::NotLooked);
+}
+
+#[test]
 fn faults_of_storage_and_certificates() {
     use Level::{Error, NotLooked, Warning};
     let one = |code, level| vec![(code, level)];
@@ -306,6 +342,8 @@ fn faults_of_storage_and_certificates() {
     assert_eq!(differs, one("KEYSTORE", Warning));
     let audit = said_by_two(|said| said.audit_trouble = "gone".to_owned());
     assert_eq!(audit, one("AUDIT_HEAD", Error));
+    let busy = said_by_two(|said| said.audit_unseen = "another look is under way".to_owned());
+    assert_eq!(busy, one("AUDIT_HEAD", NotLooked));
     let old = LastBackup::Taken { at: Timestamp(NOW - 8 * DAY), by: "ann".to_owned() };
     assert_eq!(after(|facts| facts.backup = Ok(old)), one("BACKUP", Warning));
     assert_eq!(after(|facts| facts.backup = Ok(LastBackup::Never)), one("BACKUP", Warning));
@@ -322,6 +360,12 @@ fn faults_of_storage_and_certificates() {
     use pb::CertificateHolder::{Coordinator, Node, Person};
     assert_eq!(due(Coordinator, NOW + DAY), one("CERTIFICATE_COORDINATORS", Warning));
     assert_eq!(due(Coordinator, NOW), one("CERTIFICATE_COORDINATORS", Error));
+    let nobody = after(|facts| {
+        for one in &mut facts.coordinators {
+            one.answer.as_mut().expect("it answers").said.coordinator_holders = 0;
+        }
+    });
+    assert_eq!(nobody, one("CERTIFICATE_COORDINATORS", NotLooked));
     assert_eq!(due(Node, NOW - DAY), one("CERTIFICATE_NODES", Error));
     assert_eq!(due(Person, NOW - DAY), one("CERTIFICATE_PEOPLE", Warning));
     let unseen = after(|facts| {

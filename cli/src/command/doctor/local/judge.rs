@@ -119,7 +119,12 @@ fn state(codes: &Codes, daemon: &Daemon) -> Vec<Finding> {
         let message = format!("others may use it (mode {mode:o}), and keys are in it");
         check.error(message).about(&path).fix(format!("chmod {wanted} {path}"))
     };
-    let faults = own.into_iter().chain(daemon.open_to_others.iter().cloned()).map(fault).collect();
+    let inside = daemon.open_to_others.as_ref().map(|open| open.iter().cloned());
+    let mut faults: Vec<Finding> =
+        own.into_iter().chain(inside.clone().into_iter().flatten()).map(fault).collect();
+    if let Err(why) = inside {
+        faults.push(check.not_looked(format!("{why}; try as root")));
+    }
     faults_or(faults, || check.ok(format!("{folder} is its owner's alone")))
 }
 
@@ -196,7 +201,7 @@ mod tests {
             configured: Ok(Ok(())),
             state: "/var/lib/warren/coordinator".into(),
             state_mode: Ok(Some(0o700)),
-            open_to_others: Vec::new(),
+            open_to_others: Ok(Vec::new()),
             free_bytes: Ok(50 << 30),
             ports: Ok(vec![Port {
                 name: "api".to_owned(),
@@ -249,8 +254,12 @@ mod tests {
         );
         assert_eq!(one(|_, own| own.state_mode = Ok(Some(0o755))), [("COORDINATOR_STATE", Error)]);
         assert_eq!(one(|_, own| own.state_mode = Ok(None)), [("COORDINATOR_STATE", Warning)]);
-        let open = |own: &mut Daemon| own.open_to_others.push(("keys/k".to_owned(), 0o644));
+        let open = |own: &mut Daemon| {
+            own.open_to_others = Ok(vec![("keys/k".to_owned(), 0o644)]);
+        };
         assert_eq!(after(|_, own| open(own)), [("COORDINATOR_STATE", Error)]);
+        let blind = after(|_, own| own.open_to_others = Err("keys: permission denied".to_owned()));
+        assert_eq!(blind, [("COORDINATOR_STATE", NotLooked)]);
         assert_eq!(one(|_, own| own.free_bytes = Ok(5)), [("COORDINATOR_DISK", Error)]);
         let shut = |own: &mut Daemon| {
             own.ports = Ok(vec![Port {

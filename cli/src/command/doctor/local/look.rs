@@ -81,7 +81,7 @@ async fn daemon(kind: &Kind, config: &Path) -> Option<Daemon> {
         open_to_others: open_to_others(&state, kind.keys),
         free_bytes: free(&state),
         ports: match &taken {
-            Ok(taken) => Ok(ports(taken).await),
+            Ok(taken) => ports(taken).await,
             Err(why) => Err(why.clone()),
         },
         ready: ready(taken).await,
@@ -110,19 +110,36 @@ fn mode(path: &Path) -> Looked<Option<u32>> {
     }
 }
 
-/// Returns those of the files that others may use, one folder deep.
-fn open_to_others(state: &Path, keys: &[&str]) -> Vec<(String, u32)> {
+/// Returns those of the files that others may use, one folder deep. What is not there is passed
+/// over; what cannot be looked at is not.
+fn open_to_others(state: &Path, keys: &[&str]) -> Looked<Vec<(String, u32)>> {
     let mut all: Vec<PathBuf> = keys.iter().map(|name| state.join(name)).collect();
+    let blind = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     for folder in all.clone() {
-        let inside = fs::read_dir(folder).into_iter().flatten().flatten();
-        all.extend(inside.map(|entry| entry.path()));
+        match fs::read_dir(&folder) {
+            Ok(inside) => {
+                for entry in inside {
+                    all.push(entry.map_err(|error| blind(&folder, &error))?.path());
+                }
+            }
+            // it is a file, or is not there
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err(blind(&folder, &error)),
+        }
     }
     all.sort();
-    let open = |path: &PathBuf| {
-        let mode = mode(path).ok()??;
-        (mode & 0o077 != 0).then(|| (path.display().to_string(), mode))
-    };
-    all.iter().filter_map(open).collect()
+    let mut open = Vec::new();
+    for path in all {
+        let mode = mode(&path).map_err(|error| blind(&path, &error))?;
+        if let Some(mode) = mode.filter(|mode| mode & 0o077 != 0) {
+            open.push((path.display().to_string(), mode));
+        }
+    }
+    Ok(open)
 }
 
 fn free(path: &Path) -> Looked<u64> {
@@ -131,14 +148,21 @@ fn free(path: &Path) -> Looked<u64> {
 }
 
 /// Connects to every address the daemon said, but for its metrics, which are read.
-async fn ports(taken: &Value) -> Vec<Port> {
+async fn ports(taken: &Value) -> Looked<Vec<Port>> {
+    let unknown = || format!("what it said of its addresses is not understood: {taken}");
     let mut ports = Vec::new();
-    for (name, address) in taken.as_object().into_iter().flatten() {
-        let Some(address) = address.as_str().filter(|_| name != "metrics") else { continue };
-        let open = probe::port(address).await.map(drop);
-        ports.push(Port { name: name.clone(), address: address.to_owned(), open });
+    for (name, address) in taken.as_object().ok_or_else(unknown)? {
+        match address {
+            _ if name == "metrics" => {}
+            Value::Null => {}
+            Value::String(address) => {
+                let open = probe::port(address).await.map(drop);
+                ports.push(Port { name: name.clone(), address: address.clone(), open });
+            }
+            _ => return Err(unknown()),
+        }
     }
-    ports
+    Ok(ports)
 }
 
 async fn ready(taken: Result<Value, String>) -> Looked<Result<(), String>> {

@@ -37,7 +37,7 @@ struct Daemon {
     /// Mode of the state folder; none where it is not there.
     state_mode: Looked<Option<u32>>,
     /// Keys in it that others may read, with their modes.
-    open_to_others: Vec<(String, u32)>,
+    open_to_others: Looked<Vec<(String, u32)>>,
     free_bytes: Looked<u64>,
     /// Where it said it listens, and what came of connecting.
     ports: Looked<Vec<Port>>,
