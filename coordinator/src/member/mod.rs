@@ -189,9 +189,13 @@ impl Members {
     /// Returns where another coordinator is asked, as the state knows its address.
     fn peer(&self, replica: ReplicaId) -> Result<Api, ApiError> {
         let state = self.state();
-        let known = state.replicas.get(&replica);
-        let known = known.ok_or_else(|| unknown(replica, &state))?;
-        self.peer_at(replica, &known.raft_address)
+        let known = state.replicas.get(&replica).map(|known| known.raft_address.clone());
+        // a new leader may be met before the row that names it is applied here
+        let address = known.or_else(|| {
+            let members = self.0.parts.consensus.status().members;
+            members.into_iter().find(|one| one.replica == replica).map(|one| one.address)
+        });
+        self.peer_at(replica, &address.ok_or_else(|| unknown(replica, &state))?)
     }
 
     fn peer_at(&self, replica: ReplicaId, address: &str) -> Result<Api, ApiError> {

@@ -211,6 +211,7 @@ async fn a_removal_that_the_state_refuses_leaves_the_group_as_it_was() {
     apply_anywhere(&handles(&nodes), &spent).await;
     let leading = leader(&nodes).await;
     let other = nodes.keys().copied().find(|id| *id != leading).expect("three of them");
+    nodes[&other].sees("acme").await;
     let (asked, _, force) = removal(other, true);
     let reused = Envelope { request: spent.request, ..asked.clone() };
     let cases = [
