@@ -94,14 +94,20 @@ async fn events_are_there_before_their_state_and_again_after_a_restart() {
     consensus.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_flush_is_never_acknowledged() {
+/// The only replica of a cluster, leading, on a store that can be told to fail.
+async fn on_a_fake() -> (tempfile::TempDir, Arc<FakeStore>, Consensus) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Arc::new(FakeStore::default());
     let opened = Consensus::open_on(options(1, folder.path()), store.clone()).await;
     let consensus = opened.expect("it opens");
     consensus.initialise([(ReplicaId(1), String::new())].into()).await.expect("fresh");
     leads(&consensus).await;
+    (folder, store, consensus)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_flush_is_never_acknowledged() {
+    let (_folder, store, consensus) = on_a_fake().await;
     apply(&consensus, init_cluster()).await;
     let mut failure = consensus.failure();
     assert!(failure.borrow().is_none());
@@ -127,12 +133,7 @@ async fn a_failing_flush_is_never_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_inside_consensus_is_told_as_a_failure() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = Arc::new(FakeStore::default());
-    let opened = Consensus::open_on(options(1, folder.path()), store.clone()).await;
-    let consensus = opened.expect("it opens");
-    consensus.initialise([(ReplicaId(1), String::new())].into()).await.expect("fresh");
-    leads(&consensus).await;
+    let (_folder, store, consensus) = on_a_fake().await;
     let mut failure = consensus.failure();
     store.panic_at_next_append();
     let lost = consensus.propose(init_cluster()).await;
