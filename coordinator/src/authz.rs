@@ -62,6 +62,7 @@ pub const fn rule(method: Method) -> Rule {
         Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
 
         Method::RaftAppendEntries
+        | Method::RaftAppendStream
         | Method::RaftVote
         | Method::RaftPreVote
         | Method::RaftTransferLeader

@@ -27,6 +27,7 @@ NodeService/Status                         -    -     yes  -     -     -    -   
 NodeService/Control                        -    -     yes  -     -     -    -    -    -
 NodeService/Tunnel                         -    -     yes  -     -     -    -    -    -
 RaftService/AppendEntries                  -    -     -    yes   -     -    -    -    -
+RaftService/AppendStream                   -    -     -    yes   -     -    -    -    -
 RaftService/Vote                           -    -     -    yes   -     -    -    -    -
 RaftService/PreVote                        -    -     -    yes   -     -    -    -    -
 RaftService/TransferLeader                 -    -     -    yes   -     -    -    -    -

@@ -331,9 +331,10 @@ impl Consensus {
         measure::probe::raft_queues(self.inner.reads.waiting(), self.inner.flusher.waiting());
     }
 
-    /// Returns the service for the other replicas' messages; the Raft listener mounts it.
-    pub fn service(&self) -> RaftRpc {
-        RaftRpc::new(self.clone())
+    /// Returns the service for the other replicas' messages; the Raft listener mounts it. Calls
+    /// that stay open end with `stop`.
+    pub fn service(&self, stop: CancellationToken) -> RaftRpc {
+        RaftRpc::new(self.clone(), stop)
     }
 
     /// Writes a checkpoint now, without waiting for it to be finished.

@@ -14,6 +14,7 @@ mod contact;
 mod error;
 mod forward;
 mod led;
+mod line;
 mod log;
 mod machine;
 mod membership;

@@ -26,6 +26,7 @@ use warren_proto::pb::raft::v1::{self as pb, raft_service_client::RaftServiceCli
 use super::{
     config::{Connect, Tuning},
     contact::Contacts,
+    line::{self, Line},
     thin::thinned,
     types::{CodecError, Snapshot, TypeConfig, Vote, decode, encode},
     writes::Turns,
@@ -61,6 +62,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             contacts: self.contacts.clone(),
             turns: self.turns.clone(),
             api: None,
+            line: None,
         }
     }
 }
@@ -75,6 +77,8 @@ pub(crate) struct Peer {
     contacts: Arc<Contacts>,
     turns: Turns,
     api: Option<Api>,
+    /// Open, and with no answer outstanding.
+    line: Option<Line>,
 }
 
 impl Peer {
@@ -88,8 +92,14 @@ impl Peer {
         Ok(api)
     }
 
-    /// Sends one message and reads the answer, within the time of one call. A long message on a
-    /// slow line gets a millisecond more per KiB.
+    /// Returns the time of one call. A long message on a slow network gets a millisecond more per
+    /// KiB.
+    fn deadline(&self, payload: &Bytes) -> Duration {
+        let extra = Duration::from_millis(payload.len() as u64 / 1024);
+        self.tuning.rpc_timeout.saturating_add(extra)
+    }
+
+    /// Sends one message and reads the answer, within the time of one call.
     async fn ask<Q: Serialize, A: DeserializeOwned, F>(
         &mut self,
         action: RPCTypes,
@@ -100,8 +110,7 @@ impl Peer {
         F: Future<Output = std::result::Result<Bytes, Status>> + Send,
     {
         let payload = encoded(message)?;
-        let extra = Duration::from_millis(payload.len() as u64 / 1024);
-        let deadline = self.tuning.rpc_timeout.saturating_add(extra);
+        let deadline = self.deadline(&payload);
         let call = send(self.api()?, payload);
         decoded(&self.within(action, deadline, call).await?)
     }
@@ -150,12 +159,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>> {
-        let to = self.target;
-        self.ask(RPCTypes::AppendEntries, &rpc, |mut api, payload| async move {
-            let request = addressed(to, pb::AppendEntriesRequest { payload });
-            Ok(api.append_entries(request).await?.into_inner().payload)
-        })
-        .await
+        let payload = encoded(&rpc)?;
+        let deadline = self.deadline(&payload);
+        // a call that fails or is dropped takes its line with it
+        let (line, api, to) = (self.line.take(), self.api()?, self.target);
+        let call = line::append(line, api, to, payload);
+        let (line, answer) = self.within(RPCTypes::AppendEntries, deadline, call).await?;
+        self.line = line;
+        decoded(&answer)
     }
 
     fn stream_append<'s, S>(

@@ -4,13 +4,15 @@
 //! and `authz` named it. Here is checked that the message is the caller's own, for this replica,
 //! readable, and of bounded size.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use openraft::{
     raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
     vote::RaftLeaderId as _,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 use warren_common::{Limits, ReplicaId};
@@ -33,13 +35,15 @@ use crate::authz::Caller;
 #[derive(Clone)]
 pub struct RaftRpc {
     consensus: Consensus,
+    /// Open streams end with it.
+    stop: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RaftRpc {
-    pub(super) fn new(consensus: Consensus) -> Self {
-        Self { consensus }
+    pub(super) fn new(consensus: Consensus, stop: CancellationToken) -> Self {
+        Self { consensus, stop }
     }
 
     fn raft(&self) -> &Raft {
@@ -83,6 +87,21 @@ impl RaftRpc {
         }
     }
 
+    /// Takes a leader's message, entries or not, and returns the answer to it.
+    async fn append(&self, caller: ReplicaId, payload: &[u8]) -> Result<Bytes, Status> {
+        let arrived = std::time::Instant::now();
+        let rpc: AppendEntriesRequest<TypeConfig> = read(payload)?;
+        Self::check_sender(caller, &rpc.vote)?;
+        let committed = rpc.leader_commit.as_ref().map(|id| id.index);
+        let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
+        if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
+            let Inner { contacts, view, .. } = &*self.consensus.inner;
+            contacts.heard(caller);
+            contacts.told(arrived, committed, view.applied());
+        }
+        written(&answer)
+    }
+
     async fn receive(
         &self,
         mut pieces: Streaming<pb::InstallCheckpointRequest>,
@@ -116,7 +135,7 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
     decode(payload).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn written<T: Serialize>(message: &T) -> Result<bytes::Bytes, Status> {
+fn written<T: Serialize>(message: &T) -> Result<Bytes, Status> {
     encode(message).map(Into::into).map_err(|error| Status::internal(error.to_string()))
 }
 
@@ -131,18 +150,29 @@ impl RaftService for RaftRpc {
         &self,
         request: Request<pb::AppendEntriesRequest>,
     ) -> Answer<pb::AppendEntriesResponse> {
-        let arrived = std::time::Instant::now();
         let caller = self.check_target(&request)?;
-        let rpc: AppendEntriesRequest<TypeConfig> = read(&request.into_inner().payload)?;
-        Self::check_sender(caller, &rpc.vote)?;
-        let committed = rpc.leader_commit.as_ref().map(|id| id.index);
-        let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
-        if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = answer {
-            let Inner { contacts, view, .. } = &*self.consensus.inner;
-            contacts.heard(caller);
-            contacts.told(arrived, committed, view.applied());
-        }
-        Ok(Response::new(pb::AppendEntriesResponse { payload: written(&answer)? }))
+        let payload = self.append(caller, &request.into_inner().payload).await?;
+        Ok(Response::new(pb::AppendEntriesResponse { payload }))
+    }
+
+    type AppendStreamStream = BoxStream<'static, Result<pb::AppendStreamResponse, Status>>;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<pb::AppendStreamRequest>>,
+    ) -> Answer<Self::AppendStreamStream> {
+        let caller = self.check_target(&request)?;
+        let state = (self.clone(), request.into_inner());
+        let answers = stream::try_unfold(state, move |(rpc, mut messages)| async move {
+            let message = tokio::select! {
+                message = messages.message() => message?,
+                () = rpc.stop.cancelled() => None,
+            };
+            let Some(message) = message else { return Ok(None) };
+            let payload = rpc.append(caller, &message.payload).await?;
+            Ok(Some((pb::AppendStreamResponse { payload }, (rpc, messages))))
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {

@@ -124,7 +124,7 @@ impl Start {
         let router = server_builder()
             .layer(Calls { mint: false })
             .layer(self.authz(doubts.subscribe()))
-            .add_service(self.consensus.service().into_service())
+            .add_service(self.consensus.service(shutdown.child_token()).into_service())
             .add_service(self.members.service().into_service());
         let listener = listeners.raft.take().await.ok_or(ServeError::Stopping)?;
         run("raft", router, (listener, self.own.raft.clone(), connections.clone()), shutdown);

@@ -71,10 +71,10 @@ impl Replica {
         let (replica, folder, tuning) = (ReplicaId(replica), folder.to_owned(), Tuning::default());
         let options = Options { replica, folder, engine: Engine::Sled, connect, tuning };
         let consensus = Consensus::open(options).await.expect("it opens");
+        let (stop, incoming) = (CancellationToken::new(), TcpListenerStream::new(listener));
         let router = Server::builder()
             .layer(MapRequestLayer::new(identified))
-            .add_service(consensus.service().into_service());
-        let (stop, incoming) = (CancellationToken::new(), TcpListenerStream::new(listener));
+            .add_service(consensus.service(stop.clone()).into_service());
         let stopped = stop.clone();
         let server = tokio::spawn(async move {
             tokio::select! {

@@ -7,6 +7,7 @@ mod forward;
 mod golden;
 mod group;
 mod kill;
+mod line;
 mod membership;
 pub(crate) mod node;
 mod seeding;

@@ -42,7 +42,7 @@ pub(crate) fn speaking_as(own: u64) -> Connect {
 }
 
 /// Puts the caller into a request, as `Authz` does.
-fn identified<B>(mut request: http::Request<B>) -> http::Request<B> {
+pub(super) fn identified<B>(mut request: http::Request<B>) -> http::Request<B> {
     let host = request.uri().host().and_then(|host| host.strip_prefix("replica-"));
     let replica = host.and_then(|number| number.parse().ok()).map(ReplicaId);
     let peer = Peer {
@@ -89,7 +89,7 @@ impl Node {
         let stop = CancellationToken::new();
         let serving = Server::builder()
             .layer(MapRequestLayer::new(identified))
-            .add_service(consensus.service().into_service())
+            .add_service(consensus.service(stop.clone()).into_service())
             .add_service(members.service().into_service())
             .serve_with_incoming_shutdown(
                 TcpListenerStream::new(listener),
