@@ -8,7 +8,7 @@ use std::{
 };
 
 use openraft::{
-    BasicNode, Instant as _, ServerState,
+    BasicNode, ServerState,
     async_runtime::WatchReceiver as _,
     error::{InitializeError, RaftError},
 };
@@ -199,7 +199,7 @@ impl Consensus {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         let (since, limit) = match (metrics.state, metrics.current_leader) {
             (ServerState::Leader, _) => {
-                (metrics.last_quorum_acked?.elapsed(), self.inner.tuning.election_max)
+                (observe::since_quorum(&metrics)?, self.inner.tuning.election_max)
             }
             (_, None) => return self.inner.contacts.leaderless(),
             (_, Some(leader)) => {
@@ -297,6 +297,7 @@ impl Consensus {
             contact: heard.get(&ReplicaId(*id)).copied(),
         });
         let failure = self.inner.flusher.lost().borrow().clone();
+        let since_quorum = observe::since_quorum(&metrics);
         Status {
             replica: self.inner.replica,
             role: match (&metrics.running_state, metrics.state) {
@@ -314,7 +315,7 @@ impl Consensus {
             checkpoint: metrics.snapshot.map(|id| id.index),
             purged: metrics.purged.map(|id| id.index),
             members: members.collect(),
-            since_quorum: metrics.last_quorum_acked.map(|at| at.elapsed()),
+            since_quorum,
             failure: failure.map(|lost| lost.reason.to_string()),
         }
     }

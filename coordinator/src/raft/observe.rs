@@ -112,11 +112,19 @@ pub(super) fn confirmed(now: &RaftMetrics<TypeConfig>) -> Option<(Instant, Optio
     if !leads(now).leading {
         return None;
     }
+    let at = Instant::now().checked_sub(since_quorum(now)?)?;
+    Some((at, now.local_committed.as_ref().map(|id| id.index)))
+}
+
+/// Returns how long ago a majority last heard this replica as its leader; none where it leads
+/// nobody. One that is alone is its own majority, and asks nobody.
+pub(super) fn since_quorum(now: &RaftMetrics<TypeConfig>) -> Option<Duration> {
     let mut voters = now.membership_config.voter_ids();
     let alone = voters.next() == Some(now.id) && voters.next().is_none();
-    let since = if alone { Duration::ZERO } else { now.last_quorum_acked?.elapsed() };
-    let at = Instant::now().checked_sub(since)?;
-    Some((at, now.local_committed.as_ref().map(|id| id.index)))
+    match alone && now.state == ServerState::Leader {
+        true => Some(Duration::ZERO),
+        false => now.last_quorum_acked.map(|at| at.elapsed()),
+    }
 }
 
 /// Derives who leads. This replica does once an entry of its own leadership is applied: the first
@@ -169,7 +177,7 @@ pub(super) fn sample(now: &RaftMetrics<TypeConfig>, flusher: &Flusher, led: bool
     gauge!("warren_raft_voters").set(number(now.membership_config.voter_ids().count()));
     gauge!("warren_raft_learners")
         .set(number(now.membership_config.membership().learner_ids().count()));
-    let quorum = now.last_quorum_acked.map_or(-1.0, |at| at.elapsed().as_secs_f64());
+    let quorum = since_quorum(now).map_or(-1.0, |since| since.as_secs_f64());
     gauge!("warren_raft_quorum_age_seconds").set(quorum);
     let failed = flusher.lost().borrow().is_some();
     gauge!("warren_store_failed").set(f64::from(u8::from(failed)));

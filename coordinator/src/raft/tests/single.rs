@@ -48,6 +48,19 @@ async fn state_and_audit_survive_a_restart() {
     consensus.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_alone_has_its_majority_however_long_nothing_happens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tuning = Tuning::default();
+    let consensus = open_single(folder.path()).await;
+    apply(&consensus, create_client("acme")).await;
+    tokio::time::sleep(tuning.election_max + Duration::from_millis(300)).await;
+    assert_eq!(consensus.without_quorum(), None);
+    let status = consensus.status();
+    assert_eq!((status.leader, status.since_quorum), (Some(ReplicaId(1)), Some(Duration::ZERO)));
+    consensus.shutdown().await;
+}
+
 /// Where the events that a replica keeps stand: revision and place in it.
 fn kept(consensus: &Consensus) -> Vec<(u64, u32)> {
     let ring = consensus.events();
