@@ -35,6 +35,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Returns the process of `dockerd`.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// Returns the path of its socket.
     pub fn socket(&self) -> &Path {
         &self.socket

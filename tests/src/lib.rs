@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod coordinator;
+pub mod crowd;
 pub mod daemon;
 pub mod engine;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod wait;
 
 pub use cluster::{Cluster, Node};
 pub use coordinator::Coordinator;
+pub use crowd::Crowd;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::{Host, Network, Way};

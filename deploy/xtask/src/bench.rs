@@ -8,7 +8,7 @@ use clap::Args;
 use crate::command::{cargo, root};
 
 /// The benchmarks there are.
-pub const NAMES: [&str; 4] = ["start", "commit", "handover", "read"];
+pub const NAMES: [&str; 5] = ["start", "commit", "handover", "read", "footprint"];
 
 /// Which rows, and how thoroughly.
 #[derive(Debug, Args)]
@@ -43,13 +43,13 @@ impl Options {
 }
 
 /// Builds what it takes in release and runs the benchmark: its JSON line is the only thing on
-/// standard output. Only `start` needs the workspaces' image.
+/// standard output. Only `start` and `footprint` need Docker and the workspaces' image.
 ///
 /// # Errors
 /// Fails where something cannot be built or run; a missed goal is no fault.
 pub fn run(name: &str, options: &Options) -> Result<()> {
     let build = ["build", "--release", "--locked", "--bins"];
-    let packages: &[&str] = if name == "start" {
+    let packages: &[&str] = if ["start", "footprint"].contains(&name) {
         shown("./deploy/test", &["prepare"], true)?;
         &["--workspace"]
     } else {

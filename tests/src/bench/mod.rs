@@ -8,6 +8,7 @@ pub mod channel;
 pub mod commit;
 pub mod etcd;
 pub mod etcd_api;
+pub mod footprint;
 pub mod handover;
 pub mod load;
 pub mod options;

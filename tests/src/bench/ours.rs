@@ -20,7 +20,7 @@ use crate::{Coordinator, Program, Stage, program::binary, wait_until};
 /// How long a coordinator may take to answer.
 const START: Duration = Duration::from_secs(30);
 /// The name in the coordinators' certificates.
-const SERVER_NAME: &str = "coordinator.warren.internal";
+pub const SERVER_NAME: &str = "coordinator.warren.internal";
 
 /// A cluster of coordinators.
 pub struct Ours {
@@ -69,10 +69,7 @@ impl Ours {
         let init = ["cluster", "init", "--name", "bench", "--socket"];
         let init = cli(&config)?.args(init).args([first.coordinator.socket()]);
         init.run()?.success()?;
-        let own = config.join("contexts/bench");
-        let own_pem = fs::read_to_string(own.join("identity.pem"))?;
-        let trust = fs::read_to_string(own.join("trust.pem"))?;
-        let identity = Identity::new(&own_pem, &own_pem, &trust, SERVER_NAME)?;
+        let identity = person(&config.join("contexts/bench"))?;
         let name = format!("warren {} ({})", env!("CARGO_PKG_VERSION"), engine.as_str());
         let mut ours = Self { name, config, members: vec![first], identity };
         for number in 2..=count {
@@ -150,6 +147,16 @@ impl Ours {
         let found = cluster.replicas.iter().find(|replica| replica.api_address == address);
         Ok(found.context("its row")?.id)
     }
+}
+
+/// Reads who a context of the command line calls as.
+///
+/// # Errors
+/// Fails where there is no such context.
+pub fn person(context: &std::path::Path) -> Result<Identity> {
+    let own = fs::read_to_string(context.join("identity.pem"))?;
+    let trust = fs::read_to_string(context.join("trust.pem"))?;
+    Identity::new(&own, &own, &trust, SERVER_NAME)
 }
 
 fn cli(config: &std::path::Path) -> Result<Program> {

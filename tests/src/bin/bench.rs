@@ -1,9 +1,9 @@
 //! Runs one benchmark and ends with one JSON line; `cargo xtask bench` prepares what it needs.
 
 use anyhow::bail;
-use warren_tests::bench::{Options, commit, handover, start};
+use warren_tests::bench::{Options, commit, footprint, handover, start};
 
-const USAGE: &str = "usage: warren-bench start|commit|handover|read [--quick] \
+const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint [--quick] \
                      [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256]";
 
 #[tokio::main]
@@ -15,6 +15,7 @@ async fn main() -> anyhow::Result<()> {
         "start" => tokio::task::spawn_blocking(move || start::run(options.quick)).await??,
         "commit" => commit::run(&options).await?,
         "read" => commit::run_reads(&options).await?,
+        "footprint" => footprint::run(&options).await?,
         "handover" => handover::run(&options).await?,
         _ => bail!("{USAGE}"),
     };
