@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use warren_tests::{Cluster, Output, Stage, wait_until};
 
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// What this machine is, and not the cluster: how full its disk is, how its kernel was booted.
 const OF_THE_HOST: [&str; 2] = ["DISK_FREE", "NODE_PREFLIGHT"];
 
-fn doctor(cluster: &Cluster, arguments: &[&str]) -> Result<(Output, Vec<Value>)> {
+pub(crate) fn doctor(cluster: &Cluster, arguments: &[&str]) -> Result<(Output, Vec<Value>)> {
     let arguments = [&["doctor", "-o", "json"], arguments].concat();
     let output = cluster.cli()?.args(arguments).run()?;
     let findings = output.json()?["findings"].as_array().context("findings")?.clone();

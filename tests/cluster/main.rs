@@ -4,6 +4,7 @@ mod auditing;
 mod doctoring;
 mod durability;
 mod engine;
+mod faults;
 mod identity;
 mod joining;
 mod limits;

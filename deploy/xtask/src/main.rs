@@ -1,4 +1,4 @@
-//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench|torture`.
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench|mutants|torture`.
 //!
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
@@ -8,6 +8,7 @@ mod ci;
 mod command;
 mod deny;
 mod image;
+mod mutants;
 mod purity;
 mod tidy;
 mod torture;
@@ -49,6 +50,8 @@ enum Command {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// One wall taken away at a time: does a test notice?
+    Mutants(mutants::MutantsArgs),
     /// A coordinator broken again and again: is everything acknowledged there, once?
     Torture(torture::TortureArgs),
 }
@@ -72,6 +75,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Image(args) => image::run(&args),
         Command::Inside(args) => image::inside(&args).map(drop),
         Command::Bench { name, options } => bench::run(&name, &options),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Torture(args) => torture::run(&args),
     }
 }
