@@ -8,6 +8,7 @@ mod life;
 mod listening;
 mod make;
 mod naive;
+mod nodes;
 mod naive_replicas;
 mod people;
 mod placing;
