@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use rustix::fs::FlockOperation;
@@ -31,9 +31,11 @@ use crate::{
     host,
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
+    lease::Lease,
     ledger::{Ledger, LedgerError},
     measure::{self, Counted},
     reconciler::{self, Place},
+    seat::{self, Seat, SeatError},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
     volume::{VolumeStore, fake::FakeStore, plain::PlainStore},
@@ -77,6 +79,9 @@ pub enum AgentError {
     /// The addresses.
     #[error(transparent)]
     Coordinators(#[from] CoordinatorsError),
+    /// The claims.
+    #[error(transparent)]
+    Seat(SeatError),
     /// Certificate or trust.
     #[error("the node's identity cannot be used")]
     Identity(#[source] IdentityError),
@@ -129,6 +134,9 @@ impl Agent {
                 source,
             })?);
         let board = Arc::new(Board::default());
+        let seat = Seat::open(&state, hands.machine.clone()).map_err(AgentError::Seat)?;
+        let lease = Arc::new(Lease::open(&state, hands.boot));
+        let held = watch::Sender::new(None);
         let tunnels = Tunnels::new(
             Arc::clone(&hands.engine),
             Arc::clone(&doors),
@@ -150,6 +158,7 @@ impl Agent {
             doors: Arc::clone(&doors),
             ledger: ledger.clone(),
             board: Arc::clone(&board),
+            held: held.subscribe(),
         };
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
@@ -163,6 +172,9 @@ impl Agent {
             facts: facts_seen,
             usage: usage_seen,
             changed: changes,
+            seat: Arc::new(Mutex::new(seat)),
+            lease,
+            held,
         };
         let uplink = uplink::start(parts, &shutdown);
         if let Some(counted) = &counted {
@@ -205,6 +217,8 @@ struct Hands {
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
+    /// What tells this machine from others.
+    machine: String,
 }
 
 impl Hands {
@@ -223,12 +237,16 @@ impl Hands {
                     volumes: Arc::new(PlainStore::new(state.join(HOMES))),
                     check: PeerCheck::Cgroup,
                     boot: host()?,
+                    machine: seat::machine(&host::machine_id()),
                 })
             }
             EngineKind::Fake => {
                 let folder = state.join(FAKE);
                 // a test reboots the machine by writing another boot here
                 let told = fs::read_to_string(folder.join("boot")).unwrap_or_default();
+                // and moves to another one by writing another id there
+                let moved = fs::read_to_string(folder.join("machine"));
+                let machine = moved.unwrap_or_else(|_| host::machine_id());
                 let boot_id = told.trim().parse().or_else(|_| host())?;
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
@@ -236,6 +254,7 @@ impl Hands {
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,
                     boot: boot_id,
+                    machine: seat::machine(&machine),
                 })
             }
         }

@@ -84,7 +84,10 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
         let here = span(silent);
         return NodeStanding {
             liveness: Liveness::Suspect,
-            reason: format!("not heard from here for {here}; coordinator {} heard it {ago} ago", heard.by),
+            reason: format!(
+                "not heard from here for {here}; coordinator {} heard it {ago} ago",
+                heard.by
+            ),
             last_seen: last_seen.max(Some(heard.at)),
             changes_at: Some(heard.at.plus(HEARD_ELSEWHERE).max(since.plus(UNREACHABLE_AFTER))),
         };

@@ -51,9 +51,9 @@ fn advice(code: RefusalCode) -> Option<&'static str> {
         RefusalCode::IdentityConflict => Some(
             "stop the agent that should not be this node; to let this one in: warren node rejoin NAME",
         ),
-        RefusalCode::NodeNotEmpty => Some(
-            "delete them, or name each whose home is given up: --lost CLIENT/WORKSPACE",
-        ),
+        RefusalCode::NodeNotEmpty => {
+            Some("delete them, or name each whose home is given up: --lost CLIENT/WORKSPACE")
+        }
         RefusalCode::NoNodeFits => Some("lower --memory, add a node, or leave --no-queue out"),
         RefusalCode::AlreadyInitialised
         | RefusalCode::NameTaken

@@ -59,6 +59,9 @@ pub use own::Own;
 /// How long open calls are given once the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Between two looks at how nodes are heard from.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long the streams of a revoked certificate are given to say so.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -171,6 +174,11 @@ impl Start {
         run("api", router, (listener, self.own.api.clone(), connections.clone()), shutdown);
 
         let id = self.replica.replica;
+        self.members.hear(live.clone());
+        let opinions = self.members.clone().keep_opinions(live.clone());
+        shutdown.spawn(until(shutdown.clone(), opinions));
+        let looking = keep_looking(self.consensus.clone(), live.clone());
+        shutdown.spawn(until(shutdown.clone(), looking));
         let controller = Controller { replica: id, consensus: self.consensus.clone(), live };
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
@@ -298,6 +306,16 @@ async fn until(shutdown: Shutdown, task: impl Future<Output = ()>) {
     tokio::select! {
         () = task => {}
         () = shutdown.requested() => {}
+    }
+}
+
+/// Looks at how nodes are heard from, for ever: falling silent makes no noise.
+async fn keep_looking(consensus: Consensus, live: Arc<Live>) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        live.look(&consensus.local());
     }
 }
 

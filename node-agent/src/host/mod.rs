@@ -34,6 +34,11 @@ pub fn boot_id() -> io::Result<BootId> {
     text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Returns the id of this installation of the system (`machine-id(5)`); empty where it has none.
+pub fn machine_id() -> String {
+    first_line("/etc/machine-id")
+}
+
 /// Returns the kernel's release, such as `6.1.0-28-amd64`; empty where it is not told.
 pub fn kernel() -> String {
     first_line("/proc/sys/kernel/osrelease")

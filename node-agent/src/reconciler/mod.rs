@@ -21,7 +21,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::{Id, JoinError, JoinSet},
     time::{MissedTickBehavior, interval},
 };
@@ -65,6 +65,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// Where this is.
     pub place: Place,
+    /// Why this agent may not act, while it may not: another one has its identity.
+    pub held: watch::Receiver<Option<String>>,
 }
 
 /// What does not change while the agent runs.
@@ -140,6 +142,7 @@ impl Supervisor {
         mut happened: mpsc::Receiver<Happening>,
     ) {
         let stop = self.stop.clone();
+        let mut held = self.shared.parts.held.clone();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -157,6 +160,7 @@ impl Supervisor {
                         self.wake(workspace);
                     }
                 }
+                Ok(()) = held.changed() => self.sweep(),
                 _ = sweep.tick() => self.sweep(),
             }
         }

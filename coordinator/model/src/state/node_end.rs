@@ -153,8 +153,7 @@ fn refuse_held(
         let message = format!("workspace {label} is not on node {name}: it is not lost with it");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
-    let kept: Vec<String> =
-        held.difference(lost).map(|id| state.workspace_label(*id)).collect();
+    let kept: Vec<String> = held.difference(lost).map(|id| state.workspace_label(*id)).collect();
     if kept.is_empty() {
         return Ok(());
     }

@@ -95,9 +95,10 @@ pub(crate) fn note_rival(
     line("the reason", reason, Limits::REASON_BYTES)?;
     let name = state.nodes.get(id).ok_or_else(|| missing(*id))?.name.clone();
     let seat = state.seats.get(id).cloned().unwrap_or_default();
-    let known = seat.rival.as_ref().is_some_and(|rival| {
-        rival.reason == *reason && context.at.since(rival.at) < RIVAL_AGAIN
-    });
+    let known = seat
+        .rival
+        .as_ref()
+        .is_some_and(|rival| rival.reason == *reason && context.at.since(rival.at) < RIVAL_AGAIN);
     if known {
         return Ok(Change::none(Outcome::Node(*id)));
     }
