@@ -4,8 +4,10 @@
 //! workspace image; `./deploy/test e2e` prepares both.
 
 mod harness;
+mod hosts;
 mod isolation;
 mod memory;
+mod opinions;
 mod quickstart;
 mod refusals;
 mod restarts;

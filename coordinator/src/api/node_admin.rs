@@ -19,7 +19,10 @@ use warren_proto::{
 };
 
 use super::{Api, caller, errors, mutation::Asked, page::Page, resolve, view::Said};
-use crate::hub::control::coordinators;
+use crate::{
+    hub::control::coordinators,
+    install::{Files, script_path},
+};
 
 #[tonic::async_trait]
 impl NodeAdminService for Api {
@@ -50,7 +53,7 @@ impl NodeAdminService for Api {
             token: text.expose().clone(),
             expires_unix_ms: expires.0,
             revision: applied.revision.0,
-            installer: None,
+            installer: self.parts().installer.as_ref().and_then(|files| installer(files)),
         }))
     }
 
@@ -202,4 +205,10 @@ impl Api {
         let addresses = coordinators(&self.parts().consensus.local());
         Ok(JoinToken { role, id, secret, pin, expires, addresses })
     }
+}
+
+/// Names where the installer is fetched from; none where its files are not here.
+fn installer(files: &Files) -> Option<pb::Installer> {
+    let (address, public_key_pin) = files.place()?;
+    Some(pb::Installer { address, path: script_path(), public_key_pin })
 }

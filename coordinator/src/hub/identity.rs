@@ -41,16 +41,22 @@ pub(super) fn claims(register: &pb::Register) -> Result<Option<Claims>, ApiError
 }
 
 impl Uplink {
-    /// Refuses an agent in another boot while the one before is heard: a machine that reboots falls
-    /// silent first.
+    /// Refuses an agent that shows an older claim or is on another machine; and one in another boot
+    /// while the one before is heard: a machine that reboots falls silent first.
     pub(super) async fn alone(
         &self,
         node: NodeId,
         register: &pb::Register,
     ) -> Result<(), ApiError> {
         let facts = register.facts.as_ref();
+        let claims = claims(register)?;
         let boot = facts.and_then(|facts| facts.boot_id.parse::<BootId>().ok());
         let state = self.consensus.local();
+        // before it takes the stream of the one that is here; `apply` checks it again
+        if let Err(refusal) = seat::check(&state, node, claims.as_ref()) {
+            self.note(node, facts, &refusal.message).await;
+            return Err(errors::refusal(refusal));
+        }
         let Some(known) = state.nodes.get(&node).filter(|one| Some(one.facts.boot) != boot) else {
             return Ok(());
         };

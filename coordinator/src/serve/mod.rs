@@ -46,6 +46,7 @@ use crate::{
     config::Config,
     controller::Controller,
     hub::Hub,
+    install::{Files, Install},
     keystore::Keystore,
     live::{Live, Reading},
     measure::{calls::Calls, probe::Probe},
@@ -204,9 +205,16 @@ impl Start {
             ca: self.ca.clone(),
             members: self.members.clone(),
             template: self.config.template.clone(),
+            installer: Some(self.installer()),
             watches: Arc::default(),
             shutdown: shutdown.clone(),
         })
+    }
+
+    fn installer(&self) -> Arc<Files> {
+        let own = self.own.clone();
+        let pin = move || own.public_key_pin();
+        Arc::new(Files::new(&self.config.install, &self.replica.api_address, pin))
     }
 
     /// Lets scrapes see what is served.
@@ -249,6 +257,8 @@ impl Start {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
             .map_err(ServeError::Reflection)?;
+        let files = api.parts().installer.clone();
+        let install = files.map(|files| Install::new(files, self.consensus.clone()));
         // one document names every workspace of a node, each with its setup script
         let nodes = NodeServiceServer::new(api.clone())
             .max_decoding_message_size(Limits::MESSAGE_BYTES)
@@ -267,7 +277,8 @@ impl Start {
             .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(AuditServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
-            .add_service(nodes))
+            .add_service(nodes)
+            .add_optional_service(install))
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod capacity;
 pub mod cgroup;
+pub mod live_restore;
 pub mod preflight;
 
 use std::{fs, io, net::Ipv4Addr, path::Path};

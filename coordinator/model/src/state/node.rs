@@ -107,8 +107,7 @@ fn enter(
     let current = found(state, *id)?;
     not_retired(current)?;
     validate_facts(facts)?;
-    let name = current.name.clone();
-    seat::take(state, (*id, name.as_str()), claims.as_ref())?;
+    seat::take(state, *id, claims.as_ref())?;
     let labels = state.keep_configured(*id, &facts.labels);
     let node = Arc::make_mut(state.nodes.get_mut(id).ok_or_else(|| missing(*id))?);
     let rebooted = node.epoch != NodeEpoch(0) && node.facts.boot != facts.boot;

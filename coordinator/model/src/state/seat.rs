@@ -50,12 +50,30 @@ impl ClusterState {
     }
 }
 
+/// Whether whoever shows these claims may act as the node: the rule that `apply` checks too.
+///
+/// # Errors
+/// Says why it may not.
+pub fn check(state: &ClusterState, node: NodeId, claims: Option<&Claims>) -> Result<(), Refusal> {
+    let (Some(claims), Some(seat)) = (claims, state.seats.get(&node)) else { return Ok(()) };
+    let name = state.node_label(node);
+    if !seat.machine.is_empty() && !claims.machine.is_empty() && seat.machine != claims.machine {
+        return Err(conflict(&name, "it is on another machine than the one that joined"));
+    }
+    let known = |claim: &Claim| claims.held.as_ref() == Some(claim) || claims.asked == *claim;
+    if seat.claim.as_ref().is_some_and(|claim| !known(claim)) {
+        return Err(conflict(&name, "another agent has registered as this node since"));
+    }
+    Ok(())
+}
+
 /// Takes the seat for whoever shows these claims.
 pub(super) fn take(
     state: &mut ClusterState,
-    (node, name): (NodeId, &str),
+    node: NodeId,
     claims: Option<&Claims>,
 ) -> Result<(), Refusal> {
+    check(state, node, claims)?;
     let seat = state.seats.get(&node).cloned().unwrap_or_default();
     let Some(claims) = claims else {
         // an agent of before there were claims: whoever comes after it may have any
@@ -66,13 +84,6 @@ pub(super) fn take(
     };
     if claims.machine.len() > Limits::LABEL_BYTES {
         return Err(Refusal::new(RefusalCode::InvalidSpec, "the machine's id is too long"));
-    }
-    if !seat.machine.is_empty() && !claims.machine.is_empty() && seat.machine != claims.machine {
-        return Err(conflict(name, "it is on another machine than the one that joined"));
-    }
-    let known = |claim: &Claim| claims.held.as_ref() == Some(claim) || claims.asked == *claim;
-    if seat.claim.as_ref().is_some_and(|claim| !known(claim)) {
-        return Err(conflict(name, "another agent has registered as this node since"));
     }
     let machine = if claims.machine.is_empty() { seat.machine } else { claims.machine.clone() };
     let seat = Seat { machine, claim: Some(claims.asked), rival: seat.rival };
