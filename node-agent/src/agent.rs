@@ -270,6 +270,7 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
         cgroup_parent: config.engine.cgroup_parent.clone(),
         inside: config.inside_binary.clone(),
         network_range: config.engine.network_range.clone(),
+        gives_volumes: config.engine.kind == EngineKind::Docker,
     }
 }
 

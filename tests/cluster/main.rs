@@ -1,6 +1,7 @@
 //! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
 
 mod auditing;
+mod clocks;
 mod doctoring;
 mod durability;
 mod engine;

@@ -11,4 +11,5 @@ mod opinions;
 mod quickstart;
 mod refusals;
 mod restarts;
+mod tiers;
 mod viewers;

@@ -54,9 +54,9 @@ fn coordinator_and_node_agent_are_killed_and_replaced_and_containers_keep_their_
 /// The lasting processes inside a workspace: pid, start time and name of each.
 fn inside(lab: &Lab, address: &str) -> Result<Vec<String>> {
     let line = "for p in /proc/[0-9]*; do n=$(cat $p/comm 2>/dev/null) || continue; \
-                case $n in inside|tmux*) echo ${p#/proc/} $(cut -d' ' -f22 $p/stat) $n;; \
+                case $n in inside|'tmux: server') echo ${p#/proc/} $(sed 's/.*) //' $p/stat | cut -d' ' -f20) $n;; \
                 bash) tr '\\0' ' ' <$p/cmdline | grep -q count.sh \
-                && echo ${p#/proc/} $(cut -d' ' -f22 $p/stat) count;; esac; done; true";
+                && echo ${p#/proc/} $(sed 's/.*) //' $p/stat | cut -d' ' -f20) count;; esac; done; true";
     let found: Vec<String> = lab.shell(address, line)?.lines().map(str::to_owned).collect();
     for name in ["inside", "tmux", "count"] {
         anyhow::ensure!(found.iter().any(|one| one.contains(name)), "no {name} in {found:?}");
@@ -98,7 +98,8 @@ fn docker_and_node_agent_are_killed_and_replaced_and_no_process_inside_notices()
             Ok(())
         })?;
         count = lab.wait_count_past("acme/web", count)?;
-        anyhow::ensure!(inside(&lab, "acme/web")? == before, "{round}: other processes inside");
+        let now = inside(&lab, "acme/web")?;
+        anyhow::ensure!(now == before, "{round}: inside were {before:?}, now {now:?}");
         anyhow::ensure!(pid(&lab, "acme/web")? == pid_of_one, "{round}: another PID 1");
         let web = lab.cluster.workspace("acme/web")?;
         anyhow::ensure!(web["run_serial"] == run, "{round}: another run: {web}");

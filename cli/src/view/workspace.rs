@@ -168,7 +168,7 @@ impl Workspace {
         match (self.lease_confirmed_at, self.lease_expires_at) {
             (_, Some(expires)) if expires.0 <= now => {
                 let at = rfc3339_seconds(expires.0);
-                format!("lease expired at {at} (nothing is frozen: no fence yet)")
+                format!("expired at {at} (nothing is frozen: no fence yet)")
             }
             (Some(confirmed), Some(expires)) => {
                 let (ago, at) = (age(confirmed.0, now), rfc3339_seconds(expires.0));

@@ -283,7 +283,6 @@ fn nodes() {
         public_key_pin: "q1pn/+A=".to_owned(),
     });
     transcript.add(&bench, &["node", "token", "--name", "n3"]);
-    transcript.add(&bench, &["node", "token", "-o", "json", "-q"]);
     transcript.add(&bench, &["node", "cordon", "n1"]);
     transcript.add(&bench, &["node", "uncordon", "n1"]);
     transcript.add(&bench, &["node", "label", "n1", "warren.client=acme", "zone=a"]);

@@ -6,7 +6,7 @@
 use warren_common::status::{Finding, FindingLevel};
 
 use super::cgroup::Layout;
-use crate::engine::{EngineError, EngineInfo};
+use crate::engine::{EngineError, EngineInfo, Gvisor};
 
 /// What the host adds to what the engine says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +99,23 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "use a kernel with the pids controller",
     );
     note(
-        info.user_namespaces,
+        info.user_namespaces && info.remap.is_none(),
         "E1006",
         FindingLevel::Blocking,
-        "Docker remaps user ids, which Warren cannot use yet: homes would not be writable",
-        "give Warren a Docker without userns-remap",
+        "Docker remaps user ids and does not tell to which: homes would not be writable",
+        "use userns-remap of Docker's own configuration, not a rootless Docker",
     );
+    if let Gvisor::Broken(why) = &info.gvisor {
+        note(
+            true,
+            "W1109",
+            FindingLevel::Warning,
+            &format!(
+                "tier gvisor is not offered: its runtime is registered and does not run ({why})"
+            ),
+            "install runsc at the path that Docker's configuration names, or take it out there",
+        );
+    }
     let docker = version(info.version.trim_start_matches("Docker "));
     note(
         docker.is_some_and(|docker| docker < [20, 10, 10]),
@@ -177,6 +188,9 @@ mod tests {
             seccomp: true,
             runtimes: vec!["runc".to_owned()],
             runtime_version: "1.3.3".to_owned(),
+            remap: None,
+            gvisor: Gvisor::Absent,
+            gvisor_by_default: false,
         }
     }
 
@@ -206,6 +220,19 @@ mod tests {
         host.core_pattern = "|/usr/lib/systemd/systemd-coredump".to_owned();
         let all = "E1003 E1004 E1005 W1101 W1102 W1103 W1104 W1105 W1107 W1108";
         assert_eq!(codes(&info, &host).join(" "), all);
+    }
+
+    #[test]
+    fn remapped_ids_that_are_told_are_fine_and_a_runtime_that_does_not_run_is_named() {
+        let mut info = good();
+        info.user_namespaces = true;
+        assert_eq!(codes(&info, &host()), ["E1006"], "to which is not told");
+        info.remap = Some((231_072, 231_072));
+        assert_eq!(codes(&info, &host()), Vec::<String>::new());
+        info.gvisor = Gvisor::Broken("no such file".to_owned());
+        assert_eq!(codes(&info, &host()), ["W1109"]);
+        info.gvisor = Gvisor::Runs("runsc 1".to_owned());
+        assert_eq!(codes(&info, &host()), Vec::<String>::new());
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Place {
     pub inside: PathBuf,
     /// Where networks are taken from.
     pub network_range: String,
+    /// Volumes are given to the users that the engine runs workspaces as; not with the fake one.
+    pub gives_volumes: bool,
 }
 
 /// What all workers share.
