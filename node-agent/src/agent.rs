@@ -136,7 +136,8 @@ impl Agent {
         let board = Arc::new(Board::default());
         let seat = Seat::open(&state, hands.machine.clone()).map_err(AgentError::Seat)?;
         let lease = Arc::new(Lease::open(&state, hands.boot));
-        let held = watch::Sender::new(None);
+        // until it is let in, another agent may be the one that acts: what runs is only looked at
+        let held = watch::Sender::new(Some("it has not registered yet".to_owned()));
         let tunnels = Tunnels::new(
             Arc::clone(&hands.engine),
             Arc::clone(&doors),

@@ -63,7 +63,8 @@ impl Uplink {
         let (live, now) = self.live.snapshot();
         let heard = live.nodes.get(&node).filter(|one| one.epoch == known.epoch);
         let silent = heard.map(|heard| now.since(heard.last_seen));
-        if !silent.is_some_and(|silent| silent < SUSPECT_AFTER) || !self.hub.is_connected(node) {
+        let heard = silent.is_some_and(|silent| silent < SUSPECT_AFTER);
+        if !(heard && self.hub.is_connected(node)) {
             return Ok(());
         }
         let refusal = seat::conflict(
@@ -77,7 +78,7 @@ impl Uplink {
     /// Proposes a registration; who is refused as another agent is noted.
     pub(super) async fn enter(&self, enter: EnterNode) -> Result<(), ApiError> {
         let (node, facts) = (enter.node, pb::NodeFacts::from(enter.facts.clone()));
-        let command = Command::Node(Box::new(NodeCommand::Enter(enter)));
+        let command = Command::Node(Box::new(NodeCommand::Enter(Box::new(enter))));
         let entered = self.propose(node, command).await;
         if let Err(error) = &entered
             && error.reason == RefusalCode::IdentityConflict.as_str()

@@ -60,6 +60,9 @@ pub(super) struct Offer {
 /// Returns the pin of the public key that is shown now.
 type Pin = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
+/// When a file was changed last, its length, and its checksum.
+type Digested = (SystemTime, u64, [u8; 32]);
+
 /// The files, with the checksums that were computed.
 pub struct Files {
     address: String,
@@ -67,7 +70,7 @@ pub struct Files {
     agent: PathBuf,
     inside: PathBuf,
     image: PathBuf,
-    digests: Mutex<BTreeMap<PathBuf, (SystemTime, u64, [u8; 32])>>,
+    digests: Mutex<BTreeMap<PathBuf, Digested>>,
 }
 
 impl Files {
@@ -136,7 +139,7 @@ impl Files {
     fn digest(&self, path: &Path) -> io::Result<[u8; 32]> {
         let facts = fs::metadata(path)?;
         let stamp = (facts.modified()?, facts.len());
-        let known = |known: &(SystemTime, u64, [u8; 32])| (known.0, known.1) == stamp;
+        let known = |known: &Digested| (known.0, known.1) == stamp;
         let kept = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
         if let Some((_, _, digest)) = kept.filter(known) {
             return Ok(digest);

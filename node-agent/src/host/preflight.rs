@@ -32,7 +32,10 @@ impl HostFacts {
 pub fn preflight(engine: Result<&EngineInfo, &EngineError>, host: &HostFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     match engine {
-        Ok(info) => of_engine(&mut findings, info),
+        Ok(info) => {
+            of_engine(&mut findings, info);
+            of_tiers(&mut findings, info);
+        }
         Err(error) => findings.push(no_engine(error)),
     }
     of_host(&mut findings, host);
@@ -98,24 +101,6 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "processes cannot be capped: one workspace can use up the host's",
         "use a kernel with the pids controller",
     );
-    note(
-        info.user_namespaces && info.remap.is_none(),
-        "E1006",
-        FindingLevel::Blocking,
-        "Docker remaps user ids and does not tell to which: homes would not be writable",
-        "use userns-remap of Docker's own configuration, not a rootless Docker",
-    );
-    if let Gvisor::Broken(why) = &info.gvisor {
-        note(
-            true,
-            "W1109",
-            FindingLevel::Warning,
-            &format!(
-                "tier gvisor is not offered: its runtime is registered and does not run ({why})"
-            ),
-            "install runsc at the path that Docker's configuration names, or take it out there",
-        );
-    }
     let docker = version(info.version.trim_start_matches("Docker "));
     note(
         docker.is_some_and(|docker| docker < [20, 10, 10]),
@@ -124,6 +109,27 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "this Docker cannot answer clone3 as programs expect: newer images may fail to start",
         "upgrade Docker to 20.10.10 or newer",
     );
+}
+
+/// What is wrong with walls stronger than a container's, where there are any.
+fn of_tiers(findings: &mut Vec<Finding>, info: &EngineInfo) {
+    if info.user_namespaces && info.remap.is_none() {
+        findings.push(finding(
+            "E1006",
+            FindingLevel::Blocking,
+            "Docker remaps user ids and does not tell to which: homes would not be writable",
+            "use userns-remap of Docker's own configuration, not a rootless Docker",
+        ));
+    }
+    if let Gvisor::Broken(why) = &info.gvisor {
+        let what = "tier gvisor is not offered: its runtime is registered and does not run";
+        findings.push(finding(
+            "W1109",
+            FindingLevel::Warning,
+            &format!("{what} ({why})"),
+            "install runsc at the path that Docker's configuration names, or take it out there",
+        ));
+    }
 }
 
 fn of_host(findings: &mut Vec<Finding>, host: &HostFacts) {

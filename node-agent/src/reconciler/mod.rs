@@ -65,7 +65,7 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// Where this is.
     pub place: Place,
-    /// Why this agent may not act, while it may not: another one has its identity.
+    /// Why this agent may not act, while it may not: it was not let in, or another one has its identity.
     pub held: watch::Receiver<Option<String>>,
 }
 

@@ -136,7 +136,7 @@ impl Worker {
         }
         self.show(order.as_ref(), &found, (next.report, next.reason));
         if self.shared.parts.held.borrow().is_some() {
-            debug!(workspace = %self.workspace, action = ?next.action, "another agent acts");
+            debug!(workspace = %self.workspace, action = ?next.action, "this agent may not act");
             return Follow::Idle;
         }
         match next.action {

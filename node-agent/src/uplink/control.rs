@@ -87,12 +87,12 @@ fn hold(shared: &Shared, ended: &LinkError) {
         return;
     }
     let why = refused.message.clone();
-    let first = shared.parts.held.send_if_modified(|held| {
-        let first = held.is_none();
+    let news = shared.parts.held.send_if_modified(|held| {
+        let news = held.as_ref() != Some(&why);
         *held = Some(why.clone());
-        first
+        news
     });
-    if first {
+    if news {
         error!(why, "this agent stops acting; what runs is left alone");
     }
     // ends the streams of reports: they are the other agent's

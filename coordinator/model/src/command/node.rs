@@ -9,7 +9,7 @@ use warren_common::{NodeId, WorkspaceId, spec::Labels, status::NodeFacts};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeCommand {
     /// A node agent connected and says which agent it is: raises the node's epoch, takes its facts.
-    Enter(EnterNode),
+    Enter(Box<EnterNode>),
     /// Another agent showed the node's identity and was not let in.
     NoteRival(NoteRival),
     /// Lets the next agent in that shows the node's identity, whichever it is.

@@ -33,7 +33,7 @@ fn claims(machine: &str, held: Option<u8>, asked: u8) -> Claims {
 
 fn enter(world: &mut World, claims: Option<Claims>) -> Result<NodeEpoch, Refusal> {
     let enter = EnterNode { node: node(1), facts: facts(Bytes::gib(8), 1), claims };
-    let envelope = world.envelope(coordinator(), command(NodeCommand::Enter(enter)));
+    let envelope = world.envelope(coordinator(), command(NodeCommand::Enter(Box::new(enter))));
     world.apply(&envelope).result?;
     Ok(world.state.nodes[&node(1)].epoch)
 }
