@@ -75,6 +75,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberGetSecret
         | Method::MemberPutSecret
         | Method::MemberVerifyAudit
+        | Method::MemberHeard
         | Method::RaftPropose
         | Method::RaftReadIndex => Rule::Coordinator,
 
@@ -98,7 +99,8 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceStartWorkspace
         | Method::WorkspaceStopWorkspace
         | Method::WorkspaceRestartWorkspace
-        | Method::WorkspaceDeleteWorkspace => WORK,
+        | Method::WorkspaceDeleteWorkspace
+        | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,
 
@@ -112,6 +114,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::UserInviteUser
         | Method::UserRevokeUser
         | Method::ClientUpdateClient
+        | Method::NodeAdminRemoveNode
+        | Method::NodeAdminRejoinNode
+        | Method::NodeAdminLabelNode
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

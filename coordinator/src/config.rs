@@ -17,7 +17,7 @@ use warren_daemon::{
     telemetry::LogFormat,
 };
 
-use crate::store::Engine;
+use crate::{install::InstallPaths, store::Engine};
 
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/coordinator.toml";
@@ -32,6 +32,7 @@ pub struct RawConfig {
     raft: RawRaft,
     storage: RawStorage,
     template: RawTemplate,
+    install: RawInstall,
     log: RawLog,
 }
 
@@ -142,6 +143,21 @@ impl Default for RawTemplate {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawInstall {
+    agent: String,
+    inside: String,
+    image: PathBuf,
+}
+
+impl Default for RawInstall {
+    fn default() -> Self {
+        let image = "/var/lib/warren/install/workspace-image.tar".into();
+        Self { agent: String::new(), inside: String::new(), image }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawLog {
     filter: String,
     format: String,
@@ -170,6 +186,8 @@ pub struct Config {
     pub engine: Engine,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
+    /// What new servers are given to become nodes.
+    pub install: InstallPaths,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -268,6 +286,7 @@ impl TryFrom<RawConfig> for Config {
             raft: timings(&raw.raft)?,
             engine: engine(&raw.storage.engine)?,
             template: template(raw.template)?,
+            install: install(raw.install)?,
             log: LogConfig { filter: raw.log.filter, format: format(&raw.log.format)? },
         })
     }
@@ -333,6 +352,23 @@ fn timings(raw: &RawRaft) -> Result<RaftTimings, InvalidField> {
         election_max: Duration::from_millis(raw.election_max_ms),
         rpc: Duration::from_millis(raw.rpc_ms),
         checkpoint_entries: raw.checkpoint_entries,
+    })
+}
+
+fn install(raw: RawInstall) -> Result<InstallPaths, InvalidField> {
+    let path = |option: &str, text: String| match text.as_str() {
+        "" => Ok(None),
+        path if Path::new(path).is_absolute() => Ok(Some(PathBuf::from(path))),
+        other => {
+            let why = format!("is {other}, not an absolute path");
+            Err(InvalidField::new(format!("install.{option}"), why))
+        }
+    };
+    let image = path("image", raw.image.display().to_string())?.unwrap_or_default();
+    Ok(InstallPaths {
+        agent: path("agent", raw.agent)?,
+        inside: path("inside", raw.inside)?,
+        image,
     })
 }
 

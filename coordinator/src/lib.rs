@@ -14,6 +14,7 @@ pub mod ca;
 pub mod config;
 pub mod controller;
 pub mod hub;
+pub mod install;
 pub mod keystore;
 pub mod live;
 pub mod measure;

@@ -11,7 +11,8 @@ mod clock;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 pub use clock::Reading;
@@ -19,18 +20,26 @@ use clock::{Clock, Set};
 use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
-    NodeEpoch, NodeId, Timestamp, WorkspaceId,
+    NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId,
     status::{NodeFacts, WorkspaceObserved},
 };
-use warren_model::{LiveView, NodeLive, Report};
+use warren_model::{
+    ClusterState, Elsewhere, LiveView, NodeLive, NodeStanding, Report, command::Availability,
+    liveness, state::Node,
+};
 use warren_proto::pb::node::v1::NodeUsage;
 
 use crate::sync::locked;
+
+/// How nodes are heard from, by id, with their names.
+pub type Standings = Arc<BTreeMap<NodeId, (NodeName, NodeStanding)>>;
 
 /// Takes reports and tells of changes.
 pub struct Live {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    /// How each node was heard from when that was last looked at.
+    standings: watch::Sender<Standings>,
     followers: Mutex<BTreeMap<WorkspaceId, watch::Sender<u64>>>,
 }
 
@@ -38,6 +47,19 @@ struct State {
     clock: Clock,
     view: LiveView,
     usage: BTreeMap<NodeId, NodeUsage>,
+    /// By how much each node's clock is ahead of ours, milliseconds.
+    offsets: BTreeMap<NodeId, i64>,
+}
+
+/// What came with a report beside what it says of workspaces.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// What the node has free.
+    pub usage: Option<NodeUsage>,
+    /// How long ago the renewal was sent that was last confirmed.
+    pub lease_age: Option<Duration>,
+    /// What the node's own clock showed; zero where it does not tell.
+    pub sent: Timestamp,
 }
 
 #[derive(Default)]
@@ -54,8 +76,14 @@ impl Live {
         let clock = Clock::new(clocks);
         let view = LiveView::new(clock.since());
         Self {
-            state: Mutex::new(State { clock, view, usage: BTreeMap::new() }),
+            state: Mutex::new(State {
+                clock,
+                view,
+                usage: BTreeMap::new(),
+                offsets: BTreeMap::new(),
+            }),
             changes: watch::Sender::new(0),
+            standings: watch::Sender::default(),
             followers: Mutex::default(),
         }
     }
@@ -66,16 +94,25 @@ impl Live {
         &self,
         node: NodeId,
         report: impl FnOnce(Timestamp) -> Report,
-        usage: Option<NodeUsage>,
+        beside: Beside,
     ) -> bool {
         let (mut state, now) = self.now();
         let report = report(now);
         let named: Vec<WorkspaceId> = report.workspaces.iter().map(|one| one.workspace).collect();
         let before = state.view.nodes.get(&node).cloned();
+        let epoch = report.epoch;
         if !state.view.report(node, report) {
             return false;
         }
-        if let Some(usage) = usage {
+        if let Some(age) = beside.lease_age {
+            state.view.lease(node, epoch, earlier(now, age));
+        }
+        if beside.sent != Timestamp(0) {
+            let offset = i128::from(beside.sent.0) - i128::from(now.0);
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+            state.offsets.insert(node, offset);
+        }
+        if let Some(usage) = beside.usage {
             state.usage.insert(node, usage);
         }
         let changed =
@@ -117,6 +154,50 @@ impl Live {
         locked(&self.state).usage.get(&node).copied()
     }
 
+    /// Returns by how much `node`'s clock was ahead of ours when it last reported, milliseconds.
+    pub fn clock_offset(&self, node: NodeId) -> Option<i64> {
+        locked(&self.state).offsets.get(&node).copied()
+    }
+
+    /// Notes what another coordinator heard of `node`: `silent` ago, with its lease confirmed
+    /// `lease_age` ago.
+    pub fn heard_elsewhere(
+        &self,
+        (node, epoch): (NodeId, NodeEpoch),
+        by: ReplicaId,
+        (silent, lease_age): (Duration, Option<Duration>),
+    ) {
+        let (mut state, now) = self.now();
+        state.view.elsewhere(node, epoch, Elsewhere { by, at: earlier(now, silent) });
+        if let Some(age) = lease_age {
+            state.view.lease(node, epoch, earlier(now, age));
+        }
+    }
+
+    /// Tells how nodes are heard from, whenever that changes.
+    pub fn standings(&self) -> watch::Receiver<Standings> {
+        self.standings.subscribe()
+    }
+
+    /// Looks at how every node of `state` is heard from now, and tells where it changed.
+    pub fn look(&self, state: &ClusterState) {
+        let (view, now) = self.snapshot();
+        let there = state.nodes.values().filter(|one| one.availability != Availability::Retired);
+        let standing = |node: &Arc<Node>| (node.name.clone(), liveness(node, &view, now));
+        let seen: BTreeMap<_, _> = there.map(|node| (node.id, standing(node))).collect();
+        let alike = |told: &Standings| {
+            let liveness =
+                |(id, (_, one)): (&NodeId, &(NodeName, NodeStanding))| (*id, one.liveness);
+            told.iter().map(liveness).eq(seen.iter().map(liveness))
+        };
+        self.standings.send_if_modified(|told| {
+            let differs = !alike(told);
+            // the reasons and times of today, whether anybody is told or not
+            *told = Arc::new(seen.clone());
+            differs
+        });
+    }
+
     /// Tells of every report after which the planner may decide otherwise: a workspace stands
     /// elsewhere on its node, or a registration spoke for the first time.
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -152,6 +233,12 @@ impl Live {
             }
         }
     }
+}
+
+/// Returns the moment `age` before `now`.
+fn earlier(now: Timestamp, age: Duration) -> Timestamp {
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    Timestamp(now.0.saturating_sub(age))
 }
 
 /// What a report that named these workspaces changed.
@@ -196,8 +283,6 @@ fn stands_alike(one: Option<&WorkspaceObserved>, other: Option<&WorkspaceObserve
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
     use uuid::Uuid;
     use warren_common::{
         Generation,
@@ -232,7 +317,7 @@ mod tests {
     fn take(live: &Live, epoch: u64, sequence: u64, workspaces: Vec<WorkspaceObserved>) -> bool {
         let epoch = NodeEpoch(epoch);
         let report = |received| Report { epoch, sequence, received, full: true, workspaces };
-        live.take(node(), report, None)
+        live.take(node(), report, Beside::default())
     }
 
     fn woken(receiver: &mut watch::Receiver<u64>) -> bool {

@@ -51,6 +51,7 @@ async fn until_bookmark(answers: &mut Answers) -> (Vec<pb::Event>, u64) {
         match next(answers).await {
             Kind::Events(events) => told.extend(events.events),
             Kind::Bookmark(bookmark) => return (told, bookmark.revision),
+            Kind::Standings(standings) => panic!("nobody asked: {standings:?}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use rustix::fs::FlockOperation;
@@ -31,9 +31,11 @@ use crate::{
     host,
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
+    lease::Lease,
     ledger::{Ledger, LedgerError},
     measure::{self, Counted},
     reconciler::{self, Place},
+    seat::{self, Seat, SeatError},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
     volume::{VolumeStore, fake::FakeStore, plain::PlainStore},
@@ -77,6 +79,9 @@ pub enum AgentError {
     /// The addresses.
     #[error(transparent)]
     Coordinators(#[from] CoordinatorsError),
+    /// The claims.
+    #[error(transparent)]
+    Seat(SeatError),
     /// Certificate or trust.
     #[error("the node's identity cannot be used")]
     Identity(#[source] IdentityError),
@@ -129,6 +134,10 @@ impl Agent {
                 source,
             })?);
         let board = Arc::new(Board::default());
+        let seat = Seat::open(&state, hands.machine.clone()).map_err(AgentError::Seat)?;
+        let lease = Arc::new(Lease::open(&state, hands.boot));
+        // until it is let in, another agent may be the one that acts: what runs is only looked at
+        let held = watch::Sender::new(Some("it has not registered yet".to_owned()));
         let tunnels = Tunnels::new(
             Arc::clone(&hands.engine),
             Arc::clone(&doors),
@@ -150,6 +159,7 @@ impl Agent {
             doors: Arc::clone(&doors),
             ledger: ledger.clone(),
             board: Arc::clone(&board),
+            held: held.subscribe(),
         };
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
@@ -163,6 +173,9 @@ impl Agent {
             facts: facts_seen,
             usage: usage_seen,
             changed: changes,
+            seat: Arc::new(Mutex::new(seat)),
+            lease,
+            held,
         };
         let uplink = uplink::start(parts, &shutdown);
         if let Some(counted) = &counted {
@@ -205,6 +218,8 @@ struct Hands {
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
+    /// What tells this machine from others.
+    machine: String,
 }
 
 impl Hands {
@@ -223,12 +238,16 @@ impl Hands {
                     volumes: Arc::new(PlainStore::new(state.join(HOMES))),
                     check: PeerCheck::Cgroup,
                     boot: host()?,
+                    machine: seat::machine(&host::machine_id()),
                 })
             }
             EngineKind::Fake => {
                 let folder = state.join(FAKE);
                 // a test reboots the machine by writing another boot here
                 let told = fs::read_to_string(folder.join("boot")).unwrap_or_default();
+                // and moves to another one by writing another id there
+                let moved = fs::read_to_string(folder.join("machine"));
+                let machine = moved.unwrap_or_else(|_| host::machine_id());
                 let boot_id = told.trim().parse().or_else(|_| host())?;
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
@@ -236,6 +255,7 @@ impl Hands {
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,
                     boot: boot_id,
+                    machine: seat::machine(&machine),
                 })
             }
         }
@@ -251,6 +271,7 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
         cgroup_parent: config.engine.cgroup_parent.clone(),
         inside: config.inside_binary.clone(),
         network_range: config.engine.network_range.clone(),
+        gives_volumes: config.engine.kind == EngineKind::Docker,
     }
 }
 

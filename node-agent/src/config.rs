@@ -16,11 +16,15 @@ use warren_common::{
     spec::{self, Labels},
 };
 use warren_daemon::config::{self, ConfigError, InvalidField};
+use warren_model::plan::fit::TIER_LABELS;
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
 /// Bytes of a socket's path, its end included (`sun_path`, unix(7)).
 const SOCKET_PATH_BYTES: usize = 108;
+
+/// Labels that the agent adds: the isolation tiers that an engine may offer.
+const TIERS: usize = 2;
 
 /// Which engine runs the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -167,6 +171,7 @@ impl TryFrom<RawConfig> for Config {
         }
         spec::validate_labels("labels", &raw.labels)
             .map_err(|why| InvalidField::new("labels", format!("is refused: {why}")))?;
+        check_labels(&raw.labels)?;
         check_range(&raw.engine.network_range)?;
         Ok(Self {
             name: parsed("name", raw.name)?,
@@ -185,6 +190,19 @@ impl TryFrom<RawConfig> for Config {
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
         })
     }
+}
+
+/// Tiers are read from the engine; there must be room for them.
+fn check_labels(labels: &Labels) -> Result<(), InvalidField> {
+    if let Some(key) = labels.keys().find(|key| key.starts_with(TIER_LABELS)) {
+        let why = format!("must not hold {key}: isolation tiers are read from the engine");
+        return Err(InvalidField::new("labels", why));
+    }
+    if labels.len() > Limits::LABELS - TIERS {
+        let most = Limits::LABELS - TIERS;
+        return Err(InvalidField::new("labels", format!("holds more than {most} labels")));
+    }
+    Ok(())
 }
 
 fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, InvalidField>
@@ -272,6 +290,7 @@ mod tests {
             ("engine.network_range = '10.213.0.1/16'", "network_range must"),
             ("engine.network_range = '10.213.0.0/30'", "network_range must"),
             ("engine.kind = 'podman'", "podman"),
+            ("labels = {'warren.tier.gvisor' = 'yes'}", "read from the engine"),
             ("host.memory_reserve = 'some'", "memory_reserve is refused"),
         ] {
             let error = parse(text).expect_err(text).to_string();

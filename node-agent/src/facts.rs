@@ -11,15 +11,16 @@ use tokio::{
 use tracing::{debug, warn};
 use warren_common::{
     BootId, Bytes, MilliCpus, WorkspaceId,
-    spec::Labels,
+    spec::{IsolationTier, Labels},
     status::{Finding, FindingLevel, NodeFacts},
 };
 use warren_daemon::telemetry::Chain;
+use warren_model::plan::fit::TIER_LABELS;
 use warren_proto::pb::node::v1::NodeUsage;
 
 use crate::{
     config::Config,
-    engine::Engine,
+    engine::{Engine, EngineInfo, Gvisor},
     host::{
         self,
         capacity::{self, Capacity},
@@ -137,6 +138,7 @@ impl Probe {
         });
         let free = capacity::disk(&self.config.state_dir).map(|disk| disk.available);
         let info = info.unwrap_or_default();
+        let labels = labels(&self.config.labels, &info);
         NodeFacts {
             hostname: host::hostname(),
             boot: self.boot,
@@ -148,10 +150,27 @@ impl Probe {
             engine: info.version,
             kernel: host::kernel(),
             cgroup: info.cgroup,
-            labels: Labels::clone(&self.config.labels),
+            labels,
             findings,
         }
     }
+}
+
+/// Returns the configured labels, and one for each isolation tier that the engine was found to offer:
+/// facts, which the configuration cannot claim.
+fn labels(configured: &Labels, info: &EngineInfo) -> Labels {
+    let mut labels = configured.clone();
+    let mut offer = |tier: IsolationTier, by: String| {
+        labels.insert(format!("{TIER_LABELS}{tier}"), by);
+    };
+    if let Some((uid, _)) = info.remap {
+        offer(IsolationTier::UserNamespace, format!("user ids from {uid} on"));
+    }
+    if let Gvisor::Runs(version) = &info.gvisor {
+        let by = if version.is_empty() { "runsc" } else { version };
+        offer(IsolationTier::Gvisor, by.to_owned());
+    }
+    labels
 }
 
 fn left(state_dir: &Path) -> NodeUsage {
@@ -186,6 +205,23 @@ fn blocking(what: &str, error: &std::io::Error) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiers_are_what_the_engine_was_found_to_offer() {
+        let configured: Labels = [("zone".to_owned(), "a".to_owned())].into();
+        let plain = labels(&configured, &EngineInfo::default());
+        assert_eq!(plain, configured);
+        let info = EngineInfo {
+            remap: Some((231_072, 231_072)),
+            gvisor: Gvisor::Runs("runsc version 1".to_owned()),
+            ..EngineInfo::default()
+        };
+        let with = labels(&configured, &info);
+        assert_eq!(with["warren.tier.userns"], "user ids from 231072 on");
+        assert_eq!(with["warren.tier.gvisor"], "runsc version 1");
+        let broken = EngineInfo { gvisor: Gvisor::Broken(String::new()), ..EngineInfo::default() };
+        assert_eq!(labels(&configured, &broken), configured);
+    }
 
     #[test]
     fn a_little_disk_is_no_news_and_another_boot_is() {

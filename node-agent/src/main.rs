@@ -50,6 +50,12 @@ enum Command {
         #[command(subcommand)]
         verb: Coordinators,
     },
+    /// Switch live-restore on in Docker's configuration, leaving everything else in it as it is.
+    LiveRestore {
+        /// Docker's configuration; made where it is not there.
+        #[arg(default_value = "/etc/docker/daemon.json")]
+        file: PathBuf,
+    },
     /// Read the configuration and say whether it can be used.
     CheckConfig,
 }
@@ -87,8 +93,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    if let Command::LiveRestore { file } = &args.command {
+        let changed = host::live_restore::switch_on(file)?;
+        let what = if changed { "is switched on" } else { "was on" };
+        return say(&format!("live-restore {what} in {}", file.display()));
+    }
     let config = Config::load(args.config.as_deref())?;
     match args.command {
+        Command::LiveRestore { .. } => Ok(()),
         Command::CheckConfig => say("the configuration is fine"),
         Command::Coordinators { verb: Coordinators::Set { addresses } } => {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();

@@ -80,6 +80,7 @@ impl Stage {
             home: volume.home.clone(),
             tmp: volume.tmp.clone(),
             abilities: host::abilities(&info),
+            runtime: None,
         };
         Some(Self { docker, address, _folder: folder, volume, order, ground })
     }

@@ -1,6 +1,7 @@
 //! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
 
 mod auditing;
+mod clocks;
 mod doctoring;
 mod durability;
 mod engine;
@@ -9,9 +10,11 @@ mod identity;
 mod joining;
 mod limits;
 mod members;
+mod nodes;
 mod people;
 mod reads;
 mod recovery;
 mod refusals;
 mod returning;
+mod silence;
 mod watching;

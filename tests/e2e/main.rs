@@ -4,9 +4,12 @@
 //! workspace image; `./deploy/test e2e` prepares both.
 
 mod harness;
+mod hosts;
 mod isolation;
 mod memory;
+mod opinions;
 mod quickstart;
 mod refusals;
 mod restarts;
+mod tiers;
 mod viewers;

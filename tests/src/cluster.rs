@@ -344,14 +344,31 @@ impl Node {
         self.start_binary(binary("warren-node-agent")?)
     }
 
+    /// Starts the agent's process in an environment of its own.
+    ///
+    /// # Errors
+    /// Fails where it cannot be started.
+    pub fn start_in(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut program = self.program(binary("warren-node-agent")?);
+        for (name, value) in environment {
+            program = program.env(name, value);
+        }
+        self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
+        Ok(())
+    }
+
+    fn program(&self, binary: PathBuf) -> Program {
+        let config = self.folder.join("node-agent.toml");
+        let program = at(self.host.as_ref(), binary);
+        program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()])
+    }
+
     /// Starts the agent's process from another build.
     ///
     /// # Errors
     /// Fails where it cannot be started.
     pub fn start_binary(&mut self, binary: PathBuf) -> Result<()> {
-        let config = self.folder.join("node-agent.toml");
-        let program = at(self.host.as_ref(), binary);
-        let program = program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()]);
+        let program = self.program(binary);
         self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
         Ok(())
     }

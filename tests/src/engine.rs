@@ -16,6 +16,16 @@ pub struct Engine {
     folder: PathBuf,
     socket: PathBuf,
     cgroup: String,
+    walls: Walls,
+}
+
+/// What an engine offers beside plain containers.
+#[derive(Debug, Clone, Default)]
+pub struct Walls {
+    /// Remap users to this range of 65,536, as the machine's own files would have it.
+    pub remap: Option<u32>,
+    /// A program to be registered as gVisor's runtime.
+    pub runsc: Option<PathBuf>,
 }
 
 impl Engine {
@@ -24,13 +34,26 @@ impl Engine {
     /// # Errors
     /// Fails with the engine's log where it does not answer within 60 s.
     pub fn start(stage: &Stage, host: &Host) -> Result<Self> {
+        Self::with_walls(stage, host, Walls::default())
+    }
+
+    /// Starts an engine that offers more than plain containers.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn with_walls(stage: &Stage, host: &Host, walls: Walls) -> Result<Self> {
         let folder = stage.folder(&format!("docker-{}", host.name()))?;
         let cgroup = format!("/{}-{}", stage.prefix(), host.name());
         let socket = folder.join("docker.sock");
         // the host's own configuration is not ours to read
         std::fs::write(folder.join("daemon.json"), "{}")?;
-        let daemon = Daemon::start("dockerd", &folder, program(host, &folder, &cgroup))?;
-        let mut engine = Self { daemon, folder, socket, cgroup };
+        if let Some(first) = walls.remap {
+            for file in ["subuid", "subgid"] {
+                std::fs::write(folder.join(file), format!("daemon:{first}:65536\n"))?;
+            }
+        }
+        let daemon = Daemon::start("dockerd", &folder, program(host, (&folder, &cgroup), &walls))?;
+        let mut engine = Self { daemon, folder, socket, cgroup, walls };
         engine.wait()?;
         Ok(engine)
     }
@@ -55,7 +78,22 @@ impl Engine {
     /// # Errors
     /// Fails where it cannot be waited for.
     pub fn kill(&mut self) -> Result<()> {
-        self.daemon.kill()
+        self.daemon.kill()?;
+        // its containerd goes with it; until it is reaped, whoever comes next takes it for its own
+        let file = self.folder.join("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(&file).unwrap_or_default();
+        wait_until("containerd ends with dockerd", Duration::from_secs(20), || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim()));
+            anyhow::ensure!(
+                name.is_ok_and(|name| name != "containerd\n")
+                    || pid.is_empty()
+                    || !Path::new(&format!("/proc/{}", pid.trim())).exists(),
+                "it is there"
+            );
+            Ok(())
+        })?;
+        std::fs::remove_file(&file).ok();
+        Ok(())
     }
 
     /// Starts it again after [`Engine::kill`].
@@ -64,8 +102,8 @@ impl Engine {
     /// As [`Engine::start`].
     pub fn restart(&mut self, host: &Host) -> Result<()> {
         std::fs::remove_file(self.folder.join("docker.pid")).ok();
-        self.daemon =
-            Daemon::start("dockerd", &self.folder, program(host, &self.folder, &self.cgroup))?;
+        let program = program(host, (&self.folder, &self.cgroup), &self.walls);
+        self.daemon = Daemon::start("dockerd", &self.folder, program)?;
         self.wait()
     }
 
@@ -149,9 +187,9 @@ impl Drop for Engine {
     }
 }
 
-fn program(host: &Host, folder: &Path, cgroup: &str) -> Program {
+fn program(host: &Host, (folder, cgroup): (&Path, &str), walls: &Walls) -> Program {
     let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
-    host.program("dockerd").args([
+    let mut flags = vec![
         flag("data-root", "data"),
         flag("exec-root", "exec"),
         flag("pidfile", "docker.pid"),
@@ -160,7 +198,19 @@ fn program(host: &Host, folder: &Path, cgroup: &str) -> Program {
         "--bip=10.98.0.1/24".to_owned(),
         "--live-restore".to_owned(),
         flag("config-file", "daemon.json"),
-    ])
+    ];
+    if let Some(runsc) = &walls.runsc {
+        flags.push(format!("--add-runtime=runsc={}", runsc.display()));
+    }
+    if walls.remap.is_none() {
+        return host.program("dockerd").args(flags);
+    }
+    flags.push("--userns-remap=daemon".to_owned());
+    // the machine's own ranges are left alone: it sees ours in their place, and no later mount less
+    let script = "for f in subuid subgid; do touch /etc/$f; mount --bind \"$0/$f\" /etc/$f; done; \
+                  exec dockerd \"$@\"";
+    let shell = host.program("unshare").args(["-m", "--propagation", "slave", "sh", "-c", script]);
+    shell.args([folder]).args(flags)
 }
 
 /// Kills every process below a cgroup.

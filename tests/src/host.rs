@@ -69,6 +69,42 @@ impl Network {
         Ok(Host { name: name.to_owned(), space, switch, port, address })
     }
 
+    /// Adds a host behind a router that hides it: it reaches the wire under the router's address,
+    /// and nothing on the wire reaches it by itself.
+    ///
+    /// # Errors
+    /// Fails where a step of the wiring fails, or without `nft`.
+    pub fn hidden_host(&mut self, name: &str) -> Result<(Host, Host)> {
+        let router = self.host(&format!("{name}r"))?;
+        let space = format!("{}-{name}", self.prefix);
+        let inner = &router.space;
+        ip(&["netns", "add", &space])?;
+        ip(&[
+            "-n", inner, "link", "add", "in0", "type", "veth", "peer", "name", "eth0", "netns",
+            &space,
+        ])?;
+        ip(&["-n", inner, "address", "add", "192.168.77.1/24", "dev", "in0"])?;
+        ip(&["-n", inner, "link", "set", "in0", "up"])?;
+        ip(&["-n", &space, "address", "add", "192.168.77.2/24", "dev", "eth0"])?;
+        ip(&["-n", &space, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &space, "link", "set", "lo", "up"])?;
+        ip(&["-n", &space, "route", "add", "default", "via", "192.168.77.1"])?;
+        router.program("sysctl").args(["-qw", "net.ipv4.ip_forward=1"]).run()?.success()?;
+        router.nft(
+            "table ip hide { chain out { type nat hook postrouting priority 100; \
+             oifname \"eth0\" masquerade; }; chain in { type filter hook forward priority 0; \
+             iifname \"eth0\" ct state new drop; }; }\n",
+        )?;
+        let host = Host {
+            name: name.to_owned(),
+            space,
+            switch: router.space.clone(),
+            port: "in0".to_owned(),
+            address: "192.168.77.2".to_owned(),
+        };
+        Ok((host, router))
+    }
+
     fn switch(&self) -> String {
         format!("{}-sw", self.prefix)
     }
@@ -142,6 +178,23 @@ impl Host {
     fn nft(&self, rules: &str) -> Result<()> {
         let nft = self.program("nft").args(["-f", "-"]).input(rules);
         nft.within(Duration::from_secs(20)).run()?.success().map(drop)
+    }
+
+    /// Drops what comes from these hosts, of connections that are open too. Done again, it drops
+    /// what comes from those that were named last; from none it drops nothing.
+    ///
+    /// # Errors
+    /// Fails without `nft`.
+    pub fn ignore(&self, others: &[&Self]) -> Result<()> {
+        let addresses: Vec<&str> = others.iter().map(|other| other.address()).collect();
+        if addresses.is_empty() {
+            return self.mend_one_way();
+        }
+        self.nft(&format!(
+            "add table inet {DROP}\ndelete table inet {DROP}\ntable inet {DROP} {{ chain one {{ \
+             type filter hook input priority 0; ip saddr {{ {} }} drop; }}; }}\n",
+            addresses.join(", ")
+        ))
     }
 
     /// Moves the calling thread into this host's network: sockets it makes from now on are there.

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{Cluster, Daemon, Engine, Host, Network, Output, Stage, host, repo, wait_until};
+use crate::{
+    Cluster, Daemon, Engine, Host, Network, Output, Stage, engine::Walls, host, repo, wait_until,
+};
 
 /// One installation; everything goes when it is dropped, in this order.
 #[derive(Debug)]
@@ -31,13 +33,21 @@ impl Lab {
     /// # Errors
     /// Fails without root, Docker or the image that `deploy/test` builds.
     pub fn new() -> Result<Self> {
+        Self::with_walls(|_| Ok(Walls::default()))
+    }
+
+    /// The same with an engine that offers more than plain containers.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn with_walls(walls: impl FnOnce(&Stage) -> Result<Walls>) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
         let node = Arc::new(network.host("n1")?);
         let internet = Arc::new(network.host("inet")?);
         let repositories = repo::start(&stage, &internet)?;
-        let engine = Engine::start(&stage, &node)?;
+        let engine = Engine::with_walls(&stage, &node, walls(&stage)?)?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
         cluster.add_docker_node("n1", Arc::clone(&node), &engine)?;

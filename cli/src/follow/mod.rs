@@ -36,6 +36,8 @@ const SHARE: u32 = 20;
 pub(crate) trait Watched: Tabular + Serialize {
     /// The events that tell such rows; none for what is only seen by looking again.
     const KINDS: &'static [pb::EventKind];
+    /// Whether rows change with how their node is heard from: the coordinator tells when that does.
+    const STANDINGS: bool = false;
     /// Returns the cells that tell how it stands: a row that differs in none has not changed.
     fn standing(&self) -> Vec<String>;
     /// Returns the revision of the last decision about it; none for what nodes report.
@@ -69,6 +71,7 @@ impl Follow<'_> {
     ) -> Outcome {
         let mut request = self.request.clone();
         request.kinds = T::KINDS.iter().map(|kind| i32::from(*kind)).collect();
+        request.standings = T::STANDINGS;
         let output = &self.app.output;
         let mut source = Source::new(request, self.app.timeout(), output);
         let mut lines = Lines::new(output);
@@ -94,6 +97,8 @@ impl Follow<'_> {
                     }
                 }
                 Some(Told::CaughtUp) => {}
+                // what follows from it is in the list
+                Some(Told::Moved) => look = Instant::now(),
                 Some(Told::Resync(why)) => {
                     output.talk(&format!("events were missed ({why}); listing again"));
                     lines.list(begin(&mut source, list(api).await?), self.empty)?;
@@ -159,6 +164,7 @@ pub(crate) async fn events(app: &App, api: &mut Api, (from, on): (u64, bool)) ->
                     lines::row(&app.output, event, &mut widths)?;
                 }
             }
+            Told::Moved => {}
             Told::Resync(why) => {
                 let message = format!("the events from revision {from} on are not kept");
                 let error = Error::new(Kind::Conflict, "RESYNC", message).why(why);

@@ -31,6 +31,8 @@ pub(super) enum Told {
     Events(Vec<pb::Event>),
     /// Everything that has happened so far was told.
     CaughtUp,
+    /// Nodes are heard from in another way.
+    Moved,
     /// What came after the last event is lost: list again, and why.
     Resync(String),
 }
@@ -148,6 +150,7 @@ impl Source {
                 self.request.from_oldest = false;
                 Ok(Told::CaughtUp)
             }
+            Some(Kind::Standings(_)) => Ok(Told::Moved),
             None => Ok(Told::Events(Vec::new())),
         }
     }

@@ -34,6 +34,28 @@ pub(crate) struct Node {
     pub(crate) facts: Option<Facts>,
     pub(crate) usage: Option<Usage>,
     pub(crate) revision: u64,
+    pub(crate) registered_at: Option<Moment>,
+    /// When the renewal was sent that a leader last confirmed.
+    pub(crate) lease_confirmed_at: Option<Moment>,
+    /// Its clock less the coordinator's.
+    pub(crate) clock_offset_ms: Option<i64>,
+    /// It shrank below what is placed on it.
+    pub(crate) overcommitted: bool,
+    /// What the coordinators find, beside its own preflight.
+    pub(crate) findings: Vec<Finding>,
+    /// Isolation tiers that it offers.
+    pub(crate) tiers: Vec<Tier>,
+    /// Keys of the labels that the operator set; the others are the node's own.
+    pub(crate) operator_labels: Vec<String>,
+}
+
+/// One isolation tier.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tier {
+    pub(crate) tier: &'static str,
+    pub(crate) offered: bool,
+    /// By what it is offered, or why it is not.
+    pub(crate) why: String,
 }
 
 /// What a node is and has.
@@ -77,9 +99,19 @@ impl From<pb::Node> for Node {
             disk_available_bytes: usage.disk_available_bytes,
             load_milli: usage.load_milli,
         };
+        let (open, alive) = (node.availability(), node.liveness());
+        let said = node.facts.as_ref();
+        let tiers = said.map(|facts| tiers(&facts.labels.clone().into_iter().collect()));
         Self {
-            availability: availability(node.availability()),
-            liveness: liveness(node.liveness()),
+            tiers: tiers.unwrap_or_default(),
+            registered_at: moment(node.registered_unix_ms),
+            lease_confirmed_at: moment(node.lease_confirmed_unix_ms),
+            clock_offset_ms: node.clock_offset_ms,
+            overcommitted: node.overcommitted,
+            findings: node.findings.into_iter().map(Finding::from).collect(),
+            operator_labels: node.operator_labels,
+            availability: availability(open),
+            liveness: liveness(alive),
             id: node.id,
             name: node.name,
             reason: node.reason,
@@ -126,6 +158,31 @@ impl From<node::Finding> for Finding {
     }
 }
 
+/// The label of a client's own node.
+const CLIENT_LABEL: &str = "warren.client";
+/// What the labels begin with that a node agent sets from its engine.
+const TIER_LABELS: &str = "warren.tier.";
+
+/// Reads which tiers a node's labels offer.
+fn tiers(labels: &Labels) -> Vec<Tier> {
+    let of_engine = |tier: &'static str, not: &str| {
+        let label = labels.get(&format!("{TIER_LABELS}{tier}"));
+        let why = label.cloned().unwrap_or_else(|| not.to_owned());
+        Tier { tier, offered: label.is_some(), why }
+    };
+    let own = labels.get(CLIENT_LABEL);
+    let dedicated = match own {
+        Some(client) => format!("kept for client {client}"),
+        None => format!("no label {CLIENT_LABEL}=NAME"),
+    };
+    vec![
+        Tier { tier: "container", offered: true, why: "every node".to_owned() },
+        of_engine("userns", "its engine does not remap user ids"),
+        of_engine("gvisor", "its engine has no runtime runsc that runs"),
+        Tier { tier: "dedicated", offered: own.is_some(), why: dedicated },
+    ]
+}
+
 const fn availability(availability: pb::NodeAvailability) -> &'static str {
     match availability {
         pb::NodeAvailability::Unspecified => "unknown",
@@ -160,8 +217,12 @@ impl Node {
     /// The blocking finding where there is one, else why it is not ready.
     fn table_reason(&self) -> String {
         let findings = self.facts.as_ref().map_or(&[][..], |facts| &facts.findings);
+        if let Some(finding) = self.findings.first() {
+            return format!("{}: {}", finding.code, finding.message);
+        }
         match findings.iter().find(|finding| finding.level == "blocking") {
             Some(finding) => format!("{}: {}", finding.code, finding.message),
+            None if self.overcommitted => "overcommitted: it takes nothing new".to_owned(),
             None if self.liveness == "ready" && self.availability == "active" => String::new(),
             None => self.reason.clone(),
         }
@@ -183,11 +244,20 @@ impl Node {
             ("joined", format!("{} ago, registration {}", ago(self.joined_at), self.epoch)),
             ("workspaces", self.workspaces.to_string()),
         ];
+        if let Some(at) = self.lease_confirmed_at {
+            let at = format!("confirmed {} ago ({})", age(at.0, now), rfc3339_seconds(at.0));
+            rows.push(("lease", at));
+        }
+        if self.overcommitted {
+            let what = "it shrank below what is placed on it, and takes nothing new";
+            rows.push(("overcommitted", what.to_owned()));
+        }
         if let Some(facts) = &self.facts {
             rows.extend(self.facts_rows(facts));
         }
         let mut text = fields(&rows);
-        for finding in self.facts.iter().flat_map(|facts| &facts.findings) {
+        let own = self.facts.iter().flat_map(|facts| &facts.findings);
+        for finding in self.findings.iter().chain(own) {
             let message = warren_common::status::reason(&finding.message);
             text.push_str(&format!("\n{} {}: {message}\n", finding.level, finding.code));
             if let Some(fix) = &finding.fix {
@@ -195,6 +265,30 @@ impl Node {
             }
         }
         text
+    }
+
+    /// The tiers that are offered, and why the others are not.
+    fn tiers_text(&self) -> String {
+        let offered = |offered| self.tiers.iter().filter(move |tier| tier.offered == offered);
+        let names = offered(true).map(|tier| match tier.tier {
+            "container" => tier.tier.to_owned(),
+            other => format!("{other} ({})", tier.why),
+        });
+        let not = offered(false).map(|tier| format!("no {}: {}", tier.tier, tier.why));
+        format!("{}; {}", names.collect::<Vec<_>>().join(", "), not.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The labels but for those that say the tiers.
+    fn labels_shown(&self, facts: &Facts) -> Labels {
+        let shown = |(key, _): &(&String, &String)| !key.starts_with(TIER_LABELS);
+        let shown = facts.labels.iter().filter(shown);
+        shown.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Returns the line that changes of labels print.
+    pub(crate) fn labelled(&self) -> String {
+        let own = self.facts.as_ref().map(|facts| labels(&self.labels_shown(facts)));
+        format!("{}: {}\n", self.name, own.unwrap_or_default())
     }
 
     fn facts_rows(&self, facts: &Facts) -> Vec<(&'static str, String)> {
@@ -222,7 +316,8 @@ impl Node {
             ("agent", facts.version.clone()),
             ("engine", facts.engine.clone().unwrap_or_else(|| "none".to_owned())),
             ("kernel", format!("{}, cgroup v{}", facts.kernel, facts.cgroup)),
-            ("labels", labels(&facts.labels)),
+            ("tiers", self.tiers_text()),
+            ("labels", labels(&self.labels_shown(facts))),
         ]
     }
 }
@@ -262,6 +357,7 @@ impl Watched for Node {
         pb::EventKind::NodeFactsChanged,
         pb::EventKind::NodeAvailabilityChanged,
     ];
+    const STANDINGS: bool = true;
 
     fn standing(&self) -> Vec<String> {
         vec![self.status(), self.workspaces.to_string(), self.table_reason()]

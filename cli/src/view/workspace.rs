@@ -52,6 +52,12 @@ pub(crate) struct Workspace {
     pub(crate) revision: u64,
     /// The request that last asked for its run: what logs and the container's label name.
     pub(crate) request_id: Option<String>,
+    /// When the renewal was sent that last confirmed its node's lease.
+    pub(crate) lease_confirmed_at: Option<Moment>,
+    /// When its node's right to run it ends or ended; none where it keeps running for ever.
+    pub(crate) lease_expires_at: Option<Moment>,
+    /// When its node was last heard of, where it is silent.
+    pub(crate) silent_since: Option<Moment>,
 }
 
 impl From<pb::Workspace> for Workspace {
@@ -81,6 +87,9 @@ impl From<pb::Workspace> for Workspace {
             created_at: moment(workspace.created_unix_ms),
             revision: workspace.revision,
             request_id: filled(&workspace.request_id),
+            lease_confirmed_at: moment(workspace.lease_confirmed_unix_ms),
+            lease_expires_at: moment(workspace.lease_expires_unix_ms),
+            silent_since: moment(workspace.silent_since_unix_ms),
         };
         view.status = view.status_text();
         view
@@ -153,6 +162,25 @@ impl Workspace {
         }
     }
 
+    /// Whether the node still has the right to run it. Nothing is frozen where it has not: there is no
+    /// fence yet.
+    fn lease_text(&self, now: Timestamp) -> String {
+        match (self.lease_confirmed_at, self.lease_expires_at) {
+            (_, Some(expires)) if expires.0 <= now => {
+                let at = rfc3339_seconds(expires.0);
+                format!("expired at {at} (nothing is frozen: no fence yet)")
+            }
+            (Some(confirmed), Some(expires)) => {
+                let (ago, at) = (age(confirmed.0, now), rfc3339_seconds(expires.0));
+                format!("confirmed {ago} ago, until {at}")
+            }
+            (Some(confirmed), None) => {
+                format!("confirmed {} ago; it keeps running without one", age(confirmed.0, now))
+            }
+            (None, _) => "-".to_owned(),
+        }
+    }
+
     fn memory(&self) -> String {
         let cap = Bytes(self.spec.resources.memory_bytes);
         match self.observed.as_ref().filter(|_| self.observed_live) {
@@ -189,6 +217,7 @@ impl Workspace {
             ("node", self.node.clone().unwrap_or_else(|| "-".to_owned())),
             ("generation", format!("{}, run {}", self.generation, self.run_serial)),
             ("failover", self.failover.clone()),
+            ("lease", self.lease_text(now)),
             ("image", format!("{} (template {})", self.spec.image, self.spec.template)),
         ];
         if let Some(repo) = &self.spec.repo {
@@ -276,6 +305,7 @@ impl Watched for Workspace {
         pb::EventKind::WorkspacePhaseChanged,
         pb::EventKind::WorkspaceRemoved,
     ];
+    const STANDINGS: bool = true;
 
     fn standing(&self) -> Vec<String> {
         vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_reason()]
@@ -289,6 +319,9 @@ impl Watched for Workspace {
         if self.generation == known.generation {
             self.observed.clone_from(&known.observed);
             (self.observed_at, self.observed_live) = (known.observed_at, known.observed_live);
+            (self.lease_confirmed_at, self.lease_expires_at) =
+                (known.lease_confirmed_at, known.lease_expires_at);
+            self.silent_since = known.silent_since;
             self.status = self.status_text();
         }
     }

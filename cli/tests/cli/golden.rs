@@ -273,6 +273,50 @@ fn usage() {
 }
 
 #[test]
+fn nodes() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["node", "token", "--name", "n3"]);
+    bench.fake.state().installer = Some(pb::Installer {
+        address: "10.0.0.1:7400".to_owned(),
+        path: "/warren.install.v1.Install/script".to_owned(),
+        public_key_pin: "q1pn/+A=".to_owned(),
+    });
+    transcript.add(&bench, &["node", "token", "--name", "n3"]);
+    transcript.add(&bench, &["node", "cordon", "n1"]);
+    transcript.add(&bench, &["node", "uncordon", "n1"]);
+    transcript.add(&bench, &["node", "label", "n1", "warren.client=acme", "zone=a"]);
+    transcript.add(&bench, &["node", "label", "n1", "zone-"]);
+    transcript.add(&bench, &["node", "label", "n1", "zone=b", "zone"]);
+    transcript.add(&bench, &["node", "remove", "n1"]);
+    transcript.add(&bench, &["node", "cordon", "nope"]);
+    {
+        let mut state = bench.fake.state();
+        let n1 = &mut state.nodes[0];
+        n1.findings.push(node::Finding {
+            code: "IDENTITY_CONFLICT".to_owned(),
+            level: node::FindingLevel::Warning.into(),
+            message: "another agent shows its identity (host vps-9)".to_owned(),
+            fix: "stop it".to_owned(),
+        });
+        n1.lease_confirmed_unix_ms = NOW - 700;
+        n1.overcommitted = true;
+        let facts = n1.facts.get_or_insert_default();
+        facts.labels.insert("warren.tier.gvisor".to_owned(), "runsc 1".to_owned());
+        let web = &mut state.workspaces[0];
+        web.lease_confirmed_unix_ms = NOW - 200_000;
+        web.lease_expires_unix_ms = NOW - 80_000;
+    }
+    transcript.add(&bench, &["node", "list"]);
+    transcript.add(&bench, &["node", "show", "n1"]);
+    transcript.add(&bench, &["workspace", "show", "acme/web"]);
+    transcript.add(&bench, &["node", "rejoin", "n1"]);
+    let lost = ["--lost", "acme/web", "--lost", "acme/old"];
+    transcript.add(&bench, &[&["node", "remove", "n1", "--yes"][..], &lost].concat());
+    transcript.check("nodes");
+}
+
+#[test]
 fn every_command_has_an_example() {
     let bench = Bench::new();
     for command in [
@@ -286,6 +330,11 @@ fn every_command_has_an_example() {
         "node token",
         "node list",
         "node show",
+        "node cordon",
+        "node uncordon",
+        "node label",
+        "node remove",
+        "node rejoin",
         "client create",
         "client list",
         "client show",

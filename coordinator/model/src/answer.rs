@@ -103,6 +103,10 @@ pub enum RefusalCode {
     CertificateRevoked,
     /// The expired certificate is not the newest on record.
     CertificateReplaced,
+    /// Another agent acts with this identity.
+    IdentityConflict,
+    /// The node still has workspaces.
+    NodeNotEmpty,
 }
 
 impl RefusalCode {
@@ -128,6 +132,8 @@ impl RefusalCode {
             Self::RequestIdInvalid => "REQUEST_ID_INVALID",
             Self::CertificateRevoked => "CERTIFICATE_REVOKED",
             Self::CertificateReplaced => "CERTIFICATE_REPLACED",
+            Self::IdentityConflict => "IDENTITY_CONFLICT",
+            Self::NodeNotEmpty => "NODE_NOT_EMPTY",
         }
     }
 }

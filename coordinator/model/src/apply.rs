@@ -11,7 +11,7 @@ use warren_common::{ReplicaId, Revision, Timestamp};
 use crate::{
     answer::{Applied, Effect, Outcome, Refusal, RefusalCode},
     audit::{AuditHead, AuditObject, AuditRecord},
-    command::{Command, Envelope, Principal},
+    command::{Command, Envelope, NodeCommand, Principal},
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
@@ -163,6 +163,7 @@ impl ClusterState {
             Command::JoinReplica(command) => replica::join(self, &context, command),
             Command::RemoveReplica(command) => replica::remove(self, command),
             Command::NoteBackup(command) => recovery::note_backup(self, *command),
+            Command::Node(command) => node::command(self, &context, command),
         }
     }
 
@@ -230,6 +231,13 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::AccountNode(_) => coordinator,
         Command::RegisterNode(command) => coordinator || own(command.node),
         Command::UpdateNodeFacts(command) => coordinator || own(command.node),
+        Command::Node(command) => match &**command {
+            NodeCommand::Enter(enter) => coordinator || own(enter.node),
+            NodeCommand::NoteRival(_) => coordinator,
+            NodeCommand::Rejoin(_) | NodeCommand::Label(_) | NodeCommand::Remove(_) => {
+                !matches!(principal, Principal::Node(_))
+            }
+        },
         Command::JoinNode(_) | Command::JoinReplica(_) => true,
         Command::InitCluster(_)
         | Command::SetReplica(_)

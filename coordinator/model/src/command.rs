@@ -14,9 +14,11 @@ use warren_common::{
     status::NodeFacts,
 };
 
+pub mod node;
 mod recovery;
 mod replica;
 
+pub use node::NodeCommand;
 pub use recovery::{
     AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery, NoteBackup,
 };
@@ -111,6 +113,8 @@ pub enum Command {
     /// Somebody is about to be handed a backup: changes nothing, and is on record before a byte of
     /// it leaves.
     NoteBackup(NoteBackup),
+    /// What is done to one node beside its joining.
+    Node(Box<NodeCommand>),
 }
 
 /// See [`Command::InitCluster`].

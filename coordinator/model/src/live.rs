@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use warren_common::{
-    Limits, NodeEpoch, NodeId, Timestamp, WorkspaceId,
+    Limits, NodeEpoch, NodeId, ReplicaId, Timestamp, WorkspaceId,
     status::{NodeFacts, WorkspaceObserved},
 };
 
@@ -38,6 +38,19 @@ pub struct NodeLive {
     pub facts: Option<Arc<NodeFacts>>,
     /// Its workspaces.
     pub workspaces: OrdMap<WorkspaceId, Seen>,
+    /// When the renewal was sent that a leader last confirmed, as the node says it (lease rule R1).
+    pub lease: Option<Timestamp>,
+    /// What another coordinator heard of it, where this one hears nothing.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// A second opinion: another coordinator hears the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Which coordinator.
+    pub by: ReplicaId,
+    /// When it last heard it, by this coordinator's clock.
+    pub at: Timestamp,
 }
 
 /// One observation and when it came.
@@ -73,6 +86,8 @@ impl NodeLive {
             inventory: false,
             facts: None,
             workspaces: OrdMap::new(),
+            lease: None,
+            elsewhere: None,
         }
     }
 }
@@ -135,6 +150,22 @@ impl LiveView {
         self.enter(node, epoch, at).is_some()
     }
 
+    /// Notes when the lease was last confirmed, as the node says it in this epoch. An older word
+    /// changes nothing.
+    pub fn lease(&mut self, node: NodeId, epoch: NodeEpoch, confirmed: Timestamp) {
+        if let Some(live) = self.nodes.get_mut(&node).filter(|live| live.epoch == epoch) {
+            live.lease = live.lease.max(Some(confirmed));
+        }
+    }
+
+    /// Notes that another coordinator hears the node in this epoch.
+    pub fn elsewhere(&mut self, node: NodeId, epoch: NodeEpoch, heard: Elsewhere) {
+        if let Some(live) = self.nodes.get_mut(&node).filter(|live| live.epoch == epoch) {
+            let newer = live.elsewhere.is_none_or(|known| known.at < heard.at);
+            live.elsewhere = if newer { Some(heard) } else { live.elsewhere };
+        }
+    }
+
     /// Moves every time along where the clock that they were read from was set: it would show `from`
     /// and shows `to`. What was heard a second ago stays a second ago.
     pub fn clock_set(&mut self, from: Timestamp, to: Timestamp) {
@@ -147,7 +178,11 @@ impl LiveView {
         };
         let node = |(id, live): (&NodeId, &NodeLive)| {
             let workspaces = live.workspaces.iter().map(seen).collect();
-            (*id, NodeLive { last_seen: moved(live.last_seen), workspaces, ..live.clone() })
+            let lease = live.lease.map(moved);
+            let opinion = |one: Elsewhere| Elsewhere { at: moved(one.at), ..one };
+            let elsewhere = live.elsewhere.map(opinion);
+            let last_seen = moved(live.last_seen);
+            (*id, NodeLive { last_seen, workspaces, lease, elsewhere, ..live.clone() })
         };
         self.started = moved(self.started);
         self.nodes = self.nodes.iter().map(node).collect();

@@ -5,17 +5,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use warren_common::{NodeEpoch, NodeId, Timestamp, WorkspaceId, status::WorkspaceObserved};
+use warren_common::{
+    NodeEpoch, NodeId, Timestamp, WorkspaceId, spec::Failover, status::WorkspaceObserved,
+};
 
 use crate::{
     live::{LiveView, NodeLive},
-    state::{ClusterState, Node},
+    state::{ClusterState, Node, Workspace},
 };
 
 /// Silent for this long, a node takes nothing new.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(12);
 /// Silent for this long, a node counts as gone for now.
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// Another coordinator that heard the node within this time keeps it from counting as gone.
+pub const HEARD_ELSEWHERE: Duration = Duration::from_secs(5);
+/// How long after its last confirmed renewal a node holds a workspace that may fail over.
+pub const FENCE_WINDOW: Duration = Duration::from_secs(120);
 
 /// How a node is heard from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +77,21 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
     // nobody can have heard it before they listened
     let since = last_seen.unwrap_or_default().max(live.started);
     let silent = now.since(since);
+    let elsewhere = current.and_then(|current| current.elsewhere);
+    let elsewhere = elsewhere.filter(|one| now.since(one.at) <= HEARD_ELSEWHERE);
+    if let Some(heard) = elsewhere.filter(|_| silent >= SUSPECT_AFTER) {
+        let ago = span(now.since(heard.at));
+        let here = span(silent);
+        return NodeStanding {
+            liveness: Liveness::Suspect,
+            reason: format!(
+                "not heard from here for {here}; coordinator {} heard it {ago} ago",
+                heard.by
+            ),
+            last_seen: last_seen.max(Some(heard.at)),
+            changes_at: Some(heard.at.plus(HEARD_ELSEWHERE).max(since.plus(UNREACHABLE_AFTER))),
+        };
+    }
     if silent >= UNREACHABLE_AFTER {
         let reason = format!("not heard from for {}", span(silent));
         let liveness = Liveness::Unreachable;
@@ -88,6 +110,26 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
         None => (Liveness::Joining, "it has not reported to this coordinator yet"),
     };
     NodeStanding { liveness, reason: reason.to_owned(), last_seen, changes_at }
+}
+
+/// What is known of the lease under which a workspace runs on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseStanding {
+    /// When the renewal was sent that was last confirmed, as far as is known here.
+    pub confirmed: Timestamp,
+    /// When the node's right to run it ends, or ended; none where it keeps running for ever.
+    pub expires: Option<Timestamp>,
+}
+
+/// Returns the lease of a workspace; none where it has no node, or its node's lease is not known.
+pub fn lease(live: &LiveView, workspace: &Workspace) -> Option<LeaseStanding> {
+    let node = workspace.assignment.as_ref()?.node;
+    let confirmed = live.nodes.get(&node)?.lease?;
+    let expires = match workspace.spec.failover {
+        Failover::Auto => Some(confirmed.plus(FENCE_WINDOW)),
+        Failover::Manual => None,
+    };
+    Some(LeaseStanding { confirmed, expires })
 }
 
 /// What may be said now of where a workspace stands on its node.

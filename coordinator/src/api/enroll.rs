@@ -211,6 +211,7 @@ mod tests {
             keystore: keys,
             ca: Arc::new(ca),
             template: config.template,
+            installer: None,
             watches: Arc::default(),
             shutdown: Shutdown::new(),
         })

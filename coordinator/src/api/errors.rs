@@ -20,6 +20,8 @@ pub fn refusal(refusal: Refusal) -> ApiError {
         | RefusalCode::TokenExpired
         | RefusalCode::TokenUsed
         | RefusalCode::WrongState
+        | RefusalCode::IdentityConflict
+        | RefusalCode::NodeNotEmpty
         | RefusalCode::RequestReused
         | RefusalCode::RequestIdTooOld => Code::FailedPrecondition,
         RefusalCode::RevisionMismatch => Code::Aborted,
@@ -45,6 +47,12 @@ fn advice(code: RefusalCode) -> Option<&'static str> {
         }
         RefusalCode::CertificateRevoked | RefusalCode::CertificateReplaced => {
             Some("ask an administrator for a new invitation or token")
+        }
+        RefusalCode::IdentityConflict => Some(
+            "stop the agent that should not be this node; to let this one in: warren node rejoin NAME",
+        ),
+        RefusalCode::NodeNotEmpty => {
+            Some("delete them, or name each whose home is given up: --lost CLIENT/WORKSPACE")
         }
         RefusalCode::NoNodeFits => Some("lower --memory, add a node, or leave --no-queue out"),
         RefusalCode::AlreadyInitialised

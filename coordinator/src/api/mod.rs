@@ -42,6 +42,7 @@ use crate::{
     ca::Ca,
     config::TemplateDefaults,
     hub::Hub,
+    install::Files,
     keystore::Keystore,
     live::Live,
     member::Members,
@@ -76,6 +77,8 @@ pub struct Parts {
     pub members: Members,
     /// What a workspace gets by default.
     pub template: TemplateDefaults,
+    /// What a new server is given to become a node; none where it is not served.
+    pub installer: Option<Arc<Files>>,
     /// The watch streams that are open.
     pub watches: Arc<Slots>,
     /// Ends every stream, and waits for them.

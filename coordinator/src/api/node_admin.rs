@@ -1,16 +1,28 @@
 //! `NodeAdminService`: nodes as operators see them, and the tokens they join with.
 
+use std::collections::BTreeSet;
+
 use tonic::{Code, Request, Response, Status};
-use warren_common::{Limits, Timestamp, TokenId};
+use warren_common::{Limits, NodeId, Timestamp, TokenId, spec::Labels};
 use warren_daemon::token::{JoinToken, TokenRole};
-use warren_model::{Command, command::IssueToken};
+use warren_model::{
+    ClusterState, Command, Outcome,
+    command::{
+        Availability, IssueToken, NodeCommand, SetNodeAvailability,
+        node::{LabelNode, RejoinNode, RemoveNode},
+    },
+    state::Node,
+};
 use warren_proto::{
     error::ApiError,
     pb::admin::v1::{self as pb, node_admin_service_server::NodeAdminService},
 };
 
-use super::{Api, caller, errors, mutation::Asked, page::Page, resolve};
-use crate::hub::control::coordinators;
+use super::{Api, caller, errors, mutation::Asked, page::Page, resolve, view::Said};
+use crate::{
+    hub::control::coordinators,
+    install::{Files, script_path},
+};
 
 #[tonic::async_trait]
 impl NodeAdminService for Api {
@@ -41,6 +53,7 @@ impl NodeAdminService for Api {
             token: text.expose().clone(),
             expires_unix_ms: expires.0,
             revision: applied.revision.0,
+            installer: self.parts().installer.as_ref().and_then(|files| installer(files)),
         }))
     }
 
@@ -55,7 +68,9 @@ impl NodeAdminService for Api {
         let named = moment.state.node_names.iter();
         let named =
             named.filter_map(|(name, id)| Some((name.to_string(), moment.state.nodes.get(id)?)));
-        let paged = page.cut(named, |node| view.node(node, self.parts().live.usage(node.id)));
+        let there = |node: &Node| request.removed || node.availability != Availability::Retired;
+        let named = named.filter(|(_, node)| there(node));
+        let paged = page.cut(named, |node| view.node(node, Said::by(&self.parts().live, node.id)));
         Ok(Response::new(pb::ListNodesResponse {
             freshness: Some(moment.freshness()),
             nodes: paged.items,
@@ -73,12 +88,111 @@ impl NodeAdminService for Api {
         let node = resolve::node(&moment.state, &node)?;
         Ok(Response::new(pb::GetNodeResponse {
             freshness: Some(moment.freshness()),
-            node: Some(view.node(node, self.parts().live.usage(node.id))),
+            node: Some(view.node(node, Said::by(&self.parts().live, node.id))),
         }))
+    }
+
+    async fn set_node_availability(
+        &self,
+        request: Request<pb::SetNodeAvailabilityRequest>,
+    ) -> Result<Response<pb::SetNodeAvailabilityResponse>, Status> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let availability = match request.availability() {
+            pb::NodeAvailability::Active => Availability::Active,
+            pb::NodeAvailability::Cordoned => Availability::Cordoned,
+            pb::NodeAvailability::Unspecified
+            | pb::NodeAvailability::Draining
+            | pb::NodeAvailability::Retired => {
+                let why = "takes active or cordoned; RemoveNode takes a node out";
+                return Err(errors::invalid("availability", why).into());
+            }
+        };
+        let asked = Asked::read(who, request.mutation)?;
+        let (node, revision) = self
+            .change_node(&asked, &request.node, |_, node| {
+                Ok(Command::SetNodeAvailability(SetNodeAvailability { node, availability }))
+            })
+            .await?;
+        Ok(Response::new(pb::SetNodeAvailabilityResponse { node, revision }))
+    }
+
+    async fn label_node(
+        &self,
+        request: Request<pb::LabelNodeRequest>,
+    ) -> Result<Response<pb::LabelNodeResponse>, Status> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(who, request.mutation)?;
+        if request.set_labels.is_empty() && request.remove_labels.is_empty() {
+            return Err(errors::invalid("set_labels", "and remove_labels are both empty").into());
+        }
+        let set_labels: Labels = request.set_labels.into_iter().collect();
+        let remove_labels: BTreeSet<String> = request.remove_labels.into_iter().collect();
+        let (node, revision) = self
+            .change_node(&asked, &request.node, |_, node| {
+                let (set_labels, remove_labels) = (set_labels.clone(), remove_labels.clone());
+                let label = LabelNode { node, set_labels, remove_labels };
+                Ok(Command::Node(Box::new(NodeCommand::Label(label))))
+            })
+            .await?;
+        Ok(Response::new(pb::LabelNodeResponse { node, revision }))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<pb::RemoveNodeRequest>,
+    ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(who, request.mutation)?;
+        let (node, revision) = self
+            .change_node(&asked, &request.node, |state, node| {
+                let named = request.lost_workspaces.iter();
+                let named = named.map(|text| Ok(resolve::workspace(state, text)?.id));
+                let lost = named.collect::<Result<_, ApiError>>()?;
+                let remove = RemoveNode { node, lost };
+                Ok(Command::Node(Box::new(NodeCommand::Remove(remove))))
+            })
+            .await?;
+        Ok(Response::new(pb::RemoveNodeResponse { node, revision }))
+    }
+
+    async fn rejoin_node(
+        &self,
+        request: Request<pb::RejoinNodeRequest>,
+    ) -> Result<Response<pb::RejoinNodeResponse>, Status> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(who, request.mutation)?;
+        let (node, revision) = self
+            .change_node(&asked, &request.node, |_, node| {
+                Ok(Command::Node(Box::new(NodeCommand::Rejoin(RejoinNode { node }))))
+            })
+            .await?;
+        Ok(Response::new(pb::RejoinNodeResponse { node, revision }))
     }
 }
 
 impl Api {
+    /// Makes a command about the node that is named, proposes it, and shows the node after it.
+    async fn change_node(
+        &self,
+        asked: &Asked,
+        named: &str,
+        command: impl Fn(&ClusterState, NodeId) -> Result<Command, ApiError>,
+    ) -> Result<(Option<pb::Node>, u64), ApiError> {
+        let made = |state: &ClusterState| command(state, resolve::node(state, named)?.id);
+        let applied = self.mutate_named(asked, made).await?;
+        let Outcome::Node(id) = applied.outcome else {
+            return Err(errors::internal("changing a node", "another outcome"));
+        };
+        let moment = self.local();
+        let said = Said::by(&self.parts().live, id);
+        let node = moment.state.nodes.get(&id).map(|node| moment.view().node(node, said));
+        Ok((node, applied.revision.0))
+    }
+
     /// Mints a token with a fresh secret.
     pub(super) fn join_token(
         &self,
@@ -91,4 +205,10 @@ impl Api {
         let addresses = coordinators(&self.parts().consensus.local());
         Ok(JoinToken { role, id, secret, pin, expires, addresses })
     }
+}
+
+/// Names where the installer is fetched from; none where its files are not here.
+fn installer(files: &Files) -> Option<pb::Installer> {
+    let (address, public_key_pin) = files.place()?;
+    Some(pb::Installer { address, path: script_path(), public_key_pin })
 }

@@ -1,5 +1,7 @@
 //! Objects of the state as callers see them: what was decided beside what was seen.
 
+use std::time::Duration;
+
 use warren_common::{Bytes, NodeId, Timestamp};
 use warren_model::{
     ClusterState, LiveView, Liveness,
@@ -8,6 +10,27 @@ use warren_model::{
     state::{Client, Desired, Node, PhaseKind, Workspace},
 };
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node_pb};
+
+use crate::live::Live;
+
+/// From here on a node's clock is told to be off: as `warren doctor` warns of others.
+const CLOCK_OFF: Duration = Duration::from_secs(5);
+
+/// What a node last said beside its facts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said {
+    /// What it has free.
+    pub usage: Option<node_pb::NodeUsage>,
+    /// By how much its clock is ahead of ours, milliseconds.
+    pub clock_offset: Option<i64>,
+}
+
+impl Said {
+    /// Returns what a node last said here.
+    pub fn by(live: &Live, node: NodeId) -> Self {
+        Self { usage: live.usage(node), clock_offset: live.clock_offset(node) }
+    }
+}
 
 /// What an answer is made from.
 pub struct View<'a> {
@@ -39,8 +62,10 @@ impl View<'_> {
         pb::Client { workspaces, ..self::client(client) }
     }
 
-    /// Shows a node with what it last said it has free.
-    pub fn node(&self, node: &Node, usage: Option<node_pb::NodeUsage>) -> pb::Node {
+    /// Shows a node with what it last said beside its facts.
+    pub fn node(&self, node: &Node, said: Said) -> pb::Node {
+        let Said { usage, clock_offset } = said;
+        let heard = self.live.nodes.get(&node.id).filter(|heard| heard.epoch == node.epoch);
         let standing = warren_model::liveness(node, self.live, self.now);
         let placed = || self.state.workspaces_on(node.id).map(|one| &one.spec.resources);
         let sum = |sum: Bytes, part: Bytes| sum.plus(part);
@@ -52,8 +77,49 @@ impl View<'_> {
             reserved_memory_bytes: placed().map(|one| one.reserve).fold(Bytes(0), sum).0,
             capped_memory_bytes: placed().map(|one| one.memory).fold(Bytes(0), sum).0,
             workspaces: count(placed().count()),
+            findings: self.findings(node, clock_offset),
+            lease_confirmed_unix_ms: heard.and_then(|heard| heard.lease).map_or(0, |at| at.0),
+            clock_offset_ms: clock_offset,
+            operator_labels: self.operator_labels(node),
             ..self::node(node)
         }
+    }
+
+    fn operator_labels(&self, node: &Node) -> Vec<String> {
+        let own = self.state.node_labels.get(&node.id);
+        own.map(|own| own.set.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What is found here of a node, beside what it finds itself.
+    fn findings(&self, node: &Node, clock_offset: Option<i64>) -> Vec<node_pb::Finding> {
+        let finding = |code: &str, message: String, fix: String| node_pb::Finding {
+            code: code.to_owned(),
+            level: node_pb::FindingLevel::Warning.into(),
+            message,
+            fix,
+        };
+        let mut findings = Vec::new();
+        if let Some(rival) = self.state.rival(node.id, self.now) {
+            let fix = format!(
+                "stop the agent that should not be {name}; where the refused one is the right one: \
+                 warren node rejoin {name}",
+                name = node.name
+            );
+            let message = format!("another agent shows its identity ({})", rival.reason);
+            findings.push(finding("IDENTITY_CONFLICT", message, fix));
+        }
+        let offset = clock_offset.map_or(0, i64::unsigned_abs);
+        if Duration::from_millis(offset) >= CLOCK_OFF {
+            let way =
+                if clock_offset.is_some_and(|offset| offset > 0) { "ahead" } else { "behind" };
+            let message = format!(
+                "its clock is {} s {way} of this coordinator's: times that it tells are off",
+                offset / 1000
+            );
+            let fix = "keep the clocks of nodes and coordinators right with NTP".to_owned();
+            findings.push(finding("CLOCK", message, fix));
+        }
+        findings
     }
 
     /// Shows a workspace with what its node says of its current generation.
@@ -65,7 +131,13 @@ impl View<'_> {
         let seen = node.and_then(|node| self.live.observed(node, workspace.id));
         let seen = seen.filter(|seen| seen.observed.generation == workspace.generation);
         let ready = node.is_some_and(|node| self.is_ready(node));
+        let lease = warren_model::lease(self.live, workspace);
         pb::Workspace {
+            lease_confirmed_unix_ms: lease.map_or(0, |lease| lease.confirmed.0),
+            lease_expires_unix_ms: lease.and_then(|lease| lease.expires).map_or(0, |at| at.0),
+            silent_since_unix_ms: node
+                .and_then(|node| self.silent_since(node))
+                .map_or(0, |at| at.0),
             observed: seen.map(|seen| seen.observed.as_ref().clone().into()),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
@@ -111,6 +183,15 @@ impl View<'_> {
         self.state.nodes.get(&node).is_some_and(|node| liveness(node) == Liveness::Ready)
     }
 
+    /// When a silent node was last heard of; none where it is heard.
+    fn silent_since(&self, node: NodeId) -> Option<Timestamp> {
+        let standing = warren_model::liveness(self.state.nodes.get(&node)?, self.live, self.now);
+        match standing.liveness {
+            Liveness::Joining | Liveness::Ready => None,
+            Liveness::Suspect | Liveness::Unreachable => standing.last_seen,
+        }
+    }
+
     /// Shows a placement decision.
     pub fn explanation(&self, explanation: Explanation) -> pb::Explanation {
         let node = explanation.node.map(|node| self.state.node_label(node));
@@ -146,6 +227,8 @@ pub fn node(node: &Node) -> pb::Node {
         facts: Some(node.facts.clone().into()),
         revision: node.revision.0,
         joined_unix_ms: node.joined.0,
+        overcommitted: node.overcommitted,
+        registered_unix_ms: node.registered.map_or(0, |at| at.0),
         ..pb::Node::default()
     }
 }
@@ -236,7 +319,8 @@ const fn availability(availability: Availability) -> pb::NodeAvailability {
     }
 }
 
-const fn liveness(liveness: Liveness) -> pb::NodeLiveness {
+/// Returns the wire's name of how a node is heard from.
+pub const fn liveness(liveness: Liveness) -> pb::NodeLiveness {
     match liveness {
         Liveness::Joining => pb::NodeLiveness::Joining,
         Liveness::Ready => pb::NodeLiveness::Ready,

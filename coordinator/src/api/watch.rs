@@ -41,6 +41,10 @@ impl WatchService for Api {
         };
         let source = (parts.consensus.events(), parts.consensus.changes());
         let watcher = Watcher::new(source, filter, cursor, (slot, parts.shutdown.clone()));
+        let watcher = match request.standings {
+            true => watcher.with_standings(parts.live.standings()),
+            false => watcher,
+        };
         let answers = stream::unfold(watcher, |mut watcher| async move {
             let answer = watcher.next().await?;
             Some((answer, watcher))

@@ -56,6 +56,10 @@ ClientService/UpdateClient                 -    -     -    -     yes   -    -   
 NodeAdminService/CreateNodeToken           -    -     -    -     yes   -    -    -    -
 NodeAdminService/ListNodes                 -    -     -    -     yes   yes  yes  yes  yes
 NodeAdminService/GetNode                   -    -     -    -     yes   yes  yes  yes  yes
+NodeAdminService/SetNodeAvailability       -    -     -    -     yes   yes  -    -    -
+NodeAdminService/LabelNode                 -    -     -    -     yes   -    -    -    -
+NodeAdminService/RemoveNode                -    -     -    -     yes   -    -    -    -
+NodeAdminService/RejoinNode                -    -     -    -     yes   -    -    -    -
 WorkspaceService/CreateWorkspace           -    -     -    -     yes   yes  -    -    -
 WorkspaceService/ListWorkspaces            -    -     -    -     yes   yes  yes  yes  yes
 WorkspaceService/GetWorkspace              -    -     -    -     yes   yes  yes  yes  yes
@@ -75,6 +79,7 @@ UserService/RevokeUser                     -    -     -    -     yes   -    -   
 AuditService/ListRecords                   -    -     -    -     yes   -    -    -    yes
 AuditService/VerifyRecords                 -    -     -    -     yes   -    -    -    yes
 MemberService/VerifyAudit                  -    -     -    yes   -     -    -    -    -
+MemberService/Heard                        -    -     -    yes   -     -    -    -    -
 ";
 
 fn address() -> SocketAddr {

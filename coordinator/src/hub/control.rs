@@ -20,7 +20,7 @@ use warren_common::{
 use warren_daemon::clock;
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
-    command::{AccountNode, AdoptNode, RegisterNode},
+    command::{AccountNode, AdoptNode, node::EnterNode},
 };
 use warren_proto::{
     convert::{InvalidMessage, required},
@@ -28,7 +28,7 @@ use warren_proto::{
     pb::node::v1::{self as pb, control_request, control_response},
 };
 
-use super::{Uplink, pace::PAUSE};
+use super::{Uplink, identity, pace::PAUSE};
 use crate::{
     api::errors,
     raft::{Leadership, ReadError},
@@ -75,10 +75,25 @@ impl Uplink {
         mut requests: impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin,
         answers: mpsc::Sender<Answer>,
     ) {
-        let place = self.hub.enter_control(node);
         let shutdown = self.shutdown.clone();
+        // another agent is told apart before it takes the stream of the one that is here
+        let register = tokio::select! {
+            register = self.introduced(node, &mut requests) => register,
+            () = answers.closed() => return,
+            () = shutdown.requested() => return,
+        };
+        let register = match register {
+            Ok(register) => register,
+            Err(error) => {
+                debug!(%node, %error, "a control stream is refused");
+                let _ = answers.try_send(Err(error.into()));
+                return;
+            }
+        };
+        let place = self.hub.enter_control(node);
         let served = async {
-            let mut session = self.register(node, &mut requests, answers.clone()).await?;
+            let mut session =
+                self.register((node, register), &mut requests, answers.clone()).await?;
             info!(%node, epoch = %session.epoch, "node registered");
             session.run(&mut requests).await
         };
@@ -96,13 +111,13 @@ impl Uplink {
         }
     }
 
-    async fn register(
-        self,
+    /// Reads who registers, and refuses an agent that is not the one that is here.
+    async fn introduced(
+        &self,
         node: NodeId,
         requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
-        answers: mpsc::Sender<Answer>,
-    ) -> Result<Session, ApiError> {
-        let term = self.leading()?;
+    ) -> Result<pb::Register, ApiError> {
+        self.leading()?;
         let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.next()).await;
         let first = first.map_err(|_| errors::invalid("register", "it did not come in time"))?;
         let Some(Ok(pb::ControlRequest { kind: Some(control_request::Kind::Register(register)) })) =
@@ -110,6 +125,17 @@ impl Uplink {
         else {
             return Err(errors::invalid("register", "it must be the first request"));
         };
+        self.alone(node, &register).await?;
+        Ok(register)
+    }
+
+    async fn register(
+        self,
+        (node, register): (NodeId, pb::Register),
+        requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
+        answers: mpsc::Sender<Answer>,
+    ) -> Result<Session, ApiError> {
+        let term = self.leading()?;
         let known = self.consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
         if register.incarnation > known {
             let message = "the node has seen a newer incarnation of this cluster";
@@ -123,6 +149,7 @@ impl Uplink {
             return Err(ApiError::new(Code::FailedPrecondition, "AGENT_TOO_OLD", message)
                 .next("install the node agent of the coordinator's version; what runs runs on"));
         }
+        let claims = identity::claims(&register)?;
         let facts = facts(register.facts)?;
         if !self.consensus.local().nodes.contains_key(&node) {
             // whoever has a certificate and was told something once joined after the backup
@@ -133,7 +160,7 @@ impl Uplink {
         }
         // held back rather than refused: an agent that restarts at once has done nothing wrong
         sleep_until(self.hub.pace.turn(node, Instant::now())).await;
-        self.propose(node, Command::RegisterNode(RegisterNode { node, facts })).await?;
+        self.enter(EnterNode { node, facts, claims }).await?;
         let state = self.consensus.local();
         let epoch = state.nodes.get(&node).map(|node| node.epoch);
         let epoch = epoch.ok_or_else(|| errors::not_found("node", &node.to_string()))?;
@@ -168,7 +195,7 @@ impl Uplink {
     }
 
     /// Proposes a command in the node's own name.
-    async fn propose(&self, node: NodeId, command: Command) -> Result<(), ApiError> {
+    pub(super) async fn propose(&self, node: NodeId, command: Command) -> Result<(), ApiError> {
         self.log(Principal::Node(node), command).await
     }
 

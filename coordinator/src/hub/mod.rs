@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod held;
+mod identity;
 mod pace;
 pub mod status;
 pub mod tunnel;
@@ -107,6 +108,12 @@ impl Hub {
             mpsc::error::TrySendError::Full(_) => Unreachable::Busy,
             mpsc::error::TrySendError::Closed(_) => Unreachable::NotConnected,
         })
+    }
+
+    /// Whether a stream of the node is open here.
+    fn is_connected(&self, node: NodeId) -> bool {
+        locked(&self.status).nodes.contains_key(&node)
+            || locked(&self.control).nodes.contains_key(&node)
     }
 
     /// Returns how many streams of each kind are open.

@@ -1,17 +1,21 @@
 //! A node's Status stream: its reports come up, requests for tunnels go down.
 
+use std::time::Duration;
+
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::{debug, warn};
-use warren_common::{Limits, NodeEpoch, NodeId, status::WorkspaceObserved};
+use warren_common::{Limits, NodeEpoch, NodeId, Timestamp, status::WorkspaceObserved};
 use warren_model::Report;
 use warren_proto::{
     convert::InvalidMessage,
+    error::ApiError,
     pb::node::v1::{self as pb, status_response::Kind},
 };
 
 use super::Uplink;
+use crate::live::Beside;
 
 type Answer = Result<pb::StatusResponse, Status>;
 
@@ -23,10 +27,30 @@ impl Uplink {
         mut reports: impl Stream<Item = Result<pb::StatusRequest, Status>> + Unpin,
         answers: mpsc::Sender<Answer>,
     ) {
+        let first = tokio::select! {
+            first = reports.next() => first,
+            () = answers.closed() => return,
+            () = self.shutdown.requested() => return,
+        };
+        if let Some(Ok(first)) = &first
+            && self.is_superseded(node, NodeEpoch(first.node_epoch))
+        {
+            // it must not take the place of the agent that came after it
+            let _ = answers.try_send(Err(superseded().into()));
+            return;
+        }
+        let mut first = Some(first);
         let (place, mut orders) = self.hub.enter_status(node);
         loop {
+            let next = async {
+                match first.take() {
+                    Some(first) => first,
+                    None => reports.next().await,
+                }
+            };
             let answer = tokio::select! {
-                report = reports.next() => match self.reported(node, report) {
+                biased;
+                report = next => match self.reported(node, report) {
                     Ok(Some(sequence)) => Kind::Acknowledged(sequence),
                     Ok(None) => continue,
                     Err(end) => {
@@ -54,6 +78,12 @@ impl Uplink {
                 return;
             }
         }
+    }
+
+    /// Whether the node has registered again since this epoch, as far as this coordinator knows.
+    fn is_superseded(&self, node: NodeId, epoch: NodeEpoch) -> bool {
+        let state = self.consensus.local();
+        state.nodes.get(&node).is_some_and(|node| epoch < node.epoch)
     }
 
     /// Takes one report: what to acknowledge, if anything, or how the stream ends.
@@ -97,9 +127,19 @@ impl Uplink {
         let sequence = report.sequence;
         let (full, workspaces) = (report.full, workspaces.collect::<Result<_, _>>()?);
         let taken = |received| Report { epoch, sequence, received, full, workspaces };
-        if !self.live.take(node, taken, report.usage) {
+        let beside = Beside {
+            usage: report.usage,
+            lease_age: report.lease_age_ms.map(Duration::from_millis),
+            sent: Timestamp(report.sent_unix_ms),
+        };
+        if !self.live.take(node, taken, beside) {
             debug!(%node, sequence, "a report is older than one taken before");
         }
         Ok(Some(sequence))
     }
+}
+
+fn superseded() -> ApiError {
+    let message = "the node has registered again since; reports of before are not taken";
+    ApiError::new(Code::Aborted, "SUPERSEDED_EPOCH", message)
 }

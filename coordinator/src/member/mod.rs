@@ -9,6 +9,7 @@
 mod admit;
 mod audit;
 mod describe;
+mod heard;
 mod inspect;
 mod remove;
 mod secrets;
@@ -19,7 +20,12 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use tonic::{Code, Status, transport::Channel};
@@ -33,6 +39,7 @@ use warren_proto::{
 use crate::{
     api::errors,
     keystore::Keystore,
+    live::Live,
     raft::{Connect, Consensus, MembershipError},
     sync::locked,
 };
@@ -75,6 +82,8 @@ struct Inner {
     /// Held during one change of the group.
     changing: Mutex<()>,
     channels: std::sync::Mutex<BTreeMap<(ReplicaId, String), Channel>>,
+    /// What this coordinator hears of nodes, once it serves them.
+    live: OnceLock<Arc<Live>>,
 }
 
 type Api = MemberServiceClient<Channel>;
@@ -90,7 +99,12 @@ enum Ask {
 impl Members {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, changing: Mutex::default(), channels: Default::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            changing: Mutex::default(),
+            channels: Default::default(),
+            live: OnceLock::new(),
+        }))
     }
 
     /// Returns which coordinator this is.

@@ -116,6 +116,10 @@ impl MemberService for MemberRpc {
         Ok(Response::new(pb::PutSecretResponse {}))
     }
 
+    async fn heard(&self, _: Request<pb::HeardRequest>) -> Answer<pb::HeardResponse> {
+        Ok(Response::new(self.members.heard()))
+    }
+
     async fn verify_audit(
         &self,
         request: Request<pb::VerifyAuditRequest>,

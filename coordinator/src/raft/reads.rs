@@ -223,3 +223,58 @@ fn read_error(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -
 fn stopped(reason: &str) -> ReadError {
     ReadError::Stopped { reason: reason.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Rounds that are numbered and last until they are let go.
+    #[derive(Clone, Default)]
+    struct Held {
+        begun: Arc<AtomicU64>,
+        started: Arc<Notify>,
+        go: Arc<Notify>,
+    }
+
+    impl Round for Held {
+        async fn round(&self) -> Outcome {
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            self.started.notify_one();
+            self.go.notified().await;
+            Ok(Point { state: ClusterState::default(), index: Some(number) })
+        }
+    }
+
+    /// Lease rule R2: a round that began before a renewal came confirms nothing of it.
+    #[tokio::test]
+    async fn what_comes_during_a_round_is_answered_by_the_next_one() {
+        let held = Held::default();
+        let (reads, rounds) = Reads::new(held.clone(), SOON);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(rounds.run(stop.clone()));
+        let ask = |reads: Reads| tokio::spawn(async move { reads.read_at().await });
+        let first = ask(reads.clone());
+        held.started.notified().await;
+        let (second, third) = (ask(reads.clone()), ask(reads.clone()));
+        while reads.waiting() < 2 {
+            tokio::task::yield_now().await;
+        }
+        held.go.notify_one();
+        let index = |outcome: Result<Outcome, tokio::task::JoinError>| {
+            outcome.expect("no panic").expect("an answer").index
+        };
+        assert_eq!(index(first.await), Some(1));
+        held.started.notified().await;
+        assert!(!second.is_finished() && !third.is_finished(), "the first round was not theirs");
+        held.go.notify_one();
+        assert_eq!((index(second.await), index(third.await)), (Some(2), Some(2)), "one for both");
+        stop.cancel();
+        running.await.expect("no panic");
+    }
+}

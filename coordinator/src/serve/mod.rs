@@ -46,6 +46,7 @@ use crate::{
     config::Config,
     controller::Controller,
     hub::Hub,
+    install::{Files, Install},
     keystore::Keystore,
     live::{Live, Reading},
     measure::{calls::Calls, probe::Probe},
@@ -58,6 +59,9 @@ pub use own::Own;
 
 /// How long open calls are given once the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Between two looks at how nodes are heard from.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How long the streams of a revoked certificate are given to say so.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -171,6 +175,11 @@ impl Start {
         run("api", router, (listener, self.own.api.clone(), connections.clone()), shutdown);
 
         let id = self.replica.replica;
+        self.members.hear(live.clone());
+        let opinions = self.members.clone().keep_opinions(live.clone());
+        shutdown.spawn(until(shutdown.clone(), opinions));
+        let looking = keep_looking(self.consensus.clone(), live.clone());
+        shutdown.spawn(until(shutdown.clone(), looking));
         let controller = Controller { replica: id, consensus: self.consensus.clone(), live };
         shutdown.spawn(controller.run(shutdown.clone()));
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
@@ -196,9 +205,16 @@ impl Start {
             ca: self.ca.clone(),
             members: self.members.clone(),
             template: self.config.template.clone(),
+            installer: Some(self.installer()),
             watches: Arc::default(),
             shutdown: shutdown.clone(),
         })
+    }
+
+    fn installer(&self) -> Arc<Files> {
+        let own = self.own.clone();
+        let pin = move || own.public_key_pin();
+        Arc::new(Files::new(&self.config.install, &self.replica.api_address, pin))
     }
 
     /// Lets scrapes see what is served.
@@ -241,6 +257,8 @@ impl Start {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
             .map_err(ServeError::Reflection)?;
+        let files = api.parts().installer.clone();
+        let install = files.map(|files| Install::new(files, self.consensus.clone()));
         // one document names every workspace of a node, each with its setup script
         let nodes = NodeServiceServer::new(api.clone())
             .max_decoding_message_size(Limits::MESSAGE_BYTES)
@@ -259,7 +277,8 @@ impl Start {
             .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(AuditServiceServer, api))
             .add_service(bounded!(EnrollServiceServer, api))
-            .add_service(nodes))
+            .add_service(nodes)
+            .add_optional_service(install))
     }
 }
 
@@ -298,6 +317,16 @@ async fn until(shutdown: Shutdown, task: impl Future<Output = ()>) {
     tokio::select! {
         () = task => {}
         () = shutdown.requested() => {}
+    }
+}
+
+/// Looks at how nodes are heard from, for ever: falling silent makes no noise.
+async fn keep_looking(consensus: Consensus, live: Arc<Live>) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        live.look(&consensus.local());
     }
 }
 

@@ -58,6 +58,11 @@ impl Own {
         Ok(Self { folder, api, raft, client, shown })
     }
 
+    /// Returns the pin of the public key that is shown now, for whoever fetches the installer.
+    pub fn public_key_pin(&self) -> Option<String> {
+        self.shown.borrow().public_key_pin()
+    }
+
     /// Returns how the other coordinators are reached: each by the identity in its certificate.
     pub fn connect(&self) -> Connect {
         let client = self.client.clone();

@@ -90,7 +90,8 @@ impl Gathered {
             | Command::IssueCoordinatorToken(_)
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
-            | Command::NoteBackup(_) => return None,
+            | Command::NoteBackup(_)
+            | Command::Node(_) => return None,
         };
         state.workspaces.get(&id).cloned()
     }

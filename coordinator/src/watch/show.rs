@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use warren_model::{EventKind, state::PhaseKind};
+use warren_common::{NodeId, NodeName};
+use warren_model::{EventKind, NodeStanding, state::PhaseKind};
 use warren_proto::pb::admin::v1::{self as pb, event::What};
 
 use super::{Record, Subject, record::Placed};
@@ -44,6 +45,17 @@ pub(super) fn event(record: &Record) -> pb::Event {
         index: record.index,
         at_unix_ms: record.event.at.0,
         what: Some(what(record)),
+    }
+}
+
+/// Shows how a node is heard from.
+pub(super) fn standing(id: NodeId, name: &NodeName, standing: &NodeStanding) -> pb::NodeStanding {
+    pb::NodeStanding {
+        node_id: id.to_string(),
+        node: name.to_string(),
+        liveness: view::liveness(standing.liveness).into(),
+        reason: standing.reason.clone(),
+        last_seen_unix_ms: standing.last_seen.map_or(0, |at| at.0),
     }
 }
 

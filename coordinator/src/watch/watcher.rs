@@ -11,12 +11,14 @@ use tonic::{Code, Status};
 use tracing::debug;
 use warren_common::{Limits, Revision};
 use warren_daemon::{Shutdown, clock};
+use warren_model::NodeStanding;
 use warren_proto::{
     error::{ApiError, reason, with_least_revision},
     pb::admin::v1::{self as pb, watch_response::Kind},
 };
 
 use super::{Cursor, Filter, Gap, Ring, Slot, show};
+use crate::live::Standings;
 
 /// Between two looks at the ring: under load events gather, and writers are not disturbed.
 const PACE: Duration = Duration::from_millis(5);
@@ -34,6 +36,10 @@ pub struct Watcher {
     every: Duration,
     looked: Instant,
     ended: bool,
+    /// How nodes are heard from, where that is to be told too.
+    standings: Option<watch::Receiver<Standings>>,
+    /// What of it was told.
+    told: Standings,
     _slot: Slot,
 }
 
@@ -55,8 +61,16 @@ impl Watcher {
             every: Limits::BOOKMARK,
             looked: Instant::now(),
             ended: false,
+            standings: None,
+            told: Standings::default(),
             _slot: slot,
         }
+    }
+
+    /// Tells also how nodes are heard from.
+    #[must_use]
+    pub fn with_standings(self, standings: watch::Receiver<Standings>) -> Self {
+        Self { standings: Some(standings), ..self }
     }
 
     /// Sets the time between two bookmarks.
@@ -95,7 +109,11 @@ impl Watcher {
                 continue;
             }
             let Some(due) = self.bookmark else { return Ok(self.mark()) };
+            if let Some(standings) = self.stands_otherwise() {
+                return Ok(Kind::Standings(standings));
+            }
             tokio::select! {
+                () = moved(&mut self.standings) => {}
                 changed = self.changes.changed() => if changed.is_err() {
                     return Err(ended("this coordinator has stopped"));
                 },
@@ -108,11 +126,35 @@ impl Watcher {
         }
     }
 
+    /// Returns the nodes that are heard from in another way than was told; none where there are none.
+    fn stands_otherwise(&mut self) -> Option<pb::Standings> {
+        let now = self.standings.as_mut()?.borrow_and_update().clone();
+        let known = |id, one: &NodeStanding| {
+            self.told.get(id).is_some_and(|(_, told)| told.liveness == one.liveness)
+        };
+        let news = now.iter().filter(|(id, (_, one))| !known(*id, one));
+        let nodes: Vec<_> = news.map(|(id, (name, one))| show::standing(*id, name, one)).collect();
+        self.told = now;
+        (!nodes.is_empty()).then_some(pb::Standings { nodes })
+    }
+
     fn mark(&mut self) -> Kind {
         self.bookmark = Some(Instant::now() + self.every);
         let Cursor { revision, incarnation, .. } = self.cursor;
         let served_unix_ms = clock::now().0;
         Kind::Bookmark(pb::Bookmark { revision: revision.0, incarnation, served_unix_ms })
+    }
+}
+
+/// Waits until nodes are heard from in another way; for ever where nobody is to be told. Cancel
+/// safe.
+async fn moved(standings: &mut Option<watch::Receiver<Standings>>) {
+    let changed = match standings {
+        Some(standings) => standings.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -154,6 +154,7 @@ fn report(epoch: u64, sequence: u64, spec: &pb::NodeSpec) -> pb::StatusRequest {
         full: true,
         workspaces: spec.workspaces.iter().map(seen).collect(),
         usage: Some(pb::NodeUsage { memory_available_bytes: 7 << 30, ..Default::default() }),
+        lease_age_ms: None,
     }
 }
 

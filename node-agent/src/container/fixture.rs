@@ -54,5 +54,6 @@ pub(crate) fn ground() -> Ground {
             ipv6: true,
             open_files: 65_536,
         },
+        runtime: None,
     }
 }

@@ -57,6 +57,8 @@ pub struct Ground {
     pub tmp: PathBuf,
     /// What kernel and engine can do.
     pub abilities: Abilities,
+    /// The runtime that the order's isolation tier asks for; the engine's own without it.
+    pub runtime: Option<String>,
 }
 
 /// What kernel and engine can do; a missing one weakens the container and is a preflight finding.
@@ -115,6 +117,9 @@ pub struct ContainerPlan {
     pub sysctls: BTreeMap<String, String>,
     /// Whether the AppArmor profile `docker-default` is named.
     pub apparmor: bool,
+    /// The runtime it is run by; the engine's own without it.
+    #[serde(default)]
+    pub runtime: Option<String>,
 }
 
 /// One bind mount, private, never recursive into the host's later mounts.
@@ -220,6 +225,7 @@ pub fn plan(order: &WorkspaceOrder, ground: &Ground) -> ContainerPlan {
         network: network_name(order.workspace),
         sysctls: sysctls(abilities),
         apparmor: abilities.apparmor,
+        runtime: ground.runtime.clone(),
     }
 }
 

@@ -114,6 +114,28 @@ pub struct EngineInfo {
     pub runtimes: Vec<String>,
     /// Version of the default runtime, such as `1.1.5`, empty where it is not told.
     pub runtime_version: String,
+    /// Where remapped users and groups begin on the host; none where they are not remapped, or it is
+    /// not told.
+    pub remap: Option<(u32, u32)>,
+    /// gVisor's runtime, where it is registered as [`GVISOR`].
+    pub gvisor: Gvisor,
+    /// Containers run in gVisor unless another runtime is named.
+    pub gvisor_by_default: bool,
+}
+
+/// The name under which gVisor's runtime is registered.
+pub const GVISOR: &str = "runsc";
+
+/// What there is of gVisor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Gvisor {
+    /// It is not registered.
+    #[default]
+    Absent,
+    /// It runs, and says this of itself.
+    Runs(String),
+    /// It is registered and does not run.
+    Broken(String),
 }
 
 /// A workspace's network as it is.

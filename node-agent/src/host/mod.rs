@@ -6,6 +6,7 @@
 
 pub mod capacity;
 pub mod cgroup;
+pub mod live_restore;
 pub mod preflight;
 
 use std::{fs, io, net::Ipv4Addr, path::Path};
@@ -32,6 +33,11 @@ pub fn cgroup_parent(node: &str, systemd: bool) -> String {
 pub fn boot_id() -> io::Result<BootId> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Returns the id of this installation of the system (`machine-id(5)`); empty where it has none.
+pub fn machine_id() -> String {
+    first_line("/etc/machine-id")
 }
 
 /// Returns the kernel's release, such as `6.1.0-28-amd64`; empty where it is not told.

@@ -6,7 +6,7 @@
 use warren_common::status::{Finding, FindingLevel};
 
 use super::cgroup::Layout;
-use crate::engine::{EngineError, EngineInfo};
+use crate::engine::{EngineError, EngineInfo, Gvisor};
 
 /// What the host adds to what the engine says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,10 @@ impl HostFacts {
 pub fn preflight(engine: Result<&EngineInfo, &EngineError>, host: &HostFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     match engine {
-        Ok(info) => of_engine(&mut findings, info),
+        Ok(info) => {
+            of_engine(&mut findings, info);
+            of_tiers(&mut findings, info);
+        }
         Err(error) => findings.push(no_engine(error)),
     }
     of_host(&mut findings, host);
@@ -98,13 +101,6 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "processes cannot be capped: one workspace can use up the host's",
         "use a kernel with the pids controller",
     );
-    note(
-        info.user_namespaces,
-        "E1006",
-        FindingLevel::Blocking,
-        "Docker remaps user ids, which Warren cannot use yet: homes would not be writable",
-        "give Warren a Docker without userns-remap",
-    );
     let docker = version(info.version.trim_start_matches("Docker "));
     note(
         docker.is_some_and(|docker| docker < [20, 10, 10]),
@@ -113,6 +109,27 @@ fn of_engine(findings: &mut Vec<Finding>, info: &EngineInfo) {
         "this Docker cannot answer clone3 as programs expect: newer images may fail to start",
         "upgrade Docker to 20.10.10 or newer",
     );
+}
+
+/// What is wrong with walls stronger than a container's, where there are any.
+fn of_tiers(findings: &mut Vec<Finding>, info: &EngineInfo) {
+    if info.user_namespaces && info.remap.is_none() {
+        findings.push(finding(
+            "E1006",
+            FindingLevel::Blocking,
+            "Docker remaps user ids and does not tell to which: homes would not be writable",
+            "use userns-remap of Docker's own configuration, not a rootless Docker",
+        ));
+    }
+    if let Gvisor::Broken(why) = &info.gvisor {
+        let what = "tier gvisor is not offered: its runtime is registered and does not run";
+        findings.push(finding(
+            "W1109",
+            FindingLevel::Warning,
+            &format!("{what} ({why})"),
+            "install runsc at the path that Docker's configuration names, or take it out there",
+        ));
+    }
 }
 
 fn of_host(findings: &mut Vec<Finding>, host: &HostFacts) {
@@ -177,6 +194,9 @@ mod tests {
             seccomp: true,
             runtimes: vec!["runc".to_owned()],
             runtime_version: "1.3.3".to_owned(),
+            remap: None,
+            gvisor: Gvisor::Absent,
+            gvisor_by_default: false,
         }
     }
 
@@ -206,6 +226,19 @@ mod tests {
         host.core_pattern = "|/usr/lib/systemd/systemd-coredump".to_owned();
         let all = "E1003 E1004 E1005 W1101 W1102 W1103 W1104 W1105 W1107 W1108";
         assert_eq!(codes(&info, &host).join(" "), all);
+    }
+
+    #[test]
+    fn remapped_ids_that_are_told_are_fine_and_a_runtime_that_does_not_run_is_named() {
+        let mut info = good();
+        info.user_namespaces = true;
+        assert_eq!(codes(&info, &host()), ["E1006"], "to which is not told");
+        info.remap = Some((231_072, 231_072));
+        assert_eq!(codes(&info, &host()), Vec::<String>::new());
+        info.gvisor = Gvisor::Broken("no such file".to_owned());
+        assert_eq!(codes(&info, &host()), ["W1109"]);
+        info.gvisor = Gvisor::Runs("runsc 1".to_owned());
+        assert_eq!(codes(&info, &host()), Vec::<String>::new());
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Probe {
     }
 
     fn lease_age(&self) -> Option<f64> {
-        self.uplink.lease().map(|sent| sent.elapsed().as_secs_f64())
+        self.uplink.lease_age().map(|age| age.as_secs_f64())
     }
 }
 

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tracing::debug;
-use warren_common::{Limits, spec::WorkspaceOrder, status::StepState};
+use warren_common::{
+    Limits,
+    spec::{IsolationTier, WorkspaceOrder},
+    status::StepState,
+};
 use warren_model::Action;
 
 use super::{
@@ -14,11 +18,11 @@ use super::{
 };
 use crate::{
     container::{Ground, network_name, plan, plan_network},
-    engine::{ContainerSeen, Progress},
+    engine::{ContainerSeen, EngineInfo, GVISOR, Gvisor, Progress},
     host,
     inside::Expected,
     ledger::Started,
-    volume::Volume,
+    volume::{Volume, VolumeError, shift},
 };
 
 /// What a stop adds to the grace that PID 1 had already.
@@ -114,6 +118,9 @@ impl Worker {
         let volume = volumes.ensure(self.workspace, order.spec.resources.disk).await?;
         // takes no turn: how long it lasts is the workspace's choice, who may have filled it
         volumes.clear_tmp(self.workspace).await?;
+        if shared.parts.place.gives_volumes {
+            self.own(&volume).await?;
+        }
         let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
         let door = self.door()?;
@@ -205,6 +212,41 @@ impl Worker {
             home: volume.map(|volume| volume.home.clone()).unwrap_or_default(),
             tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),
             abilities: host::abilities(&info),
+            runtime: self.runtime(&info)?,
         })
+    }
+
+    /// Returns the runtime that the workspace's tier asks for.
+    fn runtime(&self, info: &EngineInfo) -> Result<Option<String>, Failure> {
+        let order = self.shared.parts.ledger.order(self.workspace);
+        let tier = order.map(|order| order.spec.placement.tier).unwrap_or_default();
+        let wanted = match tier {
+            IsolationTier::Gvisor => true,
+            IsolationTier::UserNamespace if info.remap.is_none() => {
+                return Err(Failure::tier(tier, "the engine does not remap user ids any more"));
+            }
+            IsolationTier::Container | IsolationTier::UserNamespace | IsolationTier::Dedicated => {
+                info.gvisor_by_default
+            }
+        };
+        match &info.gvisor {
+            _ if !wanted => Ok(None),
+            Gvisor::Runs(_) => Ok(Some(GVISOR.to_owned())),
+            Gvisor::Absent => Err(Failure::tier(tier, "the engine has no runtime runsc any more")),
+            Gvisor::Broken(why) => Err(Failure::tier(tier, why)),
+        }
+    }
+
+    /// Gives the volume to the users that the engine runs workspaces as.
+    async fn own(&self, volume: &Volume) -> Result<(), Failure> {
+        let base = self.shared.info().await?.remap.unwrap_or_default();
+        let given = volume.clone();
+        let done = tokio::task::spawn_blocking(move || shift::give(&given, base)).await;
+        let done = done.map_err(std::io::Error::other).and_then(|done| done);
+        Ok(done.map_err(|source| VolumeError::Io {
+            operation: "give to the workspace's user",
+            path: volume.home.clone(),
+            source,
+        })?)
     }
 }

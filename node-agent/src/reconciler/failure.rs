@@ -2,7 +2,10 @@
 
 use std::io;
 
-use warren_common::status::{RunState, reason};
+use warren_common::{
+    spec::IsolationTier,
+    status::{RunState, reason},
+};
 use warren_daemon::telemetry::Chain;
 
 use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
@@ -10,6 +13,7 @@ use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
 const SOCKET_FAILED: &str = "SOCKET_FAILED";
+const TIER_MISSING: &str = "TIER_MISSING";
 
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,12 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn state(&self) -> RunState {
         RunState::Failed { code: self.code.to_owned(), retry: self.retry }
+    }
+
+    /// The engine does not offer what the workspace was placed here for.
+    pub(super) fn tier(tier: IsolationTier, why: &str) -> Self {
+        let message = reason(&format!("isolation tier {tier} is not to be had here: {why}"));
+        Self { code: TIER_MISSING, retry: true, message }
     }
 
     pub(super) fn socket(error: &io::Error) -> Self {

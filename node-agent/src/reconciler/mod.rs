@@ -21,7 +21,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::{Id, JoinError, JoinSet},
     time::{MissedTickBehavior, interval},
 };
@@ -65,6 +65,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// Where this is.
     pub place: Place,
+    /// Why this agent may not act, while it may not: it was not let in, or another one has its identity.
+    pub held: watch::Receiver<Option<String>>,
 }
 
 /// What does not change while the agent runs.
@@ -84,6 +86,8 @@ pub struct Place {
     pub inside: PathBuf,
     /// Where networks are taken from.
     pub network_range: String,
+    /// Volumes are given to the users that the engine runs workspaces as; not with the fake one.
+    pub gives_volumes: bool,
 }
 
 /// What all workers share.
@@ -140,6 +144,7 @@ impl Supervisor {
         mut happened: mpsc::Receiver<Happening>,
     ) {
         let stop = self.stop.clone();
+        let mut held = self.shared.parts.held.clone();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -157,6 +162,7 @@ impl Supervisor {
                         self.wake(workspace);
                     }
                 }
+                Ok(()) = held.changed() => self.sweep(),
                 _ = sweep.tick() => self.sweep(),
             }
         }

@@ -135,6 +135,10 @@ impl Worker {
             return self.leave().await;
         }
         self.show(order.as_ref(), &found, (next.report, next.reason));
+        if self.shared.parts.held.borrow().is_some() {
+            debug!(workspace = %self.workspace, action = ?next.action, "this agent may not act");
+            return Follow::Idle;
+        }
         match next.action {
             Action::Nothing | Action::AwaitPermit | Action::Refuse => {
                 self.backoff.reset();

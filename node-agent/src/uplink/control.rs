@@ -3,7 +3,11 @@
 //! The leader is looked for among the known coordinators; a follower that knows it says so. Each
 //! session registers anew, so a report is never taken for one of an earlier registration.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use metrics::counter;
 use prost::Message as _;
@@ -22,8 +26,16 @@ use warren_proto::{
 };
 
 use super::{HEARTBEAT, LinkError, RETRY, Registration, SILENCE, Shared, push};
-use crate::ledger::LedgerError;
+use crate::{
+    lease::Reading,
+    ledger::LedgerError,
+    seat::{Seat, SeatError},
+};
 
+/// Why an agent may not act: another one has its identity.
+const IDENTITY_CONFLICT: &str = "IDENTITY_CONFLICT";
+/// Renewals that are remembered until they are confirmed.
+const UNCONFIRMED: usize = 16;
 /// Bytes of one piece of what is told to a cluster that came back.
 const HELD_BYTES: usize = 1024 * 1024;
 
@@ -55,6 +67,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if registered {
             counter!("warren_uplink_losses_total", "stream" => "control").increment(1);
         }
+        hold(&shared, &ended);
         hint = leader_named(&ended).filter(|leader| *leader != address && hinted.is_none());
         if !matches!(&ended, LinkError::Refused(error) if error.reason == reason::NOT_LEADER) {
             warn!(coordinator = %address, error = %ended, registered, "control ended");
@@ -64,6 +77,26 @@ pub(super) async fn run(shared: Arc<Shared>) {
             sleep(backoff.next_wait()).await;
         }
     }
+}
+
+/// Stops acting where another agent has this identity: nothing more is reported or done until this
+/// one is let in again. What runs is left alone.
+fn hold(shared: &Shared, ended: &LinkError) {
+    let LinkError::Refused(refused) = ended else { return };
+    if refused.reason != IDENTITY_CONFLICT {
+        return;
+    }
+    let why = refused.message.clone();
+    let news = shared.parts.held.send_if_modified(|held| {
+        let news = held.as_ref() != Some(&why);
+        *held = Some(why.clone());
+        news
+    });
+    if news {
+        error!(why, "this agent stops acting; what runs is left alone");
+    }
+    // ends the streams of reports: they are the other agent's
+    shared.registration.send_replace(None);
 }
 
 /// Returns the leader that a follower named.
@@ -86,7 +119,9 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
             *registered = true;
             counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
-            let mut session = Session { shared, queue, incoming, renewals: 0 };
+            shared.parts.held.send_replace(None);
+            let mut session =
+                Session { shared, queue, incoming, renewals: 0, sent: VecDeque::new() };
             match session.serve().await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
@@ -101,6 +136,7 @@ type Opened = (NodeEpoch, mpsc::Sender<pb::ControlRequest>, Streaming<pb::Contro
 /// Registers; a coordinator that does not lead refuses.
 async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
     let (queue, requests) = mpsc::channel(Limits::STREAM_QUEUE);
+    let shown = with_seat(shared, Seat::ask).await?;
     let facts = shared.parts.facts.borrow().clone();
     let incarnation = shared.parts.ledger.incarnation();
     let register = pb::Register {
@@ -108,6 +144,9 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
         incarnation,
         node_name: shared.parts.name.to_string(),
         tells_held: true,
+        machine: shown.machine,
+        held_claim: shown.held.map(|claim| claim.into_bytes().to_vec().into()).unwrap_or_default(),
+        asked_claim: shown.asked.into_bytes().to_vec().into(),
     };
     push(&queue, request(control_request::Kind::Register(register))).await?;
     let mut api = shared.api(address);
@@ -123,6 +162,7 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
         return Err(LinkError::Nonsense("the first answer is no registration".to_owned()));
     };
     let epoch = NodeEpoch(told.node_epoch);
+    with_seat(shared, Seat::answered).await?;
     shared.parts.coordinators.note(&told.coordinators);
     if told.tell_held {
         tell_held(shared, &queue).await?;
@@ -130,6 +170,19 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
     let registration = Registration { epoch, leader: address.to_owned() };
     shared.registration.send_replace(Some(registration));
     Ok((epoch, queue, incoming))
+}
+
+/// Reads or changes the claims where it may block.
+async fn with_seat<T: Send + 'static>(
+    shared: &Shared,
+    what: impl FnOnce(&mut Seat) -> Result<T, SeatError> + Send + 'static,
+) -> Result<T, LinkError> {
+    let seat = Arc::clone(&shared.parts.seat);
+    let done = tokio::task::spawn_blocking(move || {
+        what(&mut seat.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    let done = done.await.map_err(|_| LinkError::Closed)?;
+    done.map_err(|failed| LinkError::Nonsense(Chain(&failed).to_string()))
 }
 
 /// Tells a coordinator that may know less, because it came back from a backup, what is held here.
@@ -165,6 +218,8 @@ struct Session<'a> {
     queue: mpsc::Sender<pb::ControlRequest>,
     incoming: Streaming<pb::ControlResponse>,
     renewals: u64,
+    /// Renewals that were not confirmed yet: number, and when each was sent.
+    sent: VecDeque<(u64, Reading)>,
 }
 
 /// Cannot be made: a session ends with an error only.
@@ -176,20 +231,19 @@ impl Session<'_> {
         facts.mark_unchanged();
         let mut renew = interval(HEARTBEAT);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let started = Instant::now();
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 message = self.incoming.message() => {
                     heard = Instant::now();
                     let message = message?.ok_or(LinkError::Closed)?;
-                    self.take(message, started).await?;
+                    self.take(message).await?;
                 }
                 _ = renew.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(LinkError::Silent);
                     }
-                    self.renew(started).await?;
+                    self.renew().await?;
                 }
                 changed = facts.changed() => {
                     if changed.is_err() {
@@ -202,25 +256,27 @@ impl Session<'_> {
         }
     }
 
-    async fn renew(&mut self, started: Instant) -> Result<(), LinkError> {
+    async fn renew(&mut self) -> Result<(), LinkError> {
         self.renewals += 1;
-        let sent_monotonic_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let sent = Reading::now();
+        if self.sent.len() >= UNCONFIRMED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.renewals, sent));
+        let sent_monotonic_ms = sent.boottime_ms;
         let renewal = pb::RenewLease { sequence: self.renewals, sent_monotonic_ms };
         push(&self.queue, request(control_request::Kind::RenewLease(renewal))).await
     }
 
-    async fn take(
-        &mut self,
-        message: pb::ControlResponse,
-        started: Instant,
-    ) -> Result<(), LinkError> {
+    async fn take(&mut self, message: pb::ControlResponse) -> Result<(), LinkError> {
         match message.kind {
             Some(control_response::Kind::Spec(spec)) => self.apply(spec).await,
             Some(control_response::Kind::LeaseConfirmed(confirmed)) => {
-                let sent = std::time::Duration::from_millis(confirmed.sent_monotonic_ms);
-                // what was never sent confirms nothing
-                if confirmed.sequence <= self.renewals && sent <= started.elapsed() {
-                    self.shared.lease.send_replace(started.checked_add(sent));
+                // by our own note of when it was sent: what was never sent confirms nothing
+                let known = self.sent.iter().find(|(sequence, _)| *sequence == confirmed.sequence);
+                if let Some((sequence, sent)) = known.copied() {
+                    self.sent.retain(|(other, _)| *other > sequence);
+                    self.shared.parts.lease.confirm(sent);
                 }
                 Ok(())
             }

@@ -17,7 +17,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
@@ -33,12 +33,13 @@ use warren_proto::{
     pb::node::v1::{self as pb, node_service_client::NodeServiceClient},
 };
 
-use crate::{board::Board, ledger::Ledger, tunnel::Tunnels};
+use crate::{board::Board, lease::Lease, ledger::Ledger, seat::Seat, tunnel::Tunnels};
 
 pub use coordinators::{Coordinators, CoordinatorsError};
 
-/// The coordinator hears from the node at least this often.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The coordinator hears from the node at least this often, and the lease is renewed as often: four
+/// of them may be lost before the node counts as suspect.
+const HEARTBEAT: Duration = Duration::from_millis(2500);
 /// A stream on which nothing came for this long is dead.
 const SILENCE: Duration = Duration::from_secs(20);
 /// Waits between attempts to reach one coordinator: first and longest ceiling.
@@ -66,6 +67,12 @@ pub struct Parts {
     pub usage: watch::Receiver<pb::NodeUsage>,
     /// Told which workspaces a document changed.
     pub changed: mpsc::Sender<Vec<WorkspaceId>>,
+    /// Which agent this is among those with its identity.
+    pub seat: Arc<Mutex<Seat>>,
+    /// When a leader last confirmed a renewal.
+    pub lease: Arc<Lease>,
+    /// Told why this agent may not act, and that it may again.
+    pub held: watch::Sender<Option<String>>,
 }
 
 /// The state that the connections share.
@@ -75,7 +82,6 @@ struct Shared {
     registration: watch::Sender<Option<Registration>>,
     /// Counts reports over all streams.
     sequence: AtomicU64,
-    lease: watch::Sender<Option<Instant>>,
 }
 
 /// The registration that reports belong to.
@@ -90,7 +96,7 @@ struct Registration {
 #[derive(Clone)]
 pub struct UplinkView {
     registration: watch::Receiver<Option<Registration>>,
-    lease: watch::Receiver<Option<Instant>>,
+    lease: Arc<Lease>,
 }
 
 impl UplinkView {
@@ -99,9 +105,9 @@ impl UplinkView {
         self.registration.borrow().as_ref().map(|registration| registration.epoch)
     }
 
-    /// Returns when the renewal was sent that the leader last confirmed (lease rule R1).
-    pub fn lease(&self) -> Option<Instant> {
-        *self.lease.borrow()
+    /// Returns how long ago the renewal was sent that the leader last confirmed (lease rule R1).
+    pub fn lease_age(&self) -> Option<Duration> {
+        self.lease.age()
     }
 }
 
@@ -112,11 +118,10 @@ pub fn start(parts: Parts, shutdown: &Shutdown) -> UplinkView {
         channels: Mutex::default(),
         registration: watch::Sender::default(),
         sequence: AtomicU64::default(),
-        lease: watch::Sender::default(),
     });
     let view = UplinkView {
         registration: shared.registration.subscribe(),
-        lease: shared.lease.subscribe(),
+        lease: Arc::clone(&shared.parts.lease),
     };
     let stop = shutdown.child_token();
     shutdown.spawn(stop.clone().run_until_cancelled_owned(control::run(Arc::clone(&shared))));

@@ -213,6 +213,7 @@ impl Session<'_> {
             full: changes.full,
             workspaces: changes.workspaces.into_iter().map(Into::into).collect(),
             usage: Some(*self.shared.parts.usage.borrow()),
+            lease_age_ms: self.shared.parts.lease.age().map(millis),
         });
         push(&self.queue, message).await
     }
@@ -245,4 +246,8 @@ impl Session<'_> {
             Some(_) | None => {}
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@
 
 pub mod fake;
 pub mod plain;
+pub mod shift;
 mod tree;
 
 use std::{io, path::PathBuf};

@@ -151,12 +151,15 @@ impl Sum {
 }
 
 /// Opens a folder that is no link.
-fn folder(dir: impl std::os::fd::AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+pub(super) fn folder(
+    dir: impl std::os::fd::AsFd,
+    name: impl rustix::path::Arg,
+) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(dir, name, flags, Mode::empty())
 }
 
-fn is_self(name: &CStr) -> bool {
+pub(super) fn is_self(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 

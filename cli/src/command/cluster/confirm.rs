@@ -26,7 +26,7 @@ pub(super) fn typed(what: &str, instead: &str) -> Result<String, Error> {
 ///
 /// # Errors
 /// As [`typed`]; and where the answer is another.
-pub(super) fn yes(what: &str, instead: &str) -> Result<(), Error> {
+pub(crate) fn yes(what: &str, instead: &str) -> Result<(), Error> {
     match typed(what, instead)?.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::new(Kind::Failed, "NOT_CONFIRMED", "nothing was changed")),

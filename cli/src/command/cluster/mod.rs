@@ -1,7 +1,7 @@
 //! `warren cluster`: make it, look at it, change who coordinates it, back it up, bring it back.
 
 mod backup;
-mod confirm;
+pub(crate) mod confirm;
 mod events;
 mod init;
 mod member;

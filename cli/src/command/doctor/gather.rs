@@ -237,7 +237,7 @@ fn signed(ms: u64) -> i64 {
 
 async fn nodes(api: &mut Api) -> Result<Vec<Node>, Error> {
     let listed = api::pages(api, async |api, page_size, page_token| {
-        let request = pb::ListNodesRequest { page_size, page_token, read: None };
+        let request = pb::ListNodesRequest { page_size, page_token, read: None, removed: false };
         let page =
             api.read(async |channel| api::nodes(channel).list_nodes(request.clone()).await).await?;
         Ok((page.nodes, page.next_page_token, page.freshness))

@@ -1,5 +1,6 @@
 //! `warren node`: machines that run workspaces.
 
+mod change;
 mod token;
 
 use clap::{Args, Subcommand};
@@ -27,10 +28,40 @@ pub(crate) enum Verb {
         visible_alias = "ls",
         after_help = "Examples:\n  warren node list\n  warren node list --watch"
     )]
-    List(Watch),
+    List(List),
     /// Show one node with what its preflight found.
     #[command(after_help = "Example:\n  warren node show n1")]
     Show(Show),
+    /// Close a node to placement; what is there stays.
+    #[command(after_help = "Example:\n  warren node cordon n1")]
+    Cordon(change::Target),
+    /// Open a node to placement again.
+    #[command(after_help = "Example:\n  warren node uncordon n1")]
+    Uncordon(change::Target),
+    /// Set and take away labels; they win over those of the node's own configuration.
+    #[command(
+        after_help = "Examples:\n  warren node label n1 region=eu-central disk-\n  warren node label n1 warren.client=acme    (keeps the node for client acme)"
+    )]
+    Label(change::Label),
+    /// Take a node out for good: its certificates are refused, its connections are cut.
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  warren node remove n1\n  warren node remove n1 --lost acme/web    (gives up the home that is there)"
+    )]
+    Remove(change::Remove),
+    /// Let the next agent in that shows a node's identity, after IDENTITY_CONFLICT.
+    #[command(after_help = "Example:\n  warren node rejoin n1")]
+    Rejoin(change::Target),
+}
+
+/// Arguments of `node list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Those that were removed too.
+    #[arg(long)]
+    removed: bool,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 /// Arguments of `node show`.
@@ -45,7 +76,12 @@ pub(crate) struct Show {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Token(token) => token::run(app, &token).await,
-        Verb::List(watch) => list(app, watch).await,
+        Verb::List(arguments) => list(app, arguments).await,
+        Verb::Cordon(target) => change::cordon(app, &target).await,
+        Verb::Uncordon(target) => change::uncordon(app, &target).await,
+        Verb::Label(label) => change::label(app, &label).await,
+        Verb::Remove(remove) => change::remove(app, &remove).await,
+        Verb::Rejoin(target) => change::rejoin(app, &target).await,
         Verb::Show(show) => {
             let request = pb::GetNodeRequest { node: show.node, read: show.fresh.read() };
             let mut api = app.api()?;
@@ -62,12 +98,12 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     }
 }
 
-async fn list(app: &App, watch: Watch) -> Outcome {
+async fn list(app: &App, List { removed, watch }: List) -> Outcome {
     let read = watch.fresh.read();
     let mut api = app.api()?;
     let list = async |api: &mut api::Api| {
         let listed = api::pages(api, async |api, page_size, page_token| {
-            let request = pb::ListNodesRequest { page_size, page_token, read };
+            let request = pb::ListNodesRequest { page_size, page_token, read, removed };
             let page = api
                 .read(async |channel| api::nodes(channel).list_nodes(request.clone()).await)
                 .await?;

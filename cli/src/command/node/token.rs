@@ -31,7 +31,10 @@ struct View {
     token: String,
     expires_at: String,
     coordinators: Vec<String>,
+    /// To be run on the new server, as root.
     command: String,
+    /// The same where the agent is installed already.
+    join_command: String,
 }
 
 pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
@@ -45,8 +48,18 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
         .await?;
     let expires = Timestamp(answer.expires_unix_ms);
     let coordinators = api.context.coordinators.clone();
+    let join_command = join(&answer.token, token.name.as_ref());
+    let installer = answer.installer.as_ref();
+    let install = installer.map(|one| install(one, &answer.token, token.name.as_ref()));
+    if install.is_none() {
+        app.output.talk(
+            "the coordinator has no programs to install from ([install] in its configuration): \
+             the new server needs warren-node-agent first",
+        );
+    }
     let view = View {
-        command: command(&answer.token, token.name.as_ref()),
+        command: install.unwrap_or_else(|| join_command.clone()),
+        join_command,
         token: answer.token,
         expires_at: rfc3339(expires),
         coordinators,
@@ -58,8 +71,21 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     Ok(0)
 }
 
-/// Returns the one command for the new machine; the token knows the coordinators.
-fn command(token: &str, name: Option<&NodeName>) -> String {
+/// Returns the one line for a fresh server. The key that the coordinator shows is pinned, so
+/// whatever answers there is the coordinator; the token stands in no program's arguments.
+fn install(installer: &pb::Installer, token: &str, name: Option<&NodeName>) -> String {
+    let pb::Installer { address, path, public_key_pin } = installer;
+    let curl =
+        "{ command -v curl || { apt-get update && apt-get install -y curl; }; } >/dev/null 2>&1";
+    let name = name.map(|name| format!(" -s -- --name {name}")).unwrap_or_default();
+    format!(
+        "{curl}; curl -fsSk --pinnedpubkey 'sha256//{public_key_pin}' https://{address}{path} | \
+         WARREN_JOIN_TOKEN={token} sh{name}"
+    )
+}
+
+/// Returns the command for a server that has the agent; the token knows the coordinators.
+fn join(token: &str, name: Option<&NodeName>) -> String {
     let name = name.map(|name| format!(" --name {name}"));
     format!("warren-node-agent join{} {token}", name.unwrap_or_default())
 }

@@ -105,12 +105,28 @@ pub(crate) struct PlacementArgs {
     /// A label the node must carry; may be repeated.
     #[arg(long = "require-label", value_name = "KEY=VALUE", value_parser = value::pair)]
     require_labels: Vec<(String, String)>,
+    /// How strong its walls must be; node show says what a node offers.
+    #[arg(long, value_enum, default_value = "container", value_name = "TIER")]
+    isolation: Isolation,
     /// What happens when its node dies.
     #[arg(long, value_enum, default_value = "auto", value_name = "POLICY")]
     failover: Failover,
     /// Refuse instead of queueing where no node can hold it now.
     #[arg(long)]
     no_queue: bool,
+}
+
+/// How strong the walls around a workspace are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Isolation {
+    /// A hardened container.
+    Container,
+    /// The same, with users of its own on the host.
+    Userns,
+    /// In gVisor.
+    Gvisor,
+    /// On a node that is the client's own.
+    Dedicated,
 }
 
 /// What happens when the node dies.

@@ -13,7 +13,7 @@ use warren_proto::{
     error::reason,
     pb::admin::v1::{
         self as pb, client_service_server::ClientService, cluster_service_server::ClusterService,
-        node_admin_service_server::NodeAdminService, workspace_service_server::WorkspaceService,
+        workspace_service_server::WorkspaceService,
     },
 };
 
@@ -39,6 +39,8 @@ pub(crate) enum Follow {
 pub(crate) struct State {
     pub(crate) clients: Vec<pb::Client>,
     pub(crate) nodes: Vec<pb::Node>,
+    /// What node tokens come with.
+    pub(crate) installer: Option<pb::Installer>,
     pub(crate) workspaces: Vec<pb::Workspace>,
     pub(crate) sessions: Vec<pb::Session>,
     pub(crate) cluster: pb::GetClusterResponse,
@@ -321,44 +323,6 @@ impl ClientService for Fake {
         client.labels.extend(request.set_labels);
         let client = Some(client.clone());
         Ok(Response::new(pb::UpdateClientResponse { client, revision: REVISION }))
-    }
-}
-
-#[tonic::async_trait]
-impl NodeAdminService for Fake {
-    async fn create_node_token(
-        &self,
-        _: Request<pb::CreateNodeTokenRequest>,
-    ) -> Result<Response<pb::CreateNodeTokenResponse>, Status> {
-        let _state = self.enter(Method::NodeAdminCreateNodeToken)?;
-        let token = "wrn1_example".to_owned();
-        let expires_unix_ms = warren_daemon::clock::now().0 + 15 * 60_000 + 500;
-        Ok(Response::new(pb::CreateNodeTokenResponse {
-            token,
-            expires_unix_ms,
-            revision: REVISION,
-        }))
-    }
-
-    async fn list_nodes(
-        &self,
-        request: Request<pb::ListNodesRequest>,
-    ) -> Result<Response<pb::ListNodesResponse>, Status> {
-        let request = request.into_inner();
-        let (state, freshness) = self.read(Method::NodeAdminListNodes, request.read)?;
-        let (nodes, next_page_token) = page(&state.nodes, state.page, &request.page_token);
-        Ok(Response::new(pb::ListNodesResponse { freshness, nodes, next_page_token }))
-    }
-
-    async fn get_node(
-        &self,
-        request: Request<pb::GetNodeRequest>,
-    ) -> Result<Response<pb::GetNodeResponse>, Status> {
-        let pb::GetNodeRequest { node: name, read } = request.into_inner();
-        let (state, freshness) = self.read(Method::NodeAdminGetNode, read)?;
-        let node = state.nodes.iter().find(|node| node.name == name).cloned();
-        let node = Some(node.ok_or_else(|| missing("node", &name))?);
-        Ok(Response::new(pb::GetNodeResponse { freshness, node }))
     }
 }
 

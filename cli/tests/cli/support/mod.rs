@@ -4,6 +4,7 @@ mod audit;
 mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
+mod nodes;
 mod streams;
 mod users;
 pub(crate) mod watch;

@@ -1,5 +1,6 @@
 //! Keys, signing requests, and certificates with their keys.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
@@ -112,6 +113,13 @@ impl Credentials {
     /// Returns SHA-256 of the public key (its point, not its DER wrapping), as [`Key::public_hash`].
     pub const fn key_hash(&self) -> [u8; 32] {
         self.key_hash
+    }
+
+    /// Returns base64 of SHA-256 over the public key as the certificate wraps it: what curl takes as
+    /// `--pinnedpubkey sha256//…`. None where the certificate cannot be read, which TLS excludes.
+    pub fn public_key_pin(&self) -> Option<String> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
+        Some(STANDARD.encode(Sha256::digest(leaf.public_key().raw)))
     }
 
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {

@@ -19,8 +19,9 @@ use crate::{command::Availability, state::Node};
 
 /// A node's label naming the one client whose workspaces it takes.
 pub const CLIENT_LABEL: &str = "warren.client";
-/// A node's label naming the strongest isolation tier it offers: `userns` or `gvisor`.
-pub const TIER_LABEL: &str = "warren.tier";
+/// What labels of isolation tiers begin with: `warren.tier.userns`, `warren.tier.gvisor`. A node
+/// agent sets them from what its engine says, and nobody else can.
+pub const TIER_LABELS: &str = "warren.tier.";
 
 /// The hard filters, in their fixed order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -336,15 +337,20 @@ fn rules(node: &Node, need: &Need<'_>) -> Result<(), Misfit> {
     }
     let owner = labels.get(CLIENT_LABEL);
     let own = owner.is_some_and(|owner| owner == need.client_name.as_str());
-    let offered = labels.get(TIER_LABEL).map(String::as_str);
-    let strong = match rules.tier {
-        IsolationTier::Container => true,
-        IsolationTier::UserNamespace => matches!(offered, Some("userns" | "gvisor")),
-        IsolationTier::Gvisor => offered == Some("gvisor"),
-        IsolationTier::Dedicated => own,
+    let offers = |tier: IsolationTier| labels.contains_key(&format!("{TIER_LABELS}{tier}"));
+    let lacking = match rules.tier {
+        IsolationTier::Container => None,
+        IsolationTier::UserNamespace if offers(rules.tier) => None,
+        IsolationTier::UserNamespace => Some("its engine does not remap user ids".to_owned()),
+        IsolationTier::Gvisor if offers(rules.tier) => None,
+        IsolationTier::Gvisor => Some("its engine has no runtime runsc that runs".to_owned()),
+        IsolationTier::Dedicated if own => None,
+        IsolationTier::Dedicated => {
+            Some(format!("it has no label {CLIENT_LABEL}={}", need.client_name))
+        }
     };
-    if !strong {
-        let detail = format!("does not offer tier {}", rules.tier);
+    if let Some(why) = lacking {
+        let detail = format!("does not offer tier {}: {why}", rules.tier);
         return Err(Misfit::new(Cause::Tier, detail));
     }
     match owner {

@@ -257,7 +257,9 @@ fn changed_facts(round: &Round<'_>) -> Vec<Command> {
         let Some(facts) = live.facts.as_ref().filter(|_| live.epoch == node.epoch) else {
             continue;
         };
-        if facts.boot == node.facts.boot && matters(&node.facts, facts) {
+        let labels = round.state.effective_labels(*id, &facts.labels);
+        let seen = NodeFacts { labels, ..NodeFacts::clone(facts) };
+        if facts.boot == node.facts.boot && matters(&node.facts, &seen) {
             let facts = NodeFacts::clone(facts);
             commands.push(Command::UpdateNodeFacts(UpdateNodeFacts { node: *id, facts }));
         }

@@ -19,6 +19,7 @@ use crate::{
     state::{
         Assignment, Client, ClusterState, Desired, Node, Phase, PhaseKind, Workspace,
         node::{self as nodes, validate_facts},
+        node_end,
         workspace::wrong,
     },
 };
@@ -39,7 +40,8 @@ pub(crate) fn node(
         return Err(Refusal::new(RefusalCode::LimitReached, message));
     }
     validate_facts(facts)?;
-    let name = free(name, |name| state.node_names.contains_key(name))?;
+    let name = free(name, |name| node_end::is_taken(state, name))?;
+    node_end::free_name(state, &name);
     let node = Node {
         id: *id,
         name: name.clone(),

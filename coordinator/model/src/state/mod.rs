@@ -9,10 +9,12 @@ pub mod certificate;
 pub mod client;
 pub(crate) mod cluster;
 pub mod node;
+pub(crate) mod node_end;
 pub mod person;
 pub mod recovery;
 pub mod replica;
 pub mod requests;
+pub mod seat;
 pub mod token;
 pub mod workspace;
 mod workspace_run;
@@ -31,10 +33,12 @@ use crate::{audit::AuditHead, command::Principal};
 pub use certificate::Certificate;
 pub use client::Client;
 pub use node::Node;
+pub use node_end::NodeLabels;
 pub use person::{Invitation, Person};
 pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
+pub use seat::{Rival, Seat};
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
 
@@ -89,6 +93,10 @@ pub struct ClusterState {
     pub replacing: OrdMap<ReplicaId, ReplicaId>,
     /// The request that last asked for each workspace's run: what people follow to its container.
     pub origins: OrdMap<WorkspaceId, RequestId>,
+    /// Which agent acts as each node; none of nodes that have not registered with a claim.
+    pub seats: OrdMap<NodeId, Seat>,
+    /// The operator's labels of nodes that have any.
+    pub node_labels: OrdMap<NodeId, NodeLabels>,
 }
 
 /// What a cluster is.

@@ -12,10 +12,13 @@ use warren_common::{
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{Availability, RegisterNode, SetNodeAvailability, UpdateNodeFacts},
+    command::{
+        Availability, NodeCommand, RegisterNode, SetNodeAvailability, UpdateNodeFacts,
+        node::EnterNode,
+    },
     event::EventKind,
     plan::fit::{Capacity, Load},
-    state::{ClusterState, recovery},
+    state::{ClusterState, node_end, recovery, seat},
 };
 
 /// One server.
@@ -70,19 +73,46 @@ impl ClusterState {
     }
 }
 
+/// Applies what is done to one node.
+pub(crate) fn command(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &NodeCommand,
+) -> Result<Change, Refusal> {
+    match command {
+        NodeCommand::Enter(command) => enter(state, context, command),
+        NodeCommand::NoteRival(command) => seat::note_rival(state, context, command),
+        NodeCommand::Rejoin(command) => seat::rejoin(state, context, *command),
+        NodeCommand::Label(command) => node_end::label(state, context, command),
+        NodeCommand::Remove(command) => node_end::remove(state, context, command),
+    }
+}
+
 pub(crate) fn register(
     state: &mut ClusterState,
     context: &Context,
     command: &RegisterNode,
 ) -> Result<Change, Refusal> {
-    let RegisterNode { node: id, facts } = command;
+    let RegisterNode { node, facts } = command;
+    let enter_as = EnterNode { node: *node, facts: facts.clone(), claims: None };
+    enter(state, context, &enter_as)
+}
+
+fn enter(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &EnterNode,
+) -> Result<Change, Refusal> {
+    let EnterNode { node: id, facts, claims } = command;
     let current = found(state, *id)?;
     not_retired(current)?;
     validate_facts(facts)?;
+    seat::take(state, *id, claims.as_ref())?;
+    let labels = state.keep_configured(*id, &facts.labels);
     let node = Arc::make_mut(state.nodes.get_mut(id).ok_or_else(|| missing(*id))?);
     let rebooted = node.epoch != NodeEpoch(0) && node.facts.boot != facts.boot;
     node.epoch = node.epoch.next();
-    node.facts = facts.clone();
+    node.facts = NodeFacts { labels, ..facts.clone() };
     node.registered = Some(context.at);
     node.revision = context.revision;
     let (name, epoch) = (node.name.clone(), node.epoch);
@@ -104,15 +134,18 @@ pub(crate) fn update_facts(
     let name = current.name.clone();
     not_retired(current)?;
     validate_facts(facts)?;
-    if current.facts == *facts {
+    let labels = state.effective_labels(*id, &facts.labels);
+    let own = state.node_labels.get(id).is_none_or(|one| one.configured == facts.labels);
+    if own && current.facts == (NodeFacts { labels, ..facts.clone() }) {
         return Ok(Change::none(Outcome::Node(*id)));
     }
     if current.epoch == NodeEpoch(0) || current.facts.boot != facts.boot {
         let message = format!("node {name} has not registered in this boot");
         return Err(Refusal::new(RefusalCode::WrongState, message));
     }
+    let labels = state.keep_configured(*id, &facts.labels);
     let node = Arc::make_mut(state.nodes.get_mut(id).ok_or_else(|| missing(*id))?);
-    node.facts = facts.clone();
+    node.facts = NodeFacts { labels, ..facts.clone() };
     node.revision = context.revision;
     state.weigh(*id);
     let NodeFacts { allocatable_memory, swap, disk, .. } = facts;
@@ -161,7 +194,7 @@ fn found(state: &ClusterState, id: NodeId) -> Result<&Node, Refusal> {
     state.nodes.get(&id).map(AsRef::as_ref).ok_or_else(|| missing(id))
 }
 
-fn not_retired(node: &Node) -> Result<(), Refusal> {
+pub(super) fn not_retired(node: &Node) -> Result<(), Refusal> {
     match node.availability {
         Availability::Retired => {
             let message = format!("node {} is retired and never comes back", node.name);

@@ -15,7 +15,7 @@ use crate::{
     apply::{Change, Context},
     command::{AccountNode, Availability, BeginIncarnation, EndRecovery, NoteBackup},
     event::EventKind,
-    state::{ClusterState, Desired, PhaseKind, Replica, Workspace, cluster::line, node},
+    state::{ClusterState, Desired, PhaseKind, Replica, Seat, Workspace, cluster::line, node},
 };
 
 /// A recovery lasts this long at least: a node that joined after the backup is not known, so
@@ -104,6 +104,9 @@ pub(crate) fn begin(
     state.tokens.clear();
     state.coordinator_tokens.clear();
     state.replacing.clear();
+    // nodes may have registered since the backup was made
+    let open = |(id, seat): (&NodeId, &Seat)| (*id, Seat { claim: None, ..seat.clone() });
+    state.seats = state.seats.iter().map(open).collect();
     state.last_replica = replica.replica.0;
     let there = state.nodes.values().filter(|one| one.availability != Availability::Retired);
     let awaited = there.map(|one| one.id).collect();

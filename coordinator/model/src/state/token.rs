@@ -11,7 +11,7 @@ use crate::{
     apply::{Change, Context},
     command::{Availability, IssueToken, JoinNode},
     event::EventKind,
-    state::{ClusterState, Node, node::validate_facts},
+    state::{ClusterState, Node, node::validate_facts, node_end},
 };
 
 /// A single-use right to join.
@@ -125,6 +125,7 @@ pub(crate) fn join(
     }
     free_to_join(state, &token, command)?;
     validate_facts(&command.facts)?;
+    node_end::free_name(state, &command.name);
     let JoinNode { node: id, name, facts, key_hash, .. } = command;
     let node = Node {
         id: *id,
@@ -156,7 +157,7 @@ fn free_to_join(
         let message = format!("the join token is for node {bound}, not {name}");
         return Err(Refusal::new(RefusalCode::TokenInvalid, message));
     }
-    if state.node_names.contains_key(name) {
+    if node_end::is_taken(state, name) {
         return Err(Refusal::new(RefusalCode::NameTaken, format!("node {name} already exists")));
     }
     if state.nodes.contains_key(&command.node) {

@@ -9,6 +9,7 @@ mod listening;
 mod make;
 mod naive;
 mod naive_replicas;
+mod nodes;
 mod people;
 mod placing;
 mod random;

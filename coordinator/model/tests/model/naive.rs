@@ -117,7 +117,8 @@ impl Naive {
             | Command::AdoptWorkspace(_)
             | Command::AccountNode(_)
             | Command::EndRecovery(_)
-            | Command::NoteBackup(_) => unreachable!("not asked"),
+            | Command::NoteBackup(_)
+            | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
             Command::JoinReplica(one) => self.replicas.join(one, at),

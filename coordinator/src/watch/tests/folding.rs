@@ -18,7 +18,7 @@ use super::{
     label_client, node, workspace,
 };
 use crate::{
-    api::view::View,
+    api::view::{Said, View},
     watch::{ring::Bounds, show},
 };
 
@@ -38,7 +38,7 @@ impl Lists {
         let workspaces = state.workspaces.values();
         let workspaces = workspaces.map(|one| (one.id.to_string(), view.workspace(one)));
         let nodes = state.nodes.values().map(|one| {
-            let shown = view.node(one, None);
+            let shown = view.node(one, Said::default());
             let (liveness, reason, last_seen_unix_ms) = Default::default();
             (one.id.to_string(), pb::Node { liveness, reason, last_seen_unix_ms, ..shown })
         });

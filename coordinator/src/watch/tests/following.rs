@@ -56,6 +56,7 @@ async fn events(watcher: &mut Watcher) -> Vec<pb::Event> {
     match next(watcher).await {
         Kind::Events(events) => events.events,
         Kind::Bookmark(bookmark) => panic!("{bookmark:?}"),
+        Kind::Standings(standings) => panic!("{standings:?}"),
     }
 }
 
@@ -66,6 +67,7 @@ async fn bookmark(watcher: &mut Watcher) -> u64 {
             bookmark.revision
         }
         Kind::Events(events) => panic!("{events:?}"),
+        Kind::Standings(standings) => panic!("{standings:?}"),
     }
 }
 

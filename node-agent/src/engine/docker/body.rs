@@ -87,6 +87,7 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
             plan.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
         ),
         shm_size: Some(signed(plan.shm)),
+        runtime: plan.runtime.clone(),
         // life
         init: Some(false),
         auto_remove: Some(false),

@@ -1,10 +1,19 @@
 //! What Docker says about itself, in the words of the node's facts.
 
+use std::{process::Stdio, time::Duration};
+
 use bollard::models::{
     SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum, SystemVersion,
 };
+use warren_common::{
+    Limits,
+    status::{clean, reason},
+};
 
-use crate::engine::{EngineError, EngineInfo};
+use crate::engine::{EngineError, EngineInfo, GVISOR, Gvisor};
+
+/// How long a runtime is given to say its version.
+const SMOKE: Duration = Duration::from_secs(5);
 
 /// The least Docker: containers with their own cgroup namespace, and API 1.41.
 const LEAST: (u32, u32) = (20, 10);
@@ -47,12 +56,80 @@ pub(super) fn engine_info(info: &SystemInfo, version: &SystemVersion) -> EngineI
         seccomp: has("seccomp"),
         runtimes,
         runtime_version: runc.map(|runc| runc.version.clone()).unwrap_or_default(),
+        remap: has("userns").then(|| info.docker_root_dir.as_deref().and_then(remap)).flatten(),
+        gvisor: Gvisor::Absent,
+        gvisor_by_default: info.default_runtime.as_deref() == Some(GVISOR),
+    }
+}
+
+/// Reads where remapped ids begin: an engine that remaps keeps its data below `<uid>.<gid>`.
+fn remap(root: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = root.rsplit('/').next()?.split_once('.')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+/// Runs gVisor's runtime where it is registered: a name in a list is no proof of walls.
+pub(super) async fn gvisor(info: &SystemInfo) -> Gvisor {
+    let registered = info.runtimes.as_ref().and_then(|runtimes| runtimes.get(GVISOR));
+    let Some(registered) = registered else { return Gvisor::Absent };
+    let program = registered.path.clone().unwrap_or_else(|| GVISOR.to_owned());
+    let mut asked = tokio::process::Command::new(&program);
+    asked.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+    let broken = |why: String| Gvisor::Broken(reason(&format!("{program} --version: {why}")));
+    match tokio::time::timeout(SMOKE, asked.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let line = said.lines().next().unwrap_or_default();
+            Gvisor::Runs(clean(line, Limits::LABEL_BYTES))
+        }
+        Ok(Ok(output)) => broken(format!("{}", output.status)),
+        Ok(Err(error)) => broken(error.to_string()),
+        Err(_) => broken(format!("no answer within {} s", SMOKE.as_secs())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_remapped_ids_begin_is_read_from_the_engines_own_folder() {
+        assert_eq!(remap("/var/lib/docker/231072.231072"), Some((231_072, 231_072)));
+        assert_eq!(remap("/srv/d.x/100000.200000"), Some((100_000, 200_000)));
+        for plain in ["/var/lib/docker", "/var/lib/docker/", "/srv/1.2.3/x.y", ""] {
+            assert_eq!(remap(plain), None, "{plain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_is_offered_when_it_runs_and_not_because_it_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = |name: &str, text: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+            path.display().to_string()
+        };
+        let with = |path: Option<String>| {
+            let runtime = bollard::models::Runtime { path, ..Default::default() };
+            let runtimes = path_of(runtime);
+            SystemInfo { runtimes: Some(runtimes), ..SystemInfo::default() }
+        };
+        fn path_of(
+            runtime: bollard::models::Runtime,
+        ) -> std::collections::HashMap<String, bollard::models::Runtime> {
+            [(GVISOR.to_owned(), runtime)].into()
+        }
+        assert_eq!(gvisor(&SystemInfo::default()).await, Gvisor::Absent);
+        let good = script("good", "#!/bin/sh\necho runsc version release-1\necho spec: 1.0\n");
+        let runs = Gvisor::Runs("runsc version release-1".to_owned());
+        assert_eq!(gvisor(&with(Some(good))).await, runs);
+        let bad = script("bad", "#!/bin/sh\nexit 3\n");
+        assert!(matches!(gvisor(&with(Some(bad))).await, Gvisor::Broken(why) if why.contains('3')));
+        let gone = Some("/no/such/runsc".to_owned());
+        assert!(matches!(gvisor(&with(gone)).await, Gvisor::Broken(_)));
+    }
 
     #[test]
     fn old_docker_is_named_and_refused() {

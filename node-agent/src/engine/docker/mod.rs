@@ -213,7 +213,8 @@ impl Engine for DockerEngine {
             let answer = self.call("ask Docker's state", Limits::CALL_TIMEOUT, api.info()).await?;
             let version =
                 self.call("ask Docker's version", Limits::CALL_TIMEOUT, api.version()).await?;
-            Ok(info::engine_info(&answer, &version))
+            let gvisor = info::gvisor(&answer).await;
+            Ok(EngineInfo { gvisor, ..info::engine_info(&answer, &version) })
         }
         .boxed()
     }

@@ -14,7 +14,7 @@ use crate::container::{
 };
 
 /// Fields of `HostConfig` that grant nothing and differ between versions.
-const IGNORED: [&str; 4] = ["ConsoleSize", "ContainerIDFile", "Isolation", "Runtime"];
+const IGNORED: [&str; 3] = ["ConsoleSize", "ContainerIDFile", "Isolation"];
 /// Paths of the kernel that must be hidden or read-only; Docker's own list is longer.
 const MASKED: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
 const READ_ONLY: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
@@ -52,6 +52,7 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
         ],
         "MaskedPaths": MASKED,
         "ReadonlyPaths": READ_ONLY,
+        "Runtime": plan.runtime,
     });
     let config = json!({
         "Image": plan.image,
@@ -93,6 +94,10 @@ pub(super) fn actual(container: &ContainerInspectResponse, plan: &ContainerPlan)
     let mut host = value(&container.host_config);
     for field in IGNORED {
         remove(&mut host, field);
+    }
+    if plan.runtime.is_none() {
+        // the engine's own, whatever its name
+        remove(&mut host, "Runtime");
     }
     if host["MemorySwappiness"] == json!(-1) {
         remove(&mut host, "MemorySwappiness");

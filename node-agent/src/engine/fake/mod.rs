@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
-    EngineInfo, EventStream, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
+    EngineInfo, EventStream, Gvisor, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
 use crate::container::{ContainerPlan, NetworkPlan};
 
@@ -215,6 +215,9 @@ impl Engine for FakeEngine {
                 seccomp: true,
                 runtimes: Vec::new(),
                 runtime_version: String::new(),
+                remap: None,
+                gvisor: Gvisor::Absent,
+                gvisor_by_default: false,
             })
         }
         .boxed()

@@ -75,8 +75,8 @@ fn preflight(nodes: &[&Node]) -> Vec<Finding> {
         }
     };
     let faults = nodes.iter().flat_map(|node| {
-        let found = node.facts.iter().flat_map(|facts| &facts.findings);
-        found.map(move |found| fault(node, found))
+        let own = node.facts.iter().flat_map(|facts| &facts.findings);
+        node.findings.iter().chain(own).map(move |found| fault(node, found))
     });
     let mut found = faults_or(faults.collect(), || PREFLIGHT.ok("nothing was found on any node"));
     let unknown: Vec<&str> =

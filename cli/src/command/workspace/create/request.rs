@@ -12,7 +12,7 @@ use warren_common::{
 };
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Create, Failover as FailoverArg, ResourceArgs};
+use super::{Create, Failover as FailoverArg, Isolation, ResourceArgs};
 use crate::{api, command::refused, error::Error, value};
 
 /// The options that are parameters of the template `base`.
@@ -65,7 +65,7 @@ pub(super) fn build(
         placement: Some(node::Placement {
             pin_node_id: None,
             required_labels: required.into_iter().collect(),
-            tier: node::IsolationTier::Container.into(),
+            tier: tier(create.placement.isolation).into(),
         }),
         failover: failover.into(),
         labels: labels.into_iter().collect(),
@@ -73,6 +73,15 @@ pub(super) fn build(
         pin_node: create.placement.pin.as_ref().map(ToString::to_string).unwrap_or_default(),
         no_queue: create.placement.no_queue,
     })
+}
+
+const fn tier(isolation: Isolation) -> node::IsolationTier {
+    match isolation {
+        Isolation::Container => node::IsolationTier::Container,
+        Isolation::Userns => node::IsolationTier::UserNamespace,
+        Isolation::Gvisor => node::IsolationTier::Gvisor,
+        Isolation::Dedicated => node::IsolationTier::Dedicated,
+    }
 }
 
 /// Checks what was given, with defaults in place of what was not.

@@ -1,0 +1,86 @@
+//! Several coordinators, and a node that one of them does not hear.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use warren_daemon::identity::{ClientTls, Folder, connect};
+use warren_proto::pb::admin::v1::{
+    Consistency, GetNodeRequest, Node, NodeLiveness, Read,
+    node_admin_service_client::NodeAdminServiceClient,
+};
+use warren_tests::{Cluster, Host, Network, Stage, host, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Asks one coordinator what it sees, whatever the others do.
+fn ask(cluster: &Cluster, from: &Host, at: usize) -> Result<Node> {
+    let identity = Folder::open(cluster.folder().join("config/contexts/test"))?.load()?;
+    let identity = identity.context("an identity")?;
+    let address = cluster.coordinators[at].api_address()?;
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| -> Result<Node> {
+            from.enter()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let tls = ClientTls::new(&identity.credentials, &identity.trust_pem)?;
+                let channel = connect(&Arc::new(tls), &[address]).await?;
+                let read = Read { consistency: Consistency::Stale.into(), min_revision: 0 };
+                let request = GetNodeRequest { node: "n1".to_owned(), read: Some(read) };
+                let answer = NodeAdminServiceClient::new(channel).get_node(request).await?;
+                answer.into_inner().node.context("the node")
+            })
+        });
+        asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))?
+    })
+}
+
+#[test]
+fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when_none_does()
+-> Result<()> {
+    host::check(&["nft"])?;
+    let stage = Arc::new(Stage::new()?);
+    let mut network = Network::new(&stage)?;
+    let hosts = ["c1", "c2", "c3"].map(|name| network.host(name).map(Arc::new));
+    let [one, two, three] = hosts;
+    let hosts = [one?, two?, three?];
+    let node = Arc::new(network.host("n1")?);
+    let mut cluster = Cluster::start(&stage, Some(Arc::clone(&hosts[0])))?;
+    for (name, host) in [("coordinator-2", &hosts[1]), ("coordinator-3", &hosts[2])] {
+        cluster.add_coordinator(name, Some(Arc::clone(host)))?;
+    }
+    cluster.add_fake_node("n1", Some(Arc::clone(&node)))?;
+    for at in 0..3 {
+        wait_until("every coordinator hears it", SOON, || {
+            let seen = ask(&cluster, &hosts[0], at)?;
+            ensure!(seen.liveness() == NodeLiveness::Ready, "{}: {}", at + 1, seen.reason);
+            Ok(())
+        })?;
+    }
+    // the third stops hearing the node; the two others hear it, and it hears them
+    hosts[2].ignore(&[&node])?;
+    let heard = wait_until("the third is told by another", SOON, || {
+        let seen = ask(&cluster, &hosts[0], 2)?;
+        ensure!(seen.reason.contains("heard it"), "{}", seen.reason);
+        Ok(seen)
+    })?;
+    ensure!(heard.liveness() == NodeLiveness::Suspect, "{}", heard.reason);
+    // well past the time at which it would be called unreachable
+    let until = std::time::Instant::now() + Duration::from_secs(25);
+    while std::time::Instant::now() < until {
+        let seen = ask(&cluster, &hosts[0], 2)?;
+        ensure!(seen.liveness() == NodeLiveness::Suspect, "it is {:?}", seen.liveness());
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    // nobody hears it any more: then it is gone
+    node.cut()?;
+    wait_until("it is unreachable everywhere", SOON, || {
+        for at in 0..3 {
+            let seen = ask(&cluster, &hosts[0], at)?;
+            ensure!(seen.liveness() == NodeLiveness::Unreachable, "{}: {}", at + 1, seen.reason);
+        }
+        Ok(())
+    })?;
+    node.mend()?;
+    hosts[2].ignore(&[])?;
+    cluster.wait_ready("n1")
+}
