@@ -98,7 +98,8 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceStartWorkspace
         | Method::WorkspaceStopWorkspace
         | Method::WorkspaceRestartWorkspace
-        | Method::WorkspaceDeleteWorkspace => WORK,
+        | Method::WorkspaceDeleteWorkspace
+        | Method::WorkspaceResizeWorkspace => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,
 

@@ -114,7 +114,7 @@ impl Live {
 
     /// Returns what `node` last said it has free.
     pub fn usage(&self, node: NodeId) -> Option<NodeUsage> {
-        locked(&self.state).usage.get(&node).copied()
+        locked(&self.state).usage.get(&node).cloned()
     }
 
     /// Tells of every report after which the planner may decide otherwise: a workspace stands
@@ -226,6 +226,7 @@ mod tests {
             steps: Vec::new(),
             sessions: Vec::new(),
             usage: Usage::default(),
+            volume: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The node agent's command line.
 
+mod pool;
+
 use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
@@ -50,6 +52,11 @@ enum Command {
         #[command(subcommand)]
         verb: Coordinators,
     },
+    /// The pool of this node's homes: works while the agent runs and homes are in use.
+    Pool {
+        #[command(subcommand)]
+        verb: pool::Verb,
+    },
     /// Read the configuration and say whether it can be used.
     CheckConfig,
 }
@@ -90,6 +97,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
     match args.command {
         Command::CheckConfig => say("the configuration is fine"),
+        Command::Pool { verb } => pool::run(&config, verb),
         Command::Coordinators { verb: Coordinators::Set { addresses } } => {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
             anyhow::ensure!(

@@ -10,3 +10,4 @@ mod quickstart;
 mod refusals;
 mod restarts;
 mod viewers;
+mod volumes;

@@ -31,6 +31,24 @@ impl Lab {
     /// # Errors
     /// Fails without root, Docker or the image that `deploy/test` builds.
     pub fn new() -> Result<Self> {
+        Self::with(|_, _| Ok("[volumes]\nkind = \"plain\"\n".to_owned()))
+    }
+
+    /// The same with a btrfs pool of this size for homes.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and without btrfs.
+    pub fn with_pool(size: &str) -> Result<Self> {
+        Self::with(|_, _| Ok(format!("[volumes]\nkind = \"btrfs\"\nsize = \"{size}\"\n")))
+    }
+
+    /// The same with lines of `[volumes]`, made when stage and node's folder are there.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn with(
+        volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>,
+    ) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
@@ -40,7 +58,8 @@ impl Lab {
         let engine = Engine::start(&stage, &node)?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
-        cluster.add_docker_node("n1", Arc::clone(&node), &engine)?;
+        let volumes = volumes(&stage, &stage.folder("node-n1")?)?;
+        cluster.add_node_with("n1", Arc::clone(&node), &engine, &volumes)?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

@@ -16,11 +16,13 @@ use warren_common::{
 
 mod recovery;
 mod replica;
+mod resize;
 
 pub use recovery::{
     AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery, NoteBackup,
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
+pub use resize::ResizeWorkspace;
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +113,8 @@ pub enum Command {
     /// Somebody is about to be handed a backup: changes nothing, and is on record before a byte of
     /// it leaves.
     NoteBackup(NoteBackup),
+    /// Gives a workspace other caps, wherever it stands.
+    ResizeWorkspace(ResizeWorkspace),
 }
 
 /// See [`Command::InitCluster`].

@@ -34,6 +34,7 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::ClientUpdated(..) => pb::EventKind::ClientUpdated,
         EventKind::ReplicaJoined(_) => pb::EventKind::ReplicaJoined,
         EventKind::ReplicaRemoved(_) => pb::EventKind::ReplicaRemoved,
+        EventKind::WorkspaceResized(_) => pb::EventKind::WorkspaceResized,
     }
 }
 
@@ -117,6 +118,9 @@ fn what(record: &Record) -> What {
         }
         EventKind::ReplicaJoined(id) => What::ReplicaJoined(joined(id.0, subject)),
         EventKind::ReplicaRemoved(id) => What::ReplicaRemoved(pb::ReplicaRemoved { id: id.0 }),
+        EventKind::WorkspaceResized(_) => {
+            What::WorkspaceResized(pb::WorkspaceResized { workspace: workspace(subject) })
+        }
     }
 }
 

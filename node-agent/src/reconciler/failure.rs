@@ -2,7 +2,10 @@
 
 use std::io;
 
-use warren_common::status::{RunState, reason};
+use warren_common::{
+    Bytes,
+    status::{RunState, reason},
+};
 use warren_daemon::telemetry::Chain;
 
 use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
@@ -10,6 +13,7 @@ use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
 const SOCKET_FAILED: &str = "SOCKET_FAILED";
+const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
 
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,14 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn state(&self) -> RunState {
         RunState::Failed { code: self.code.to_owned(), retry: self.retry }
+    }
+
+    /// A cap that is less than what cannot be given back.
+    pub(super) fn cap(old: Bytes, new: Bytes, held: Bytes) -> Self {
+        let message = format!(
+            "its memory cap stays at {old}: it holds {held} that it cannot give back, {new} is asked"
+        );
+        Self { code: CAP_BELOW_USE, retry: true, message }
     }
 
     pub(super) fn socket(error: &io::Error) -> Self {

@@ -13,6 +13,7 @@ pub mod person;
 pub mod recovery;
 pub mod replica;
 pub mod requests;
+pub(crate) mod resize;
 pub mod token;
 pub mod workspace;
 mod workspace_run;

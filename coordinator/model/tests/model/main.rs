@@ -15,3 +15,4 @@ mod random;
 mod recovering;
 mod replicas;
 mod requests;
+mod resizing;
