@@ -157,7 +157,7 @@ impl Probe {
         if let Ok(disk) = capacity::disk(&self.config.state_dir) {
             findings.extend(findings::of_host_disk(disk.total, disk.available));
         }
-        findings.sort_by(|one, other| other.level.cmp(&one.level));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         let disk = match pool.kind {
             PoolKind::Loop | PoolKind::Folder => pool.size,
             PoolKind::Plain => pool.available.plus(self.homes),

@@ -69,10 +69,17 @@ impl Stage {
     }
 
     fn loops(&self) -> String {
-        run("losetup", &["--noheadings", "--output", "NAME", "--associated", &self.file().to_string_lossy()])
+        run(
+            "losetup",
+            &["--noheadings", "--output", "NAME", "--associated", &self.file().to_string_lossy()],
+        )
     }
 
-    async fn volume(&self, workspace: WorkspaceId, size: Bytes) -> warren_node_agent::volume::Volume {
+    async fn volume(
+        &self,
+        workspace: WorkspaceId,
+        size: Bytes,
+    ) -> warren_node_agent::volume::Volume {
         self.store.ensure(workspace, size).await.expect("a volume")
     }
 
@@ -323,7 +330,11 @@ async fn a_removed_workspace_leaves_nothing_and_its_neighbour_keeps_everything()
     stage.store.exists(other).await.expect("mounted");
     let mount = stage.mount().to_string_lossy().into_owned();
     let rows = run("btrfs", &["qgroup", "show", "--raw", &mount]);
-    assert_eq!(rows.lines().filter(|line| line.contains('/') && line.starts_with(['0', '1'])).count(), 4, "{rows}");
+    assert_eq!(
+        rows.lines().filter(|line| line.contains('/') && line.starts_with(['0', '1'])).count(),
+        4,
+        "{rows}"
+    );
     assert_eq!(fs::read(second.home.join("work")).expect("kept").len(), 50 << 20);
 }
 
@@ -414,7 +425,8 @@ async fn the_pool_is_shown_and_checked_and_a_broken_quota_is_found() {
     assert_eq!(names, ["file", "mount", "quotas", "homes", "errors", "scrub"]);
     let mount = stage.mount().to_string_lossy().into_owned();
     let group = run("btrfs", &["qgroup", "show", "--raw", "-r", &mount]);
-    let group = group.lines().find_map(|line| line.split(' ').next().filter(|id| id.starts_with("1/")));
+    let group =
+        group.lines().find_map(|line| line.split(' ').next().filter(|id| id.starts_with("1/")));
     run("btrfs", &["qgroup", "limit", "none", group.expect("a group"), &mount]);
     let checks = stage.store.check(false).expect("checked");
     let bad: Vec<_> = checks.iter().filter(|check| !check.ok).map(|check| check.name).collect();

@@ -68,9 +68,9 @@ fn a_full_home_is_told_its_neighbour_works_on_and_a_resize_makes_room() -> Resul
     // a subvolume of its own would not be counted: the kernel is not even asked
     let make = "python3 -c 'import fcntl, os\n\
                 fd = os.open(os.path.expanduser(\"~\"), os.O_RDONLY)\n\
-                fcntl.ioctl(fd, 0x5000940e, bytes(8) + b\"escape\" + bytes(4082))'";
+                fcntl.ioctl(fd, 0x5000940e, bytearray(bytes(8) + b\"escape\" + bytes(4082)))'";
     let escape = lab.try_shell("acme/web", make)?;
-    ensure!(escape.code != 0 && escape.shown.contains("not permitted"), "{escape:?}");
+    ensure!(escape.code != 0 && escape.stderr.contains("not permitted"), "{escape:?}");
 
     // more disk: written at once, in the same processes
     lab.cluster.warren(&["workspace", "resize", "acme/web", "--disk", "256M"])?;
@@ -125,17 +125,27 @@ fn memory_and_processors_change_while_it_runs() -> Result<()> {
         Ok(())
     })?;
     let words = ["CAP_BELOW_USE", "cannot give back"];
-    lab.cluster.refuses(&["workspace", "resize", "acme/web", "--memory", "128M", "-o", "json"], 4, &words)?;
+    lab.cluster.refuses(
+        &["workspace", "resize", "acme/web", "--memory", "128M", "-o", "json"],
+        4,
+        &words,
+    )?;
     lab.shell("acme/web", "pgrep -f bytearray")?;
     lab.shell("acme/web", "pkill -f bytearray")?;
-    wait_until("it is given back", SOON, || resize(&["--memory", "256M", "--cpus", "0"]).map(drop))?;
+    wait_until("it is given back", SOON, || {
+        resize(&["--memory", "256M", "--cpus", "0"]).map(drop)
+    })?;
     let cores = std::thread::available_parallelism()?.get();
     held(256 << 20, i64::try_from(cores)? * 1_000_000_000)?;
     ensure!(pid(&lab, "acme/web")? == before, "it was started anew");
 
     // more than the node has: refused with what is free
     let words = ["NO_NODE_FITS", "is free"];
-    lab.cluster.refuses(&["workspace", "resize", "acme/web", "--memory", "3T", "-o", "json"], 4, &words)?;
+    lab.cluster.refuses(
+        &["workspace", "resize", "acme/web", "--memory", "3T", "-o", "json"],
+        4,
+        &words,
+    )?;
     // a stopped one starts with its new caps
     lab.cluster.warren(&["workspace", "stop", "acme/web"])?;
     resize(&["--memory", "384M", "--disk", "512M"])?;
@@ -166,7 +176,8 @@ fn a_full_pool_stops_placement_grows_in_use_and_comes_back_after_a_reboot() -> R
     Program::new("dd").args(["if=/dev/zero", &of, "bs=1M"]).run()?;
     wait_code(&lab, "E1202", true)?;
     let words = ["NO_NODE_FITS", "blocking finding"];
-    let create = ["workspace", "create", "acme/late", "--memory", "64M", "--disk", "64M", "--no-queue"];
+    let create =
+        ["workspace", "create", "acme/late", "--memory", "64M", "--disk", "64M", "--no-queue"];
     lab.cluster.refuses(&[&create[..], &["-o", "json"]].concat(), 4, &words)?;
     ensure!(lab.shell("acme/web", "cat ~/kept")?.trim() == "kept");
     ensure!(lab.cluster.workspace("acme/web")?["status"] == "running");
@@ -218,7 +229,8 @@ fn a_full_host_disk_stops_placement_and_nothing_else() -> Result<()> {
         run("mount", &["-o", "loop", &text(&image), &text(&state)])?;
         Ok("[volumes]\nkind = \"btrfs\"\nsize = \"1G\"\n".to_owned())
     })?;
-    lab.create("acme/web", &["--session", "main"])?;
+    let small = ["workspace", "create", "acme/web", "--memory", "256M", "--disk", "256M"];
+    lab.cluster.warren(&small)?;
     let before = pid(&lab, "acme/web")?;
     let state = lab.cluster.nodes[0].folder().join("state");
     ensure!(!codes(&lab)?.iter().any(|code| code == "E1204"), "it is full already");
@@ -240,10 +252,19 @@ fn a_full_host_disk_stops_placement_and_nothing_else() -> Result<()> {
     lab.cluster.warren(&["workspace", "start", "acme/web"])?;
     lab.shell("acme/web", "true")?;
     let words = ["NO_NODE_FITS", "blocking finding"];
-    let create = ["workspace", "create", "acme/late", "--memory", "64M", "--no-queue", "-o", "json"];
+    let create =
+        ["workspace", "create", "acme/late", "--memory", "64M", "--no-queue", "-o", "json"];
     lab.cluster.refuses(&create, 4, &words)?;
     fs::remove_file(state.join("filler"))?;
     wait_code(&lab, "E1204", false)?;
-    lab.cluster.warren(&["workspace", "create", "acme/late", "--memory", "64M", "--disk", "64M"])?;
+    lab.cluster.warren(&[
+        "workspace",
+        "create",
+        "acme/late",
+        "--memory",
+        "64M",
+        "--disk",
+        "64M",
+    ])?;
     Ok(())
 }

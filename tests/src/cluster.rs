@@ -253,7 +253,7 @@ impl Cluster {
     /// # Errors
     /// Fails where it does not join.
     pub fn add_docker_node(&mut self, name: &str, host: Arc<Host>, engine: &Engine) -> Result<()> {
-        self.add_node_with(name, host, engine, "[volumes]\nkind = \"plain\"\n")
+        self.add_node_with(name, host, (engine, "[volumes]\nkind = \"plain\"\n"))
     }
 
     /// The same with the lines of `[volumes]` as they stand in its configuration.
@@ -264,8 +264,7 @@ impl Cluster {
         &mut self,
         name: &str,
         host: Arc<Host>,
-        engine: &Engine,
-        volumes: &str,
+        (engine, volumes): (&Engine, &str),
     ) -> Result<()> {
         let parent = format!("{}/warren", engine.cgroup());
         let config = format!(

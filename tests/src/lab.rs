@@ -46,9 +46,7 @@ impl Lab {
     ///
     /// # Errors
     /// As [`Lab::new`].
-    pub fn with(
-        volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>,
-    ) -> Result<Self> {
+    pub fn with(volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
@@ -59,7 +57,7 @@ impl Lab {
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
         let volumes = volumes(&stage, &stage.folder("node-n1")?)?;
-        cluster.add_node_with("n1", Arc::clone(&node), &engine, &volumes)?;
+        cluster.add_node_with("n1", Arc::clone(&node), (&engine, &volumes))?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

@@ -88,7 +88,8 @@ impl From<pb::VolumeUsage> for Volume {
 impl Volume {
     /// Returns `19.9 of 20 GiB`, the first unit only where it is another.
     pub(crate) fn text(&self) -> String {
-        let (used, limit) = (Bytes(self.used_bytes).to_string(), Bytes(self.limit_bytes).to_string());
+        let (used, limit) =
+            (Bytes(self.used_bytes).to_string(), Bytes(self.limit_bytes).to_string());
         let (number, unit) = used.split_once(' ').unwrap_or((&used, ""));
         match limit.ends_with(unit) {
             true => format!("{number} of {limit}"),

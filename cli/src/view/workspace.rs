@@ -374,7 +374,10 @@ mod tests {
         let shown = serde_json::to_value(&full).expect("JSON");
         assert_eq!(shown["observed"]["volume"]["full"], true);
         let half = workspace(gib / 2, true);
-        assert_eq!((half.table_reason(), half.home()), (String::new(), "512 MiB of 20 GiB".to_owned()));
+        assert_eq!(
+            (half.table_reason(), half.home()),
+            (String::new(), "512 MiB of 20 GiB".to_owned())
+        );
         assert_eq!(workspace(20 * gib, false).home(), "20 GiB", "its node is silent");
     }
 }

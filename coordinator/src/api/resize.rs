@@ -37,12 +37,11 @@ impl Api {
             may(&moment, &command(&moment.state)?)?;
         }
         let named = |state: &ClusterState| command(state).map(Command::ResizeWorkspace);
-        let applied = self.mutate_named(&asked, named).await.map_err(|error| {
-            match &*error.reason {
+        let applied =
+            self.mutate_named(&asked, named).await.map_err(|error| match &*error.reason {
                 reason::NO_NODE_FITS => error.next("ask for less, or make room on its node"),
                 _ => error,
-            }
-        })?;
+            })?;
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("resizing a workspace", "another outcome"));
         };
@@ -72,7 +71,7 @@ fn wanted(workspace: WorkspaceId, request: &pb::ResizeWorkspaceRequest) -> Resiz
 fn may(moment: &Moment, command: &ResizeWorkspace) -> Result<(), ApiError> {
     let Some(workspace) = moment.state.workspaces.get(&command.workspace) else { return Ok(()) };
     let after = command.applied_to(&workspace.spec.resources);
-    let why = resize::in_use(&moment.state, &moment.live, workspace, &after, moment.now);
+    let why = resize::in_use((&moment.state, &moment.live), workspace, &after, moment.now);
     let Some(why) = why else { return Ok(()) };
     let label = moment.state.workspace_label(workspace.id);
     let message = format!("workspace {label} cannot be held to that: the kernel would kill in it");

@@ -48,6 +48,7 @@ pub(super) fn event(record: &Record) -> pb::Event {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 fn what(record: &Record) -> What {
     let subject = &record.subject;
     match &record.event.kind {

@@ -196,11 +196,7 @@ impl ContainerPlan {
 
     /// Returns the caps that can be changed while it runs.
     pub const fn caps(&self) -> Caps {
-        Caps {
-            memory: self.memory,
-            memory_and_swap: self.memory_and_swap,
-            cpus: self.cpus,
-        }
+        Caps { memory: self.memory, memory_and_swap: self.memory_and_swap, cpus: self.cpus }
     }
 
     /// Returns the plan of the same container with other caps: shared memory stays as it was made.

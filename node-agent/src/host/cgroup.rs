@@ -175,8 +175,14 @@ mod tests {
         let groups = "4:memory:/warren-n1/abc\n3:cpu,cpuacct:/warren-n1/abc\n\
                       2:pids:/warren-n1/abc\n1:name=systemd:/\n";
         let usage = usage_of(&layout, groups, "abc").expect("usage");
-        let wanted =
-            Usage { memory: Bytes(1000), swap: Bytes(500), pids: 7, cpu_ms: 2500, oom_kills: 3, held: Bytes(700) };
+        let wanted = Usage {
+            memory: Bytes(1000),
+            swap: Bytes(500),
+            pids: 7,
+            cpu_ms: 2500,
+            oom_kills: 3,
+            held: Bytes(700),
+        };
         assert_eq!(usage, wanted);
         assert!(usage_of(&layout, groups, "other").is_err(), "a pid that was given away");
         assert!(usage_of(&layout, groups, "").is_err());
@@ -202,8 +208,14 @@ mod tests {
         assert!(layout.controllers.contains("freezer"));
         let usage =
             usage_of(&layout, "0::/warren-n1.slice/docker-abc.scope\n", "abc").expect("usage");
-        let wanted =
-            Usage { memory: Bytes(2000), swap: Bytes(10), pids: 2, cpu_ms: 5, oom_kills: 1, held: Bytes(1600) };
+        let wanted = Usage {
+            memory: Bytes(2000),
+            swap: Bytes(10),
+            pids: 2,
+            cpu_ms: 5,
+            oom_kills: 1,
+            held: Bytes(1600),
+        };
         assert_eq!(usage, wanted);
     }
 

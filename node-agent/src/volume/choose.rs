@@ -245,7 +245,11 @@ mod tests {
         assert_eq!(auto(facts()), pool());
         assert_eq!(auto(Facts { plain_homes: 1, ..facts() }), Choice::Plain, "they stay");
         assert_eq!(auto(Facts { able: false, ..facts() }), Choice::Plain);
-        assert_eq!(auto(Facts { able: false, is_file: true, ..facts() }), pool(), "homes are in it");
+        assert_eq!(
+            auto(Facts { able: false, is_file: true, ..facts() }),
+            pool(),
+            "homes are in it"
+        );
         let small = Disk { total: Bytes::gib(20), available: Bytes::gib(5) };
         assert_eq!(auto(Facts { disk: small, ..facts() }), Choice::Plain);
         let folder = Choice::Btrfs(Place::Folder("/state/volumes".into()));

@@ -92,7 +92,8 @@ pub fn sparse(file: &Path) -> Finding {
 
 /// What the quotas count is not right at the moment.
 pub fn counting() -> Finding {
-    let fix = "it mends itself by counting again; warren-node-agent pool check shows whether it has";
+    let fix =
+        "it mends itself by counting again; warren-node-agent pool check shows whether it has";
     warning("W1208", "the quotas of homes are being counted anew", fix)
 }
 

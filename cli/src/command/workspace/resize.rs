@@ -4,13 +4,7 @@ use clap::{ArgGroup, Args};
 use warren_common::{Bytes, MilliCpus};
 use warren_proto::pb::admin::v1 as pb;
 
-use crate::{
-    api,
-    app::App,
-    command::Change,
-    error::Outcome,
-    view::workspace::Workspace,
-};
+use crate::{api, app::App, command::Change, error::Outcome, view::workspace::Workspace};
 
 /// Arguments of `workspace resize`.
 #[derive(Debug, Args)]

@@ -47,7 +47,8 @@ pub fn grown(
     let (old, new) = (before.memory.plus(before.swap), after.memory.plus(after.swap));
     if new > old && with.caps.plus(with.swap) > capacity.caps {
         let free = free(capacity.caps, load.caps.plus(load.swap));
-        let detail = format!("{} more of memory and swap asked for, {free} is free", new.minus(old));
+        let detail =
+            format!("{} more of memory and swap asked for, {free} is free", new.minus(old));
         return Err(Misfit::new(Cause::Memory, detail));
     }
     processors(node, load, &with, (before.cpus, after.cpus))
@@ -90,8 +91,7 @@ fn exchanged(load: &Load, before: &Resources, after: &Resources) -> Load {
 /// Says why a workspace cannot be held to less memory now: the kernel would kill in it. None where
 /// it can, or where nobody knows what it uses.
 pub fn in_use(
-    state: &ClusterState,
-    live: &LiveView,
+    (state, live): (&ClusterState, &LiveView),
     workspace: &Workspace,
     after: &Resources,
     now: Timestamp,

@@ -30,9 +30,7 @@ pub(crate) fn resize(
     }
     let before = workspace.spec.resources.clone();
     let after = command.applied_to(&before);
-    after
-        .validate()
-        .map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
+    after.validate().map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
     if before == after {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
@@ -59,7 +57,8 @@ pub(crate) fn resize(
 
 /// Says what changed: "memory 4 GiB to 8 GiB, disk 20 GiB to 40 GiB".
 fn told(before: &Resources, after: &Resources) -> String {
-    let cpus = |cap: Option<MilliCpus>| cap.map_or_else(|| "none".to_owned(), |cap| cap.to_string());
+    let cpus =
+        |cap: Option<MilliCpus>| cap.map_or_else(|| "none".to_owned(), |cap| cap.to_string());
     let all = [
         ("memory", before.memory.to_string(), after.memory.to_string()),
         ("swap", before.swap.to_string(), after.swap.to_string()),

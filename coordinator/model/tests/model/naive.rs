@@ -7,8 +7,8 @@ use warren_common::{Bytes, ClientId, NodeId, Timestamp, TokenId, WorkspaceId};
 use warren_model::{
     Command, Envelope, Principal, RefusalCode,
     command::{
-        Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, RunRequest,
-        ResizeWorkspace, SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
+        Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, ResizeWorkspace,
+        RunRequest, SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
     },
 };
 

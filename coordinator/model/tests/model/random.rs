@@ -7,8 +7,8 @@ use warren_model::{
     AuditHead, ClusterState, Command, Envelope, LiveView, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
-        JoinNode, JoinReplica, RegisterNode, ResizeWorkspace, RunRequest, SetNodeAvailability, Step, UpdateClient,
-        UpdateNodeFacts,
+        JoinNode, JoinReplica, RegisterNode, ResizeWorkspace, RunRequest, SetNodeAvailability,
+        Step, UpdateClient, UpdateNodeFacts,
     },
     invariants, plan, reads_alike,
     state::{Desired, Workspace},

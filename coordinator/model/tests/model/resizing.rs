@@ -48,17 +48,18 @@ fn caps_change_in_place_and_the_node_is_told_of_nothing_else() {
         spec.into_iter().find(|order| order.workspace == workspace(1)).expect("an order")
     };
     let order = ordered(&world);
-    let resize = ResizeWorkspace {
-        disk: Some(Bytes::gib(40)),
-        cpus: Some(MilliCpus(1500)),
-        ..memory(8)
-    };
+    let resize =
+        ResizeWorkspace { disk: Some(Bytes::gib(40)), cpus: Some(MilliCpus(1500)), ..memory(8) };
     let envelope = world.envelope(person(), Command::ResizeWorkspace(resize));
     let effect = world.apply(&envelope);
     effect.result.clone().expect("it fits");
     let audit = effect.audit.expect("a record");
-    assert_eq!((audit.action.as_str(), audit.object.address.as_str()), ("workspace.resize", "acme/web"));
-    let told = "memory 4 GiB to 8 GiB, reserve 2 GiB to 4 GiB, cpus none to 1.5, disk 20 GiB to 40 GiB";
+    assert_eq!(
+        (audit.action.as_str(), audit.object.address.as_str()),
+        ("workspace.resize", "acme/web")
+    );
+    let told =
+        "memory 4 GiB to 8 GiB, reserve 2 GiB to 4 GiB, cpus none to 1.5, disk 20 GiB to 40 GiB";
     assert_eq!(audit.detail, told);
     let kinds: Vec<EventKind> = effect.events.into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::WorkspaceResized(workspace(1))]);
@@ -86,12 +87,17 @@ fn a_refusal_says_what_is_free() {
     world.must(Command::ResizeWorkspace(memory(12)));
     let reserve = ResizeWorkspace { reserve: Some(Bytes::gib(12)), ..none() };
     world.must(Command::ResizeWorkspace(reserve));
-    let more = ResizeWorkspace { reserve: Some(Bytes::gib(12)), memory: Some(Bytes::gib(4)), ..none() };
+    let more =
+        ResizeWorkspace { reserve: Some(Bytes::gib(12)), memory: Some(Bytes::gib(4)), ..none() };
     assert_eq!(refused(&mut world, more).code, RefusalCode::InvalidSpec, "more than the cap");
-    let other = ResizeWorkspace { reserve: Some(Bytes::gib(4)), ..ResizeWorkspace::of(workspace(2)) };
+    let other =
+        ResizeWorkspace { reserve: Some(Bytes::gib(4)), ..ResizeWorkspace::of(workspace(2)) };
     world.must(Command::ResizeWorkspace(other));
     for (resize, words) in [
-        (ResizeWorkspace { disk: Some(Bytes::gib(2000)), ..none() }, "of disk asked for, 960 GiB is free"),
+        (
+            ResizeWorkspace { disk: Some(Bytes::gib(2000)), ..none() },
+            "of disk asked for, 960 GiB is free",
+        ),
         (ResizeWorkspace { swap: Some(Bytes::gib(1)), ..none() }, "of swap asked for, 0 B is free"),
         (ResizeWorkspace { cpus: Some(MilliCpus(9000)), ..none() }, "9 cores asked for, it has 8"),
     ] {
@@ -131,7 +137,8 @@ fn a_queued_one_is_placed_once_it_is_small_enough_and_a_deleted_one_is_left_alon
     world.must(Command::ResizeWorkspace(memory(3)));
     world.must(set_run(1, RunRequest::Delete));
     assert_eq!(refused(&mut world, memory(1)).code, RefusalCode::WrongState);
-    let unknown = ResizeWorkspace { memory: Some(Bytes::gib(1)), ..ResizeWorkspace::of(workspace(9)) };
+    let unknown =
+        ResizeWorkspace { memory: Some(Bytes::gib(1)), ..ResizeWorkspace::of(workspace(9)) };
     assert_eq!(refused(&mut world, unknown).code, RefusalCode::NotFound);
 }
 
@@ -147,7 +154,7 @@ fn a_cap_below_what_cannot_be_given_back_is_told_before_it_kills() {
     let ask = |world: &World, resize: &ResizeWorkspace| {
         let one = world.workspace(1);
         let after = resize.applied_to(&one.spec.resources);
-        in_use(&world.state, &world.live, one, &after, world.now)
+        in_use((&world.state, &world.live), one, &after, world.now)
     };
     assert_eq!(ask(&world, &memory(1)), None, "nothing is known of it");
     world.report(1, true, vec![seen(1536, 0, 5), observed(2, 1, RunState::Running)]);

@@ -215,8 +215,7 @@ fn delete(pool: &Opened, path: &Path, group: Group) -> Result<(), VolumeError> {
 }
 
 fn subvolume(path: &Path, group: Group, mode: u32) -> Result<(), VolumeError> {
-    let made =
-        run("btrfs", &[&"subvolume", &"create", &"-i", &group.to_string(), &path], SOON);
+    let made = run("btrfs", &[&"subvolume", &"create", &"-i", &group.to_string(), &path], SOON);
     made.map_err(|error| full(error, path))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(path, mode).map_err(at("open", path))

@@ -67,7 +67,7 @@ fn parse(text: &str, path: &Path) -> Option<Mounted> {
             open: !has(options, "nosuid") || !has(options, "nodev"),
         })
     };
-    text.lines().filter_map(line).last()
+    text.lines().rev().find_map(line)
 }
 
 /// Undoes the kernel's octal escapes for blanks, tabs, line ends and backslashes.

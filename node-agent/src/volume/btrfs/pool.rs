@@ -258,8 +258,9 @@ fn errors_check(opened: &Opened) -> Result<Check, VolumeError> {
         name: "errors",
         ok: sum == 0 && !counted.is_empty(),
         seen: format!("{sum} reads and writes failed since the pool was made"),
-        next: (sum > 0)
-            .then(|| "look at the host's disk; then pool check --scrub finds what is lost".to_owned()),
+        next: (sum > 0).then(|| {
+            "look at the host's disk; then pool check --scrub finds what is lost".to_owned()
+        }),
     })
 }
 

@@ -93,10 +93,7 @@ fn read(from: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> 
 }
 
 /// Waits for the end; none where it did not come in time.
-fn wait(
-    child: &mut Child,
-    within: Duration,
-) -> std::io::Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, within: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let (until, mut pause) = (Instant::now() + within, POLL.0);
     loop {
         if let Some(status) = child.try_wait()? {

@@ -36,7 +36,8 @@ impl Record {
             next: "restore it, or move it away: the pool is then known by its label alone"
                 .to_owned(),
         };
-        let record: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let record: Self =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match record.format {
             FORMAT => Ok(Some(record)),
             other => Err(damaged(format!("it has format {other}, this agent knows {FORMAT}"))),
@@ -52,7 +53,11 @@ impl Record {
 
 fn refused(file: &Path, error: &FileError) -> VolumeError {
     VolumeError::Pool {
-        what: format!("{} cannot be kept: {}", file.display(), warren_daemon::telemetry::Chain(error)),
+        what: format!(
+            "{} cannot be kept: {}",
+            file.display(),
+            warren_daemon::telemetry::Chain(error)
+        ),
         next: "look at the disk of state_dir".to_owned(),
     }
 }
@@ -69,7 +74,9 @@ mod tests {
         let record = Record::new(Uuid::from_u128(7), Path::new("/pool"));
         record.write(&file).expect("written");
         assert_eq!(Record::read(&file).expect("read"), Some(record));
-        for text in ["{", r#"{"format":2,"uuid":"00000000-0000-0000-0000-000000000007","path":"/"}"#] {
+        for text in
+            ["{", r#"{"format":2,"uuid":"00000000-0000-0000-0000-000000000007","path":"/"}"#]
+        {
             std::fs::write(&file, text).expect("written");
             let error = Record::read(&file).expect_err("refused").to_string();
             assert!(error.contains("cannot be used") && error.contains("restore it"), "{error}");

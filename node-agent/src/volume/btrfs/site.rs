@@ -104,9 +104,10 @@ impl Site {
         if mounted.read_only {
             return Err(VolumeError::Pool {
                 what: format!("the pool {} is read-only", self.place.path().display()),
-                next: "the kernel log says why: after an error stop the workspaces, unmount it, and \
+                next:
+                    "the kernel log says why: after an error stop the workspaces, unmount it, and \
                        look at it with btrfs check"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         Ok(uuid)
