@@ -83,6 +83,9 @@ pub struct WorkspaceObserved {
     pub sessions: Vec<SessionObserved>,
     /// What it uses; zero where it does not run.
     pub usage: Usage,
+    /// What its volume takes, running or not; none where the node does not meter volumes.
+    #[serde(default)]
+    pub volume: Option<VolumeUse>,
 }
 
 /// Where a workspace stands on its node.
@@ -145,6 +148,26 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Processes killed for memory since its container started.
     pub oom_kills: u64,
+    /// Of the memory, what the kernel could not give back without swap: programs' own, shared
+    /// memory and memory filesystems.
+    #[serde(default)]
+    pub held: Bytes,
+}
+
+/// What home, `/tmp` and snapshots of a workspace take together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUse {
+    /// What is taken.
+    pub used: Bytes,
+    /// What its quota allows.
+    pub limit: Bytes,
+}
+
+impl VolumeUse {
+    /// Returns whether next to nothing can be written any more: 95 hundredths are taken.
+    pub const fn is_full(&self) -> bool {
+        self.limit.0 > 0 && self.used.0 >= self.limit.0 - self.limit.0 / 20
+    }
 }
 
 /// One step of a start, shown as a line of progress.

@@ -100,6 +100,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceStopWorkspace
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace
+        | Method::WorkspaceResizeWorkspace
         | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,

@@ -151,7 +151,7 @@ impl Live {
 
     /// Returns what `node` last said it has free.
     pub fn usage(&self, node: NodeId) -> Option<NodeUsage> {
-        locked(&self.state).usage.get(&node).copied()
+        locked(&self.state).usage.get(&node).cloned()
     }
 
     /// Returns by how much `node`'s clock was ahead of ours when it last reported, milliseconds.
@@ -311,6 +311,7 @@ mod tests {
             steps: Vec::new(),
             sessions: Vec::new(),
             usage: Usage::default(),
+            volume: None,
         }
     }
 

@@ -56,6 +56,7 @@ inside_binary = "$LIB/warren-inside"
 [engine]
 socket = "$(docker_socket)"
 END
+  [ -z "${WARREN_POOL_SIZE:-}" ] || printf '\n[volumes]\nsize = "%s"\n' "$WARREN_POOL_SIZE"
 }
 
 docker_socket() {

@@ -14,13 +14,14 @@ use std::{
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{info, warn};
 use warren_common::{BootId, ClusterId, Limits, NodeId, status::NodeFacts};
 use warren_daemon::{
     Shutdown,
     files::{self, FileError},
     identity::{ClientTls, Identity, IdentityError},
     metrics::{self, Metrics},
+    telemetry::Chain,
 };
 
 use crate::{
@@ -38,12 +39,17 @@ use crate::{
     seat::{self, Seat, SeatError},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
-    volume::{VolumeStore, fake::FakeStore, plain::PlainStore},
+    volume::{
+        VolumeError, VolumeStore,
+        btrfs::{BtrfsStore, Site},
+        choose::{self, Choice, HOMES},
+        fake::FakeStore,
+        plain::PlainStore,
+    },
 };
 
 const LOCK: &str = "agent.lock";
 const ADDRESSES: &str = "addresses.json";
-const HOMES: &str = "homes";
 const FAKE: &str = "fake-engine";
 /// Documents that may wait for the reconciler.
 const QUEUE: usize = 16;
@@ -76,6 +82,9 @@ pub enum AgentError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// Homes would be left behind.
+    #[error("the configuration does not fit the homes of this node")]
+    Volumes(#[source] VolumeError),
     /// The addresses.
     #[error(transparent)]
     Coordinators(#[from] CoordinatorsError),
@@ -148,7 +157,7 @@ impl Agent {
         let both = (Arc::clone(&hands.engine), Arc::clone(&hands.volumes));
         let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot);
         let facts = watch::Sender::new(probe.first().await);
-        let usage = watch::Sender::new(probe.usage());
+        let usage = watch::Sender::new(probe.usage().await);
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
         let probing = probe.run(facts, usage);
         shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
@@ -206,9 +215,27 @@ pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
     let _lock = lock(&config.state_dir)?;
     let ledger = Ledger::open(&config.state_dir)?;
     let nobody = (ClusterId::new(uuid::Uuid::nil()), NodeId::new(uuid::Uuid::nil()));
-    let hands = Hands::open(config, nobody)?;
+    let mut hands = Hands::open(config, nobody)?;
+    // a machine that may be refused gets no pool; the first registration tells of the real one
+    if let Some(pool) = pool(config)?
+        && !pool.is_made()
+    {
+        hands.volumes = Arc::new(PlainStore::new(config.state_dir.join(HOMES)));
+    }
     let boot = hands.boot;
     Ok(Probe::new((hands.engine, hands.volumes), ledger, config.clone(), boot).first().await)
+}
+
+/// Returns the pool of this machine's homes; none where they are plain folders.
+///
+/// # Errors
+/// The configuration would leave homes behind.
+pub fn pool(config: &Config) -> Result<Option<BtrfsStore>, AgentError> {
+    let choice = choose::choose(&config.volumes, &config.state_dir).map_err(AgentError::Volumes)?;
+    Ok(match choice {
+        Choice::Btrfs(place) => Some(BtrfsStore::new(Site::new(&config.state_dir, place))),
+        Choice::Plain => None,
+    })
 }
 
 /// What acts on this machine.
@@ -235,7 +262,10 @@ impl Hands {
                 let address = format!("unix://{}", config.engine.socket.display());
                 Ok(Self {
                     engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
-                    volumes: Arc::new(PlainStore::new(state.join(HOMES))),
+                    volumes: match pool(config)? {
+                        Some(pool) => Arc::new(pool),
+                        None => Arc::new(PlainStore::new(state.join(HOMES))),
+                    },
                     check: PeerCheck::Cgroup,
                     boot: host()?,
                     machine: seat::machine(&host::machine_id()),
@@ -318,7 +348,10 @@ async fn serve_metrics(
         None => None,
     };
     let text = serde_json::json!(Addresses { metrics }).to_string();
-    files::write_atomic(&config.state_dir.join(ADDRESSES), text.as_bytes(), 0o600)
-        .map_err(AgentError::File)?;
+    let written = files::write_atomic(&config.state_dir.join(ADDRESSES), text.as_bytes(), 0o600);
+    if let Err(error) = written {
+        // whoever scrapes a free port looks there; a full disk keeps no agent from starting
+        warn!(error = %Chain(&error), "where metrics are served is not written down");
+    }
     Ok(metrics)
 }

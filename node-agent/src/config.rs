@@ -18,6 +18,8 @@ use warren_common::{
 use warren_daemon::config::{self, ConfigError, InvalidField};
 use warren_model::plan::fit::TIER_LABELS;
 
+use crate::volume::choose::{Kind, Size, Wish};
+
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
 /// Bytes of a socket's path, its end included (`sun_path`, unix(7)).
@@ -57,6 +59,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Memory the host keeps for itself; a share of what it has without it.
     pub memory_reserve: Option<Bytes>,
+    /// Where homes are kept.
+    pub volumes: Wish,
 }
 
 /// The container engine's part.
@@ -85,6 +89,7 @@ struct RawConfig {
     labels: BTreeMap<String, String>,
     engine: RawEngine,
     host: RawHost,
+    volumes: RawVolumes,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +107,34 @@ struct RawHost {
     memory_reserve: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawVolumes {
+    kind: Kind,
+    path: Option<PathBuf>,
+    size: String,
+}
+
+impl Default for RawVolumes {
+    fn default() -> Self {
+        Self { kind: Kind::Auto, path: None, size: "75%".to_owned() }
+    }
+}
+
+impl TryFrom<RawVolumes> for Wish {
+    type Error = InvalidField;
+    fn try_from(raw: RawVolumes) -> Result<Self, InvalidField> {
+        let RawVolumes { kind, path, size } = raw;
+        if let Some(path) = &path {
+            check_path("volumes.path", path)?;
+        }
+        let size: Size = size
+            .parse()
+            .map_err(|why| InvalidField::new("volumes.size", format!("is refused: {why}")))?;
+        Ok(Self { kind, path: path.map(|path| path.components().collect()), size })
+    }
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -114,6 +147,7 @@ impl Default for RawConfig {
             labels: BTreeMap::new(),
             engine: RawEngine::default(),
             host: RawHost::default(),
+            volumes: RawVolumes::default(),
         }
     }
 }
@@ -156,13 +190,7 @@ impl TryFrom<RawConfig> for Config {
             ("inside_binary", &raw.inside_binary),
             ("engine.socket", &raw.engine.socket),
         ] {
-            if !path.is_absolute() {
-                return Err(InvalidField::new(field, "must be an absolute path"));
-            }
-            // the engine cleans paths before it mounts them, and would then seem to have changed ours
-            if path.components().any(|part| part == std::path::Component::ParentDir) {
-                return Err(InvalidField::new(field, "must not hold '..'"));
-            }
+            check_path(field, path)?;
         }
         let named = raw.name.as_ref().map_or(Limits::NAME_BYTES, String::len);
         check_runtime(&raw.runtime_dir, named)?;
@@ -188,6 +216,7 @@ impl TryFrom<RawConfig> for Config {
                 cgroup_parent: raw.engine.cgroup_parent,
             },
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
+            volumes: raw.volumes.try_into()?,
         })
     }
 }
@@ -211,6 +240,17 @@ where
 {
     let refused = |why: T::Err| InvalidField::new(field, format!("is refused: {why}"));
     text.map(|text| text.parse().map_err(refused)).transpose()
+}
+
+fn check_path(field: &str, path: &Path) -> Result<(), InvalidField> {
+    if !path.is_absolute() {
+        return Err(InvalidField::new(field, "must be an absolute path"));
+    }
+    // the engine cleans paths before it mounts them, and would then seem to have changed ours
+    if path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(InvalidField::new(field, "must not hold '..'"));
+    }
+    Ok(())
 }
 
 /// Sockets lie at `<runtime_dir>/<node>/<workspace id>/agent.sock`.
@@ -275,7 +315,7 @@ mod tests {
         let config = parse(&set).expect("the example with its optional lines");
         assert!(config.name.is_some() && !config.coordinators.is_empty());
         assert!(config.engine.cgroup_parent.is_some() && !config.labels.is_empty());
-        assert!(config.memory_reserve.is_some());
+        assert!(config.memory_reserve.is_some() && config.volumes.path.is_some());
     }
 
     #[test]
@@ -292,6 +332,9 @@ mod tests {
             ("engine.kind = 'podman'", "podman"),
             ("labels = {'warren.tier.gvisor' = 'yes'}", "read from the engine"),
             ("host.memory_reserve = 'some'", "memory_reserve is refused"),
+            ("volumes.kind = 'zfs'", "zfs"),
+            ("volumes.path = 'pool'", "volumes.path must be"),
+            ("volumes.size = '120%'", "volumes.size is refused"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

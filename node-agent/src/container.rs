@@ -15,6 +15,6 @@ pub mod subnet;
 
 pub use drift::{Drift, Inspected, drift};
 pub use plan::{
-    Abilities, ContainerPlan, Ground, Mount, NetworkPlan, Tmpfs, container_name, network_name,
-    plan, plan_network,
+    Abilities, Caps, ContainerPlan, Ground, Mount, NetworkPlan, Tmpfs, container_name,
+    network_name, plan, plan_network,
 };

@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
@@ -16,7 +16,7 @@ use warren_common::{
 };
 use warren_daemon::telemetry::Chain;
 use warren_model::plan::fit::TIER_LABELS;
-use warren_proto::pb::node::v1::NodeUsage;
+use warren_proto::pb::node::v1::{NodeUsage, PoolUsage};
 
 use crate::{
     config::Config,
@@ -27,7 +27,7 @@ use crate::{
         preflight::{HostFacts, preflight},
     },
     ledger::Ledger,
-    volume::VolumeStore,
+    volume::{PoolKind, PoolSeen, VolumeStore, findings},
 };
 
 /// Engine and disk are asked again this often.
@@ -67,7 +67,8 @@ impl Probe {
         if timeout(FIRST_MEASURE, self.measure()).await.is_err() {
             debug!("homes are measured later");
         }
-        self.gather().await
+        let pool = self.volumes.pool().await;
+        self.gather(&pool).await
     }
 
     /// Keeps facts and usage as they are, for ever.
@@ -80,38 +81,55 @@ impl Probe {
         let mut read = interval(USAGE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let state_dir = self.config.state_dir.clone();
+        let (state_dir, volumes) = (self.config.state_dir.clone(), Arc::clone(&self.volumes));
+        // a pool that grew is told at once
+        let grown = Notify::new();
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
+            let mut size = None;
             loop {
                 read.tick().await;
-                usage.send_replace(left(&state_dir));
+                let pool = volumes.pool().await;
+                let told = (pool.kind, pool.size);
+                if metered(pool.kind) && size.replace(told).is_some_and(|before| before != told) {
+                    grown.notify_one();
+                }
+                usage.send_replace(left(&state_dir, &pool));
             }
         };
         let looking = async {
             let mut looks = 0_u32;
             look.tick().await;
             loop {
-                look.tick().await;
+                tokio::select! {
+                    _ = look.tick() => {}
+                    () = grown.notified() => {}
+                }
                 looks = looks.wrapping_add(1);
                 if looks.is_multiple_of(MEASURE_EVERY)
                     && timeout(LOOK, self.measure()).await.is_err()
                 {
                     debug!("homes take too long to measure");
                 }
-                let now = self.gather().await;
-                facts.send_if_modified(|told| replace(told, now));
+                let pool = self.volumes.pool().await;
+                let now = self.gather(&pool).await;
+                let steady = pool.kind == PoolKind::Loop;
+                facts.send_if_modified(|told| replace(told, now, steady));
             }
         };
         tokio::join!(reading, looking);
     }
 
     /// Returns what is left on this machine now.
-    pub(crate) fn usage(&self) -> NodeUsage {
-        left(&self.config.state_dir)
+    pub(crate) async fn usage(&self) -> NodeUsage {
+        left(&self.config.state_dir, &self.volumes.pool().await)
     }
 
+    /// Measures homes that have no quota to ask.
     async fn measure(&mut self) {
+        if metered(self.volumes.pool().await.kind) {
+            return;
+        }
         let workspaces: Vec<WorkspaceId> = self.ledger.memory().orders.keys().copied().collect();
         let mut homes = Bytes::default();
         for workspace in workspaces {
@@ -123,7 +141,7 @@ impl Probe {
         self.homes = homes;
     }
 
-    async fn gather(&self) -> NodeFacts {
+    async fn gather(&self, pool: &PoolSeen) -> NodeFacts {
         let info = self.engine.info().await;
         if let Err(failed) = &info {
             warn!(error = %Chain(failed), "the engine does not say what it is");
@@ -136,7 +154,16 @@ impl Probe {
             findings.insert(0, blocking("the host's memory", &error));
             Capacity { allocatable: Bytes(0), swap: Bytes(0), cpus: MilliCpus(0) }
         });
-        let free = capacity::disk(&self.config.state_dir).map(|disk| disk.available);
+        findings.extend(pool.findings.iter().cloned());
+        if let Ok(disk) = capacity::disk(&self.config.state_dir) {
+            findings.extend(findings::of_host_disk(disk.total, disk.available));
+        }
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        let disk = match pool.kind {
+            PoolKind::Loop | PoolKind::Folder => pool.size,
+            PoolKind::Plain => pool.available.plus(self.homes),
+            PoolKind::Broken => Bytes(0),
+        };
         let info = info.unwrap_or_default();
         let labels = labels(&self.config.labels, &info);
         NodeFacts {
@@ -145,7 +172,7 @@ impl Probe {
             allocatable_memory: counted.allocatable,
             swap: counted.swap,
             cpus: counted.cpus,
-            disk: free.unwrap_or_default().plus(self.homes),
+            disk,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: info.version,
             kernel: host::kernel(),
@@ -173,19 +200,31 @@ fn labels(configured: &Labels, info: &EngineInfo) -> Labels {
     labels
 }
 
-fn left(state_dir: &Path) -> NodeUsage {
+/// Whether homes of such a pool have quotas, which know what is taken.
+const fn metered(kind: PoolKind) -> bool {
+    matches!(kind, PoolKind::Loop | PoolKind::Folder)
+}
+
+fn left(state_dir: &Path, pool: &PoolSeen) -> NodeUsage {
     let disk = capacity::disk(state_dir).map(|disk| disk.available);
     NodeUsage {
         memory_available_bytes: capacity::memory_available().unwrap_or_default().0,
         disk_available_bytes: disk.unwrap_or_default().0,
         load_milli: capacity::load_milli(),
+        pool: Some(PoolUsage {
+            kind: pool.kind.as_str().to_owned(),
+            path: pool.path.to_string_lossy().into_owned(),
+            used_bytes: pool.used.0,
+            available_bytes: pool.available.0,
+        }),
     }
 }
 
-/// Takes new facts; returns whether they are worth telling.
-fn replace(told: &mut NodeFacts, mut now: NodeFacts) -> bool {
+/// Takes new facts; returns whether they are worth telling. The size of a `steady` pool changes
+/// only where somebody changes it.
+fn replace(told: &mut NodeFacts, mut now: NodeFacts, steady: bool) -> bool {
     let noise = told.disk.0.abs_diff(now.disk.0) < told.disk.0 / DISK_NOISE;
-    if noise {
+    if noise && !steady {
         now.disk = told.disk;
     }
     let differs = *told != now;
@@ -243,11 +282,12 @@ mod tests {
             findings: Vec::new(),
         };
         let same = NodeFacts { disk: Bytes::gib(99), ..told.clone() };
-        assert!(!replace(&mut told, same));
+        assert!(!replace(&mut told, same.clone(), false));
         assert_eq!(told.disk, Bytes::gib(100));
+        assert!(replace(&mut told, same, true), "a pool of its own does not change by itself");
         let less = NodeFacts { disk: Bytes::gib(90), ..told.clone() };
-        assert!(replace(&mut told, less));
+        assert!(replace(&mut told, less, false));
         let rebooted = NodeFacts { boot: boot(2), ..told.clone() };
-        assert!(replace(&mut told, rebooted));
+        assert!(replace(&mut told, rebooted, false));
     }
 }

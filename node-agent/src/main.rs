@@ -1,5 +1,7 @@
 //! The node agent's command line.
 
+mod pool;
+
 use std::{collections::BTreeSet, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
@@ -56,6 +58,11 @@ enum Command {
         #[arg(default_value = "/etc/docker/daemon.json")]
         file: PathBuf,
     },
+    /// The pool of this node's homes: works while the agent runs and homes are in use.
+    Pool {
+        #[command(subcommand)]
+        verb: pool::Verb,
+    },
     /// Read the configuration and say whether it can be used.
     CheckConfig,
 }
@@ -102,6 +109,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::LiveRestore { .. } => Ok(()),
         Command::CheckConfig => say("the configuration is fine"),
+        Command::Pool { verb } => pool::run(&config, verb),
         Command::Coordinators { verb: Coordinators::Set { addresses } } => {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
             anyhow::ensure!(

@@ -42,6 +42,8 @@ pub mod reason {
     pub const WRONG_STATE: &str = "WRONG_STATE";
     /// No node can hold the workspace.
     pub const NO_NODE_FITS: &str = "NO_NODE_FITS";
+    /// The workspace uses more than it would get.
+    pub const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
     /// A bound of `Limits` is reached.
     pub const LIMIT_REACHED: &str = "LIMIT_REACHED";
     /// The cluster was made before, under another name.

@@ -13,3 +13,4 @@ mod refusals;
 mod restarts;
 mod tiers;
 mod viewers;
+mod volumes;

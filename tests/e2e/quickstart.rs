@@ -46,6 +46,7 @@ impl Machine {
             .env("WARREN_ROOT", self.stage.root().join("q"))
             .env("WARREN_PROFILE", "dev")
             .env("WARREN_SUPERVISOR", "plain")
+            .env("WARREN_POOL_SIZE", "6G")
             .within(LONG)
             .run()?
             .success()

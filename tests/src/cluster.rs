@@ -253,9 +253,22 @@ impl Cluster {
     /// # Errors
     /// Fails where it does not join.
     pub fn add_docker_node(&mut self, name: &str, host: Arc<Host>, engine: &Engine) -> Result<()> {
+        self.add_node_with(name, host, (engine, "[volumes]\nkind = \"plain\"\n"))
+    }
+
+    /// The same with the lines of `[volumes]` as they stand in its configuration.
+    ///
+    /// # Errors
+    /// Fails where it does not join.
+    pub fn add_node_with(
+        &mut self,
+        name: &str,
+        host: Arc<Host>,
+        (engine, volumes): (&Engine, &str),
+    ) -> Result<()> {
         let parent = format!("{}/warren", engine.cgroup());
         let config = format!(
-            "kind = \"docker\"\nsocket = \"{}\"\ncgroup_parent = \"{parent}\"\n",
+            "kind = \"docker\"\nsocket = \"{}\"\ncgroup_parent = \"{parent}\"\n{volumes}",
             engine.socket().display()
         );
         self.add_node(name, Some(host), &config)

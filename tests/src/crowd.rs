@@ -238,7 +238,7 @@ impl Speech {
             sent_unix_ms: clock::now().0,
             full,
             workspaces,
-            usage: None,
+            ..Default::default()
         };
         self.reports.send(message).await.context("the status stream is closed")
     }

@@ -41,6 +41,29 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`].
     pub fn with_walls(walls: impl FnOnce(&Stage) -> Result<Walls>) -> Result<Self> {
+        Self::build(walls, |_, _| Ok("[volumes]\nkind = \"plain\"\n".to_owned()))
+    }
+
+    /// The same with a btrfs pool of this size for homes.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and without btrfs.
+    pub fn with_pool(size: &str) -> Result<Self> {
+        Self::with(|_, _| Ok(format!("[volumes]\nkind = \"btrfs\"\nsize = \"{size}\"\n")))
+    }
+
+    /// The same with lines of `[volumes]`, made when stage and node's folder are there.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn with(volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>) -> Result<Self> {
+        Self::build(|_| Ok(Walls::default()), volumes)
+    }
+
+    fn build(
+        walls: impl FnOnce(&Stage) -> Result<Walls>,
+        volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>,
+    ) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
@@ -50,7 +73,8 @@ impl Lab {
         let engine = Engine::with_walls(&stage, &node, walls(&stage)?)?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
-        cluster.add_docker_node("n1", Arc::clone(&node), &engine)?;
+        let volumes = volumes(&stage, &stage.folder("node-n1")?)?;
+        cluster.add_node_with("n1", Arc::clone(&node), (&engine, &volumes))?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

@@ -89,6 +89,14 @@ fn told(what: What) -> Told {
             };
             Told { detail, ..told }
         }
+        What::WorkspaceResized(one) => {
+            let told = placed("workspace.resized", one.workspace);
+            let detail = match &told.object {
+                Some(Object::Workspace(workspace)) => workspace.caps(),
+                Some(Object::Client(_) | Object::Node(_)) | None => String::new(),
+            };
+            Told { detail, ..told }
+        }
         What::WorkspaceRemoved(gone) => {
             plain("workspace.removed", format!("{}/{}", gone.client, gone.name), String::new())
         }

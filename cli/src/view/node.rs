@@ -90,6 +90,25 @@ pub(crate) struct Usage {
     pub(crate) memory_available_bytes: u64,
     pub(crate) disk_available_bytes: u64,
     pub(crate) load_milli: u32,
+    /// None where the agent is older than this.
+    pub(crate) pool: Option<Pool>,
+}
+
+/// Where its homes are kept.
+#[derive(Debug, Serialize)]
+pub(crate) struct Pool {
+    pub(crate) kind: String,
+    pub(crate) path: String,
+    pub(crate) used_bytes: u64,
+    pub(crate) available_bytes: u64,
+}
+
+impl From<node::PoolUsage> for Pool {
+    fn from(pool: node::PoolUsage) -> Self {
+        let word = warren_common::status::reason;
+        let node::PoolUsage { kind, path, used_bytes, available_bytes } = pool;
+        Self { kind: word(&kind), path: word(&path), used_bytes, available_bytes }
+    }
 }
 
 impl From<pb::Node> for Node {
@@ -98,6 +117,7 @@ impl From<pb::Node> for Node {
             memory_available_bytes: usage.memory_available_bytes,
             disk_available_bytes: usage.disk_available_bytes,
             load_milli: usage.load_milli,
+            pool: usage.pool.map(Pool::from),
         };
         let (open, alive) = (node.availability(), node.liveness());
         let said = node.facts.as_ref();
@@ -307,18 +327,26 @@ impl Node {
         let load = usage.map_or_else(String::new, |usage| {
             format!(", load {}.{:02}", usage.load_milli / 1000, usage.load_milli % 1000 / 10)
         });
-        vec![
+        let mut rows = vec![
             ("memory", memory),
             ("swap", Bytes(facts.swap_bytes).to_string()),
             ("cpu", format!("{} cores{load}", MilliCpus(facts.milli_cpus))),
             ("disk", format!("{} for homes{disk}", Bytes(facts.disk_bytes))),
+        ];
+        if let Some(pool) = usage.and_then(|usage| usage.pool.as_ref()) {
+            let whole = Bytes(pool.used_bytes).plus(Bytes(pool.available_bytes));
+            let (used, kind, path) = (Bytes(pool.used_bytes), &pool.kind, &pool.path);
+            rows.push(("pool", format!("{used} of {whole} used, {kind} {path}")));
+        }
+        rows.extend([
             ("host", facts.hostname.clone()),
             ("agent", facts.version.clone()),
             ("engine", facts.engine.clone().unwrap_or_else(|| "none".to_owned())),
             ("kernel", format!("{}, cgroup v{}", facts.kernel, facts.cgroup)),
             ("tiers", self.tiers_text()),
             ("labels", labels(&self.labels_shown(facts))),
-        ]
+        ]);
+        rows
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node last saw of a workspace, as it is printed.
 
 use serde::Serialize;
+use warren_common::{Bytes, status::VolumeUse};
 use warren_proto::pb::node::v1 as pb;
 
 use super::{Moment, filled, moment, session::SessionSeen};
@@ -20,6 +21,17 @@ pub(crate) struct Observed {
     pub(crate) steps: Vec<Step>,
     pub(crate) sessions: Vec<SessionSeen>,
     pub(crate) usage: Usage,
+    /// None where the node does not meter volumes.
+    pub(crate) volume: Option<Volume>,
+}
+
+/// What home, `/tmp` and snapshots take together.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Volume {
+    pub(crate) used_bytes: u64,
+    pub(crate) limit_bytes: u64,
+    /// Next to nothing can be written any more.
+    pub(crate) full: bool,
 }
 
 /// One startup step.
@@ -42,6 +54,8 @@ pub(crate) struct Usage {
     pub(crate) pids: u32,
     pub(crate) cpu_ms: u64,
     pub(crate) oom_kills: u64,
+    /// Of the memory, what could not be given back without swap.
+    pub(crate) held_bytes: u64,
 }
 
 impl From<pb::WorkspaceObserved> for Observed {
@@ -59,6 +73,27 @@ impl From<pb::WorkspaceObserved> for Observed {
             steps: seen.steps.into_iter().map(Step::from).collect(),
             sessions: seen.sessions.into_iter().map(SessionSeen::from).collect(),
             usage: seen.usage.map(Usage::from).unwrap_or_default(),
+            volume: seen.volume.map(Volume::from),
+        }
+    }
+}
+
+impl From<pb::VolumeUsage> for Volume {
+    fn from(volume: pb::VolumeUsage) -> Self {
+        let pb::VolumeUsage { used_bytes, limit_bytes } = volume;
+        Self { used_bytes, limit_bytes, full: VolumeUse::from(volume).is_full() }
+    }
+}
+
+impl Volume {
+    /// Returns `19.9 of 20 GiB`, the first unit only where it is another.
+    pub(crate) fn text(&self) -> String {
+        let (used, limit) =
+            (Bytes(self.used_bytes).to_string(), Bytes(self.limit_bytes).to_string());
+        let (number, unit) = used.split_once(' ').unwrap_or((&used, ""));
+        match limit.ends_with(unit) {
+            true => format!("{number} of {limit}"),
+            false => format!("{used} of {limit}"),
         }
     }
 }
@@ -85,6 +120,7 @@ impl From<pb::Usage> for Usage {
             pids: usage.pids,
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
+            held_bytes: usage.held_bytes,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Moment,
     event::{Event, Object},
     fields, filled, labels, moment,
-    observed::Observed,
+    observed::{Observed, Volume},
     spec::Spec,
 };
 use crate::{
@@ -157,6 +157,9 @@ impl Workspace {
         let failed = seen.filter(|seen| seen.state == "failed").and_then(|s| s.reason.clone());
         match failed {
             Some(reason) => reason,
+            None if fine && self.volume().is_some_and(|volume| volume.full) => {
+                format!("home {}", self.home())
+            }
             None if fine => String::new(),
             None => self.reason.clone(),
         }
@@ -189,6 +192,41 @@ impl Workspace {
             }
             _ => cap.to_string(),
         }
+    }
+
+    /// Returns what home, `/tmp` and snapshots take, where the node knows it now.
+    fn volume(&self) -> Option<&Volume> {
+        self.observed.as_ref().filter(|_| self.observed_live)?.volume.as_ref()
+    }
+
+    fn home(&self) -> String {
+        match self.volume() {
+            Some(volume) if volume.full => format!("full, {}", volume.text()),
+            Some(volume) => volume.text(),
+            None => Bytes(self.spec.resources.disk_bytes).to_string(),
+        }
+    }
+
+    /// Returns the line that `workspace resize` prints.
+    pub(crate) fn resized(&self) -> String {
+        format!("{}: {}\n", self.address, self.caps())
+    }
+
+    /// Returns its caps in one line.
+    pub(crate) fn caps(&self) -> String {
+        let resources = &self.spec.resources;
+        let swap = match resources.swap_bytes {
+            0 => String::new(),
+            bytes => format!(", {} swap", Bytes(bytes)),
+        };
+        let cpus = resources.milli_cpus;
+        let cpus = cpus.map_or_else(String::new, |cap| format!(", {} cores", MilliCpus(cap)));
+        format!(
+            "{} of memory ({} reserved{swap}){cpus}, home {}",
+            Bytes(resources.memory_bytes),
+            Bytes(resources.reserve_bytes),
+            Bytes(resources.disk_bytes),
+        )
     }
 
     /// Returns the page that `workspace show` prints.
@@ -227,7 +265,7 @@ impl Workspace {
         rows.extend([
             ("memory", memory),
             ("cpu", cpus),
-            ("home", Bytes(resources.disk_bytes).to_string()),
+            ("home", self.home()),
             ("processes", format!("at most {}", resources.pids)),
             ("labels", labels(&self.spec.labels)),
             ("age", ago(self.created_at)),
@@ -304,6 +342,7 @@ impl Watched for Workspace {
         pb::EventKind::WorkspaceCreated,
         pb::EventKind::WorkspacePhaseChanged,
         pb::EventKind::WorkspaceRemoved,
+        pb::EventKind::WorkspaceResized,
     ];
     const STANDINGS: bool = true;
 
@@ -331,5 +370,47 @@ impl Watched for Workspace {
             Object::Workspace(workspace) => Some(*workspace),
             Object::Client(_) | Object::Node(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::pb::node::v1 as node;
+
+    use super::*;
+
+    fn workspace(used: u64, live: bool) -> Workspace {
+        let gib = Bytes::GIB;
+        let volume = node::VolumeUsage { used_bytes: used, limit_bytes: 20 * gib };
+        let resources = node::Resources { disk_bytes: 20 * gib, ..Default::default() };
+        Workspace::from(pb::Workspace {
+            phase: pb::Phase::Active.into(),
+            node: "n1".to_owned(),
+            spec: Some(node::WorkspaceSpec { resources: Some(resources), ..Default::default() }),
+            observed: Some(node::WorkspaceObserved {
+                state: node::RunState::Running.into(),
+                volume: Some(volume),
+                ..Default::default()
+            }),
+            observed_unix_ms: 1,
+            observed_live: live,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn a_full_home_is_told_and_what_is_not_known_now_is_not() {
+        let gib = Bytes::GIB;
+        let full = workspace(20 * gib - gib / 10, true);
+        assert_eq!(full.table_reason(), "home full, 19.9 of 20 GiB");
+        assert!(full.text(Timestamp(2)).contains("full, 19.9 of 20 GiB"));
+        let shown = serde_json::to_value(&full).expect("JSON");
+        assert_eq!(shown["observed"]["volume"]["full"], true);
+        let half = workspace(gib / 2, true);
+        assert_eq!(
+            (half.table_reason(), half.home()),
+            (String::new(), "512 MiB of 20 GiB".to_owned())
+        );
+        assert_eq!(workspace(20 * gib, false).home(), "20 GiB", "its node is silent");
     }
 }

@@ -162,7 +162,7 @@ fn a_table_goes_on_with_a_line_per_change() {
     assert_eq!(lines[7], "2026-01-02T03:04:50Z   acme/new   removed");
     let asked = bench.fake.state().watched[0].clone();
     assert_eq!((asked.from_revision, asked.incarnation), (42, 9), "from where the list was read");
-    assert_eq!((asked.client.as_str(), asked.kinds.len()), ("acme", 3));
+    assert_eq!((asked.client.as_str(), asked.kinds.len()), ("acme", 4));
 }
 
 #[test]

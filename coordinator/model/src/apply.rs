@@ -15,7 +15,7 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
-        requests::Known, token, workspace,
+        requests::Known, resize, token, workspace,
     },
 };
 
@@ -164,6 +164,7 @@ impl ClusterState {
             Command::RemoveReplica(command) => replica::remove(self, command),
             Command::NoteBackup(command) => recovery::note_backup(self, *command),
             Command::Node(command) => node::command(self, &context, command),
+            Command::ResizeWorkspace(command) => resize::resize(self, &context, command),
         }
     }
 
@@ -254,7 +255,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::UpdateClient(_)
         | Command::IssueCoordinatorToken(_)
         | Command::RemoveReplica(_)
-        | Command::NoteBackup(_) => !matches!(principal, Principal::Node(_)),
+        | Command::NoteBackup(_)
+        | Command::ResizeWorkspace(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

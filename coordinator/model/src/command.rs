@@ -17,12 +17,14 @@ use warren_common::{
 pub mod node;
 mod recovery;
 mod replica;
+mod resize;
 
 pub use node::NodeCommand;
 pub use recovery::{
     AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery, NoteBackup,
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
+pub use resize::ResizeWorkspace;
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +117,8 @@ pub enum Command {
     NoteBackup(NoteBackup),
     /// What is done to one node beside its joining.
     Node(Box<NodeCommand>),
+    /// Gives a workspace other caps, wherever it stands.
+    ResizeWorkspace(ResizeWorkspace),
 }
 
 /// See [`Command::InitCluster`].

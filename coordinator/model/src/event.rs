@@ -75,4 +75,6 @@ pub enum EventKind {
     ReplicaJoined(ReplicaId),
     /// A coordinator was taken out of the cluster.
     ReplicaRemoved(ReplicaId),
+    /// A workspace has other caps.
+    WorkspaceResized(WorkspaceId),
 }

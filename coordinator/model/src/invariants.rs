@@ -329,7 +329,11 @@ pub fn only_facts_overcommit(before: &ClusterState, after: &ClusterState) -> Res
                 .cluster
                 .as_ref()
                 .is_some_and(|cluster| one.generation.incarnation() < cluster.incarnation);
-            earlier && !before.placed.contains(&(new.id, one.id))
+            // what a restored state hears of its nodes: a workspace, or the caps of one
+            let known = before.workspaces.get(&one.id);
+            let other = known.is_some_and(|known| known.spec.resources != one.spec.resources);
+            let resized = other && after.recovery.is_some();
+            earlier && (resized || !before.placed.contains(&(new.id, one.id)))
         });
         if !old.overcommitted && old.facts == new.facts && !found {
             return Err(format!("node {} was given more than it holds", new.name));

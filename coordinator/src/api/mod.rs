@@ -21,6 +21,7 @@ mod node;
 mod node_admin;
 pub mod page;
 mod read;
+mod resize;
 pub mod resolve;
 mod session;
 pub mod template;

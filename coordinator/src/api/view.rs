@@ -17,7 +17,7 @@ use crate::live::Live;
 const CLOCK_OFF: Duration = Duration::from_secs(5);
 
 /// What a node last said beside its facts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Said {
     /// What it has free.
     pub usage: Option<node_pb::NodeUsage>,

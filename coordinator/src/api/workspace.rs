@@ -127,6 +127,14 @@ impl WorkspaceService for Api {
         Ok(Response::new(pb::DeleteWorkspaceResponse { workspace, revision }))
     }
 
+    async fn resize_workspace(
+        &self,
+        request: Request<pb::ResizeWorkspaceRequest>,
+    ) -> Result<Response<pb::ResizeWorkspaceResponse>, Status> {
+        let who = caller(&request)?;
+        Ok(Response::new(self.resize(who, request.into_inner()).await?))
+    }
+
     async fn follow_workspace(
         &self,
         request: Request<pb::FollowWorkspaceRequest>,

@@ -68,6 +68,7 @@ WorkspaceService/StartWorkspace            -    -     -    -     yes   yes  -   
 WorkspaceService/StopWorkspace             -    -     -    -     yes   yes  -    -    -
 WorkspaceService/RestartWorkspace          -    -     -    -     yes   yes  -    -    -
 WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -    -    -
+WorkspaceService/ResizeWorkspace           -    -     -    -     yes   yes  -    -    -
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -

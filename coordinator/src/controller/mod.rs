@@ -206,7 +206,8 @@ fn subject(command: &Command) -> Option<WorkspaceId> {
         | Command::JoinReplica(_)
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
-        | Command::Node(_) => None,
+        | Command::Node(_)
+        | Command::ResizeWorkspace(_) => None,
     }
 }
 
@@ -243,5 +244,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::RemoveReplica(_) => "remove-replica",
         Command::NoteBackup(_) => "note-backup",
         Command::Node(command) => command.name(),
+        Command::ResizeWorkspace(_) => "resize-workspace",
     }
 }

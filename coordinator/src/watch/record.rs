@@ -67,6 +67,7 @@ impl Gathered {
             Command::Advance(command) => command.workspace,
             Command::Forget(command) => command.workspace,
             Command::AdoptWorkspace(command) => command.held.order.workspace,
+            Command::ResizeWorkspace(command) => command.workspace,
             Command::InitCluster(_)
             | Command::SetReplica(_)
             | Command::CreateClient(_)
@@ -135,6 +136,7 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
         }
         EventKind::WorkspaceCreated(id, _)
         | EventKind::WorkspacePhase { workspace: id, .. }
+        | EventKind::WorkspaceResized(id)
         | EventKind::WorkspaceRemoved(id, _) => workspace(state, before, *id),
         EventKind::ClientDeleted(..)
         | EventKind::TokenIssued(_)
@@ -193,6 +195,7 @@ impl Record {
         match &self.event.kind {
             EventKind::WorkspaceCreated(id, _)
             | EventKind::WorkspacePhase { workspace: id, .. }
+            | EventKind::WorkspaceResized(id)
             | EventKind::WorkspaceRemoved(id, _) => Some(*id),
             EventKind::ClusterInitialised
             | EventKind::ReplicaSet(_)

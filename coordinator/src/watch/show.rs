@@ -35,6 +35,7 @@ pub(super) const fn kind(kind: &EventKind) -> pb::EventKind {
         EventKind::ClientUpdated(..) => pb::EventKind::ClientUpdated,
         EventKind::ReplicaJoined(_) => pb::EventKind::ReplicaJoined,
         EventKind::ReplicaRemoved(_) => pb::EventKind::ReplicaRemoved,
+        EventKind::WorkspaceResized(_) => pb::EventKind::WorkspaceResized,
     }
 }
 
@@ -59,6 +60,7 @@ pub(super) fn standing(id: NodeId, name: &NodeName, standing: &NodeStanding) -> 
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 fn what(record: &Record) -> What {
     let subject = &record.subject;
     match &record.event.kind {
@@ -129,6 +131,9 @@ fn what(record: &Record) -> What {
         }
         EventKind::ReplicaJoined(id) => What::ReplicaJoined(joined(id.0, subject)),
         EventKind::ReplicaRemoved(id) => What::ReplicaRemoved(pb::ReplicaRemoved { id: id.0 }),
+        EventKind::WorkspaceResized(_) => {
+            What::WorkspaceResized(pb::WorkspaceResized { workspace: workspace(subject) })
+        }
     }
 }
 

@@ -122,6 +122,38 @@ pub struct ContainerPlan {
     pub runtime: Option<String>,
 }
 
+/// The caps of a container that can be changed while it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    /// Hard cap of memory.
+    pub memory: Bytes,
+    /// Memory and swap together; none where the kernel does not count swap.
+    pub memory_and_swap: Option<Bytes>,
+    /// Hard cap of the processor; none, or all cores there are, caps nothing.
+    pub cpus: Option<MilliCpus>,
+}
+
+impl Caps {
+    /// Returns the caps of an order.
+    pub fn of(order: &WorkspaceOrder, abilities: Abilities) -> Self {
+        let resources = &order.spec.resources;
+        Self {
+            memory: resources.memory,
+            memory_and_swap: abilities.swap_limit.then(|| resources.memory.plus(resources.swap)),
+            cpus: resources.cpus,
+        }
+    }
+
+    /// Returns whether a container with `other` is held as these say, on a machine with `cores`:
+    /// an engine cannot take a processor cap away again, only raise it to all there is.
+    pub fn are_met_by(&self, other: &Self, cores: MilliCpus) -> bool {
+        let capped = |cpus: Option<MilliCpus>| cpus.filter(|cap| *cap < cores);
+        self.memory == other.memory
+            && self.memory_and_swap == other.memory_and_swap
+            && capped(self.cpus) == capped(other.cpus)
+    }
+}
+
 /// One bind mount, private, never recursive into the host's later mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -165,6 +197,18 @@ impl ContainerPlan {
         let mut labels = self.labels.clone();
         labels.remove(REQUEST_LABEL);
         labels
+    }
+
+    /// Returns the caps that can be changed while it runs.
+    pub const fn caps(&self) -> Caps {
+        Caps { memory: self.memory, memory_and_swap: self.memory_and_swap, cpus: self.cpus }
+    }
+
+    /// Returns the plan of the same container with other caps: shared memory stays as it was made.
+    #[must_use]
+    pub fn with_caps(self, caps: Caps) -> Self {
+        let Caps { memory, memory_and_swap, cpus } = caps;
+        Self { memory, memory_and_swap, cpus, ..self }
     }
 
     /// Returns whether a container made from `other` is what this plan asks for.
@@ -336,6 +380,22 @@ mod tests {
         assert_eq!(plan.shm, Bytes::mib(128), "half of a small workspace");
         order.spec.resources.memory = Bytes::gib(8);
         assert_eq!(super::plan(&order, &ground()).shm, Bytes::mib(256));
+    }
+
+    #[test]
+    fn caps_are_met_by_no_cap_and_by_all_cores_alike() {
+        let mut order = order();
+        let cores = MilliCpus(2000);
+        let none = Caps::of(&order, ground().abilities);
+        order.spec.resources.cpus = Some(MilliCpus(500));
+        let half = Caps::of(&order, ground().abilities);
+        let all = Caps { cpus: Some(cores), ..none };
+        assert!(none.are_met_by(&none, cores) && none.are_met_by(&all, cores));
+        assert!(all.are_met_by(&none, cores) && half.are_met_by(&half, cores));
+        assert!(!half.are_met_by(&none, cores) && !none.are_met_by(&half, cores));
+        let more = Caps { memory: none.memory.plus(Bytes(1)), ..none };
+        assert!(!more.are_met_by(&none, cores) && !none.are_met_by(&more, cores));
+        assert_eq!(plan(&order, &ground()).caps(), half);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const GROUPS: &[(&str, &str)] = &[
     (
         "read and write what is open",
         "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close \
-         close_range dup dup2 dup3 fcntl ioctl flock fsync fdatasync sync syncfs sync_file_range \
+         close_range dup dup2 dup3 fcntl flock fsync fdatasync sync syncfs sync_file_range \
          sync_file_range2 ftruncate fallocate fadvise64 readahead cachestat sendfile splice tee \
          copy_file_range pipe pipe2",
     ),
@@ -113,6 +113,13 @@ const GROUPS: &[(&str, &str)] = &[
     ("instruction caches of ARM", "cacheflush breakpoint set_tls"),
 ];
 
+/// The family of `ioctl` requests of btrfs, in bits 8 to 15: with them a workspace could make
+/// subvolumes, which its quota would not count.
+const BTRFS: u64 = 0x94;
+/// Of this family, those every filesystem knows: sharing blocks between files, as `cp` does
+/// (`FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE`).
+const SHARING: [u64; 3] = [0x4004_9409, 0x4020_940D, 0xC018_9436];
+
 /// Personalities that exist to run ordinary programs: Linux, and the old-kernel names of both
 /// word sizes; the last asks only what is set. None turns off address randomisation.
 const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
@@ -158,6 +165,11 @@ const fn equals(index: u32, value: u64) -> Argument {
     Argument { index, value, value_two: 0, op: "SCMP_CMP_EQ" }
 }
 
+/// Holds where the bits of `mask` are those of `value`.
+const fn masked(index: u32, mask: u64, value: u64) -> Argument {
+    Argument { index, value: mask, value_two: value, op: "SCMP_CMP_MASKED_EQ" }
+}
+
 /// Holds where none of the bits of `mask` is set.
 const fn without(index: u32, mask: u64) -> Argument {
     Argument { index, value: mask, value_two: 0, op: "SCMP_CMP_MASKED_EQ" }
@@ -186,6 +198,15 @@ fn profile() -> Profile {
     for personality in PERSONALITIES {
         let args = vec![equals(0, personality)];
         syscalls.push(allow(vec!["personality"], args, "ordinary programs"));
+    }
+    // a filter has no "unlike": another family differs from that of btrfs in one of its eight bits
+    for bit in (0..8).map(|bit| 1 << bit) {
+        let other = vec![masked(1, bit << 8, (!BTRFS & bit) << 8)];
+        syscalls.push(allow(vec!["ioctl"], other, "devices and files, but no subvolumes"));
+    }
+    for request in SHARING {
+        let args = vec![masked(1, 0xFFFF_FFFF, request)];
+        syscalls.push(allow(vec!["ioctl"], args, "cp without copying"));
     }
     syscalls.push(Rule {
         names: vec!["clone3"],
@@ -238,11 +259,31 @@ mod tests {
 
     #[test]
     fn calls_that_need_a_look_at_arguments_have_no_plain_rule() {
-        for name in ["socket", "socketpair", "clone", "unshare", "personality"] {
+        for name in ["socket", "socketpair", "clone", "unshare", "personality", "ioctl"] {
             let rules: Vec<Rule> =
                 profile().syscalls.into_iter().filter(|rule| rule.names.contains(&name)).collect();
             assert!(!rules.is_empty(), "{name} has no rule");
             assert!(rules.iter().all(|rule| !rule.args.is_empty()), "{name} is allowed outright");
+        }
+    }
+
+    #[test]
+    fn subvolumes_cannot_be_made_and_terminals_and_copies_work() {
+        let allowed = |request: u64| {
+            let profile = profile();
+            let rules = profile.syscalls.iter().filter(|rule| rule.names.contains(&"ioctl"));
+            let holds = |one: &Argument| request & one.value == one.value_two;
+            rules.filter(|rule| rule.args.iter().all(holds)).count() > 0
+        };
+        // make and remove subvolumes and snapshots, and whatever else btrfs alone knows
+        for number in (0..=0xFF_u64).filter(|number| ![9, 13, 54].contains(number)) {
+            for direction in [0x0000_0000, 0x5000_0000, 0x9000_0000, 0xD000_0000] {
+                assert!(!allowed(direction | 0x9400 | number), "{number}");
+            }
+        }
+        // windows of terminals, non-blocking files, clones
+        for request in [0x5401, 0x5413, 0x5421, 0x8004_5430, 0x4004_9409, 0x4020_940D] {
+            assert!(allowed(request), "{request:x}");
         }
     }
 

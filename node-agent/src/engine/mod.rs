@@ -17,7 +17,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 use warren_common::{Generation, Timestamp, WorkspaceId, status::Usage};
 
-use crate::container::{ContainerPlan, NetworkPlan};
+use crate::container::{Caps, ContainerPlan, NetworkPlan};
 
 pub use error::EngineError;
 
@@ -61,6 +61,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Starts a created or exited container; one that runs is fine. The caller holds the permit.
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
+
+    /// Changes the caps of a container, running or not, without touching what runs in it. Where
+    /// the kernel will not take memory from it, nothing is changed and this fails.
+    fn update<'a>(&'a self, id: &'a str, caps: Caps) -> Answer<'a, ()>;
 
     /// Stops with SIGTERM, then SIGKILL after `grace`; one that is not running or gone is fine.
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()>;
@@ -168,6 +172,9 @@ pub struct ContainerSeen {
     pub started: Timestamp,
     /// When it last ended, by the engine's clock; zero if never.
     pub finished: Timestamp,
+    /// The caps it is held by.
+    #[serde(default)]
+    pub caps: Caps,
 }
 
 /// How a container stands.

@@ -37,12 +37,20 @@ pub fn default_reserve(total: Bytes) -> Bytes {
 pub fn capacity(reserve: Option<Bytes>) -> io::Result<Capacity> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let total = field(&meminfo, "MemTotal")?;
-    let cores = u32::try_from(thread::available_parallelism()?.get()).unwrap_or(u32::MAX);
     Ok(Capacity {
         allocatable: total.minus(reserve.unwrap_or_else(|| default_reserve(total))),
         swap: field(&meminfo, "SwapTotal")?,
-        cpus: MilliCpus(cores.saturating_mul(1000)),
+        cpus: cores()?,
     })
+}
+
+/// Returns the processors this process may use.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn cores() -> io::Result<MilliCpus> {
+    let cores = u32::try_from(thread::available_parallelism()?.get()).unwrap_or(u32::MAX);
+    Ok(MilliCpus(cores.saturating_mul(1000)))
 }
 
 /// Returns the memory that can be had without swapping, now.
@@ -69,6 +77,17 @@ pub fn disk(path: &Path) -> io::Result<Disk> {
         total: Bytes(facts.f_blocks.saturating_mul(facts.f_frsize)),
         available: Bytes(facts.f_bavail.saturating_mul(facts.f_frsize)),
     })
+}
+
+/// Returns whether a path is on a btrfs filesystem.
+///
+/// # Errors
+/// Where the path is not there.
+pub fn is_btrfs(path: &Path) -> io::Result<bool> {
+    /// `BTRFS_SUPER_MAGIC` of statfs(2).
+    const BTRFS: u64 = 0x9123_683E;
+    let facts = rustix::fs::statfs(path)?;
+    Ok(u64::try_from(facts.f_type) == Ok(BTRFS))
 }
 
 /// Reads one field of `/proc/meminfo`, which counts kibibytes.

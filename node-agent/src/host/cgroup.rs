@@ -99,6 +99,7 @@ fn usage_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Usage>
             pids,
             cpu_ms: keyed(&memory, "cpu.stat", "usage_usec").unwrap_or(0) / 1000,
             oom_kills: keyed(&memory, "memory.events", "oom_kill").unwrap_or(0),
+            held: held(&memory, ("file", "shmem"), number(&memory, "memory.current")?),
         });
     }
     let used = number(&memory, "memory.usage_in_bytes")?;
@@ -111,7 +112,15 @@ fn usage_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Usage>
         pids,
         cpu_ms: cpu.unwrap_or(0) / 1_000_000,
         oom_kills: keyed(&memory, "memory.oom_control", "oom_kill").unwrap_or(0),
+        held: held(&memory, ("total_cache", "total_shmem"), used),
     })
+}
+
+/// Returns what is left of `used` where the kernel drops every page it could read again: shared
+/// memory counts as cache and is none. Older kernels do not tell it; then it is taken for cache.
+fn held(folder: &Path, (cache, shared): (&str, &str), used: u64) -> Bytes {
+    let part = |key| keyed(folder, "memory.stat", key).unwrap_or(0);
+    Bytes(used).minus(Bytes(part(cache).saturating_sub(part(shared))))
 }
 
 fn number(folder: &Path, file: &str) -> io::Result<u64> {
@@ -150,6 +159,7 @@ mod tests {
                 ("memory.usage_in_bytes", "1000\n"),
                 ("memory.memsw.usage_in_bytes", "1500\n"),
                 ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+                ("memory.stat", "cache 9\ntotal_cache 400\ntotal_rss 600\ntotal_shmem 100\n"),
             ],
         );
         write(&of("pids").join("warren-n1/abc"), &[("pids.current", "7\n")]);
@@ -165,8 +175,14 @@ mod tests {
         let groups = "4:memory:/warren-n1/abc\n3:cpu,cpuacct:/warren-n1/abc\n\
                       2:pids:/warren-n1/abc\n1:name=systemd:/\n";
         let usage = usage_of(&layout, groups, "abc").expect("usage");
-        let wanted =
-            Usage { memory: Bytes(1000), swap: Bytes(500), pids: 7, cpu_ms: 2500, oom_kills: 3 };
+        let wanted = Usage {
+            memory: Bytes(1000),
+            swap: Bytes(500),
+            pids: 7,
+            cpu_ms: 2500,
+            oom_kills: 3,
+            held: Bytes(700),
+        };
         assert_eq!(usage, wanted);
         assert!(usage_of(&layout, groups, "other").is_err(), "a pid that was given away");
         assert!(usage_of(&layout, groups, "").is_err());
@@ -180,6 +196,7 @@ mod tests {
             &[
                 ("memory.current", "2000\n"),
                 ("memory.swap.current", "10\n"),
+                ("memory.stat", "anon 1400\nfile 500\nshmem 100\n"),
                 ("memory.events", "low 0\nhigh 0\nmax 4\noom 2\noom_kill 1\noom_group_kill 9\n"),
                 ("cpu.stat", "usage_usec 5000\nuser_usec 1\n"),
                 ("pids.current", "2\n"),
@@ -191,8 +208,14 @@ mod tests {
         assert!(layout.controllers.contains("freezer"));
         let usage =
             usage_of(&layout, "0::/warren-n1.slice/docker-abc.scope\n", "abc").expect("usage");
-        let wanted =
-            Usage { memory: Bytes(2000), swap: Bytes(10), pids: 2, cpu_ms: 5, oom_kills: 1 };
+        let wanted = Usage {
+            memory: Bytes(2000),
+            swap: Bytes(10),
+            pids: 2,
+            cpu_ms: 5,
+            oom_kills: 1,
+            held: Bytes(1600),
+        };
         assert_eq!(usage, wanted);
     }
 

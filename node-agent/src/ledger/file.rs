@@ -18,6 +18,11 @@ use super::{LedgerError, memory::Memory};
 
 const NAME: &str = "ledger.json";
 const TEMPORARY: &str = "ledger.json.new";
+/// Room that is kept for the ledger on a disk that fills up.
+const RESERVE: &str = "ledger.reserve";
+/// How much: more than the largest ledger there was so far, twice, since old and new stand side by
+/// side for a moment.
+const RESERVE_BYTES: usize = 4 << 20;
 const MAGIC: &str = "warren-ledger";
 /// The format this agent writes, and the only one it reads.
 const FORMAT: &str = "1";
@@ -62,13 +67,54 @@ impl LedgerFile {
     pub(super) fn replace(&self, memory: &Memory) -> Result<(), LedgerError> {
         let bytes = encode(memory)?;
         let began = Instant::now();
-        let written = self
-            .write_temporary(&bytes)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| self.rename())
-            .and_then(|()| self.sync_folder());
+        let mut written = self.write(&bytes);
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            // the disk filled up: what was kept for this moment is given back
+            if fs::remove_file(self.reserve()).is_ok() {
+                tracing::warn!("the disk is full; the ledger takes the room that was kept for it");
+                written = self.write(&bytes);
+            }
+        } else if written.is_ok() {
+            self.set_aside(bytes.len());
+        }
         metrics::histogram!("warren_ledger_write_seconds").record(began.elapsed().as_secs_f64());
         written.map_err(|error| self.failed("write", error))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_temporary(bytes)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| self.rename())
+            .and_then(|()| self.sync_folder())
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.dir.join(RESERVE)
+    }
+
+    /// Keeps room for the ledger where there is none yet, or too little. That it cannot is no
+    /// failure: the ledger itself was written.
+    fn set_aside(&self, length: usize) {
+        let wanted = RESERVE_BYTES.max(length.saturating_mul(2)) as u64;
+        if fs::metadata(self.reserve()).is_ok_and(|kept| kept.len() >= wanted) {
+            return;
+        }
+        // after the disk was full it is taken again only where others have room, too
+        let free = crate::host::capacity::disk(&self.dir).map(|disk| disk.available.0);
+        if free.unwrap_or(0) < wanted.saturating_mul(8) {
+            return;
+        }
+        let mut open = OpenOptions::new();
+        let file = open.write(true).create(true).truncate(false).mode(0o600).open(self.reserve());
+        let filled = file.and_then(|file| {
+            // not the length alone: a file of holes would keep nothing
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, wanted)?;
+            file.sync_all()
+        });
+        if let Err(error) = filled {
+            tracing::debug!(%error, "no room is kept for the ledger");
+            let _ = fs::remove_file(self.reserve());
+        }
     }
 
     pub(super) fn write_temporary(&self, bytes: &[u8]) -> io::Result<File> {

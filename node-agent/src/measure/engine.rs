@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 use warren_common::{WorkspaceId, status::Usage};
 
 use crate::{
-    container::{ContainerPlan, NetworkPlan},
+    container::{Caps, ContainerPlan, NetworkPlan},
     engine::{
         Answer, ContainerSeen, Engine, EngineInfo, EventStream, LogQuery, LogStream, NetworkSeen,
         Progress,
@@ -67,6 +67,10 @@ impl Engine for Counted {
 
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         timed("start", self.0.start(id))
+    }
+
+    fn update<'a>(&'a self, id: &'a str, caps: Caps) -> Answer<'a, ()> {
+        timed("update", self.0.update(id, caps))
     }
 
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {

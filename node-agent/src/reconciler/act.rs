@@ -44,7 +44,7 @@ impl Worker {
                 let _turn = shared.steps.acquire().await;
                 let size = order.spec.resources.disk;
                 self.picture.begin(VOLUME, &format!("home volume {size}"));
-                shared.parts.volumes.ensure(self.workspace, size).await?;
+                self.ensure(size).await?;
                 self.picture.end(VOLUME, StepState::Done);
                 Ok(())
             }
@@ -115,7 +115,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         self.picture.begin(CONTAINER, CONTAINER);
         let volumes = &shared.parts.volumes;
-        let volume = volumes.ensure(self.workspace, order.spec.resources.disk).await?;
+        let volume = self.ensure(order.spec.resources.disk).await?;
         // takes no turn: how long it lasts is the workspace's choice, who may have filled it
         volumes.clear_tmp(self.workspace).await?;
         if shared.parts.place.gives_volumes {

@@ -3,6 +3,7 @@
 use std::io;
 
 use warren_common::{
+    Bytes,
     spec::IsolationTier,
     status::{RunState, reason},
 };
@@ -14,6 +15,7 @@ use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
 const SOCKET_FAILED: &str = "SOCKET_FAILED";
 const TIER_MISSING: &str = "TIER_MISSING";
+const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
 
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,14 @@ impl Failure {
     pub(super) fn tier(tier: IsolationTier, why: &str) -> Self {
         let message = reason(&format!("isolation tier {tier} is not to be had here: {why}"));
         Self { code: TIER_MISSING, retry: true, message }
+    }
+
+    /// A cap that is less than what cannot be given back.
+    pub(super) fn cap(old: Bytes, new: Bytes, held: Bytes) -> Self {
+        let message = format!(
+            "its memory cap stays at {old}: it holds {held} that it cannot give back, {new} is asked"
+        );
+        Self { code: CAP_BELOW_USE, retry: true, message }
     }
 
     pub(super) fn socket(error: &io::Error) -> Self {

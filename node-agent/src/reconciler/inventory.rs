@@ -34,6 +34,7 @@ mod tests {
             state,
             started: Timestamp::default(),
             finished: Timestamp::default(),
+            caps: Default::default(),
         }
     }
 

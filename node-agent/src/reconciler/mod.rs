@@ -11,6 +11,7 @@ mod events;
 mod failure;
 mod inventory;
 mod picture;
+mod resize;
 mod worker;
 
 use std::{

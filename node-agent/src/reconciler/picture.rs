@@ -11,7 +11,8 @@ use std::{
 use warren_common::{
     Generation, Limits, WorkspaceId,
     status::{
-        RunState, StartupStep, StepState, Usage, WorkspaceObserved, clean, reason as one_line,
+        RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
+        reason as one_line,
     },
 };
 use warren_daemon::clock;
@@ -66,6 +67,7 @@ impl Picture {
             steps: Vec::new(),
             sessions: Vec::new(),
             usage: Usage::default(),
+            volume: None,
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None };
         Self { board, inner: Arc::new(Mutex::new(inner)) }
@@ -109,6 +111,11 @@ impl Picture {
     /// Shows what is used.
     pub(super) fn usage(&self, usage: Usage) {
         self.change(|inner| inner.shown.usage = usage);
+    }
+
+    /// Shows what its volume takes, whether it runs or not.
+    pub(super) fn volume(&self, volume: Option<VolumeUse>) {
+        self.change(|inner| inner.shown.volume = volume);
     }
 
     /// Shows a step of the node's own as begun, or going on.

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use warren_common::{
-    Generation, WorkspaceId,
+    Bytes, Generation, WorkspaceId,
     spec::{Run, WorkspaceOrder},
     status::RunState,
 };
@@ -34,6 +34,8 @@ use crate::{
 
 /// Usage is read this often while a container runs.
 const USAGE: Duration = Duration::from_secs(5);
+/// What a volume takes is read at every so many readings.
+const VOLUME_EVERY: u32 = 3;
 /// Waits after a failed step.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// The longest wait while engine or disk do not answer: what ended meanwhile is to be seen soon.
@@ -51,6 +53,12 @@ pub(super) struct Worker {
     pub(super) network_gone: bool,
     /// The container that was made, or read back against its plan, in this life of the agent.
     pub(super) checked: Option<String>,
+    /// The size that the volume was made sure of in this life of the agent.
+    pub(super) sized: Option<Bytes>,
+    /// The volume's use is known at no cost.
+    pub(super) metered: bool,
+    /// Why caps or quota are not as ordered, where they cannot be for now.
+    pub(super) held_back: Option<String>,
     view: Option<watch::Receiver<InsideView>>,
     running: Option<ContainerSeen>,
     backoff: Backoff,
@@ -91,6 +99,9 @@ impl Worker {
             network_made: false,
             network_gone: false,
             checked: None,
+            sized: None,
+            metered: false,
+            held_back: None,
             view: None,
             running: None,
             backoff: Backoff::seeded(RETRY.0, RETRY.1),
@@ -146,6 +157,9 @@ impl Worker {
                     warn!(workspace = %self.workspace, reason = next.reason, "order refused");
                 }
                 self.rest(order.as_ref(), &found).await;
+                if next.action != Action::Refuse {
+                    self.resize(order.as_ref(), &found).await;
+                }
                 Follow::Idle
             }
             Action::EnsureVolume
@@ -347,13 +361,23 @@ impl Worker {
 
     /// Waits until something may have changed; meanwhile shows usage and what PID 1 says.
     async fn idle(&mut self) {
+        let mut ticks = 0_u32;
         let mut usage = interval(USAGE);
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.wake.notified() => return,
                 () = changed(&mut self.view) => if self.heard().await { return },
-                _ = usage.tick(), if self.running.is_some() => self.measure().await,
+                _ = usage.tick(), if self.running.is_some() => {
+                    self.measure().await;
+                    if ticks.is_multiple_of(VOLUME_EVERY) {
+                        self.weigh().await;
+                    }
+                    ticks = ticks.wrapping_add(1);
+                    if self.held_back.is_some() && ticks > 1 {
+                        return;
+                    }
+                }
             }
         }
     }

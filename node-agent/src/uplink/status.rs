@@ -212,7 +212,7 @@ impl Session<'_> {
             sent_unix_ms: clock::now().0,
             full: changes.full,
             workspaces: changes.workspaces.into_iter().map(Into::into).collect(),
-            usage: Some(*self.shared.parts.usage.borrow()),
+            usage: Some(self.shared.parts.usage.borrow().clone()),
             lease_age_ms: self.shared.parts.lease.age().map(millis),
         });
         push(&self.queue, message).await

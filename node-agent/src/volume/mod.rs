@@ -1,24 +1,31 @@
 //! Home volumes: where a workspace's files live between and across its runs.
 //!
 //! A volume is only ever removed because an order says so; nothing here cleans up on its own.
-//! [`plain`] keeps them as folders; the fake beside it can be told to fail.
+//! [`btrfs`] keeps them as subvolumes with a quota each, [`plain`] as folders without; the fake can
+//! be told to fail. [`choose`] says which of them a node has.
 
+pub mod btrfs;
+pub mod choose;
 pub mod fake;
+mod files;
+pub mod findings;
 pub mod plain;
 pub mod shift;
 mod tree;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
-use futures_util::future::BoxFuture;
-use warren_common::{Bytes, WorkspaceId};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use warren_common::{Bytes, WorkspaceId, status::Finding};
 
 /// The outcome of a volume call, to be awaited. Dropping it abandons the wait, not the work.
 pub type VolumeAnswer<'a, T> = BoxFuture<'a, Result<T, VolumeError>>;
 
 /// A place that keeps home volumes.
 pub trait VolumeStore: Send + Sync + 'static {
-    /// Makes sure the workspace has its home (seeded when new) and its `/tmp`, owned by uid 1000.
+    /// Makes sure the workspace has its home (seeded when new) and its `/tmp`, owned by uid 1000,
+    /// with a quota of `size` over both where there are quotas: also one that was made with another
+    /// size, or half made.
     fn ensure(&self, workspace: WorkspaceId, size: Bytes) -> VolumeAnswer<'_, Volume>;
 
     /// Empties the workspace's `/tmp`; only between runs.
@@ -30,8 +37,78 @@ pub trait VolumeStore: Send + Sync + 'static {
     /// Removes home and `/tmp` for good; gone is fine. Never follows a symbolic link.
     fn remove(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()>;
 
-    /// Returns the disk the home takes. Walks every file: ask seldom.
+    /// Returns the disk that home and `/tmp` take; nothing where there are none. Cheap where the
+    /// volume is metered; elsewhere it walks every file: ask seldom.
     fn usage(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, Bytes>;
+
+    /// Looks at the place itself. Never fails: what is wrong with it is among its findings.
+    fn pool(&self) -> BoxFuture<'_, PoolSeen>;
+}
+
+/// The place that keeps the homes, as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSeen {
+    /// What it is.
+    pub kind: PoolKind,
+    /// Where it is: the pool's file, or the folder.
+    pub path: PathBuf,
+    /// What homes can take in all; of a plain folder the size of its filesystem.
+    pub size: Bytes,
+    /// What is taken of it.
+    pub used: Bytes,
+    /// What is left.
+    pub available: Bytes,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+}
+
+/// What keeps the homes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// A btrfs filesystem in a file of its own.
+    Loop,
+    /// A folder of a btrfs filesystem that holds other things too.
+    Folder,
+    /// A folder of any filesystem, without quotas.
+    Plain,
+    /// It cannot be used.
+    Broken,
+}
+
+impl PoolKind {
+    /// Returns the word for people and the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loop => "btrfs pool",
+            Self::Folder => "btrfs folder",
+            Self::Plain => "plain folder",
+            Self::Broken => "unusable",
+        }
+    }
+}
+
+impl PoolSeen {
+    /// Returns a place that cannot be used, and why.
+    pub fn broken(error: &VolumeError) -> Self {
+        let none = Bytes(0);
+        let findings = vec![findings::unusable(error)];
+        let (kind, path) = (PoolKind::Broken, PathBuf::new());
+        Self { kind, path, size: none, used: none, available: none, findings }
+    }
+}
+
+/// Runs file work where it may block.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> VolumeAnswer<'static, T> {
+    let task = tokio::task::spawn_blocking(work);
+    async move {
+        task.await.unwrap_or_else(|error| {
+            let (operation, path) = ("finish file work", PathBuf::new());
+            Err(VolumeError::Io { operation, path, source: io::Error::other(error) })
+        })
+    }
+    .boxed()
 }
 
 /// One workspace's folders on the host.
@@ -43,6 +120,8 @@ pub struct Volume {
     pub tmp: PathBuf,
     /// Whether this call made it.
     pub created: bool,
+    /// Whether its size is enforced and its use is known at no cost.
+    pub metered: bool,
 }
 
 /// A volume call that did not do what was asked.
@@ -64,6 +143,30 @@ pub enum VolumeError {
         /// What it is.
         what: &'static str,
     },
+    /// The pool is not as it should be, or cannot be made.
+    #[error("{what}; {next}")]
+    Pool {
+        /// What is wrong with it, in one sentence.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
+    /// A program did not do what it was asked.
+    #[error("{program} failed: {said}")]
+    Program {
+        /// The command line.
+        program: String,
+        /// What it wrote.
+        said: String,
+    },
+    /// A program did not end in time; what it was doing may go on.
+    #[error("{program} did not end within {} s", after.as_secs())]
+    Timeout {
+        /// The command line.
+        program: String,
+        /// The deadline.
+        after: Duration,
+    },
     /// The filesystem refused.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -83,14 +186,19 @@ impl VolumeError {
         match self {
             Self::DiskFull { .. } => "DISK_FULL",
             Self::InTheWay { .. } => "VOLUME_IN_THE_WAY",
-            Self::Io { .. } => "VOLUME_FAILED",
+            Self::Pool { .. } => "POOL_UNUSABLE",
+            Self::Io { .. } | Self::Program { .. } | Self::Timeout { .. } => "VOLUME_FAILED",
         }
     }
 
     /// Returns whether the same call can succeed later without anybody changing the order.
     pub const fn retry(&self) -> bool {
         match self {
-            Self::DiskFull { .. } | Self::Io { .. } => true,
+            Self::DiskFull { .. }
+            | Self::Io { .. }
+            | Self::Pool { .. }
+            | Self::Program { .. }
+            | Self::Timeout { .. } => true,
             Self::InTheWay { .. } => false,
         }
     }

@@ -6,37 +6,20 @@
 //! asked for is not enforced here: a plain folder has no quota.
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown},
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use warren_common::{Bytes, Limits, WorkspaceId};
 
-use super::{Volume, VolumeAnswer, VolumeError, VolumeStore, tree};
-
-/// User and group that workspaces run as.
-const OWNER: (u32, u32) = (1000, 1000);
-/// What a new home holds. Debian's `/etc/profile` sets the path anew, so it is mended here.
-const SKELETON: [(&str, &str); 2] = [
-    (
-        ".profile",
-        "# read by login shells\n\
-         PATH=\"$HOME/.local/bin:$HOME/.cargo/bin:$PATH\"\n\
-         if [ -n \"$BASH_VERSION\" ] && [ -f \"$HOME/.bashrc\" ]; then . \"$HOME/.bashrc\"; fi\n",
-    ),
-    (
-        ".bashrc",
-        "# read by interactive shells\n\
-         case $- in *i*) ;; *) return ;; esac\n\
-         HISTSIZE=10000\nHISTFILESIZE=20000\nHISTCONTROL=ignoreboth\n\
-         shopt -s histappend checkwinsize\n\
-         PS1='\\[\\e[1;32m\\]${WARREN_WORKSPACE:-\\h}\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]\\$ '\n\
-         alias ls='ls --color=auto' grep='grep --color=auto'\n",
-    ),
-];
+use super::{
+    PoolKind, PoolSeen, Volume, VolumeAnswer, VolumeError, VolumeStore, blocking,
+    files::{OWNER, at, give, is_folder, make_folder, remove_all, seed, sync},
+    findings, tree,
+};
 
 /// Homes below one folder.
 #[derive(Debug, Clone)]
@@ -72,7 +55,7 @@ impl PlainStore {
         if !is_folder(&tmp)? {
             self.make_tmp(&tmp)?;
         }
-        Ok(Volume { home, tmp, created })
+        Ok(Volume { home, tmp, created, metered: false })
     }
 
     fn make_new(&self, workspace: WorkspaceId, folder: &Path) -> Result<(), VolumeError> {
@@ -104,20 +87,14 @@ impl PlainStore {
     fn fill(&self, new: &Path) -> Result<(), VolumeError> {
         let home = new.join("home");
         make_folder(&home, 0o700)?;
-        for (name, text) in SKELETON {
-            let path = home.join(name);
-            fs::write(&path, text).map_err(at("write", &path))?;
-            self.give(&path)?;
-        }
-        self.give(&home)?;
+        seed(&home, self.owner)?;
         self.make_tmp(&new.join("tmp"))?;
-        sync(&home)?;
         sync(new)
     }
 
     fn make_tmp(&self, tmp: &Path) -> Result<(), VolumeError> {
         make_folder(tmp, 0o1777)?;
-        self.give(tmp)
+        give(tmp, self.owner)
     }
 
     fn empty_tmp(&self, workspace: WorkspaceId) -> Result<(), VolumeError> {
@@ -141,28 +118,28 @@ impl PlainStore {
         remove_all(&self.root.join(format!(".new-{workspace}")))
     }
 
-    fn give(&self, path: &Path) -> Result<(), VolumeError> {
-        lchown(path, Some(self.owner.0), Some(self.owner.1)).map_err(at("give away", path))
-    }
-
     /// Runs file work where it may block.
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, VolumeError> + Send + 'static,
     ) -> VolumeAnswer<'static, T> {
         let store = self.clone();
-        async move {
-            let outcome = tokio::task::spawn_blocking(move || work(&store)).await;
-            outcome.unwrap_or_else(|error| {
-                let path = PathBuf::new();
-                Err(VolumeError::Io {
-                    operation: "finish file work",
-                    path,
-                    source: io::Error::other(error),
-                })
-            })
+        blocking(move || work(&store))
+    }
+
+    fn seen(&self) -> PoolSeen {
+        // before the first home the folder is not there, and the disk is its parent's
+        let there = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let (size, available) = crate::host::capacity::disk(there)
+            .map_or_else(|_| Default::default(), |disk| (disk.total, disk.available));
+        PoolSeen {
+            kind: PoolKind::Plain,
+            path: self.root.to_path_buf(),
+            size,
+            used: size.minus(available),
+            available,
+            findings: vec![findings::no_quota()],
         }
-        .boxed()
     }
 }
 
@@ -189,50 +166,19 @@ impl VolumeStore for PlainStore {
             tree::measure(&folder).map(Bytes).map_err(at("measure", &folder))
         })
     }
-}
 
-/// Returns a closure that names what was being done, and to what.
-fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            VolumeError::DiskFull { operation, path }
-        }
-        _ => VolumeError::Io { operation, path, source },
+    fn pool(&self) -> BoxFuture<'_, PoolSeen> {
+        let seen = self.run(|store| Ok(store.seen()));
+        async move { seen.await.unwrap_or_else(|error| PoolSeen::broken(&error)) }.boxed()
     }
-}
-
-/// Returns whether a folder is there; a link or a file in its place is an error, never followed.
-fn is_folder(path: &Path) -> Result<bool, VolumeError> {
-    match fs::symlink_metadata(path) {
-        Ok(facts) if facts.is_dir() => Ok(true),
-        Ok(facts) => {
-            let what = if facts.is_symlink() { "a symbolic link" } else { "not a folder" };
-            Err(VolumeError::InTheWay { path: path.to_owned(), what })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(at("look at", path)(error)),
-    }
-}
-
-/// Makes one folder with exactly this mode, whatever the process's mask.
-fn make_folder(path: &Path, mode: u32) -> Result<(), VolumeError> {
-    fs::create_dir(path).map_err(at("make", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("open", path))
-}
-
-/// Removes a tree without following links; gone is fine.
-fn remove_all(path: &Path) -> Result<(), VolumeError> {
-    tree::remove(path).map_err(at("remove", path))
-}
-
-fn sync(folder: &Path) -> Result<(), VolumeError> {
-    fs::File::open(folder).and_then(|file| file.sync_all()).map_err(at("sync", folder))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::{
+        io,
+        os::unix::fs::{MetadataExt as _, symlink},
+    };
 
     use super::*;
 

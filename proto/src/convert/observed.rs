@@ -3,7 +3,7 @@
 
 use warren_common::{
     Bytes, Generation, Limits, Timestamp,
-    status::{RunState, Usage, WorkspaceObserved, clean, reason},
+    status::{RunState, Usage, VolumeUse, WorkspaceObserved, clean, reason},
 };
 
 use super::{InvalidMessage, convert_all, enumeration, parse, unspecified};
@@ -39,6 +39,7 @@ impl From<WorkspaceObserved> for pb::WorkspaceObserved {
             steps: observed.steps.into_iter().map(Into::into).collect(),
             sessions: observed.sessions.into_iter().map(Into::into).collect(),
             usage: Some(observed.usage.into()),
+            volume: observed.volume.map(Into::into),
         }
     }
 }
@@ -73,6 +74,7 @@ impl TryFrom<pb::WorkspaceObserved> for WorkspaceObserved {
             steps: convert_all("steps", observed.steps, Limits::STEPS)?,
             sessions: convert_all("sessions", observed.sessions, Limits::SESSIONS)?,
             usage: observed.usage.map(Into::into).unwrap_or_default(),
+            volume: observed.volume.map(Into::into),
         })
     }
 }
@@ -85,6 +87,7 @@ impl From<Usage> for pb::Usage {
             pids: usage.pids,
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
+            held_bytes: usage.held.0,
         }
     }
 }
@@ -97,6 +100,19 @@ impl From<pb::Usage> for Usage {
             pids: usage.pids,
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
+            held: Bytes(usage.held_bytes),
         }
+    }
+}
+
+impl From<VolumeUse> for pb::VolumeUsage {
+    fn from(volume: VolumeUse) -> Self {
+        Self { used_bytes: volume.used.0, limit_bytes: volume.limit.0 }
+    }
+}
+
+impl From<pb::VolumeUsage> for VolumeUse {
+    fn from(volume: pb::VolumeUsage) -> Self {
+        Self { used: Bytes(volume.used_bytes), limit: Bytes(volume.limit_bytes) }
     }
 }

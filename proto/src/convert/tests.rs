@@ -7,7 +7,7 @@ use warren_common::{
     spec::*,
     status::{
         Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState, StartupStep,
-        StepState, Usage, WorkspaceObserved,
+        StepState, Usage, VolumeUse, WorkspaceObserved,
     },
 };
 
@@ -153,7 +153,15 @@ prop_compose! {
         WorkspaceObserved {
             workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
             since: Timestamp(since), pid, steps, sessions,
-            usage: Usage { memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills },
+            usage: Usage {
+                memory: Bytes(memory),
+                swap: Bytes(swap),
+                pids,
+                cpu_ms,
+                oom_kills,
+                held: Bytes(memory / 2),
+            },
+            volume: (pids > 3).then_some(VolumeUse { used: Bytes(swap), limit: Bytes(memory) }),
         }
     }
 }

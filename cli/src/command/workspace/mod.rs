@@ -6,6 +6,7 @@ mod delete;
 mod exec;
 mod logs;
 mod look;
+mod resize;
 
 use clap::Subcommand;
 
@@ -45,6 +46,16 @@ pub(crate) enum Verb {
     /// Stop and start a workspace with a fresh container; its home is kept.
     #[command(after_help = "Example:\n  warren workspace restart acme/web")]
     Restart(change::Target),
+    /// Give a workspace other caps, while it runs: nothing is restarted.
+    ///
+    /// What is not named stays. Exit code 4 where its node has no room, or where it uses more memory
+    /// than it would get. A home may get less than it holds: nothing is lost, and nothing can be
+    /// written until enough is deleted.
+    #[command(after_help = "Examples:
+  warren workspace resize acme/web --memory 8G
+  warren workspace resize acme/web --disk 60G --cpus 4
+  warren workspace resize acme/web --cpus 0        (no processor cap any more)")]
+    Resize(resize::Resize),
     /// Delete a workspace with its home, for good.
     #[command(
         visible_alias = "rm",
@@ -76,6 +87,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Start(target) => change::start(app, &target).await,
         Verb::Stop(target) => change::stop(app, &target).await,
         Verb::Restart(target) => change::restart(app, &target).await,
+        Verb::Resize(resize) => resize::run(app, &resize).await,
         Verb::Delete(delete) => delete::run(app, &delete).await,
         Verb::Exec(exec) => exec::run(app, &exec).await,
         Verb::Logs(logs) => logs::run(app, &logs).await,

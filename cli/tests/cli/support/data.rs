@@ -122,6 +122,12 @@ fn node_ready() -> pb::Node {
             memory_available_bytes: 9 * GIB,
             disk_available_bytes: 150 * GIB,
             load_milli: 1250,
+            pool: Some(node::PoolUsage {
+                kind: "btrfs pool".to_owned(),
+                path: "/var/lib/warren/node/pool.btrfs".to_owned(),
+                used_bytes: 50 * GIB,
+                available_bytes: 160 * GIB,
+            }),
         }),
         reserved_memory_bytes: 4 * GIB,
         capped_memory_bytes: 8 * GIB,
@@ -191,6 +197,7 @@ fn observed(state: node::RunState, steps: Vec<node::StartupStep>) -> node::Works
         steps,
         sessions,
         usage: Some(node::Usage { memory_bytes: 1_288_490_189, pids: 31, ..Default::default() }),
+        volume: Some(node::VolumeUsage { used_bytes: 12 * GIB + GIB / 2, limit_bytes: 20 * GIB }),
         ..Default::default()
     }
 }

@@ -415,6 +415,20 @@ impl WorkspaceService for Fake {
         Ok(Response::new(pb::DeleteWorkspaceResponse { workspace, revision: REVISION }))
     }
 
+    async fn resize_workspace(
+        &self,
+        request: Request<pb::ResizeWorkspaceRequest>,
+    ) -> Result<Response<pb::ResizeWorkspaceResponse>, Status> {
+        let state = self.enter(Method::WorkspaceResizeWorkspace)?;
+        let request = request.into_inner();
+        let mut workspace = workspace(&state, &request.workspace)?;
+        let spec = workspace.spec.as_mut().and_then(|spec| spec.resources.as_mut());
+        let disk = spec.zip(request.disk_bytes).map(|(spec, disk)| spec.disk_bytes = disk);
+        let notice = disk.map_or_else(String::new, |()| "the home holds more".to_owned());
+        let workspace = Some(workspace);
+        Ok(Response::new(pb::ResizeWorkspaceResponse { workspace, revision: REVISION, notice }))
+    }
+
     async fn follow_workspace(
         &self,
         _: Request<pb::FollowWorkspaceRequest>,

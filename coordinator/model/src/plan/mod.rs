@@ -7,6 +7,7 @@
 pub mod fit;
 pub mod phases;
 pub mod place;
+pub mod resize;
 pub mod score;
 pub mod text;
 

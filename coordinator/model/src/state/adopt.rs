@@ -194,6 +194,8 @@ fn correct(
     }
     if untouched && (moved || *revision >= known.revision) {
         workspace.run_serial = workspace.run_serial.max(order.run_serial).max(held.started_run);
+        // within a generation nothing else of a spec changes
+        workspace.spec.resources = order.spec.resources.clone();
         take_order(&mut workspace, held, context);
     } else {
         keep_intent(&mut workspace, (held, moved), context);

@@ -14,6 +14,7 @@ pub mod person;
 pub mod recovery;
 pub mod replica;
 pub mod requests;
+pub(crate) mod resize;
 pub mod seat;
 pub mod token;
 pub mod workspace;

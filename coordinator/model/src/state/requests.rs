@@ -230,7 +230,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::UpdateClient(_)
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
-        | Command::Node(_) => postcard::to_stdvec(command),
+        | Command::Node(_)
+        | Command::ResizeWorkspace(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -16,3 +16,4 @@ mod random;
 mod recovering;
 mod replicas;
 mod requests;
+mod resizing;

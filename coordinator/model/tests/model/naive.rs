@@ -7,8 +7,8 @@ use warren_common::{Bytes, ClientId, NodeId, Timestamp, TokenId, WorkspaceId};
 use warren_model::{
     Command, Envelope, Principal, RefusalCode,
     command::{
-        Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, RunRequest,
-        SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
+        Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, ResizeWorkspace,
+        RunRequest, SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
     },
 };
 
@@ -153,6 +153,7 @@ impl Naive {
             Command::SetNodeAvailability(one) => self.set_availability(one),
             Command::CreateWorkspace(one) => self.create_workspace(one, at),
             Command::SetRun(one) => self.set_run(one, at),
+            Command::ResizeWorkspace(one) => self.resize(one),
             Command::Assign(one) => self.assign(one, at),
             Command::Advance(one) => self.advance(one, at),
             Command::Forget(one) => {
@@ -357,6 +358,31 @@ impl Naive {
         workspace.generation += 1;
         workspace.node = Some(one.node);
         workspace.enter("assigned", at);
+        Ok(true)
+    }
+
+    /// Memory alone is asked for, of which half stays reserved: rule B decides alone.
+    fn resize(&mut self, one: &ResizeWorkspace) -> Answer {
+        let memory = one.memory.expect("memory is asked for");
+        let workspace = self.workspace(one.workspace)?;
+        if workspace.wanted == "deleted" {
+            return Err(WrongState);
+        }
+        if memory < Bytes::mib(64) {
+            return Err(InvalidSpec);
+        }
+        let (old, on) = (workspace.memory, workspace.node);
+        if old == memory {
+            return Ok(false);
+        }
+        if let Some(on) = on.filter(|_| memory > old) {
+            let placed = self.workspaces.iter().filter(|other| other.node == Some(on));
+            let held: u64 = placed.map(|other| other.memory.0).sum();
+            if held - old.0 + memory.0 > self.node(on)?.facts.allocatable_memory.0 {
+                return Err(NoNodeFits);
+            }
+        }
+        self.workspace(one.workspace)?.memory = memory;
         Ok(true)
     }
 

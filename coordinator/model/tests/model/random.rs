@@ -7,8 +7,8 @@ use warren_model::{
     AuditHead, ClusterState, Command, Envelope, LiveView, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
-        JoinNode, JoinReplica, RegisterNode, RunRequest, SetNodeAvailability, Step, UpdateClient,
-        UpdateNodeFacts,
+        JoinNode, JoinReplica, RegisterNode, ResizeWorkspace, RunRequest, SetNodeAvailability,
+        Step, UpdateClient, UpdateNodeFacts,
     },
     invariants, plan, reads_alike,
     state::{Desired, Workspace},
@@ -39,6 +39,8 @@ pub(crate) enum Move {
     Availability(u8, Availability),
     Create(u8, u8, usize, u64),
     Run(u8, RunRequest),
+    /// Memory in MiB.
+    Resize(u8, u64),
     /// Whether the number is the present one.
     Assign(u8, u8, bool),
     Advance(u8, Step, bool, bool),
@@ -80,6 +82,7 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
         Just(RunRequest::Delete)
     ];
     let memory = prop_oneof![Just(1_u64), Just(512), Just(1024), Just(3000)];
+    let sizes = prop_oneof![Just(1_u64), Just(512), Just(1024), Just(3000), Just(6000)];
     let likely = || prop::bool::weighted(0.9);
     let any_memory = || prop_oneof![Just(2048_u64), Just(4096), Just(8192)];
     prop_oneof![
@@ -96,6 +99,7 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
         5 => (1_u8..6, 1_u8..4, 0_usize..3, memory)
             .prop_map(|(n, of, name, mib)| Move::Create(n, of, name, mib)),
         6 => (1_u8..6, runs).prop_map(|(n, run)| Move::Run(n, run)),
+        4 => (1_u8..6, sizes).prop_map(|(n, mib)| Move::Resize(n, mib)),
         8 => (1_u8..6, 1_u8..4, likely()).prop_map(|(n, on, now)| Move::Assign(n, on, now)),
         16 => (1_u8..6, steps(), likely(), likely())
             .prop_map(|(n, step, generation, run)| Move::Advance(n, step, generation, run)),
@@ -170,6 +174,11 @@ pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option
             (owned_by(made, client(of)), false)
         }
         Move::Run(n, run) => (set_run(n, run), false),
+        Move::Resize(n, mib) => {
+            let memory = Some(Bytes::mib(mib));
+            let resize = ResizeWorkspace { memory, ..ResizeWorkspace::of(workspace(n)) };
+            (Command::ResizeWorkspace(resize), false)
+        }
         Move::Assign(n, on, now) => {
             let (generation, _) = numbers(n);
             let previous = if now { generation } else { stale(generation) };
@@ -229,6 +238,7 @@ fn same(naive: &NaiveWorkspace, one: &Workspace) -> bool {
         && naive.permit == assignment.and_then(|one| one.permit).map(|permit| permit.boot)
         && naive.name == one.name.as_str()
         && naive.client == one.client
+        && naive.memory == one.spec.resources.memory
 }
 
 fn compare(naive: &Naive, state: &ClusterState) -> Result<(), TestCaseError> {

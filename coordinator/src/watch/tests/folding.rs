@@ -66,6 +66,7 @@ impl Lists {
                 self.nodes.insert(node.id.clone(), node);
             }
             What::WorkspaceCreated(pb::WorkspaceCreated { workspace })
+            | What::WorkspaceResized(pb::WorkspaceResized { workspace })
             | What::WorkspacePhaseChanged(pb::WorkspacePhaseChanged { workspace, .. }) => {
                 let workspace = workspace.expect("the workspace");
                 self.workspaces.insert(workspace.id.clone(), workspace);

@@ -21,7 +21,10 @@ use bollard::{
     API_DEFAULT_VERSION, Docker,
     container::LogOutput,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage},
+    models::{
+        ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EventMessage,
+        HostConfig,
+    },
     query_parameters::{
         CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
         LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -29,7 +32,9 @@ use bollard::{
 };
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use tracing::{debug, warn};
-use warren_common::{ClusterId, Generation, Limits, NodeId, Timestamp, WorkspaceId, status::Usage};
+use warren_common::{
+    Bytes, ClusterId, Generation, Limits, MilliCpus, NodeId, Timestamp, WorkspaceId, status::Usage,
+};
 use warren_daemon::clock;
 
 use super::{
@@ -37,8 +42,8 @@ use super::{
     EngineInfo, EventStream, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
 use crate::{
-    container::{ContainerPlan, NetworkPlan, drift},
-    host::cgroup,
+    container::{Caps, ContainerPlan, NetworkPlan, drift},
+    host::{capacity, cgroup},
 };
 
 /// Longer than any deadline of ours; the library applies its own to response headers only, which
@@ -256,6 +261,15 @@ impl Engine for DockerEngine {
         .boxed()
     }
 
+    fn update<'a>(&'a self, id: &'a str, caps: Caps) -> Answer<'a, ()> {
+        async move {
+            let api = self.api().await?;
+            let update = api.update_container(id, update_body(caps));
+            self.call("change the container's caps", Limits::ENGINE_TIMEOUT, update).await
+        }
+        .boxed()
+    }
+
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
         async move {
             let api = self.api().await?;
@@ -373,6 +387,7 @@ fn seen(container: &ContainerInspectResponse) -> Option<ContainerSeen> {
         run_serial,
         started: time(&state.started_at),
         finished: time(&state.finished_at),
+        caps: container.host_config.as_ref().map(caps_of).unwrap_or_default(),
         state: match status(container) {
             ContainerStateStatusEnum::CREATED => ContainerState::Created,
             ContainerStateStatusEnum::RUNNING
@@ -390,6 +405,30 @@ fn seen(container: &ContainerInspectResponse) -> Option<ContainerSeen> {
             },
         },
     })
+}
+
+/// Returns the caps that Docker holds a container by.
+fn caps_of(host: &HostConfig) -> Caps {
+    let amount = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    let billionths = host.nano_cpus.filter(|cap| *cap > 0);
+    Caps {
+        memory: Bytes(amount(host.memory).unwrap_or(0)),
+        memory_and_swap: amount(host.memory_swap).filter(|cap| *cap > 0).map(Bytes),
+        cpus: billionths.and_then(|cap| u32::try_from(cap / 1_000_000).ok()).map(MilliCpus),
+    }
+}
+
+/// Memory goes with memory and swap together, or Docker would find one above the other. A processor
+/// cap that is gone is one of all there is: Docker reads none as no change.
+fn update_body(caps: Caps) -> ContainerUpdateBody {
+    let cores = || capacity::cores().ok();
+    let cpus = caps.cpus.or_else(cores);
+    ContainerUpdateBody {
+        memory: Some(body::signed(caps.memory)),
+        memory_swap: caps.memory_and_swap.map(body::signed),
+        nano_cpus: cpus.map(|cpus| i64::from(cpus.0) * 1_000_000),
+        ..ContainerUpdateBody::default()
+    }
 }
 
 /// Reads Docker's time; its zero time, and whatever is none, is zero.

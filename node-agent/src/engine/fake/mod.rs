@@ -32,7 +32,7 @@ use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
     EngineInfo, EventStream, Gvisor, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
-use crate::container::{ContainerPlan, NetworkPlan};
+use crate::container::{Caps, ContainerPlan, NetworkPlan};
 
 /// Events kept for a slow reader; a slower one sees its stream end, as with Docker.
 const EVENTS: usize = 256;
@@ -309,6 +309,14 @@ impl Engine for FakeEngine {
                 }
                 Ok(())
             })
+        }
+        .boxed()
+    }
+
+    fn update<'a>(&'a self, id: &'a str, caps: Caps) -> Answer<'a, ()> {
+        async move {
+            self.obey("update").await?;
+            self.change("change the container's caps", |_, state| state.record.update(id, caps))
         }
         .boxed()
     }

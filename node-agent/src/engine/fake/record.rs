@@ -7,7 +7,7 @@ use warren_common::{BootId, Generation, Timestamp, WorkspaceId};
 
 use crate::{
     container::{
-        ContainerPlan, NetworkPlan,
+        Caps, ContainerPlan, NetworkPlan,
         subnet::{Subnet, next_free},
     },
     engine::{ContainerSeen, ContainerState, EngineError, NetworkSeen},
@@ -109,9 +109,20 @@ impl Record {
             state: ContainerState::Created,
             started: Timestamp::default(),
             finished: Timestamp::default(),
+            caps: plan.caps(),
         };
         self.containers.insert(id.clone(), Container { seen, plan: plan.clone() });
         Ok(id)
+    }
+
+    pub(super) fn update(&mut self, id: &str, caps: Caps) -> Result<(), EngineError> {
+        let Some(container) = self.containers.get_mut(id) else {
+            let (operation, detail) = ("change the container's caps", format!("no container {id}"));
+            return Err(EngineError::NotFound { operation, detail });
+        };
+        container.seen.caps = caps;
+        container.plan = container.plan.clone().with_caps(caps);
+        Ok(())
     }
 
     /// Marks a container as running; returns whose it is where it did not run before.

@@ -1,0 +1,101 @@
+//! Makes the caps of a container and the quota of a volume what the order says, while both are in
+//! use.
+//!
+//! A cap that the kernel could meet only by killing is not set: the old one stays, the reason is
+//! shown, and it is tried again until what holds the memory is gone or another order comes. A quota
+//! below what is taken is set at once: nothing is lost by it.
+
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+use warren_common::{
+    Bytes,
+    spec::{Run, WorkspaceOrder},
+    status::VolumeUse,
+};
+use warren_model::plan::resize::BREATH;
+
+use super::{
+    failure::Failure,
+    worker::{Found, Worker},
+};
+use crate::{
+    container::Caps,
+    engine::{ContainerSeen, ContainerState},
+    host::{self, capacity},
+    volume::Volume,
+};
+
+impl Worker {
+    /// Makes sure of the volume, and remembers with which size.
+    pub(super) async fn ensure(&mut self, size: Bytes) -> Result<Volume, Failure> {
+        let volume = self.shared.parts.volumes.ensure(self.workspace, size).await?;
+        (self.sized, self.metered) = (Some(size), volume.metered);
+        Ok(volume)
+    }
+
+    /// Brings caps and quota in line with the order; what cannot be is shown, and tried again.
+    pub(super) async fn resize(&mut self, order: Option<&WorkspaceOrder>, found: &Found) {
+        let Some(order) = order.filter(|order| order.run != Run::Removed) else { return };
+        let failed = match self.fit(order, found).await {
+            Ok(()) => None,
+            Err(failure) => Some(failure.message),
+        };
+        if let Some(why) = &failed {
+            if self.held_back.as_ref() != Some(why) {
+                warn!(workspace = %self.workspace, why, "caps are not as ordered yet");
+            }
+            self.picture.explain(why);
+        } else if self.held_back.is_some() {
+            info!(workspace = %self.workspace, "caps are as ordered now");
+        }
+        self.held_back = failed;
+        self.weigh().await;
+    }
+
+    async fn fit(&mut self, order: &WorkspaceOrder, found: &Found) -> Result<(), Failure> {
+        let size = order.spec.resources.disk;
+        if found.held.volume && self.sized != Some(size) {
+            let shared = Arc::clone(&self.shared);
+            let _turn = shared.steps.acquire().await;
+            self.ensure(size).await?;
+        }
+        let ours = |seen: &&ContainerSeen| {
+            order.run == Run::Running
+                && (seen.generation, seen.run_serial) == (order.generation, order.run_serial)
+                && matches!(seen.state, ContainerState::Created | ContainerState::Running { .. })
+        };
+        match found.container.as_ref().filter(ours) {
+            Some(seen) => self.cap(order, seen).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn cap(&self, order: &WorkspaceOrder, seen: &ContainerSeen) -> Result<(), Failure> {
+        let info = self.shared.info().await?;
+        let wanted = Caps::of(order, host::abilities(&info));
+        let cores = capacity::cores().unwrap_or_default();
+        if wanted.are_met_by(&seen.caps, cores) {
+            return Ok(());
+        }
+        let engine = &self.shared.parts.engine;
+        if wanted.memory < seen.caps.memory {
+            let used = engine.usage(seen).await?;
+            if used.held > Bytes(0) && used.held.plus(BREATH) > wanted.memory {
+                return Err(Failure::cap(seen.caps.memory, wanted.memory, used.held));
+            }
+        }
+        engine.update(&seen.id, wanted).await?;
+        info!(workspace = %self.workspace, memory = %wanted.memory, "caps were changed");
+        Ok(())
+    }
+
+    /// Shows what the volume takes, where that is known.
+    pub(super) async fn weigh(&self) {
+        let (Some(limit), true) = (self.sized, self.metered) else { return };
+        match self.shared.parts.volumes.usage(self.workspace).await {
+            Ok(used) => self.picture.volume(Some(VolumeUse { used, limit })),
+            Err(error) => debug!(workspace = %self.workspace, %error, "its volume is not measured"),
+        }
+    }
+}
