@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
     NodeEpoch, NodeId, Timestamp, WorkspaceId,
+    measure::Pressure,
     status::{NodeFacts, WorkspaceObserved},
 };
 use warren_model::{LiveView, NodeLive, Report};
@@ -70,12 +71,15 @@ impl Live {
     ) -> bool {
         let (mut state, now) = self.now();
         let report = report(now);
+        let epoch = report.epoch;
         let named: Vec<WorkspaceId> = report.workspaces.iter().map(|one| one.workspace).collect();
         let before = state.view.nodes.get(&node).cloned();
         if !state.view.report(node, report) {
             return false;
         }
         if let Some(usage) = usage {
+            let waits = usage.memory_pressure.map(Pressure::from).unwrap_or_default();
+            state.view.pressure(node, epoch, waits);
             state.usage.insert(node, usage);
         }
         let changed =
@@ -161,8 +165,9 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
         return Changed { standing: true, workspaces };
     };
-    let mut changed =
-        Changed { standing: before.inventory != after.inventory, workspaces: Vec::new() };
+    let strained = before.pressed.is_some() != after.pressed.is_some();
+    let standing = before.inventory != after.inventory || strained;
+    let mut changed = Changed { standing, workspaces: Vec::new() };
     for workspace in named {
         let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
@@ -226,6 +231,7 @@ mod tests {
             steps: Vec::new(),
             sessions: Vec::new(),
             usage: Usage::default(),
+            kills: Vec::new(),
         }
     }
 

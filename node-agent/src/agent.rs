@@ -28,7 +28,8 @@ use crate::{
     config::{Config, EngineKind},
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
-    host,
+    gauge::Gauge,
+    host::{self, cgroup::Layout, levels::Levels},
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
     ledger::{Ledger, LedgerError},
@@ -150,7 +151,11 @@ impl Agent {
             doors: Arc::clone(&doors),
             ledger: ledger.clone(),
             board: Arc::clone(&board),
+            gauge: hands.gauge.clone(),
+            levels: hands.levels,
         };
+        let measuring = shutdown.child_token().run_until_cancelled_owned(hands.gauge.run());
+        shutdown.spawn(measuring);
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
             name: membership.name.clone(),
@@ -202,6 +207,8 @@ pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
 struct Hands {
     engine: Arc<dyn Engine>,
     volumes: Arc<dyn VolumeStore>,
+    gauge: Gauge,
+    levels: Levels,
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
@@ -218,7 +225,11 @@ impl Hands {
         match config.engine.kind {
             EngineKind::Docker => {
                 let address = format!("unix://{}", config.engine.socket.display());
+                let cgroups =
+                    Layout::read().map_err(failed("read", Path::new("/proc/self/mounts")))?;
                 Ok(Self {
+                    gauge: Gauge::new(cgroups.clone()),
+                    levels: Levels::new(cgroups),
                     engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
                     volumes: Arc::new(PlainStore::new(state.join(HOMES))),
                     check: PeerCheck::Cgroup,
@@ -232,6 +243,8 @@ impl Hands {
                 let boot_id = told.trim().parse().or_else(|_| host())?;
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
+                    gauge: Gauge::off(),
+                    levels: Levels::off(),
                     engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,

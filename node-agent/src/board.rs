@@ -115,6 +115,7 @@ mod tests {
             steps: Vec::new(),
             sessions: Vec::new(),
             usage: Default::default(),
+            kills: Vec::new(),
         }
     }
 

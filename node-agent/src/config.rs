@@ -17,10 +17,17 @@ use warren_common::{
 };
 use warren_daemon::config::{self, ConfigError, InvalidField};
 
+use crate::host::swapfile::SwapConfig;
+
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
 /// Bytes of a socket's path, its end included (`sun_path`, unix(7)).
 const SOCKET_PATH_BYTES: usize = 108;
+
+/// The least swap file: the kernel takes nothing much below.
+const SWAP_MIN: Bytes = Bytes::mib(16);
+/// `swapon(2)`.
+const SWAP_PRIORITY_MAX: u16 = 32_767;
 
 /// Which engine runs the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -53,6 +60,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Memory the host keeps for itself; a share of what it has without it.
     pub memory_reserve: Option<Bytes>,
+    /// The node's own swap file.
+    pub swap: SwapConfig,
 }
 
 /// The container engine's part.
@@ -81,6 +90,7 @@ struct RawConfig {
     labels: BTreeMap<String, String>,
     engine: RawEngine,
     host: RawHost,
+    swap: RawSwap,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +108,14 @@ struct RawHost {
     memory_reserve: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSwap {
+    size: Option<String>,
+    file: Option<PathBuf>,
+    priority: Option<u16>,
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -110,6 +128,7 @@ impl Default for RawConfig {
             labels: BTreeMap::new(),
             engine: RawEngine::default(),
             host: RawHost::default(),
+            swap: RawSwap::default(),
         }
     }
 }
@@ -183,6 +202,7 @@ impl TryFrom<RawConfig> for Config {
                 cgroup_parent: raw.engine.cgroup_parent,
             },
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
+            swap: swap(raw.swap, &raw.state_dir)?,
         })
     }
 }
@@ -193,6 +213,23 @@ where
 {
     let refused = |why: T::Err| InvalidField::new(field, format!("is refused: {why}"));
     text.map(|text| text.parse().map_err(refused)).transpose()
+}
+
+fn swap(raw: RawSwap, state_dir: &Path) -> Result<SwapConfig, InvalidField> {
+    let size: Option<Bytes> = parsed("swap.size", raw.size)?;
+    let size = size.filter(|size| *size > Bytes(0));
+    if size.is_some_and(|size| size < SWAP_MIN) {
+        return Err(InvalidField::new("swap.size", format!("must be 0 or at least {SWAP_MIN}")));
+    }
+    let file = raw.file.unwrap_or_else(|| state_dir.join("swapfile"));
+    if !file.is_absolute() {
+        return Err(InvalidField::new("swap.file", "must be an absolute path"));
+    }
+    if raw.priority.is_some_and(|priority| priority > SWAP_PRIORITY_MAX) {
+        let why = format!("must be at most {SWAP_PRIORITY_MAX}");
+        return Err(InvalidField::new("swap.priority", why));
+    }
+    Ok(SwapConfig { size, file, priority: raw.priority })
 }
 
 /// Sockets lie at `<runtime_dir>/<node>/<workspace id>/agent.sock`.
@@ -258,6 +295,8 @@ mod tests {
         assert!(config.name.is_some() && !config.coordinators.is_empty());
         assert!(config.engine.cgroup_parent.is_some() && !config.labels.is_empty());
         assert!(config.memory_reserve.is_some());
+        assert!(config.swap.size.is_some() && config.swap.priority.is_some());
+        assert_ne!(config.swap.file, config.state_dir.join("swapfile"));
     }
 
     #[test]
@@ -273,6 +312,9 @@ mod tests {
             ("engine.network_range = '10.213.0.0/30'", "network_range must"),
             ("engine.kind = 'podman'", "podman"),
             ("host.memory_reserve = 'some'", "memory_reserve is refused"),
+            ("swap.size = '1M'", "swap.size must"),
+            ("swap.file = 'here'", "swap.file must"),
+            ("swap.priority = 40000", "swap.priority must"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

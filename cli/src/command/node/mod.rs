@@ -5,7 +5,7 @@ mod token;
 use clap::{Args, Subcommand};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Fresh, Watch, present};
+use super::{Fresh, Watch, present, top};
 use crate::{
     api,
     app::App,
@@ -31,6 +31,9 @@ pub(crate) enum Verb {
     /// Show one node with what its preflight found.
     #[command(after_help = "Example:\n  warren node show n1")]
     Show(Show),
+    /// Show what each node uses, the busiest first, until Ctrl-C.
+    #[command(after_help = "Examples:\n  warren node top\n  warren node top --once -o json")]
+    Top(top::Nodes),
 }
 
 /// Arguments of `node show`.
@@ -46,6 +49,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::Token(token) => token::run(app, &token).await,
         Verb::List(watch) => list(app, watch).await,
+        Verb::Top(nodes) => top::nodes(app, &nodes).await,
         Verb::Show(show) => {
             let request = pb::GetNodeRequest { node: show.node, read: show.fresh.read() };
             let mut api = app.api()?;

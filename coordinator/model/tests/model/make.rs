@@ -292,5 +292,6 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         steps: Vec::new(),
         sessions: Vec::new(),
         usage: Usage::default(),
+        kills: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use warren_common::Bytes;
 
 use crate::container::{
     ContainerPlan, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
+    plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
     seccomp,
 };
 
@@ -80,6 +80,8 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
         dns_search: Some(vec![".".to_owned()]),
         sysctls: Some(map(&plan.sysctls)),
         // files
+        masked_paths: Some(MASKED.map(str::to_owned).to_vec()),
+        readonly_paths: Some(READ_ONLY.map(str::to_owned).to_vec()),
         readonly_rootfs: Some(true),
         binds: Some(Vec::new()),
         mounts: Some(plan.mounts.iter().map(bind).collect()),

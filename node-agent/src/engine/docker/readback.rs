@@ -8,16 +8,21 @@ use bollard::models::ContainerInspectResponse;
 use serde_json::{Value, json};
 
 use super::body::{LOG, security_options, signed};
-use crate::container::{
-    ContainerPlan, Inspected, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
+use crate::{
+    container::{
+        ContainerPlan, Drift, Inspected, Mount,
+        plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
+    },
+    host::cgroup::level,
 };
 
 /// Fields of `HostConfig` that grant nothing and differ between versions.
 const IGNORED: [&str; 4] = ["ConsoleSize", "ContainerIDFile", "Isolation", "Runtime"];
-/// Paths of the kernel that must be hidden or read-only; Docker's own list is longer.
-const MASKED: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
-const READ_ONLY: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
+/// What 0.1 left to Docker and asserted of its list: a container that it made is as good.
+const MASKED_BEFORE: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+const READ_ONLY_BEFORE: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
+/// Runtimes whose PID 1 is the workspace's own: of others the kernel sees a process of the sandbox.
+const PLAIN: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];
 
 /// Returns what a container made from `plan` must look like.
 pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
@@ -76,6 +81,30 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
     facts
 }
 
+/// Whether a difference only says that an older version made the container: its cgroup stands right
+/// below the node's, and which paths are hidden was Docker's to say.
+pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
+    let has = |all: &[&str]| {
+        let actual: Vec<String> = serde_json::from_str(&drift.actual).unwrap_or_default();
+        all.iter().all(|path| actual.iter().any(|found| found == path))
+    };
+    match drift.field.as_str() {
+        "HostConfig.CgroupParent" => {
+            level::node_parent(&plan.cgroup_parent).map(Value::from).map(|node| node.to_string())
+                == Some(drift.actual.clone())
+        }
+        "HostConfig.MaskedPaths" => has(&MASKED_BEFORE),
+        "HostConfig.ReadonlyPaths" => has(&READ_ONLY_BEFORE),
+        _ => false,
+    }
+}
+
+/// Whether PID 1 of the container is a process of the host's kernel, as with runc.
+pub(super) fn is_plain(container: &ContainerInspectResponse) -> bool {
+    let runtime = container.host_config.as_ref().and_then(|host| host.runtime.as_deref());
+    PLAIN.contains(&runtime.unwrap_or_default())
+}
+
 fn planned_bind(mount: &Mount) -> Value {
     json!({
         "Type": "bind",
@@ -98,8 +127,8 @@ pub(super) fn actual(container: &ContainerInspectResponse, plan: &ContainerPlan)
         remove(&mut host, "MemorySwappiness");
     }
     sort(&mut host["SecurityOpt"]);
-    keep(&mut host["MaskedPaths"], |path| MASKED.contains(&path));
-    keep(&mut host["ReadonlyPaths"], |path| READ_ONLY.contains(&path));
+    sort(&mut host["MaskedPaths"]);
+    sort(&mut host["ReadonlyPaths"]);
     collect(&mut facts, "HostConfig", host);
 
     let mut config = value(&container.config);

@@ -22,10 +22,6 @@ fn faithful(plan: &ContainerPlan) -> ContainerInspectResponse {
     let config = serde_json::to_value(&asked).expect("JSON");
     let config: ContainerConfig = serde_json::from_value(config).expect("the same fields");
     let mut host = asked.host_config.expect("a host config");
-    let paths = |list: &[&str]| Some(list.iter().map(|path| (*path).to_owned()).collect());
-    host.masked_paths =
-        paths(&["/proc/asound", "/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware"]);
-    host.readonly_paths = paths(&["/proc/bus", "/proc/fs", "/proc/sys", "/proc/sysrq-trigger"]);
     host.runtime = Some("runc".to_owned());
     host.console_size = Some(vec![0, 0]);
     let mounts = plan.mounts.iter().map(|mount| MountPoint {
@@ -155,6 +151,28 @@ fn what_an_image_adds_without_power_is_no_drift() {
     let config = container.config.get_or_insert_default();
     config.env.get_or_insert_default().retain(|entry| !entry.starts_with("HOME="));
     assert_eq!(drifts(&plan, &container), ["Config.Env"]);
+}
+
+#[test]
+fn what_an_older_version_made_is_as_good_and_nothing_less() {
+    let ground = ground();
+    let level =
+        crate::host::cgroup::level::workspace_parent(&ground.cgroup_parent, order().workspace);
+    let plan = plan(&order(), &crate::container::Ground { cgroup_parent: level, ..ground });
+    let older = |parent: &str, masked: &[&str]| {
+        let mut container = faithful(&plan);
+        let host = container.host_config.get_or_insert_default();
+        host.cgroup_parent = Some(parent.to_owned());
+        host.masked_paths = Some(masked.iter().map(|path| (*path).to_owned()).collect());
+        let mut found = drift(&readback::planned(&plan), &readback::actual(&container, &plan));
+        found.retain(|drift| !readback::is_of_age(drift, &plan));
+        found.into_iter().map(|drift| drift.field).collect::<Vec<_>>()
+    };
+    let dockers = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+    assert_eq!(older("/warren-n1", &dockers), Vec::<String>::new());
+    assert_eq!(older("/warren-n2", &dockers), ["HostConfig.CgroupParent"]);
+    assert_eq!(older("/warren-n1", &dockers[..2]), ["HostConfig.MaskedPaths"]);
+    assert_eq!(older("/warren-n1", &[]), ["HostConfig.MaskedPaths"]);
 }
 
 #[test]
