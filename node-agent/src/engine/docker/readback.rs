@@ -21,6 +21,8 @@ const IGNORED: [&str; 4] = ["ConsoleSize", "ContainerIDFile", "Isolation", "Runt
 /// What 0.1 left to Docker and asserted of its list: a container that it made is as good.
 const MASKED_BEFORE: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
 const READ_ONLY_BEFORE: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
+/// The file that names the resolver: some versions mount it, some leave it to Docker.
+const RESOLVER: &str = "/etc/resolv.conf";
 /// Runtimes whose PID 1 is the workspace's own: of others the kernel sees a process of the sandbox.
 const PLAIN: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];
 
@@ -81,8 +83,8 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
     facts
 }
 
-/// Whether a difference only says that an older version made the container: its cgroup stands right
-/// below the node's, and which paths are hidden was Docker's to say.
+/// Whether a difference only says that another version made the container: its cgroup stands right
+/// below the node's, which paths are hidden was Docker's to say, its resolver is named otherwise.
 pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
     let has = |all: &[&str]| {
         let actual: Vec<String> = serde_json::from_str(&drift.actual).unwrap_or_default();
@@ -93,10 +95,29 @@ pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
             level::node_parent(&plan.cgroup_parent).map(Value::from).map(|node| node.to_string())
                 == Some(drift.actual.clone())
         }
+        // where names are asked for is no power: who may be asked is the network's
+        "HostConfig.Dns" => true,
+        "HostConfig.Mounts" => {
+            let all = |text: &str| -> Vec<Value> { serde_json::from_str(text).unwrap_or_default() };
+            let resolver =
+                |one: &Value| one["Target"] == RESOLVER && one["ReadOnly"] == json!(true);
+            differ_in(&all(&drift.planned), &all(&drift.actual), resolver)
+        }
+        "Mounts" => {
+            let all = |text: &str| text.lines().map(str::to_owned).collect::<Vec<String>>();
+            let resolver = |one: &String| one.ends_with(&format!(" {RESOLVER} ro"));
+            differ_in(&all(&drift.planned), &all(&drift.actual), resolver)
+        }
         "HostConfig.MaskedPaths" => has(&MASKED_BEFORE),
         "HostConfig.ReadonlyPaths" => has(&READ_ONLY_BEFORE),
         _ => false,
     }
+}
+
+/// Whether two lists differ, and only in such as `with` takes.
+fn differ_in<T: PartialEq>(one: &[T], other: &[T], with: impl Fn(&T) -> bool) -> bool {
+    let only = |one: &[T], other: &[T]| one.iter().filter(|&a| !other.contains(a)).all(&with);
+    !one.is_empty() && !other.is_empty() && only(one, other) && only(other, one)
 }
 
 /// Whether PID 1 of the container is a process of the host's kernel, as with runc.

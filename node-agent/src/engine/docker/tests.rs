@@ -176,6 +176,24 @@ fn what_an_older_version_made_is_as_good_and_nothing_less() {
 }
 
 #[test]
+fn another_way_to_name_the_resolver_is_of_age_and_any_other_mount_is_not() {
+    let plan = plan(&order(), &ground());
+    let with = |target: &str, read_only: bool| {
+        let mut other = plan.clone();
+        let source = "/run/warren/n1/w/resolv.conf".into();
+        let target = target.to_owned();
+        other.mounts.push(crate::container::Mount { source, target, read_only });
+        let mut found =
+            drift(&readback::planned(&plan), &readback::actual(&faithful(&other), &plan));
+        found.retain(|drift| !readback::is_of_age(drift, &plan));
+        found.len()
+    };
+    assert_eq!(with("/etc/resolv.conf", true), 0);
+    assert_eq!(with("/etc/resolv.conf", false), 2, "it could be written");
+    assert_eq!(with("/etc/passwd", true), 2);
+}
+
+#[test]
 fn docker_times_are_read() {
     assert_eq!(timestamp("1970-01-01T00:00:01.5Z"), Timestamp(1500));
     assert_eq!(timestamp("0001-01-01T00:00:00Z"), Timestamp(0));
