@@ -1,3 +1,5 @@
+//! Laws of counting and naming, over files that the test writes in place of the kernel.
+
 use std::fs;
 
 use super::*;
