@@ -1,6 +1,10 @@
 //! A workspace that does its worst within its caps does not slow its neighbour down.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, Result};
 use warren_tests::{Lab, wait_until};
@@ -13,7 +17,7 @@ const STEPS: &str = "exec perl -MTime::HiRes=time,sleep -e '\
     open my $file, q(>), q(piece) or die; print $file q(x) x 4096; close $file; \
     printf $log qq(%.0f %.0f\\n), $begun * 1e6, (time - $begun) * 1e6; sleep 0.005 }'";
 /// One round of quiet and one of noise; the noise is left so long to begin and to end.
-const ROUND: Duration = Duration::from_secs(8);
+const ROUND: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(2);
 /// Rounds of each: the machine that tests has neighbours of its own, so the middle one counts.
 const ROUNDS: usize = 3;
@@ -64,6 +68,23 @@ fn loud_round(lab: &Lab, noise: &str) -> Result<u64> {
     })
 }
 
+/// Puts everything else on the machine behind the workspaces: what is measured is what they do to
+/// each other, not what else is running.
+fn weigh(lab: &Lab) -> Result<()> {
+    let engine = lab.engine.cgroup().trim_start_matches('/').to_owned();
+    let (one, two) = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct");
+    let (root, file, most) = match (Path::new(one).exists(), Path::new(two).exists()) {
+        (true, _) => (one, "cpu.shares", "262144"),
+        (_, true) => (two, "cpu.shares", "262144"),
+        _ => ("/sys/fs/cgroup", "cpu.weight", "10000"),
+    };
+    for group in [engine.clone(), format!("{engine}/warren")] {
+        let file = Path::new(root).join(group).join(file);
+        fs::write(&file, most).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
 fn quoted(line: &str) -> String {
     format!("'{}'", line.replace('\'', "'\\''"))
 }
@@ -81,7 +102,8 @@ fn a_hog_a_fork_bomb_and_a_log_flood_leave_the_neighbours_steps_as_they_were() -
     wait_until("B makes its steps", Duration::from_secs(30), || {
         lab.shell("beta/b", "test $(wc -l <~/steps) -gt 100").map(drop)
     })?;
-    let mut told = Vec::new();
+    weigh(&lab)?;
+    let (mut told, mut slow) = (Vec::new(), Vec::new());
     for (name, noise) in NOISE {
         let (mut quiet, mut loud) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -89,10 +111,11 @@ fn a_hog_a_fork_bomb_and_a_log_flood_leave_the_neighbours_steps_as_they_were() -
             loud.push(loud_round(&lab, noise)?);
         }
         let (quiet, loud) = (middle(quiet), middle(loud));
+        slow.extend((loud * 2 > quiet * 3).then_some(name));
         told.push(format!("{name}: p99 of a step {quiet} us quiet, {loud} us loud"));
         eprintln!("{}", told[told.len() - 1]);
-        anyhow::ensure!(loud * 2 <= quiet * 3, "more than half as much again: {told:?}");
     }
+    anyhow::ensure!(slow.is_empty(), "more than half as much again: {slow:?} of {told:?}");
     let a = lab.cluster.workspace("acme/a")?;
     let kill = &a["observed"]["kills"][0];
     anyhow::ensure!(kill["process"] == "tail", "the hog's end is told as {kill}");

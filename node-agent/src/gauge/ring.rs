@@ -61,7 +61,8 @@ impl Ring {
             if reads < 2
                 && let Some(process) = read(*pid)
             {
-                let reads = reads + 1;
+                // one that is just becoming a program has no command line yet
+                let reads = reads + u8::from(!process.command.is_empty());
                 self.processes.insert(*pid, Process { reads, seen: self.looks, ..process });
             } else if let Some(known) = self.processes.get_mut(pid) {
                 known.seen = self.looks;
@@ -177,16 +178,15 @@ mod tests {
 
     #[test]
     fn a_session_is_found_through_ancestors_and_through_the_leader() {
-        let mut ring = Ring::default();
-        ring.processes = [
+        let processes = [
             (100, process(1, 100, 7)),
             (101, process(100, 100, 20)),
             (102, process(101, 102, 21)),
             // its parent ended, and PID 1 took it
             (103, process(1, 100, 22)),
             (104, process(1, 104, 23)),
-        ]
-        .into();
+        ];
+        let ring = Ring { processes: processes.into(), ..Ring::default() };
         let of = |pid| ring.session(pid, &panes()).map(|name| name.to_string());
         assert_eq!(of(102).as_deref(), Some("main"), "a child's child");
         assert_eq!(of(103).as_deref(), Some("main"), "the leader's");
@@ -199,8 +199,9 @@ mod tests {
             Command::new("sleep").arg("4711").stdin(Stdio::null()).spawn().expect("sleep");
         let pid = sleeper.id();
         let mut ring = Ring::default();
-        ring.look(&[pid]);
-        ring.look(&[pid]);
+        while ring.processes.get(&pid).is_none_or(|seen| seen.reads < 2) {
+            ring.look(&[pid]);
+        }
         sleeper.kill().expect("killed");
         sleeper.wait().expect("ended");
         ring.look(&[]);

@@ -1,6 +1,6 @@
 //! Laws of counting and naming, over files that the test writes in place of the kernel.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use super::*;
 use crate::host::cgroup::Layout;
@@ -146,4 +146,26 @@ fn small_changes_are_no_news() {
     ] {
         assert!(is_news(&before, &now), "{now:?}");
     }
+}
+
+#[test]
+fn a_hundred_workspaces_cost_less_than_a_hundredth_of_a_core() {
+    let mut worlds: Vec<World> = (0..100).map(|_| World::new(0)).collect();
+    let traffic = Traffic::default();
+    // time on a processor, so that a busy machine does not count
+    let spent = || {
+        let told = fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel that counts");
+        let nanos = told.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        Duration::from_nanos(nanos.expect("a number"))
+    };
+    let before = spent();
+    // five seconds' worth: counters each second, everything once
+    for second in 0..5 {
+        for world in &mut worlds {
+            let all = (second == 0).then_some(&traffic);
+            world.subject.tick(all, &mut world.buffer, Timestamp(7));
+        }
+    }
+    let cost = spent() - before;
+    assert!(cost < Duration::from_millis(50), "{cost:?} of 5 s");
 }

@@ -166,7 +166,7 @@ async fn make(file: &Path, size: Bytes, priority: Option<u16>) -> Result<(), Swa
 /// copy-on-write.
 fn fit(made: &File, file: &Path) -> Result<(), SwapError> {
     let system = fstatfs(made).map_err(|error| failed("look at", file, error.into()))?;
-    let kind = i64::from(system.f_type) & 0xffff_ffff;
+    let kind = system.f_type & 0xffff_ffff;
     if let Some((_, why)) = UNFIT.iter().find(|(magic, _)| *magic == kind) {
         return Err(SwapError::Unfit { file: file.to_owned(), why });
     }

@@ -56,7 +56,7 @@ fn of_status(status: &str) -> Vec<Drift> {
         })
         .collect();
     let users: Vec<&str> = value("Uid").unwrap_or_default().split_whitespace().collect();
-    if users.iter().any(|user| *user == "0") {
+    if users.contains(&"0") {
         drifts.push(drift("Uid", "not root", "0"));
     }
     drifts
