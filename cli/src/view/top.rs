@@ -245,16 +245,18 @@ impl Tabular for NodeLoad {
             Some(at) => format!("{}, last seen {}", self.status, rfc3339_seconds(at.0)),
             None => self.status.clone(),
         };
+        // a node that never told, and one of an older version
+        let told = |text: String| if self.memory_total_bytes == 0 { "-".to_owned() } else { text };
         vec![
             self.name.clone(),
             self.workspaces.to_string(),
-            cores(self.busy_milli_cpus),
-            cores(self.milli_cpus),
-            cores(self.load_milli),
-            Bytes(self.memory_used_bytes).to_string(),
-            Bytes(self.memory_total_bytes).to_string(),
-            Bytes(self.swap_used_bytes).to_string(),
-            Bytes(self.disk_available_bytes).to_string(),
+            told(cores(self.busy_milli_cpus)),
+            told(cores(self.milli_cpus)),
+            told(cores(self.load_milli)),
+            told(Bytes(self.memory_used_bytes).to_string()),
+            told(Bytes(self.memory_total_bytes).to_string()),
+            told(Bytes(self.swap_used_bytes).to_string()),
+            told(Bytes(self.disk_available_bytes).to_string()),
             waits(self.memory_pressure),
             waits(self.cpu_pressure),
             waits(self.io_pressure),
