@@ -20,6 +20,7 @@ use super::{
 use crate::{
     container::{Drift, plan},
     engine::ContainerSeen,
+    volume::Volume,
 };
 
 /// Between two readings, a little less than the sweep that wakes every worker.
@@ -38,6 +39,8 @@ pub(super) struct Guard {
     suspect: Option<String>,
     /// The container that differed twice, and how.
     drifted: Option<(String, Failure)>,
+    /// Where the home is.
+    volume: Option<Volume>,
     /// What the order asks, and since when; none before the first one.
     asked: Option<(WorkspaceSpec, Option<Instant>)>,
 }
@@ -69,6 +72,11 @@ impl Worker {
         found: &Found,
     ) -> Option<Follow> {
         let order = order.filter(|order| order.run == Run::Running)?;
+        // what a cluster that recovers asks may be older than what runs, and a home that is gone is
+        // not made anew for a comparison
+        if self.shared.parts.ledger.memory().recovering || !found.held.volume {
+            return None;
+        }
         let container = found.container.as_ref().filter(|seen| {
             (seen.generation, seen.run_serial) == (order.generation, order.run_serial)
         })?;
@@ -107,15 +115,19 @@ impl Worker {
 
     /// Compares the container with the order's plan; none where nobody can say now.
     async fn compare(
-        &self,
+        &mut self,
         order: &WorkspaceOrder,
         container: &ContainerSeen,
     ) -> Option<Vec<Drift>> {
-        let volume = self.shared.parts.volumes.ensure(self.workspace, order.spec.resources.disk);
-        let volume = volume.await.inspect_err(
-            |failed| debug!(workspace = %self.workspace, error = %Chain(failed), "no home to compare with"),
-        );
-        let ground = self.ground(Some(&volume.ok()?)).await.ok()?;
+        if self.guard.volume.is_none() {
+            let ensured =
+                self.shared.parts.volumes.ensure(self.workspace, order.spec.resources.disk);
+            let ensured = ensured.await.inspect_err(
+                |failed| debug!(workspace = %self.workspace, error = %Chain(failed), "no home to compare with"),
+            );
+            self.guard.volume = ensured.ok();
+        }
+        let ground = self.ground(Some(self.guard.volume.as_ref()?)).await.ok()?;
         let plan = plan(order, &ground);
         let checked = self.shared.parts.engine.check(&container.id, &plan).await;
         checked

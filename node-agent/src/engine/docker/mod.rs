@@ -173,8 +173,11 @@ impl DockerEngine {
     /// Compares a container with its plan; what its age explains is no drift.
     async fn read_back(&self, id: &str, plan: &ContainerPlan) -> Result<Vec<Drift>, EngineError> {
         let seen = self.inspect(id).await?;
-        let mut drifts = drift(&readback::planned(plan), &readback::actual(&seen, plan));
-        drifts.retain(|drift| !readback::is_of_age(drift, plan));
+        let planned = readback::planned(plan);
+        let mut drifts = drift(&planned, &readback::actual(&seen, plan));
+        if !readback::is_made_from(&seen, &planned) {
+            drifts.retain(|drift| !readback::is_of_age(drift, plan));
+        }
         let pid = seen.state.as_ref().and_then(|state| state.pid).unwrap_or_default();
         let runs = status(&seen) == ContainerStateStatusEnum::RUNNING;
         if let Some(pid) = u32::try_from(pid).ok().filter(|pid| runs && *pid > 0)

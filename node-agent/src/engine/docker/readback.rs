@@ -6,6 +6,7 @@
 
 use bollard::models::ContainerInspectResponse;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::body::{LOG, security_options, signed};
 use crate::{
@@ -21,8 +22,50 @@ const IGNORED: [&str; 4] = ["ConsoleSize", "ContainerIDFile", "Isolation", "Runt
 /// What 0.1 left to Docker and asserted of its list: a container that it made is as good.
 const MASKED_BEFORE: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
 const READ_ONLY_BEFORE: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
-/// The file that names the resolver: some versions mount it, some leave it to Docker.
-const RESOLVER: &str = "/etc/resolv.conf";
+/// The label that says from which plan a container was made.
+pub(super) const MADE: &str = "warren.made";
+/// Fields that can be changed while a container lives.
+const CHANGEABLE: [&str; 18] = [
+    "BlkioWeight",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
+    "KernelMemory",
+    "KernelMemoryTCP",
+    "Memory",
+    "MemoryReservation",
+    "MemorySwap",
+    "MemorySwappiness",
+    "NanoCpus",
+    "OomKillDisable",
+    "PidsLimit",
+    "RestartPolicy",
+];
+/// Fields that give a power, whoever made the container.
+const POWERS: [&str; 18] = [
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "CgroupnsMode",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "GroupAdd",
+    "IpcMode",
+    "NetworkMode",
+    "PidMode",
+    "PortBindings",
+    "Privileged",
+    "PublishAllPorts",
+    "ReadonlyRootfs",
+    "UTSMode",
+    "UsernsMode",
+    "VolumesFrom",
+];
 /// Runtimes whose PID 1 is the workspace's own: of others the kernel sees a process of the sandbox.
 const PLAIN: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];
 
@@ -83,41 +126,55 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
     facts
 }
 
-/// Whether a difference only says that another version made the container: its cgroup stands right
-/// below the node's, which paths are hidden was Docker's to say, its resolver is named otherwise.
-pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
-    let has = |all: &[&str]| {
-        let actual: Vec<String> = serde_json::from_str(&drift.actual).unwrap_or_default();
-        all.iter().all(|path| actual.iter().any(|found| found == path))
-    };
-    match drift.field.as_str() {
-        "HostConfig.CgroupParent" => {
-            level::node_parent(&plan.cgroup_parent).map(Value::from).map(|node| node.to_string())
-                == Some(drift.actual.clone())
+/// Returns a name for what a plan makes that cannot be changed afterwards. A container bears that of
+/// its own plan ([`MADE`]): another one here says that another version made it, or the same one on
+/// other ground, and not that somebody changed it.
+pub(super) fn fingerprint(planned: &Inspected) -> String {
+    let mut hasher = Sha256::new();
+    for (field, value) in planned {
+        let name = field.strip_prefix("HostConfig.").unwrap_or(field);
+        if !CHANGEABLE.contains(&name) && field != "Config.Labels" {
+            hasher.update(format!("{field}={value}\n"));
         }
-        // where names are asked for is no power: who may be asked is the network's
-        "HostConfig.Dns" => true,
-        "HostConfig.Mounts" => {
-            let all = |text: &str| -> Vec<Value> { serde_json::from_str(text).unwrap_or_default() };
-            let resolver =
-                |one: &Value| one["Target"] == RESOLVER && one["ReadOnly"] == json!(true);
-            differ_in(&all(&drift.planned), &all(&drift.actual), resolver)
-        }
-        "Mounts" => {
-            let all = |text: &str| text.lines().map(str::to_owned).collect::<Vec<String>>();
-            let resolver = |one: &String| one.ends_with(&format!(" {RESOLVER} ro"));
-            differ_in(&all(&drift.planned), &all(&drift.actual), resolver)
-        }
-        "HostConfig.MaskedPaths" => has(&MASKED_BEFORE),
-        "HostConfig.ReadonlyPaths" => has(&READ_ONLY_BEFORE),
-        _ => false,
     }
+    let digest = hasher.finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether two lists differ, and only in such as `with` takes.
-fn differ_in<T: PartialEq>(one: &[T], other: &[T], with: impl Fn(&T) -> bool) -> bool {
-    let only = |one: &[T], other: &[T]| one.iter().filter(|&a| !other.contains(a)).all(&with);
-    !one.is_empty() && !other.is_empty() && only(one, other) && only(other, one)
+/// Whether a container was made from what the plan is now.
+pub(super) fn is_made_from(container: &ContainerInspectResponse, planned: &Inspected) -> bool {
+    let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+    let made = labels.and_then(|labels| labels.get(MADE));
+    made.is_some_and(|made| *made == fingerprint(planned))
+}
+
+/// Whether a difference of a container that was made from another plan may be one of that plan:
+/// neither something that can be changed while it runs, nor a power.
+pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
+    let actual: Value = serde_json::from_str(&drift.actual).unwrap_or(Value::Null);
+    let has = |part: &str| {
+        let list = actual.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().any(|found| found == part)
+    };
+    let Some(field) = drift.field.strip_prefix("HostConfig.") else {
+        return !matches!(drift.field.as_str(), "Config.User" | "Networks");
+    };
+    match field {
+        "CgroupParent" => {
+            let node = level::node_parent(&plan.cgroup_parent);
+            node.is_some_and(|node| actual.as_str() == Some(node.as_str()))
+        }
+        "SecurityOpt" => {
+            let profile = |option: &Value| {
+                option.as_str().is_some_and(|option| option.starts_with("seccomp={"))
+            };
+            let filtered = actual.as_array().is_some_and(|list| list.iter().any(profile));
+            filtered && has("no-new-privileges:true")
+        }
+        "MaskedPaths" => MASKED_BEFORE.iter().all(|path| has(path)),
+        "ReadonlyPaths" => READ_ONLY_BEFORE.iter().all(|path| has(path)),
+        other => !CHANGEABLE.contains(&other) && !POWERS.contains(&other),
+    }
 }
 
 /// Whether PID 1 of the container is a process of the host's kernel, as with runc.
