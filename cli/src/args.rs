@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    command::{audit, client, cluster, context, doctor, node, session, user, version, workspace},
+    command::{
+        audit, client, cluster, context, doctor, node, session, top, user, version, workspace,
+    },
     render::Format,
     value,
 };
@@ -126,6 +128,11 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: context::Verb,
     },
+    /// Show what uses the cluster up, the busiest first, until Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  warren top\n  warren top --sort cpu\n  warren top --once -o json"
+    )]
+    Top(top::All),
     Doctor(doctor::Doctor),
     /// Print the version of this command and of the coordinator.
     Version(version::Version),

@@ -6,6 +6,7 @@
 
 pub mod id;
 pub mod limits;
+pub mod measure;
 pub mod name;
 pub mod role;
 pub mod spec;

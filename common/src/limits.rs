@@ -29,6 +29,12 @@ impl Limits {
     pub const SESSIONS: usize = 32;
     /// Startup steps of one workspace: the node's own and those inside.
     pub const STEPS: usize = 64;
+    /// Killed processes remembered of one workspace.
+    pub const KILLS: usize = 4;
+    /// Command line of a killed process, in bytes.
+    pub const KILL_COMMAND_BYTES: usize = 256;
+    /// Panes of one session whose processes are told.
+    pub const PANES: usize = 16;
     /// Startup steps inside, so that a workspace cannot fill its node's share of [`Self::STEPS`].
     pub const STEPS_INSIDE: usize = 48;
     /// Findings of one node's preflight.

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId, spec::Labels,
+    BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId,
+    measure::{Kill, Pressure},
+    spec::Labels,
 };
 
 /// What a node is and has, sent when it registers and when it changes.
@@ -86,6 +88,10 @@ pub struct WorkspaceObserved {
     /// What its volume takes, running or not; none where the node does not meter volumes.
     #[serde(default)]
     pub volume: Option<VolumeUse>,
+    /// The last processes killed for memory, newest first, over all its runs that this agent saw; at
+    /// most [`Limits::KILLS`].
+    #[serde(default)]
+    pub kills: Vec<Kill>,
 }
 
 /// Where a workspace stands on its node.
@@ -152,6 +158,25 @@ pub struct Usage {
     /// memory and memory filesystems.
     #[serde(default)]
     pub held: Bytes,
+    /// Memory that could not be had back without taking it from somebody: what is charged, less the
+    /// file pages that nobody used lately.
+    #[serde(default)]
+    pub working_set: Bytes,
+    /// The memory cap that the kernel holds; zero where there is none or it is not known.
+    #[serde(default)]
+    pub memory_cap: Bytes,
+    /// Processor use between the last two readings.
+    #[serde(default)]
+    pub cpu: MilliCpus,
+    /// Bytes its network brought in since the bridge was made.
+    #[serde(default)]
+    pub received: Bytes,
+    /// Bytes it sent since the bridge was made.
+    #[serde(default)]
+    pub sent: Bytes,
+    /// How far it waited for memory; all zero on cgroup v1, which does not measure it.
+    #[serde(default)]
+    pub pressure: Pressure,
 }
 
 /// What home, `/tmp` and snapshots of a workspace take together.
@@ -220,6 +245,13 @@ pub struct SessionObserved {
     pub active: Timestamp,
     /// People looking at it now.
     pub viewers: u32,
+    /// Process ids inside of what its panes run; the first ones, at most [`Limits::PANES`]. None on
+    /// the way up from a node, to whom alone they mean something.
+    #[serde(default)]
+    pub panes: Vec<u32>,
+    /// The last process of it that was killed for memory.
+    #[serde(default)]
+    pub killed: Option<Kill>,
 }
 
 /// How a session stands.

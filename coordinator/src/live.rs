@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
     NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId,
+    measure::Pressure,
     status::{NodeFacts, WorkspaceObserved},
 };
 use warren_model::{
@@ -113,6 +114,8 @@ impl Live {
             state.offsets.insert(node, offset);
         }
         if let Some(usage) = beside.usage {
+            let waits = usage.memory_pressure.map(Pressure::from).unwrap_or_default();
+            state.view.pressure(node, epoch, waits);
             state.usage.insert(node, usage);
         }
         let changed =
@@ -248,8 +251,9 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
         return Changed { standing: true, workspaces };
     };
-    let mut changed =
-        Changed { standing: before.inventory != after.inventory, workspaces: Vec::new() };
+    let strained = before.pressed.is_some() != after.pressed.is_some();
+    let standing = before.inventory != after.inventory || strained;
+    let mut changed = Changed { standing, workspaces: Vec::new() };
     for workspace in named {
         let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
@@ -312,6 +316,7 @@ mod tests {
             sessions: Vec::new(),
             usage: Usage::default(),
             volume: None,
+            kills: Vec::new(),
         }
     }
 

@@ -29,7 +29,8 @@ use crate::{
     config::{Config, EngineKind},
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
-    host,
+    gauge::Gauge,
+    host::{self, cgroup::Layout, levels::Levels},
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
     lease::Lease,
@@ -169,7 +170,11 @@ impl Agent {
             ledger: ledger.clone(),
             board: Arc::clone(&board),
             held: held.subscribe(),
+            gauge: hands.gauge.clone(),
+            levels: hands.levels,
         };
+        let measuring = shutdown.child_token().run_until_cancelled_owned(hands.gauge.run());
+        shutdown.spawn(measuring);
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
             name: membership.name.clone(),
@@ -242,6 +247,8 @@ pub fn pool(config: &Config) -> Result<Option<BtrfsStore>, AgentError> {
 struct Hands {
     engine: Arc<dyn Engine>,
     volumes: Arc<dyn VolumeStore>,
+    gauge: Gauge,
+    levels: Levels,
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
@@ -260,7 +267,11 @@ impl Hands {
         match config.engine.kind {
             EngineKind::Docker => {
                 let address = format!("unix://{}", config.engine.socket.display());
+                let cgroups =
+                    Layout::read().map_err(failed("read", Path::new("/proc/self/mounts")))?;
                 Ok(Self {
+                    gauge: Gauge::new(cgroups.clone()),
+                    levels: Levels::new(cgroups),
                     engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
                     volumes: match pool(config)? {
                         Some(pool) => Arc::new(pool),
@@ -281,6 +292,8 @@ impl Hands {
                 let boot_id = told.trim().parse().or_else(|_| host())?;
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
+                    gauge: Gauge::off(),
+                    levels: Levels::off(),
                     engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,

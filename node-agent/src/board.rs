@@ -116,6 +116,7 @@ mod tests {
             sessions: Vec::new(),
             usage: Default::default(),
             volume: None,
+            kills: Vec::new(),
         }
     }
 

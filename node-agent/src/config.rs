@@ -20,6 +20,8 @@ use warren_model::plan::fit::TIER_LABELS;
 
 use crate::volume::choose::{Kind, Size, Wish};
 
+use crate::host::swapfile::SwapConfig;
+
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
 /// Bytes of a socket's path, its end included (`sun_path`, unix(7)).
@@ -27,6 +29,10 @@ const SOCKET_PATH_BYTES: usize = 108;
 
 /// Labels that the agent adds: the isolation tiers that an engine may offer.
 const TIERS: usize = 2;
+/// The least swap file: the kernel takes nothing much below.
+const SWAP_MIN: Bytes = Bytes::mib(16);
+/// `swapon(2)`.
+const SWAP_PRIORITY_MAX: u16 = 32_767;
 
 /// Which engine runs the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -61,6 +67,8 @@ pub struct Config {
     pub memory_reserve: Option<Bytes>,
     /// Where homes are kept.
     pub volumes: Wish,
+    /// The node's own swap file.
+    pub swap: SwapConfig,
 }
 
 /// The container engine's part.
@@ -90,6 +98,7 @@ struct RawConfig {
     engine: RawEngine,
     host: RawHost,
     volumes: RawVolumes,
+    swap: RawSwap,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +144,14 @@ impl TryFrom<RawVolumes> for Wish {
     }
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSwap {
+    size: Option<String>,
+    file: Option<PathBuf>,
+    priority: Option<u16>,
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -148,6 +165,7 @@ impl Default for RawConfig {
             engine: RawEngine::default(),
             host: RawHost::default(),
             volumes: RawVolumes::default(),
+            swap: RawSwap::default(),
         }
     }
 }
@@ -217,6 +235,7 @@ impl TryFrom<RawConfig> for Config {
             },
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
             volumes: raw.volumes.try_into()?,
+            swap: swap(raw.swap, &raw.state_dir)?,
         })
     }
 }
@@ -251,6 +270,23 @@ fn check_path(field: &str, path: &Path) -> Result<(), InvalidField> {
         return Err(InvalidField::new(field, "must not hold '..'"));
     }
     Ok(())
+}
+
+fn swap(raw: RawSwap, state_dir: &Path) -> Result<SwapConfig, InvalidField> {
+    let size: Option<Bytes> = parsed("swap.size", raw.size)?;
+    let size = size.filter(|size| *size > Bytes(0));
+    if size.is_some_and(|size| size < SWAP_MIN) {
+        return Err(InvalidField::new("swap.size", format!("must be 0 or at least {SWAP_MIN}")));
+    }
+    let file = raw.file.unwrap_or_else(|| state_dir.join("swapfile"));
+    if !file.is_absolute() {
+        return Err(InvalidField::new("swap.file", "must be an absolute path"));
+    }
+    if raw.priority.is_some_and(|priority| priority > SWAP_PRIORITY_MAX) {
+        let why = format!("must be at most {SWAP_PRIORITY_MAX}");
+        return Err(InvalidField::new("swap.priority", why));
+    }
+    Ok(SwapConfig { size, file, priority: raw.priority })
 }
 
 /// Sockets lie at `<runtime_dir>/<node>/<workspace id>/agent.sock`.
@@ -316,6 +352,8 @@ mod tests {
         assert!(config.name.is_some() && !config.coordinators.is_empty());
         assert!(config.engine.cgroup_parent.is_some() && !config.labels.is_empty());
         assert!(config.memory_reserve.is_some() && config.volumes.path.is_some());
+        assert!(config.swap.size.is_some() && config.swap.priority.is_some());
+        assert_ne!(config.swap.file, config.state_dir.join("swapfile"));
     }
 
     #[test]
@@ -335,6 +373,9 @@ mod tests {
             ("volumes.kind = 'zfs'", "zfs"),
             ("volumes.path = 'pool'", "volumes.path must be"),
             ("volumes.size = '120%'", "volumes.size is refused"),
+            ("swap.size = '1M'", "swap.size must"),
+            ("swap.file = 'here'", "swap.file must"),
+            ("swap.priority = 40000", "swap.priority must"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

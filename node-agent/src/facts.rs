@@ -2,13 +2,17 @@
 //!
 //! A small change of free disk is no change: facts are told to the leader, who keeps them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use warren_common::{
     BootId, Bytes, MilliCpus, WorkspaceId,
     spec::{IsolationTier, Labels},
@@ -24,7 +28,9 @@ use crate::{
     host::{
         self,
         capacity::{self, Capacity},
+        load::{self, LoadReader},
         preflight::{HostFacts, preflight},
+        swapfile::{self, SwapConfig},
     },
     ledger::Ledger,
     volume::{PoolKind, PoolSeen, VolumeStore, findings},
@@ -50,6 +56,9 @@ pub(crate) struct Probe {
     boot: BootId,
     /// What the homes took when they were last measured.
     homes: Bytes,
+    load: LoadReader,
+    /// Why there is no swap file though one is asked for, or one though none is.
+    swap: Arc<Mutex<Option<String>>>,
 }
 
 impl Probe {
@@ -59,7 +68,16 @@ impl Probe {
         config: Config,
         boot: BootId,
     ) -> Self {
-        Self { engine, volumes, ledger, config, boot, homes: Bytes::default() }
+        Self {
+            engine,
+            volumes,
+            ledger,
+            config,
+            boot,
+            homes: Bytes::default(),
+            load: LoadReader::default(),
+            swap: Arc::default(),
+        }
     }
 
     /// Gathers everything for the first time.
@@ -84,6 +102,7 @@ impl Probe {
         let (state_dir, volumes) = (self.config.state_dir.clone(), Arc::clone(&self.volumes));
         // a pool that grew is told at once
         let grown = Notify::new();
+        let mut load = std::mem::take(&mut self.load);
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
             let mut size = None;
@@ -94,9 +113,13 @@ impl Probe {
                 if metered(pool.kind) && size.replace(told).is_some_and(|before| before != told) {
                     grown.notify_one();
                 }
-                usage.send_replace(left(&state_dir, &pool));
+                let pool = Some(told_pool(&pool));
+                usage.send_replace(NodeUsage { pool, ..load.read(&state_dir) });
             }
         };
+        let settled = Notify::new();
+        let (swap, told) = (self.config.swap.clone(), Arc::clone(&self.swap));
+        let swapping = keep_swap(&swap, &state_dir, (&told, &settled));
         let looking = async {
             let mut looks = 0_u32;
             look.tick().await;
@@ -104,6 +127,8 @@ impl Probe {
                 tokio::select! {
                     _ = look.tick() => {}
                     () = grown.notified() => {}
+                    // what was switched on or refused is told at once
+                    () = settled.notified() => {}
                 }
                 looks = looks.wrapping_add(1);
                 if looks.is_multiple_of(MEASURE_EVERY)
@@ -117,12 +142,34 @@ impl Probe {
                 facts.send_if_modified(|told| replace(told, now, steady));
             }
         };
-        tokio::join!(reading, looking);
+        tokio::join!(reading, swapping, looking);
     }
 
     /// Returns what is left on this machine now.
-    pub(crate) async fn usage(&self) -> NodeUsage {
-        left(&self.config.state_dir, &self.volumes.pool().await)
+    pub(crate) async fn usage(&mut self) -> NodeUsage {
+        let pool = Some(told_pool(&self.volumes.pool().await));
+        NodeUsage { pool, ..self.load.read(&self.config.state_dir) }
+    }
+
+    /// Returns what the configuration asks for and the machine does not do.
+    fn own_findings(&self) -> Vec<Finding> {
+        let warning = |code: &str, message: String, fix: &str| Finding {
+            code: code.to_owned(),
+            level: FindingLevel::Warning,
+            message,
+            fix: fix.to_owned(),
+        };
+        let mut findings = Vec::new();
+        if !load::measures_pressure() {
+            let message = "the kernel does not measure pressure (PSI), so the node takes \
+                           workspaces while its memory is short";
+            findings.push(warning("W1110", message.to_owned(), "boot with psi=1"));
+        }
+        if let Some(why) = self.swap.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            let message = format!("the swap file is not as configured: {why}");
+            findings.push(warning("W1111", message, "set [swap] in node-agent.toml otherwise"));
+        }
+        findings
     }
 
     /// Measures homes that have no quota to ask.
@@ -150,6 +197,8 @@ impl Probe {
             Ok(host) => preflight(info.as_ref(), &host),
             Err(error) => vec![blocking("the host's mounts", &error)],
         };
+        findings.extend(self.own_findings());
+        findings.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.code.cmp(&b.code)));
         let counted = capacity::capacity(self.config.memory_reserve).unwrap_or_else(|error| {
             findings.insert(0, blocking("the host's memory", &error));
             Capacity { allocatable: Bytes(0), swap: Bytes(0), cpus: MilliCpus(0) }
@@ -205,18 +254,40 @@ const fn metered(kind: PoolKind) -> bool {
     matches!(kind, PoolKind::Loop | PoolKind::Folder)
 }
 
-fn left(state_dir: &Path, pool: &PoolSeen) -> NodeUsage {
-    let disk = capacity::disk(state_dir).map(|disk| disk.available);
-    NodeUsage {
-        memory_available_bytes: capacity::memory_available().unwrap_or_default().0,
-        disk_available_bytes: disk.unwrap_or_default().0,
-        load_milli: capacity::load_milli(),
-        pool: Some(PoolUsage {
-            kind: pool.kind.as_str().to_owned(),
-            path: pool.path.to_string_lossy().into_owned(),
-            used_bytes: pool.used.0,
-            available_bytes: pool.available.0,
-        }),
+fn told_pool(pool: &PoolSeen) -> PoolUsage {
+    PoolUsage {
+        kind: pool.kind.as_str().to_owned(),
+        path: pool.path.to_string_lossy().into_owned(),
+        used_bytes: pool.used.0,
+        available_bytes: pool.available.0,
+    }
+}
+
+/// Keeps the swap file as configured, for ever: `told` says why it is not, and whoever waits for
+/// `settled` hears of the first time and of each change.
+async fn keep_swap(
+    config: &SwapConfig,
+    state: &Path,
+    (told, settled): (&Mutex<Option<String>>, &Notify),
+) {
+    let mut first = true;
+    loop {
+        let why = swapfile::settle(config, state).await.err().map(|error| error.to_string());
+        let before = {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *told, why.clone())
+        };
+        if before != why {
+            match &why {
+                Some(why) => warn!(%why, "the swap file is not as configured"),
+                None => info!("the swap file is as configured"),
+            }
+        }
+        if before != why || (first && config.size.is_some()) {
+            settled.notify_one();
+        }
+        first = false;
+        sleep(LOOK).await;
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod container;
 pub mod engine;
 mod facts;
+pub mod gauge;
 pub mod host;
 pub mod inside;
 pub mod join;

@@ -36,6 +36,9 @@ use warren_node_agent::{
     volume::{Volume, VolumeStore as _, plain::PlainStore},
 };
 
+#[path = "docker/drift.rs"]
+mod drift;
+
 const IMAGE: &str = "debian:bookworm-slim";
 const RANGE: &str = "10.219.0.0/20";
 /// Every wait of a test.

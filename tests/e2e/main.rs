@@ -3,14 +3,17 @@
 //! Each test builds an installation of its own (`warren_tests::Lab`) and needs root and the
 //! workspace image; `./deploy/test e2e` prepares both.
 
+mod drift;
 mod harness;
 mod hosts;
 mod isolation;
 mod memory;
+mod neighbours;
 mod opinions;
 mod quickstart;
 mod refusals;
 mod restarts;
+mod swap;
 mod tiers;
 mod viewers;
 mod volumes;

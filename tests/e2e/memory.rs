@@ -30,6 +30,8 @@ fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
         anyhow::ensure!(kills.is_some_and(|kills| kills > 0), "{kills:?} kills");
         Ok(())
     })?;
+    the_kill_has_a_name(&lab)?;
+    in_a_session_it_has_that_too(&lab)?;
 
     // the hog's own workspace lives on, and the neighbour was never touched
     lab.shell("acme/hog", "true")?;
@@ -41,6 +43,42 @@ fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
     the_swap_share_is_explicit(&lab, "acme/hog", SHARE)?;
     the_swap_share_is_explicit(&lab, "beta/neighbour", 0)?;
     the_swap_share_holds_what_it_should(&lab)
+}
+
+/// The victim is named by the kernel and told everywhere.
+fn the_kill_has_a_name(lab: &Lab) -> Result<()> {
+    let kill = lab.cluster.workspace("acme/hog")?["observed"]["kills"][0].clone();
+    anyhow::ensure!(kill["process"] == "tail", "{kill}");
+    anyhow::ensure!(kill["source"] == "kernel log" && kill["session"].is_null(), "{kill}");
+    let id = lab.container("acme/hog")?["Id"].as_str().context("an id")?.to_owned();
+    anyhow::ensure!(kill["cgroup"].as_str().is_some_and(|path| path.ends_with(&id)), "{kill}");
+    let list = lab.cluster.warren(&["workspace", "list"])?.stdout;
+    anyhow::ensure!(list.contains("oom 1x, last: tail "), "the list does not tell:\n{list}");
+    let show = lab.cluster.warren(&["workspace", "show", "acme/hog"])?.stdout;
+    anyhow::ensure!(show.contains("oom 1x, last: tail "), "the page does not tell:\n{show}");
+    let top = lab.cluster.json(&["workspace", "top", "acme/hog", "--once"])?;
+    let row = &top["workspaces"][0];
+    anyhow::ensure!(row["oom_kills"] == 1 && row["memory_cap_bytes"] == CAP, "{row}");
+    Ok(())
+}
+
+/// Killed in a session, and slowly enough to be seen before: command line and session are known.
+fn in_a_session_it_has_that_too(lab: &Lab) -> Result<()> {
+    const SLOW: &str = "perl -e 'my @all; while (1) { push @all, \"x\" x 4_000_000; \
+                        select undef, undef, undef, 0.1 }' greedy-one";
+    let send = format!("tmux send-keys -t =main: {:?} Enter", SLOW);
+    lab.shell("acme/hog", &send)?;
+    let kill = wait_until("the second kill is told", Duration::from_secs(60), || {
+        let kill = lab.cluster.workspace("acme/hog")?["observed"]["kills"][0].clone();
+        anyhow::ensure!(kill["process"] == "perl", "the last one is {kill}");
+        Ok(kill)
+    })?;
+    let command = kill["command"].as_str().unwrap_or_default();
+    anyhow::ensure!(command.starts_with("perl -e ") && command.ends_with("greedy-one"), "{kill}");
+    anyhow::ensure!(kill["session"] == "main", "{kill}");
+    let sessions = lab.cluster.warren(&["session", "list", "acme/hog"])?.stdout;
+    anyhow::ensure!(sessions.contains("running, oom: perl"), "the list does not tell:\n{sessions}");
+    Ok(())
 }
 
 /// What is above the cap and below cap and share lives on in swap; without a share it dies.

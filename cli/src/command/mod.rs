@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod node;
 pub(crate) mod session;
+pub(crate) mod top;
 pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod workspace;
@@ -37,6 +38,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::User { verb } => user::run(app, verb).await,
         Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,
+        Noun::Top(all) => top::all(app, &all).await,
         Noun::Doctor(doctor) => doctor::run(app, &doctor).await,
         Noun::Version(version) => version::run(app, &version).await,
     }

@@ -9,10 +9,12 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod explanation;
+pub(crate) mod measure;
 pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod session;
 pub(crate) mod spec;
+pub(crate) mod top;
 pub(crate) mod user;
 pub(crate) mod workspace;
 

@@ -7,7 +7,9 @@ use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 use super::{
     Moment,
     event::{Event, Object},
-    fields, filled, labels, moment,
+    fields, filled, labels,
+    measure::{Pressure, share},
+    moment,
 };
 use crate::{
     follow::Watched,
@@ -84,14 +86,22 @@ pub(crate) struct Finding {
     pub(crate) fix: Option<String>,
 }
 
-/// What is free at the moment.
-#[derive(Debug, Serialize)]
+/// What is free and what is used at the moment.
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Usage {
     pub(crate) memory_available_bytes: u64,
     pub(crate) disk_available_bytes: u64,
     pub(crate) load_milli: u32,
     /// None where the agent is older than this.
     pub(crate) pool: Option<Pool>,
+    pub(crate) memory_total_bytes: u64,
+    pub(crate) swap_total_bytes: u64,
+    pub(crate) swap_free_bytes: u64,
+    pub(crate) busy_milli_cpus: u32,
+    /// None where the kernel does not measure it.
+    pub(crate) memory_pressure: Option<Pressure>,
+    pub(crate) cpu_pressure: Option<Pressure>,
+    pub(crate) io_pressure: Option<Pressure>,
 }
 
 /// Where its homes are kept.
@@ -118,6 +128,13 @@ impl From<pb::Node> for Node {
             disk_available_bytes: usage.disk_available_bytes,
             load_milli: usage.load_milli,
             pool: usage.pool.map(Pool::from),
+            memory_total_bytes: usage.memory_total_bytes,
+            swap_total_bytes: usage.swap_total_bytes,
+            swap_free_bytes: usage.swap_free_bytes,
+            busy_milli_cpus: usage.busy_milli_cpus,
+            memory_pressure: usage.memory_pressure.map(Pressure::from),
+            cpu_pressure: usage.cpu_pressure.map(Pressure::from),
+            io_pressure: usage.io_pressure.map(Pressure::from),
         };
         let (open, alive) = (node.availability(), node.liveness());
         let said = node.facts.as_ref();
@@ -225,7 +242,7 @@ const fn liveness(liveness: pb::NodeLiveness) -> &'static str {
 }
 
 impl Node {
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         match self.availability {
             // an event does not tell how a node lives
             other if self.liveness == "unknown" => other.to_owned(),
@@ -327,8 +344,17 @@ impl Node {
         let load = usage.map_or_else(String::new, |usage| {
             format!(", load {}.{:02}", usage.load_milli / 1000, usage.load_milli % 1000 / 10)
         });
+        let waits = usage.and_then(|usage| usage.memory_pressure);
+        let waits = waits.map_or_else(
+            || "memory waits are not measured by its kernel".to_owned(),
+            |waits| {
+                let (some, full) = (share(waits.some_60), share(waits.full_60));
+                format!("{some} of the last minute waited for memory, {full} all of it")
+            },
+        );
         let mut rows = vec![
             ("memory", memory),
+            ("pressure", waits),
             ("swap", Bytes(facts.swap_bytes).to_string()),
             ("cpu", format!("{} cores{load}", MilliCpus(facts.milli_cpus))),
             ("disk", format!("{} for homes{disk}", Bytes(facts.disk_bytes))),

@@ -4,7 +4,12 @@ use serde::Serialize;
 use warren_common::{Bytes, status::VolumeUse};
 use warren_proto::pb::node::v1 as pb;
 
-use super::{Moment, filled, moment, session::SessionSeen};
+use super::{
+    Moment, filled,
+    measure::{Kill, Pressure, share},
+    moment,
+    session::SessionSeen,
+};
 
 /// One workspace as its node saw it.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) usage: Usage,
     /// None where the node does not meter volumes.
     pub(crate) volume: Option<Volume>,
+    /// The last processes killed for memory, newest first.
+    pub(crate) kills: Vec<Kill>,
 }
 
 /// What home, `/tmp` and snapshots take together.
@@ -56,6 +63,12 @@ pub(crate) struct Usage {
     pub(crate) oom_kills: u64,
     /// Of the memory, what could not be given back without swap.
     pub(crate) held_bytes: u64,
+    pub(crate) working_set_bytes: u64,
+    pub(crate) memory_cap_bytes: u64,
+    pub(crate) milli_cpus: u32,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) pressure: Pressure,
 }
 
 impl From<pb::WorkspaceObserved> for Observed {
@@ -74,6 +87,7 @@ impl From<pb::WorkspaceObserved> for Observed {
             sessions: seen.sessions.into_iter().map(SessionSeen::from).collect(),
             usage: seen.usage.map(Usage::from).unwrap_or_default(),
             volume: seen.volume.map(Volume::from),
+            kills: seen.kills.into_iter().map(Kill::from).collect(),
         }
     }
 }
@@ -121,6 +135,12 @@ impl From<pb::Usage> for Usage {
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
             held_bytes: usage.held_bytes,
+            working_set_bytes: usage.working_set_bytes,
+            memory_cap_bytes: usage.memory_cap_bytes,
+            milli_cpus: usage.milli_cpus,
+            received_bytes: usage.received_bytes,
+            sent_bytes: usage.sent_bytes,
+            pressure: usage.pressure.map(Pressure::from).unwrap_or_default(),
         }
     }
 }
@@ -129,6 +149,23 @@ impl Observed {
     /// Returns the first startup step that failed.
     pub(crate) fn failed_step(&self) -> Option<&Step> {
         self.steps.iter().find(|step| step.state == "failed")
+    }
+}
+
+impl Usage {
+    /// Returns what `workspace show` says beside memory and processor: nothing of what is zero.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        if self.received_bytes > 0 || self.sent_bytes > 0 {
+            let (received, sent) = (Bytes(self.received_bytes), Bytes(self.sent_bytes));
+            rows.push(("network", format!("{received} in, {sent} out")));
+        }
+        if self.pressure.some_60 > 0 {
+            let (some, full) = (share(self.pressure.some_60), share(self.pressure.full_60));
+            let text = format!("{some} of the last minute waited for memory, {full} all of it");
+            rows.push(("pressure", text));
+        }
+        rows
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use warren_common::Timestamp;
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Moment, event::Event, filled, moment};
+use super::{Moment, event::Event, filled, measure::Kill, moment};
 use crate::{
     follow::Watched,
     render::{
@@ -24,6 +24,8 @@ pub(crate) struct SessionSeen {
     pub(crate) started_at: Option<Moment>,
     pub(crate) active_at: Option<Moment>,
     pub(crate) viewers: u32,
+    /// The last process of it that was killed for memory.
+    pub(crate) killed: Option<Kill>,
 }
 
 /// One session of the cluster.
@@ -51,6 +53,7 @@ impl From<node::SessionObserved> for SessionSeen {
             started_at: moment(seen.started_unix_ms),
             active_at: moment(seen.active_unix_ms),
             viewers: seen.viewers,
+            killed: seen.killed.map(Kill::from),
         }
     }
 }
@@ -75,6 +78,10 @@ impl Session {
         let state = match self.seen.exit_code {
             Some(code) => format!("exited {code}"),
             None => self.seen.state.to_owned(),
+        };
+        let state = match &self.seen.killed {
+            Some(kill) => format!("{state}, oom: {}", kill.process),
+            None => state,
         };
         match (self.observed_live, self.observed_at) {
             (false, Some(at)) => format!(

@@ -9,7 +9,9 @@ use warren_proto::pb::admin::v1 as pb;
 use super::{
     Moment,
     event::{Event, Object},
-    fields, filled, labels, moment,
+    fields, filled, labels,
+    measure::cores,
+    moment,
     observed::{Observed, Volume},
     spec::Spec,
 };
@@ -150,6 +152,30 @@ impl Workspace {
         }
     }
 
+    /// Returns `oom 2x, last: node (main) 3m ago` where a process was killed for memory; without
+    /// `now`, how long ago is left out.
+    pub(crate) fn oom_note(&self, now: Option<Timestamp>) -> Option<String> {
+        let observed = self.observed.as_ref()?;
+        let known = u64::try_from(observed.kills.len()).unwrap_or(u64::MAX);
+        let count = observed.usage.oom_kills.max(known);
+        if count == 0 {
+            return None;
+        }
+        let last = observed.kills.first().map(|kill| match now {
+            Some(now) => format!(", last: {} {} ago", kill.victim(), kill.ago(now)),
+            None => format!(", last: {}", kill.victim()),
+        });
+        Some(format!("oom {count}x{}", last.unwrap_or_default()))
+    }
+
+    /// The reason, then who was killed for memory.
+    fn table_note(&self, now: Option<Timestamp>) -> String {
+        let parts = [Some(self.table_reason()), self.oom_note(now)];
+        let parts: Vec<String> =
+            parts.into_iter().flatten().filter(|one| !one.is_empty()).collect();
+        parts.join("; ")
+    }
+
     /// The reason where it says more than the status.
     fn table_reason(&self) -> String {
         let fine = self.phase == "active" && self.observed_live;
@@ -181,6 +207,15 @@ impl Workspace {
                 format!("confirmed {} ago; it keeps running without one", age(confirmed.0, now))
             }
             (None, _) => "-".to_owned(),
+        }
+    }
+
+    fn cpu_now(&self) -> String {
+        match self.observed.as_ref().filter(|_| self.observed_live) {
+            Some(observed) if observed.usage.milli_cpus > 0 => {
+                format!(" ({} in use)", cores(observed.usage.milli_cpus))
+            }
+            _ => String::new(),
         }
     }
 
@@ -264,7 +299,7 @@ impl Workspace {
         }
         rows.extend([
             ("memory", memory),
-            ("cpu", cpus),
+            ("cpu", format!("{cpus}{}", self.cpu_now())),
             ("home", self.home()),
             ("processes", format!("at most {}", resources.pids)),
             ("labels", labels(&self.spec.labels)),
@@ -273,13 +308,31 @@ impl Workspace {
         if let Some(request) = &self.request_id {
             rows.push(("request", request.clone()));
         }
+        if let Some(usage) = self.observed.as_ref().map(|seen| &seen.usage) {
+            rows.extend(usage.rows());
+        }
+        rows.extend(self.oom_note(Some(now)).map(|note| ("killed", note)));
         let mut text = fields(&rows);
         if let Some(observed) = &self.observed {
+            text.push_str(&kills_text(observed, now));
             text.push_str(&steps_text(observed));
             text.push_str(&sessions_text(observed, now));
         }
         text
     }
+}
+
+fn kills_text(observed: &Observed, now: Timestamp) -> String {
+    if observed.kills.is_empty() {
+        return String::new();
+    }
+    let row = |kill: &super::measure::Kill| {
+        let command = kill.command.clone().or_else(|| kill.cgroup.clone()).unwrap_or_default();
+        let session = kill.session.clone().unwrap_or_default();
+        vec![kill.ago(now), kill.process.clone(), session, command]
+    };
+    let rows = observed.kills.iter().map(row).collect();
+    format!("\n{}", table::lay_out(&["KILLED", "PROCESS", "SESSION", "COMMAND"], rows, 3, None))
 }
 
 fn steps_text(observed: &Observed) -> String {
@@ -328,7 +381,7 @@ impl Tabular for Workspace {
             self.node.clone().unwrap_or_default(),
             self.memory(),
             self.created_at.map_or_else(String::new, |at| age(at.0, now)),
-            self.table_reason(),
+            self.table_note(Some(now)),
         ]
     }
 
@@ -347,7 +400,7 @@ impl Watched for Workspace {
     const STANDINGS: bool = true;
 
     fn standing(&self) -> Vec<String> {
-        vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_reason()]
+        vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_note(None)]
     }
 
     fn revision(&self) -> Option<u64> {

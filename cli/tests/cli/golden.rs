@@ -92,6 +92,19 @@ fn lists() {
 }
 
 #[test]
+fn what_uses_the_cluster_up() {
+    let bench = Bench::new();
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["top", "--once"]);
+    transcript.add(&bench, &["node", "top", "--once", "--sort", "name"]);
+    transcript.add(&bench, &["workspace", "top", "--once", "--sort", "cpu"]);
+    transcript.add(&bench, &["workspace", "top", "acme/web", "--once", "-o", "json"]);
+    transcript.add(&bench, &["top", "--once", "-o", "name"]);
+    transcript.add(&bench, &["workspace", "show", "zenith/api"]);
+    transcript.check("top");
+}
+
+#[test]
 fn pages_of_one_object() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use warren_common::{
     Limits, NodeEpoch, NodeId, ReplicaId, Timestamp, WorkspaceId,
+    measure::Pressure,
     status::{NodeFacts, WorkspaceObserved},
 };
 
@@ -36,6 +37,9 @@ pub struct NodeLive {
     pub inventory: bool,
     /// Its newest facts where they came outside a registration.
     pub facts: Option<Arc<NodeFacts>>,
+    /// It is short of memory now, so it takes nothing new (rule C): how much of the last minute all
+    /// its processes waited for memory, per mille.
+    pub pressed: Option<u32>,
     /// Its workspaces.
     pub workspaces: OrdMap<WorkspaceId, Seen>,
     /// When the renewal was sent that a leader last confirmed, as the node says it (lease rule R1).
@@ -85,12 +89,19 @@ impl NodeLive {
             last_seen: at,
             inventory: false,
             facts: None,
+            pressed: None,
             workspaces: OrdMap::new(),
             lease: None,
             elsewhere: None,
         }
     }
 }
+
+/// A node where all processes waited for memory during this share of the last minute (per mille) is
+/// under pressure, and stays so until it waits for less than [`PRESSURE_OVER`].
+pub const PRESSURE: u32 = 50;
+/// Below this it is over: between the two nothing changes, so that a node does not flap.
+pub const PRESSURE_OVER: u32 = 20;
 
 impl LiveView {
     /// Makes an empty view that listens from `started` on.
@@ -143,6 +154,15 @@ impl LiveView {
             }
             None => false,
         }
+    }
+
+    /// Takes what a node says of how its processes waited for memory. Returns whether it counts.
+    pub fn pressure(&mut self, node: NodeId, epoch: NodeEpoch, memory: Pressure) -> bool {
+        let live = self.nodes.get_mut(&node).filter(|live| live.epoch == epoch);
+        let Some(live) = live else { return false };
+        let floor = if live.pressed.is_some() { PRESSURE_OVER } else { PRESSURE };
+        live.pressed = (memory.full_60 >= floor).then_some(memory.full_60);
+        true
     }
 
     /// Notes a sign of life, such as a lease renewal. Returns whether it counts.

@@ -29,6 +29,27 @@ pub const SOCKET: &str = "agent.sock";
 pub const OPEN_FILES: u64 = 65_536;
 /// Added to the score by which the kernel chooses a victim: workspaces go before daemons.
 pub const OOM_SCORE_ADJ: i64 = 500;
+/// Paths of the kernel that are hidden, in order: whatever tells of the host or of its other
+/// programs, whichever of them a version of the engine hides by itself. One that a kernel has not is
+/// no error.
+pub const MASKED: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+];
+/// Paths of the kernel that are there to be read only, in order.
+pub const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// The label that names the request which asked for the run. It says where a container comes from
 /// and not what it is: a container that differs in nothing else is the same.
 pub const REQUEST_LABEL: &str = "warren.request";
@@ -45,7 +66,8 @@ pub struct Ground {
     pub cluster: ClusterId,
     /// This node, for labels.
     pub node: NodeId,
-    /// Parent cgroup as the engine's driver wants it, from [`crate::host::cgroup_parent`].
+    /// Parent cgroup as the engine's driver wants it: the workspace's own, from
+    /// [`crate::host::cgroup::level::workspace_parent`].
     pub cgroup_parent: String,
     /// The static PID 1 on the host.
     pub inside: PathBuf,

@@ -17,7 +17,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 use warren_common::{Generation, Timestamp, WorkspaceId, status::Usage};
 
-use crate::container::{Caps, ContainerPlan, NetworkPlan};
+use crate::container::{Caps, ContainerPlan, Drift, NetworkPlan};
 
 pub use error::EngineError;
 
@@ -51,6 +51,10 @@ pub trait Engine: Send + Sync + 'static {
     /// removed and made again if it never ran or has exited, and a `Conflict` if it runs.
     /// Returns the engine's id.
     fn create<'a>(&'a self, plan: &'a ContainerPlan) -> Answer<'a, String>;
+
+    /// Reads a container back, running or ended, and says what is not as planned: empty where all
+    /// is. Of one that runs the kernel is asked too.
+    fn check<'a>(&'a self, id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>>;
 
     /// Lists every container of this cluster and node, running or not, by workspace and run.
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>>;
@@ -241,4 +245,6 @@ pub enum EngineEventKind {
     OutOfMemory,
     /// It was removed.
     Removed,
+    /// Somebody changed its settings.
+    Changed,
 }

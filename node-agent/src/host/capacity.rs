@@ -91,7 +91,7 @@ pub fn is_btrfs(path: &Path) -> io::Result<bool> {
 }
 
 /// Reads one field of `/proc/meminfo`, which counts kibibytes.
-fn field(meminfo: &str, name: &str) -> io::Result<Bytes> {
+pub(super) fn field(meminfo: &str, name: &str) -> io::Result<Bytes> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("no {name} in meminfo"));

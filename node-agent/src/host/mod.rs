@@ -1,13 +1,18 @@
 //! What this machine is and has, read from the kernel's own files.
 //!
-//! [`capacity`] counts memory, processors and disk, [`cgroup`] reads what a container uses, and
-//! [`preflight`] judges kernel and engine. Small facts are here. Nothing is cached: files of the
+//! [`capacity`] counts memory, processors and disk, [`cgroup`] reads what a container uses,
+//! [`levels`] makes the cgroup of each workspace, [`load`] reads the host, [`truth`] says what the kernel knows of a running
+//! container, and [`preflight`] judges kernel and engine. Small facts are here. Nothing is cached: files of the
 //! kernel are cheap to read, and a machine changes.
 
 pub mod capacity;
 pub mod cgroup;
+pub mod levels;
 pub mod live_restore;
+pub mod load;
 pub mod preflight;
+pub mod swapfile;
+pub mod truth;
 
 use std::{fs, io, net::Ipv4Addr, path::Path};
 

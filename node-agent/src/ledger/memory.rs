@@ -9,6 +9,7 @@ use warren_common::{
 };
 
 use super::Refused;
+use crate::container::Caps;
 
 /// Generations remembered of workspaces that are gone; the oldest are forgotten first.
 const SEEN_GENERATIONS: usize = 10_000;
@@ -42,6 +43,9 @@ pub struct Started {
     pub boot: BootId,
     /// PID 1 has told that every startup step ended.
     pub settled: bool,
+    /// The caps that the agent gave its container last; none where an older one began it.
+    #[serde(default)]
+    pub caps: Option<Caps>,
 }
 
 /// What a document changed.

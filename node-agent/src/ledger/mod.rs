@@ -21,6 +21,7 @@ use warren_common::{
     spec::{NodeSpec, WorkspaceOrder},
 };
 
+use crate::container::Caps;
 use file::LedgerFile;
 pub use memory::{Accepted, Memory, Started};
 
@@ -156,6 +157,20 @@ impl Ledger {
     pub async fn begin(&self, workspace: WorkspaceId, started: Started) -> Result<(), LedgerError> {
         self.change(move |memory| {
             memory.started.insert(workspace, started);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Remembers with which caps the run that was begun goes on.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn give(&self, workspace: WorkspaceId, caps: Caps) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            if let Some(started) = memory.started.get_mut(&workspace) {
+                started.caps = Some(caps);
+            }
             Ok(())
         })
         .await

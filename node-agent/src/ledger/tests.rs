@@ -58,7 +58,7 @@ async fn what_was_accepted_is_there_after_a_restart() {
     let accepted = ledger.accept(spec.clone()).await.expect("the first document");
     assert_eq!(accepted.changed, [id(1)]);
     let generation = Generation::new(7, 1);
-    let started = Started { generation, run_serial: 1, boot: boot(1), settled: false };
+    let started = Started { generation, run_serial: 1, boot: boot(1), settled: false, caps: None };
     ledger.begin(id(1), started).await.expect("a start");
     ledger.settle(id(1)).await.expect("settled");
 
@@ -108,8 +108,13 @@ async fn a_recovering_cluster_takes_no_order_away_and_is_told_everything() {
     let (one, two) = (order(1, Generation::new(7, 3)), order(2, Generation::new(7, 1)));
     let told = document((7, 4, 90), vec![one.clone(), two.clone()]);
     ledger.accept(told).await.expect("the cluster as it was");
-    let started =
-        |run_serial, generation| Started { generation, run_serial, boot: boot(1), settled: true };
+    let started = |run_serial, generation| Started {
+        generation,
+        run_serial,
+        boot: boot(1),
+        settled: true,
+        caps: None,
+    };
     ledger.begin(id(1), started(4, one.generation)).await.expect("a start");
     ledger.begin(id(2), started(9, Generation::new(6, 1))).await.expect("of an earlier generation");
     let (revision, held) = ledger.memory().held();

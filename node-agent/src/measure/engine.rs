@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 use warren_common::{WorkspaceId, status::Usage};
 
 use crate::{
-    container::{Caps, ContainerPlan, NetworkPlan},
+    container::{Caps, ContainerPlan, Drift, NetworkPlan},
     engine::{
         Answer, ContainerSeen, Engine, EngineInfo, EventStream, LogQuery, LogStream, NetworkSeen,
         Progress,
@@ -55,6 +55,10 @@ impl Engine for Counted {
 
     fn create<'a>(&'a self, plan: &'a ContainerPlan) -> Answer<'a, String> {
         timed("create", self.0.create(plan))
+    }
+
+    fn check<'a>(&'a self, id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>> {
+        timed("check", self.0.check(id, plan))
     }
 
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {

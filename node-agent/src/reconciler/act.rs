@@ -1,6 +1,6 @@
 //! Takes one step. Every step can be taken again after a crash anywhere in it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,19 +14,25 @@ use warren_model::Action;
 use super::{
     failure::Failure,
     picture::{CONTAINER, IMAGE, VOLUME},
-    worker::{Found, Worker, setup},
+    worker::{Found, LAST_GRACE, Worker, setup},
 };
 use crate::{
     container::{Ground, network_name, plan, plan_network},
     engine::{ContainerSeen, EngineInfo, GVISOR, Gvisor, Progress},
-    host,
+    host::{
+        self,
+        cgroup::level::{Caps, workspace_parent},
+    },
     inside::Expected,
     ledger::Started,
     volume::{Volume, VolumeError, shift},
 };
 
-/// What a stop adds to the grace that PID 1 had already.
-const LAST_GRACE: Duration = Duration::from_secs(2);
+/// Returns what the workspace's own cgroup holds.
+pub(super) fn caps(order: &WorkspaceOrder) -> Caps {
+    let asked = &order.spec.resources;
+    Caps { memory: asked.memory, swap: asked.swap, pids: asked.pids, cpu_weight: asked.cpu_weight }
+}
 
 impl Worker {
     /// Takes the step that `diff` named for this order and what was found.
@@ -65,6 +71,7 @@ impl Worker {
                 let _turn = shared.steps.acquire().await;
                 shared.parts.engine.remove_network(&network_name(self.workspace)).await?;
                 (self.network_made, self.network_gone) = (false, true);
+                self.remove_level().await;
                 Ok(())
             }
             (Action::RemoveVolume, Some(_), _) => {
@@ -123,6 +130,8 @@ impl Worker {
         }
         let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
+        let level = shared.parts.levels.ensure(&ground.cgroup_parent, caps(order)).await;
+        level.map_err(|error| Failure::level(&error))?;
         let door = self.door()?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
         let id = created.inspect_err(|_| self.network_made = false)?;
@@ -173,6 +182,7 @@ impl Worker {
             run_serial: order.run_serial,
             boot: shared.parts.place.boot,
             settled: false,
+            caps: Some(container.caps),
         };
         shared.parts.ledger.begin(self.workspace, started).await?;
         let started = shared.parts.engine.start(&container.id).await;
@@ -197,16 +207,28 @@ impl Worker {
         Ok(self.shared.parts.engine.stop(&container.id, grace).await?)
     }
 
+    /// Removes the workspace's own cgroup where nothing is left in it.
+    pub(super) async fn remove_level(&self) {
+        if let Ok(parent) = self.level().await {
+            self.shared.parts.levels.remove(&parent).await;
+        }
+    }
+
+    /// Returns the workspace's own cgroup as the engine wants it: the parent of its container's.
+    pub(super) async fn level(&self) -> Result<String, Failure> {
+        let info = self.shared.info().await?;
+        let node = self.shared.parts.place.cgroup_of_node(info.systemd_cgroups);
+        Ok(workspace_parent(&node, self.workspace))
+    }
+
     /// Returns what the node adds to an order; without a volume there are no homes to mount.
-    async fn ground(&self, volume: Option<&Volume>) -> Result<Ground, Failure> {
+    pub(super) async fn ground(&self, volume: Option<&Volume>) -> Result<Ground, Failure> {
         let info = self.shared.info().await?;
         let place = &self.shared.parts.place;
-        let parent = place.cgroup_parent.clone();
         Ok(Ground {
             cluster: place.cluster,
             node: place.node,
-            cgroup_parent: parent
-                .unwrap_or_else(|| host::cgroup_parent(&place.name, info.systemd_cgroups)),
+            cgroup_parent: self.level().await?,
             inside: place.inside.clone(),
             run: self.shared.parts.doors.dir(self.workspace),
             home: volume.map(|volume| volume.home.clone()).unwrap_or_default(),

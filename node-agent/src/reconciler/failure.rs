@@ -9,13 +9,15 @@ use warren_common::{
 };
 use warren_daemon::telemetry::Chain;
 
-use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
+use crate::{container::Drift, engine::EngineError, ledger::LedgerError, volume::VolumeError};
 
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
 const SOCKET_FAILED: &str = "SOCKET_FAILED";
 const TIER_MISSING: &str = "TIER_MISSING";
 const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
+const CGROUP_FAILED: &str = "CGROUP_FAILED";
+const DRIFTED: &str = "CONTAINER_DRIFTED";
 
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,21 @@ impl Failure {
     pub(super) fn socket(error: &io::Error) -> Self {
         let message = reason(&format!("cannot make the workspace's socket: {error}"));
         Self { code: SOCKET_FAILED, retry: true, message }
+    }
+
+    pub(super) fn level(error: &io::Error) -> Self {
+        let message = reason(&format!("cannot make the workspace's cgroup: {error}"));
+        Self { code: CGROUP_FAILED, retry: true, message }
+    }
+
+    /// A container that is not what it was made as.
+    pub(super) fn drifted(drifts: &[Drift]) -> Self {
+        let message = reason(&format!(
+            "the container drifted from its specification and was stopped: {}; find who changed \
+             it, then start the workspace again",
+            Drift::list(drifts)
+        ));
+        Self { code: DRIFTED, retry: false, message }
     }
 }
 

@@ -9,13 +9,14 @@
 mod act;
 mod events;
 mod failure;
+mod guard;
 mod inventory;
 mod picture;
 mod resize;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -33,7 +34,9 @@ use warren_daemon::{Shutdown, telemetry::Chain};
 
 use crate::{
     board::Board,
-    engine::{Engine, EngineEventKind, EngineInfo},
+    engine::{Engine, EngineEvent, EngineEventKind, EngineInfo},
+    gauge::Gauge,
+    host::levels::Levels,
     inside::Doors,
     ledger::Ledger,
     volume::VolumeStore,
@@ -68,6 +71,10 @@ pub struct Parts {
     pub place: Place,
     /// Why this agent may not act, while it may not: it was not let in, or another one has its identity.
     pub held: watch::Receiver<Option<String>>,
+    /// What measures.
+    pub gauge: Gauge,
+    /// The cgroups above those of containers.
+    pub levels: Levels,
 }
 
 /// What does not change while the agent runs.
@@ -91,6 +98,14 @@ pub struct Place {
     pub gives_volumes: bool,
 }
 
+impl Place {
+    /// Returns the parent cgroup of all workspaces, as the engine wants it.
+    fn cgroup_of_node(&self, systemd: bool) -> String {
+        let named = self.cgroup_parent.clone();
+        named.unwrap_or_else(|| crate::host::cgroup_parent(&self.name, systemd))
+    }
+}
+
 /// What all workers share.
 struct Shared {
     parts: Parts,
@@ -100,6 +115,8 @@ struct Shared {
     info: Mutex<Option<EngineInfo>>,
     /// The container of each workspace in which the kernel killed for memory.
     killed: Mutex<BTreeMap<WorkspaceId, String>>,
+    /// Workspaces whose container somebody changed, to be looked at now.
+    changed: Mutex<BTreeSet<WorkspaceId>>,
 }
 
 /// Starts the reconciler; `changed` tells which workspaces a document changed. It ends with
@@ -115,6 +132,7 @@ pub fn start(parts: Parts, changed: mpsc::Receiver<Vec<WorkspaceId>>, shutdown: 
         pulls: Semaphore::new(PULLS_AT_ONCE),
         info: Mutex::default(),
         killed: Mutex::default(),
+        changed: Mutex::default(),
     });
     let supervisor = Supervisor {
         shared,
@@ -179,11 +197,7 @@ impl Supervisor {
                 self.sweep();
             }
             Happening::Event(event) => {
-                if event.kind == EngineEventKind::OutOfMemory {
-                    let mut killed =
-                        self.shared.killed.lock().unwrap_or_else(PoisonError::into_inner);
-                    killed.insert(event.workspace, event.container);
-                }
+                self.shared.note(&event);
                 self.wake(event.workspace);
             }
         }
@@ -230,9 +244,10 @@ impl Supervisor {
         if self.lists.len() >= LISTS_AT_ONCE {
             return;
         }
-        let engine = Arc::clone(&self.shared.parts.engine);
+        let shared = Arc::clone(&self.shared);
         self.lists.spawn(async move {
-            match engine.list().await {
+            shared.sweep_levels().await;
+            match shared.parts.engine.list().await {
                 Ok(containers) => containers.iter().map(|seen| seen.workspace).collect(),
                 Err(failed) => {
                     warn!(error = %Chain(&failed), "containers cannot be listed");
@@ -253,6 +268,34 @@ impl Shared {
         let asked = self.parts.engine.info().await?;
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked.clone());
         Ok(asked)
+    }
+
+    /// Removes empty cgroups of workspaces that are not of this node any more.
+    async fn sweep_levels(&self) {
+        let Ok(info) = self.info().await else { return };
+        let node = self.parts.place.cgroup_of_node(info.systemd_cgroups);
+        self.parts.levels.sweep(&node, |id| self.parts.ledger.order(id).is_some());
+    }
+
+    /// Keeps of an event what a look does not show.
+    fn note(&self, event: &EngineEvent) {
+        let workspace = event.workspace;
+        match event.kind {
+            EngineEventKind::OutOfMemory => {
+                self.parts.gauge.hinted(workspace, &event.container);
+                let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+                killed.insert(workspace, event.container.clone());
+            }
+            EngineEventKind::Changed => {
+                self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace);
+            }
+            EngineEventKind::Started | EngineEventKind::Died { .. } | EngineEventKind::Removed => {}
+        }
+    }
+
+    /// Returns whether somebody changed the container since this was asked last.
+    fn was_changed(&self, workspace: WorkspaceId) -> bool {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).remove(&workspace)
     }
 
     /// Returns whether the kernel killed for memory in this container.

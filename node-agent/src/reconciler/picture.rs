@@ -18,7 +18,7 @@ use warren_common::{
 use warren_daemon::clock;
 use warren_proto::convert::InsideStatus;
 
-use crate::board::Board;
+use crate::{board::Board, gauge::Reading};
 
 /// Names of the node's own startup steps.
 pub(super) const VOLUME: &str = "volume";
@@ -68,6 +68,7 @@ impl Picture {
             sessions: Vec::new(),
             usage: Usage::default(),
             volume: None,
+            kills: Vec::new(),
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None };
         Self { board, inner: Arc::new(Mutex::new(inner)) }
@@ -116,6 +117,14 @@ impl Picture {
     /// Shows what its volume takes, whether it runs or not.
     pub(super) fn volume(&self, volume: Option<VolumeUse>) {
         self.change(|inner| inner.shown.volume = volume);
+    }
+
+    /// Shows what was measured, and who was killed.
+    pub(super) fn measured(&self, reading: &Reading) {
+        self.change(|inner| {
+            inner.shown.usage = reading.usage;
+            inner.shown.kills.clone_from(&reading.kills);
+        });
     }
 
     /// Shows a step of the node's own as begun, or going on.
@@ -221,6 +230,15 @@ impl Inner {
             shown.steps.extend(inside.steps.iter().cloned());
             if runs {
                 shown.sessions.clone_from(&inside.sessions);
+                for session in &mut shown.sessions {
+                    // only this node knows whose ids they are
+                    session.panes.clear();
+                    let own = shown
+                        .kills
+                        .iter()
+                        .find(|kill| kill.session.as_ref() == Some(&session.name));
+                    session.killed = own.cloned();
+                }
             }
         }
         shown.steps.truncate(Limits::STEPS);

@@ -75,7 +75,12 @@ impl Worker {
         let info = self.shared.info().await?;
         let wanted = Caps::of(order, host::abilities(&info));
         let cores = capacity::cores().unwrap_or_default();
+        let given = self.given(seen);
         if wanted.are_met_by(&seen.caps, cores) {
+            // an agent that was killed between the engine and the ledger comes by here
+            if given.is_some_and(|given| given != wanted && given != seen.caps) {
+                self.shared.parts.ledger.give(self.workspace, seen.caps).await?;
+            }
             return Ok(());
         }
         let engine = &self.shared.parts.engine;
@@ -85,9 +90,21 @@ impl Worker {
                 return Err(Failure::cap(seen.caps.memory, wanted.memory, used.held));
             }
         }
+        if given == Some(wanted) {
+            // not the order changed but the container: the guard's business
+            return Ok(());
+        }
         engine.update(&seen.id, wanted).await?;
+        self.shared.parts.ledger.give(self.workspace, wanted).await?;
         info!(workspace = %self.workspace, memory = %wanted.memory, "caps were changed");
         Ok(())
+    }
+
+    /// Returns the caps that a container was given last, as far as the ledger knows.
+    pub(super) fn given(&self, seen: &ContainerSeen) -> Option<Caps> {
+        let started = self.shared.parts.ledger.memory().started.get(&self.workspace).copied()?;
+        let of_it = (started.generation, started.run_serial) == (seen.generation, seen.run_serial);
+        started.caps.filter(|_| of_it)
     }
 
     /// Shows what the volume takes, where that is known.

@@ -23,11 +23,13 @@ use warren_proto::pb::inside::v1::Setup;
 use super::{
     Shared,
     failure::Failure,
+    guard::Guard,
     inventory,
     picture::{Picture, Standing},
 };
 use crate::{
     engine::{ContainerSeen, ContainerState},
+    gauge::Reading,
     inside::{Door, Expected, InsideView},
     ledger::Started,
 };
@@ -36,6 +38,8 @@ use crate::{
 const USAGE: Duration = Duration::from_secs(5);
 /// What a volume takes is read at every so many readings.
 const VOLUME_EVERY: u32 = 3;
+/// What a stop adds to the grace that PID 1 had already.
+pub(super) const LAST_GRACE: Duration = Duration::from_secs(2);
 /// Waits after a failed step.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// The longest wait while engine or disk do not answer: what ended meanwhile is to be seen soon.
@@ -59,7 +63,9 @@ pub(super) struct Worker {
     pub(super) metered: bool,
     /// Why caps or quota are not as ordered, where they cannot be for now.
     pub(super) held_back: Option<String>,
+    pub(super) guard: Guard,
     view: Option<watch::Receiver<InsideView>>,
+    readings: Option<watch::Receiver<Reading>>,
     running: Option<ContainerSeen>,
     backoff: Backoff,
 }
@@ -77,7 +83,7 @@ pub(super) struct Found {
 }
 
 /// What follows a turn.
-enum Follow {
+pub(super) enum Follow {
     /// Something was done: look again.
     Again,
     /// All is as it should be: wait to be woken.
@@ -91,6 +97,7 @@ enum Follow {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, workspace: WorkspaceId, wake: Arc<Notify>) -> Self {
         let picture = Picture::new(Arc::clone(&shared.parts.board), workspace);
+        let readings = shared.parts.gauge.watch(workspace);
         Self {
             shared,
             workspace,
@@ -102,7 +109,9 @@ impl Worker {
             sized: None,
             metered: false,
             held_back: None,
+            guard: Guard::default(),
             view: None,
+            readings,
             running: None,
             backoff: Backoff::seeded(RETRY.0, RETRY.1),
         }
@@ -138,6 +147,9 @@ impl Worker {
             Ok(found) => found,
             Err(failure) => return self.blind(order, &failure),
         };
+        if let Some(follow) = self.guard(order.as_ref(), &found).await {
+            return follow;
+        }
         let decide = if memory.recovering { diff_recovering } else { diff };
         let next = decide(order.as_ref(), &found.held, self.shared.parts.place.boot);
         debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
@@ -227,6 +239,8 @@ impl Worker {
     /// Nothing is left: forgets everything but the generation.
     async fn leave(&mut self) -> Follow {
         self.shared.forget_kills(self.workspace);
+        self.remove_level().await;
+        self.shared.parts.gauge.forget(self.workspace);
         self.shared.parts.doors.close(self.workspace).await;
         if let Err(failed) = self.shared.parts.ledger.forget(self.workspace).await {
             return self.blind(None, &failed.into());
@@ -254,6 +268,8 @@ impl Worker {
         }
         let network = self.network(order, container.as_ref()).await?;
         self.running = container.clone().filter(|seen| pid_of(seen).is_some());
+        let runs = self.running.as_ref().and_then(|seen| Some((seen.id.as_str(), pid_of(seen)?)));
+        self.shared.parts.gauge.follow(self.workspace, runs);
         let held = match &container {
             Some(seen) => Some(self.hold(seen, started).await),
             None => None,
@@ -355,6 +371,9 @@ impl Worker {
         self.picture.stand(Standing { run, state, reason, pid });
         let status = self.view.as_ref().and_then(|view| view.borrow().status.clone());
         if held == Some(run) {
+            if let Some(status) = &status {
+                self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
+            }
             self.picture.inside(status.as_ref());
         }
     }
@@ -368,8 +387,11 @@ impl Worker {
             tokio::select! {
                 () = self.wake.notified() => return,
                 () = changed(&mut self.view) => if self.heard().await { return },
+                () = changed(&mut self.readings) => self.read(),
                 _ = usage.tick(), if self.running.is_some() => {
-                    self.measure().await;
+                    if self.readings.is_none() {
+                        self.measure().await;
+                    }
                     if ticks.is_multiple_of(VOLUME_EVERY) {
                         self.weigh().await;
                     }
@@ -382,12 +404,21 @@ impl Worker {
         }
     }
 
+    /// Shows what was measured.
+    fn read(&mut self) {
+        if let Some(readings) = &mut self.readings {
+            let reading = readings.borrow_and_update().clone();
+            self.picture.measured(&reading);
+        }
+    }
+
     /// Shows what PID 1 said; returns whether the workspace stands elsewhere because of it.
     async fn heard(&mut self) -> bool {
         let Some(view) = self.view.as_mut().map(|view| view.borrow_and_update().clone()) else {
             return false;
         };
-        if view.status.is_some() {
+        if let Some(status) = &view.status {
+            self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
             self.picture.inside(view.status.as_ref());
         }
         self.picture.standing().1 == RunState::Starting && started(&view)
@@ -437,20 +468,20 @@ fn started(view: &InsideView) -> bool {
     view.status.as_ref().is_some_and(|status| status.started)
 }
 
-/// Waits for a word from PID 1; for ever where nobody can speak. Cancel safe.
-async fn changed(view: &mut Option<watch::Receiver<InsideView>>) {
-    match view {
+/// Waits for news; for ever where nobody can have any. Cancel safe.
+async fn changed<T>(watched: &mut Option<watch::Receiver<T>>) {
+    match watched {
         Some(receiver) => {
             if receiver.changed().await.is_err() {
                 // the door was closed; the next one is watched when it is opened
-                *view = None;
+                *watched = None;
             }
         }
         None => std::future::pending().await,
     }
 }
 
-const fn pid_of(seen: &ContainerSeen) -> Option<u32> {
+pub(super) const fn pid_of(seen: &ContainerSeen) -> Option<u32> {
     match seen.state {
         ContainerState::Running { pid } => Some(pid),
         ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Removing => None,

@@ -228,7 +228,8 @@ enum Never {}
 impl Session<'_> {
     async fn serve(&mut self) -> Result<Never, LinkError> {
         let mut facts = self.shared.parts.facts.clone();
-        facts.mark_unchanged();
+        // they may have changed while the node registered with the ones before
+        facts.mark_changed();
         let mut renew = interval(HEARTBEAT);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();

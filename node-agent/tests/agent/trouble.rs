@@ -217,3 +217,26 @@ async fn an_engine_that_is_away_leaves_what_runs_as_running() {
 fn labels() -> warren_common::spec::Labels {
     [("changed".to_owned(), "so that the node looks".to_owned())].into()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_drifts_is_stopped_for_good_and_a_restarted_agent_says_the_same() {
+    let mut world = World::start().await;
+    world.control(&serde_json::json!({ "drift": { "acme/web": 1 } }));
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    world.permit(1).await;
+    let drifted = |state: &RunState| matches!(state, RunState::Failed { code, retry: false } if code == "CONTAINER_DRIFTED");
+    let stopped = |pid: Option<u32>| pid.is_none();
+    let seen =
+        world.coordinator.sees(web(), |seen| drifted(&seen.state) && stopped(seen.pid)).await;
+    assert!(seen.reason.contains("HostConfig.Memory is \"268435456\""), "{}", seen.reason);
+    world.end().await;
+    world.run().await;
+    let again = world.coordinator.sees(web(), |seen| drifted(&seen.state)).await;
+    assert_eq!((again.run_serial, again.pid), (1, None), "it was not started again");
+    // a person asks for another run
+    world.change(|order| (order.run_serial, order.permit) = (2, None)).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    world.permit(2).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}

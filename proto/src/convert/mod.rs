@@ -11,6 +11,8 @@ mod step;
 #[cfg(feature = "grpc")]
 mod facts;
 #[cfg(feature = "grpc")]
+mod measure;
+#[cfg(feature = "grpc")]
 mod observed;
 #[cfg(feature = "grpc")]
 mod order;

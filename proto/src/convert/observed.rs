@@ -2,7 +2,8 @@
 //! inside: texts are cleaned and lists bounded.
 
 use warren_common::{
-    Bytes, Generation, Limits, Timestamp,
+    Bytes, Generation, Limits, MilliCpus, Timestamp,
+    measure::Pressure,
     status::{RunState, Usage, VolumeUse, WorkspaceObserved, clean, reason},
 };
 
@@ -40,6 +41,7 @@ impl From<WorkspaceObserved> for pb::WorkspaceObserved {
             sessions: observed.sessions.into_iter().map(Into::into).collect(),
             usage: Some(observed.usage.into()),
             volume: observed.volume.map(Into::into),
+            kills: observed.kills.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -75,6 +77,7 @@ impl TryFrom<pb::WorkspaceObserved> for WorkspaceObserved {
             sessions: convert_all("sessions", observed.sessions, Limits::SESSIONS)?,
             usage: observed.usage.map(Into::into).unwrap_or_default(),
             volume: observed.volume.map(Into::into),
+            kills: convert_all("kills", observed.kills, Limits::KILLS)?,
         })
     }
 }
@@ -88,6 +91,14 @@ impl From<Usage> for pb::Usage {
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
             held_bytes: usage.held.0,
+            working_set_bytes: usage.working_set.0,
+            memory_cap_bytes: usage.memory_cap.0,
+            milli_cpus: usage.cpu.0,
+            received_bytes: usage.received.0,
+            sent_bytes: usage.sent.0,
+            pressure: Some(usage.pressure)
+                .filter(|pressure| *pressure != Pressure::default())
+                .map(Into::into),
         }
     }
 }
@@ -101,6 +112,12 @@ impl From<pb::Usage> for Usage {
             cpu_ms: usage.cpu_ms,
             oom_kills: usage.oom_kills,
             held: Bytes(usage.held_bytes),
+            working_set: Bytes(usage.working_set_bytes),
+            memory_cap: Bytes(usage.memory_cap_bytes),
+            cpu: MilliCpus(usage.milli_cpus),
+            received: Bytes(usage.received_bytes),
+            sent: Bytes(usage.sent_bytes),
+            pressure: usage.pressure.map(Into::into).unwrap_or_default(),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use warren_common::{
     Limits, Timestamp,
+    measure::Kill,
     status::{SessionObserved, SessionState, StartupStep, StepState, clean, reason},
 };
 
+#[cfg(feature = "grpc")]
+use super::convert;
 use super::{InvalidMessage, enumeration, parse, unspecified};
 use crate::pb;
 
@@ -62,13 +65,14 @@ macro_rules! step {
 }
 
 macro_rules! session {
-    ($message:path) => {
+    ($message:path, $own:ident, $out:expr, $in:expr) => {
         impl From<SessionObserved> for $message {
             fn from(session: SessionObserved) -> Self {
                 let (running, exit_code) = match session.state {
                     SessionState::Running => (true, 0),
                     SessionState::Exited { code } => (false, code),
                 };
+                let (panes, killed) = (session.panes, session.killed);
                 Self {
                     name: session.name.into(),
                     command: session.command,
@@ -77,6 +81,7 @@ macro_rules! session {
                     started_unix_ms: session.started.0,
                     active_unix_ms: session.active.0,
                     viewers: session.viewers,
+                    $own: $out(panes, killed),
                 }
             }
         }
@@ -84,6 +89,7 @@ macro_rules! session {
         impl TryFrom<$message> for SessionObserved {
             type Error = InvalidMessage;
             fn try_from(session: $message) -> Result<Self, InvalidMessage> {
+                let (panes, killed) = $in(session.$own)?;
                 Ok(Self {
                     name: parse("name", &session.name)?,
                     command: clean(&session.command, Limits::SESSION_COMMAND_BYTES),
@@ -94,16 +100,36 @@ macro_rules! session {
                     started: Timestamp(session.started_unix_ms),
                     active: Timestamp(session.active_unix_ms),
                     viewers: session.viewers,
+                    panes,
+                    killed,
                 })
             }
         }
     };
 }
 
+/// What only one of the two messages carries: its panes, or who was killed in it.
+type Own = Result<(Vec<u32>, Option<Kill>), InvalidMessage>;
+
+fn panes(mut panes: Vec<u32>) -> Own {
+    panes.truncate(Limits::PANES);
+    Ok((panes, None))
+}
+
 step!(pb::inside::v1::Step, pb::inside::v1::StepState);
-session!(pb::inside::v1::SessionStatus);
+session!(pb::inside::v1::SessionStatus, panes, |panes, _: Option<Kill>| panes, panes);
+
+#[cfg(feature = "grpc")]
+fn killed(kill: Option<pb::node::v1::Kill>) -> Own {
+    Ok((Vec::new(), kill.map(|kill| convert("killed", kill)).transpose()?))
+}
 
 #[cfg(feature = "grpc")]
 step!(pb::node::v1::StartupStep, pb::node::v1::StepState);
 #[cfg(feature = "grpc")]
-session!(pb::node::v1::SessionObserved);
+session!(
+    pb::node::v1::SessionObserved,
+    killed,
+    |_: Vec<u32>, killed: Option<Kill>| killed.map(Into::into),
+    killed
+);

@@ -4,6 +4,7 @@ use proptest::{collection::vec, option, prelude::*};
 use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
     WorkspaceId,
+    measure::{Kill, KillSource, Pressure},
     spec::*,
     status::{
         Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState, StartupStep,
@@ -125,6 +126,8 @@ fn session() -> impl Strategy<Value = SessionObserved> {
             started: Timestamp(started),
             active: Timestamp(active),
             viewers,
+            panes: Vec::new(),
+            killed: None,
         },
     )
 }
@@ -149,21 +152,43 @@ prop_compose! {
         (state, reason, pid) in (run_state(), line(), option::of(any::<u32>())),
         steps in vec(step(), 0..4), sessions in vec(session(), 0..4),
         (memory, swap, pids, cpu_ms, oom_kills) in any::<(u64, u64, u32, u64, u64)>(),
+        (working_set, memory_cap, received, sent, cpu) in any::<(u64, u64, u64, u64, u32)>(),
+        (some_10, some_60, full_10, full_60) in any::<(u32, u32, u32, u32)>(),
+        kills in vec(kill(), 0..Limits::KILLS),
     ) -> WorkspaceObserved {
+        let mut sessions = sessions;
+        if let (Some(session), Some(kill)) = (sessions.first_mut(), kills.first()) {
+            session.killed = Some(kill.clone());
+        }
         WorkspaceObserved {
             workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
-            since: Timestamp(since), pid, steps, sessions,
+            since: Timestamp(since), pid, steps, sessions, kills,
             usage: Usage {
-                memory: Bytes(memory),
-                swap: Bytes(swap),
-                pids,
-                cpu_ms,
-                oom_kills,
+                memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills,
+                working_set: Bytes(working_set), memory_cap: Bytes(memory_cap),
+                cpu: MilliCpus(cpu), received: Bytes(received), sent: Bytes(sent),
                 held: Bytes(memory / 2),
+                pressure: Pressure { some_10, some_60, full_10, full_60 },
             },
             volume: (pids > 3).then_some(VolumeUse { used: Bytes(swap), limit: Bytes(memory) }),
         }
     }
+}
+
+fn kill() -> impl Strategy<Value = Kill> {
+    let source = prop_oneof![Just(KillSource::KernelLog), Just(KillSource::Counter)];
+    let texts = ("[a-z]{1,15}", line(), option::of(name()), line());
+    (any::<(u64, Option<u32>)>(), texts, source).prop_map(
+        |((at, pid), (process, command, session, cgroup), source)| Kill {
+            at: Timestamp(at),
+            process,
+            command: Kill::command_line(&command),
+            session,
+            pid,
+            source,
+            cgroup,
+        },
+    )
 }
 
 prop_compose! {

@@ -6,7 +6,7 @@ mod token;
 use clap::{Args, Subcommand};
 use warren_proto::pb::admin::v1 as pb;
 
-use super::{Fresh, Watch, present};
+use super::{Fresh, Watch, present, top};
 use crate::{
     api,
     app::App,
@@ -52,6 +52,9 @@ pub(crate) enum Verb {
     /// Let the next agent in that shows a node's identity, after IDENTITY_CONFLICT.
     #[command(after_help = "Example:\n  warren node rejoin n1")]
     Rejoin(change::Target),
+    /// Show what each node uses, the busiest first, until Ctrl-C.
+    #[command(after_help = "Examples:\n  warren node top\n  warren node top --once -o json")]
+    Top(top::Nodes),
 }
 
 /// Arguments of `node list`.
@@ -82,6 +85,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Label(label) => change::label(app, &label).await,
         Verb::Remove(remove) => change::remove(app, &remove).await,
         Verb::Rejoin(target) => change::rejoin(app, &target).await,
+        Verb::Top(nodes) => top::nodes(app, &nodes).await,
         Verb::Show(show) => {
             let request = pb::GetNodeRequest { node: show.node, read: show.fresh.read() };
             let mut api = app.api()?;

@@ -10,7 +10,10 @@ mod resize;
 
 use clap::Subcommand;
 
+use super::top;
 use crate::{app::App, error::Outcome};
+
+pub(crate) use look::get;
 
 /// Verbs on workspaces. Each takes `client/workspace`, a bare name that fits one, or an id.
 #[derive(Debug, Subcommand)]
@@ -34,6 +37,11 @@ pub(crate) enum Verb {
     /// Show one workspace: spec, phase, startup steps, sessions, usage.
     #[command(after_help = "Example:\n  warren workspace show acme/web -o yaml")]
     Show(look::One),
+    /// Show what workspaces use, the busiest first, until Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  warren workspace top\n  warren workspace top acme/web --once -o json\n  warren workspace top --client acme --sort memory"
+    )]
+    Top(top::Workspaces),
     /// Explain why a workspace is where it is, or why it is nowhere.
     #[command(after_help = "Example:\n  warren workspace explain acme/web")]
     Explain(look::One),
@@ -83,6 +91,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Create(create) => create::run(app, &create).await,
         Verb::List(list) => look::list(app, &list).await,
         Verb::Show(one) => look::show(app, &one).await,
+        Verb::Top(some) => top::workspaces(app, &some).await,
         Verb::Explain(one) => look::explain(app, &one).await,
         Verb::Start(target) => change::start(app, &target).await,
         Verb::Stop(target) => change::stop(app, &target).await,

@@ -128,6 +128,13 @@ fn node_ready() -> pb::Node {
                 used_bytes: 50 * GIB,
                 available_bytes: 160 * GIB,
             }),
+            memory_total_bytes: 16 * GIB,
+            swap_total_bytes: 2 * GIB,
+            swap_free_bytes: GIB,
+            busy_milli_cpus: 2750,
+            memory_pressure: Some(node::Pressure { some_60: 73, ..Default::default() }),
+            cpu_pressure: Some(node::Pressure::default()),
+            io_pressure: None,
         }),
         reserved_memory_bytes: 4 * GIB,
         capped_memory_bytes: 8 * GIB,
@@ -196,7 +203,16 @@ fn observed(state: node::RunState, steps: Vec<node::StartupStep>) -> node::Works
         state: state.into(),
         steps,
         sessions,
-        usage: Some(node::Usage { memory_bytes: 1_288_490_189, pids: 31, ..Default::default() }),
+        usage: Some(node::Usage {
+            memory_bytes: 1_288_490_189,
+            pids: 31,
+            working_set_bytes: GIB,
+            memory_cap_bytes: 4 * GIB,
+            milli_cpus: 350,
+            received_bytes: 3 << 20,
+            sent_bytes: 5 << 10,
+            ..Default::default()
+        }),
         volume: Some(node::VolumeUsage { used_bytes: 12 * GIB + GIB / 2, limit_bytes: 20 * GIB }),
         ..Default::default()
     }
@@ -282,6 +298,17 @@ fn step_failed() -> pb::Workspace {
     let mut workspace = web(pb::Phase::Active, node::RunState::Running, failed_steps());
     workspace.client = "zenith".to_owned();
     workspace.name = "api".to_owned();
+    if let Some(observed) = &mut workspace.observed {
+        observed.kills = vec![node::Kill {
+            at_unix_ms: NOW - 180_000,
+            process: "node".to_owned(),
+            command: "node server.js --watch".to_owned(),
+            session: "main".to_owned(),
+            pid: Some(4711),
+            source: node::KillSource::KernelLog.into(),
+            cgroup: "/warren-n1/0199a0b2-7f00-7000-8000-0000000000b3/4f1c".to_owned(),
+        }];
+    }
     workspace
 }
 
@@ -298,6 +325,7 @@ fn session(name: &str, command: &str, exited: Option<i32>) -> pb::Session {
             started_unix_ms: NOW - 7_000_000,
             active_unix_ms: NOW - 12_000,
             viewers: 1,
+            killed: None,
         }),
         observed_unix_ms: NOW - 1000,
         observed_live: true,

@@ -5,7 +5,8 @@
 //!
 //! Memory: (A) Σ reserved ≤ allocatable; (B) Σ (caps + swap shares) ≤ allocatable + s·swap and
 //! Σ swap shares ≤ s·swap, with s ≤ 0.5. A cap and its swap share together are what a workspace can
-//! demand, so both count in (B).
+//! demand, so both count in (B). (C) a node whose processes wait for memory now takes nothing new:
+//! only the live view knows, so it too is [`super::place`]'s, and counts under [`Filter::Memory`].
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub enum Filter {
     Client,
     /// Room for the home.
     Disk,
-    /// Rules A and B.
+    /// Rules A, B and C.
     Memory,
     /// Processor caps.
     Cpu,
@@ -105,6 +106,8 @@ pub enum Cause {
     Disk,
     /// No memory left.
     Memory,
+    /// Its processes wait for memory now.
+    Pressure,
     /// No swap left for the share asked for.
     Swap,
     /// No processors left, or not that many.
@@ -129,7 +132,7 @@ impl Cause {
             Self::Tier => Filter::Tier,
             Self::OtherClient => Filter::Client,
             Self::Disk => Filter::Disk,
-            Self::Memory | Self::Swap => Filter::Memory,
+            Self::Memory | Self::Pressure | Self::Swap => Filter::Memory,
             Self::Cpu => Filter::Cpu,
             Self::Full => Filter::Count,
         }
@@ -151,6 +154,7 @@ impl Cause {
             Self::OtherClient => ("belongs to another client", "belong to other clients"),
             Self::Disk => ("lacks disk", "lack disk"),
             Self::Memory => ("lacks memory", "lack memory"),
+            Self::Pressure => ("is under memory pressure", "are under memory pressure"),
             Self::Swap => ("lacks swap", "lack swap"),
             Self::Cpu => ("lacks processors", "lack processors"),
             Self::Full => ("is full", "are full"),

@@ -131,9 +131,26 @@ fn refuse(round: &Round<'_>, (node, load): (&Node, &Load), need: &Need<'_>) -> O
     }
     let standing = round.standings.get(&node.id);
     match standing.map(|standing| (standing.liveness, &standing.reason)) {
-        Some((Liveness::Ready, _)) => fitting,
+        Some((Liveness::Ready, _)) => strained(round, node, fitting),
         Some((_, reason)) => Some(Misfit::new(Cause::NotReady, reason.clone())),
         None => Some(Misfit::new(Cause::NotReady, "not known")),
+    }
+}
+
+/// Puts rule C at its place: after what stands before memory and before what stands behind it.
+fn strained(round: &Round<'_>, node: &Node, fitting: Option<Misfit>) -> Option<Misfit> {
+    if fitting.as_ref().is_some_and(|misfit| misfit.cause.filter() <= Filter::Memory) {
+        return fitting;
+    }
+    let live = round.live.nodes.get(&node.id).filter(|live| live.epoch == node.epoch);
+    match live.and_then(|live| live.pressed) {
+        Some(waited) => {
+            let (whole, tenth) = (waited / 10, waited % 10);
+            let detail =
+                format!("all of it waited for memory {whole}.{tenth} % of the last minute");
+            Some(Misfit::new(Cause::Pressure, detail))
+        }
+        None => fitting,
     }
 }
 

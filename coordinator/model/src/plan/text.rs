@@ -70,7 +70,12 @@ fn group(cause: Cause, of: &[&Candidate]) -> String {
             let name = largest.map(|one| one.name.to_string()).unwrap_or_default();
             format!("largest free {free} on {name}")
         }
-        Cause::Swap | Cause::Disk | Cause::Cpu | Cause::Finding | Cause::Label => {
+        Cause::Pressure
+        | Cause::Swap
+        | Cause::Disk
+        | Cause::Cpu
+        | Cause::Finding
+        | Cause::Label => {
             let detail = |one: &Candidate| one.misfit.as_ref().map(|misfit| misfit.detail.clone());
             let first = of.first().and_then(|one| Some((one.name.clone(), detail(one)?)));
             first.map(|(name, detail)| format!("{name}: {detail}")).unwrap_or_default()

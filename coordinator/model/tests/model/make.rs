@@ -293,5 +293,6 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         sessions: Vec::new(),
         usage: Usage::default(),
         volume: None,
+        kills: Vec::new(),
     }
 }

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use warren_common::{
-    Bytes, Limits, MilliCpus, NodeId,
+    Bytes, Limits, MilliCpus, NodeEpoch, NodeId,
+    measure::Pressure,
     spec::{IsolationTier, WorkspaceSpec},
     status::{Finding, FindingLevel},
 };
@@ -69,6 +70,36 @@ fn a_queue_is_told_its_places_and_a_small_one_may_pass() {
     world.must(set_run(1, RunRequest::Delete));
     let why = explain(&world.state, &world.live, workspace(2), world.now).expect("there");
     assert_eq!(why.position, Some(1), "it moved up");
+}
+
+#[test]
+fn a_node_whose_processes_wait_for_memory_takes_nothing_new_until_that_is_over() {
+    let mut world = World::with_nodes(&[Bytes::gib(4)]);
+    let epoch = world.state.nodes[&node(1)].epoch;
+    let asked = spec(Bytes::gib(1));
+    let waits = |world: &mut World, full_60| {
+        let pressure = Pressure { full_60, ..Pressure::default() };
+        assert!(world.live.pressure(node(1), epoch, pressure));
+        would_go(world, &asked)
+    };
+    assert_eq!(waits(&mut world, 49).node, Some(node(1)));
+    let why = waits(&mut world, 73);
+    assert_eq!(
+        why.summary,
+        "it asks for 1 GiB; the only node is under memory pressure (all of it waited for memory \
+         7.3 % of the last minute)"
+    );
+    let refused = why.filters.iter().find(|count| count.refused > 0).map(|count| count.filter);
+    assert_eq!((why.node, refused), (None, Some(Filter::Memory)));
+    assert_eq!(waits(&mut world, 21).node, None, "between the two it stays as it was");
+    assert_eq!(waits(&mut world, 19).node, Some(node(1)));
+    assert!(!world.live.pressure(node(1), NodeEpoch(99), Pressure::default()), "another epoch's");
+    waits(&mut world, 900);
+    let report = world.settle();
+    assert!(report.queued.is_empty());
+    let facts = world.state.nodes[&node(1)].facts.clone();
+    world.register(1, facts);
+    assert_eq!(would_go(&world, &asked).node, Some(node(1)), "a new registration has told nothing");
 }
 
 #[test]

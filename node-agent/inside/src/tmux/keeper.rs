@@ -192,6 +192,7 @@ fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
             started_unix_ms: session.created.saturating_mul(1000),
             active_unix_ms: session.active.saturating_mul(1000),
             viewers: session.viewers,
+            panes: session.panes,
         }
     };
     seen.into_iter().take(Limits::SESSIONS).map(status).collect()
@@ -215,6 +216,7 @@ mod tests {
             created: 3,
             active: 4,
             viewers: 0,
+            panes: Vec::new(),
         };
         let statuses = to_statuses(
             &[wanted("main", "claude --continue"), wanted("aux", ""), wanted("gone", "")],

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use warren_common::{SessionName, status::clean};
+use warren_common::{Limits, SessionName, status::clean};
 
 /// Sessions looked at, at most; a status message holds fewer.
 const SESSIONS_SEEN: usize = 256;
@@ -16,7 +16,7 @@ pub(crate) const COMMAND_SHOWN_BYTES: usize = 512;
 /// One line per pane: numbers first, the session's name last. Letters before fields that may be
 /// empty.
 pub(super) const PANES: &str = "P #{pid} #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
-     s#{pane_dead_status} g#{pane_dead_signal} #{session_name}";
+     s#{pane_dead_status} g#{pane_dead_signal} #{pane_pid} #{session_name}";
 /// One line per pane with the program that runs in it.
 pub(super) const COMMANDS: &str = "C #{pane_id} #{pane_current_command}";
 /// One line per viewer; control clients are none.
@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) active: u64,
     /// Terminals that show it.
     pub(crate) viewers: u32,
+    /// Process ids of what its panes run.
+    pub(crate) panes: Vec<u32>,
 }
 
 /// Everything one look shows.
@@ -55,6 +57,7 @@ struct Pane<'a> {
     created: u64,
     active: u64,
     exit: Option<i32>,
+    process: u32,
     session: &'a str,
 }
 
@@ -88,6 +91,9 @@ pub(super) fn parse(text: &str) -> Listing {
 fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
     if let Some((seen, _)) = sessions.get_mut(pane.session) {
         seen.active = seen.active.max(pane.active);
+        if seen.panes.len() < Limits::PANES {
+            seen.panes.push(pane.process);
+        }
         if pane.exit.is_none() {
             seen.exit = None;
         }
@@ -103,12 +109,13 @@ fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
         created: pane.created,
         active: pane.active,
         viewers: 0,
+        panes: vec![pane.process],
     };
     sessions.insert(pane.session, (seen, pane.id));
 }
 
 fn pane(line: &str) -> Option<Pane<'_>> {
-    let mut fields = line.splitn(8, ' ');
+    let mut fields = line.splitn(9, ' ');
     let server = fields.next()?.parse().ok()?;
     let id = fields.next()?;
     let created = fields.next()?.parse().ok()?;
@@ -119,7 +126,8 @@ fn pane(line: &str) -> Option<Pane<'_>> {
     // A pane is dead for a moment before its program's end is known.
     let code = status.or(signal.map(|number| 128 + number));
     let exit = code.filter(|_| dead);
-    Some(Pane { server, dead, id, created, active, exit, session: fields.next()? })
+    let process = fields.next()?.parse().ok()?;
+    Some(Pane { server, dead, id, created, active, exit, process, session: fields.next()? })
 }
 
 #[cfg(test)]
@@ -128,13 +136,13 @@ mod tests {
 
     #[test]
     fn sessions_come_from_their_panes() {
-        let text = "P 42 %0 100 105 0 s g main\n\
-                    P 42 %1 200 201 1 s3 g tests\n\
-                    P 42 %2 300 301 1 s g9 killed\n\
-                    P 42 %3 300 400 1 s0 g two\n\
-                    P 42 %4 300 300 0 s g two\n\
-                    P 42 %5 1 1 0 s g Odd name\n\
-                    P 42 %6 1 1 1 s g ending\n\
+        let text = "P 42 %0 100 105 0 s g 51 main\n\
+                    P 42 %1 200 201 1 s3 g 52 tests\n\
+                    P 42 %2 300 301 1 s g9 53 killed\n\
+                    P 42 %3 300 400 1 s0 g 54 two\n\
+                    P 42 %4 300 300 0 s g 55 two\n\
+                    P 42 %5 1 1 0 s g 56 Odd name\n\
+                    P 42 %6 1 1 1 s g 57 ending\n\
                     P nonsense\n\
                     C %0 claude\n\
                     C %4 vim\n\
@@ -143,6 +151,7 @@ mod tests {
                     V 1 main\n";
         let Listing { sessions: seen, unreaped } = parse(text);
         assert_eq!(unreaped, Some(42));
+        assert_eq!(seen.last().map(|two| two.panes.as_slice()), Some(&[54, 55][..]));
         let short: Vec<_> = seen
             .iter()
             .map(|s| (s.name.as_str(), s.exit, s.active, s.viewers, s.command.as_str()))
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_sessions_is_cut() {
-        let text: String = (0..900).map(|n| format!("P 42 %{n} 1 1 0 s g s{n}\n")).collect();
+        let text: String = (0..900).map(|n| format!("P 42 %{n} 1 1 0 s g 9 s{n}\n")).collect();
         assert_eq!(parse(&text).unreaped, None);
         assert_eq!(parse(&text).sessions.len(), SESSIONS_SEEN);
     }

@@ -10,9 +10,10 @@ use bollard::models::{
 };
 use warren_common::Bytes;
 
+use super::readback::{MADE, fingerprint, planned};
 use crate::container::{
     ContainerPlan, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
+    plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
     seccomp,
 };
 
@@ -43,7 +44,7 @@ pub(super) fn create_body(plan: &ContainerPlan) -> ContainerCreateBody {
         working_dir: Some(HOME.to_owned()),
         entrypoint: Some(vec![INSIDE.to_owned()]),
         env: Some(env),
-        labels: Some(map(&plan.labels)),
+        labels: Some(labels(plan)),
         tty: Some(false),
         open_stdin: Some(false),
         attach_stdin: Some(false),
@@ -57,6 +58,12 @@ pub(super) fn create_body(plan: &ContainerPlan) -> ContainerCreateBody {
         host_config: Some(host_config(plan)),
         ..ContainerCreateBody::default()
     }
+}
+
+fn labels(plan: &ContainerPlan) -> HashMap<String, String> {
+    let mut labels = map(&plan.labels);
+    labels.insert(MADE.to_owned(), fingerprint(&planned(plan)));
+    labels
 }
 
 fn host_config(plan: &ContainerPlan) -> HostConfig {
@@ -80,6 +87,8 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
         dns_search: Some(vec![".".to_owned()]),
         sysctls: Some(map(&plan.sysctls)),
         // files
+        masked_paths: Some(MASKED.map(str::to_owned).to_vec()),
+        readonly_paths: Some(READ_ONLY.map(str::to_owned).to_vec()),
         readonly_rootfs: Some(true),
         binds: Some(Vec::new()),
         mounts: Some(plan.mounts.iter().map(bind).collect()),

@@ -42,8 +42,8 @@ use super::{
     EngineInfo, EventStream, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
 use crate::{
-    container::{Caps, ContainerPlan, NetworkPlan, drift},
-    host::{capacity, cgroup},
+    container::{Caps, ContainerPlan, Drift, NetworkPlan, drift},
+    host::{capacity, cgroup, truth},
 };
 
 /// Longer than any deadline of ours; the library applies its own to response headers only, which
@@ -175,6 +175,28 @@ impl DockerEngine {
         Err(EngineError::Drifted { container: plan.name.clone(), drifts })
     }
 
+    /// Compares a container with its plan; what its age explains is no drift.
+    async fn read_back(&self, id: &str, plan: &ContainerPlan) -> Result<Vec<Drift>, EngineError> {
+        let seen = self.inspect(id).await?;
+        let planned = readback::planned(plan);
+        let mut drifts = drift(&planned, &readback::actual(&seen, plan));
+        if !readback::is_made_from(&seen, &planned) {
+            drifts.retain(|drift| !readback::is_of_age(drift, plan));
+        }
+        let pid = seen.state.as_ref().and_then(|state| state.pid).unwrap_or_default();
+        let runs = status(&seen) == ContainerStateStatusEnum::RUNNING;
+        if let Some(pid) = u32::try_from(pid).ok().filter(|pid| runs && *pid > 0)
+            && readback::is_plain(&seen)
+        {
+            match truth::drifts(pid, plan) {
+                Ok(more) => drifts.extend(more),
+                // it ends at this moment
+                Err(error) => debug!(container = %plan.name, %error, "the kernel was not asked"),
+            }
+        }
+        Ok(drifts)
+    }
+
     /// Lists the containers of one workspace, or of all. Docker answers for a container only when
     /// it has finished what it does with it, so nobody asks about more than they must.
     async fn find(&self, of: Option<WorkspaceId>) -> Result<Vec<ContainerSeen>, EngineError> {
@@ -242,6 +264,10 @@ impl Engine for DockerEngine {
 
     fn create<'a>(&'a self, plan: &'a ContainerPlan) -> Answer<'a, String> {
         self.make(plan).boxed()
+    }
+
+    fn check<'a>(&'a self, id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>> {
+        self.read_back(id, plan).boxed()
     }
 
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {
@@ -329,7 +355,7 @@ impl Engine for DockerEngine {
             let api = self.api().await?.with_timeout(Limits::CALL_TIMEOUT);
             let mut filters = self.filter();
             filters.insert("type", vec!["container".to_owned()]);
-            let kinds = ["start", "die", "oom", "destroy"].map(str::to_owned);
+            let kinds = ["start", "die", "oom", "destroy", "update"].map(str::to_owned);
             filters.insert("event", kinds.into());
             let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
             let events = api
@@ -447,6 +473,7 @@ fn event(message: &EventMessage) -> Option<EngineEvent> {
         },
         "oom" => EngineEventKind::OutOfMemory,
         "destroy" => EngineEventKind::Removed,
+        "update" => EngineEventKind::Changed,
         _ => return None,
     };
     let workspace = attributes.get("warren.workspace")?.parse().ok()?;

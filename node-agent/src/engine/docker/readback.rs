@@ -6,18 +6,68 @@
 
 use bollard::models::ContainerInspectResponse;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::body::{LOG, security_options, signed};
-use crate::container::{
-    ContainerPlan, Inspected, Mount,
-    plan::{HOME, INSIDE, OOM_SCORE_ADJ, USER},
+use crate::{
+    container::{
+        ContainerPlan, Drift, Inspected, Mount,
+        plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
+    },
+    host::cgroup::level,
 };
 
 /// Fields of `HostConfig` that grant nothing and differ between versions.
 const IGNORED: [&str; 3] = ["ConsoleSize", "ContainerIDFile", "Isolation"];
-/// Paths of the kernel that must be hidden or read-only; Docker's own list is longer.
-const MASKED: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
-const READ_ONLY: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
+/// What 0.1 left to Docker and asserted of its list: a container that it made is as good.
+const MASKED_BEFORE: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+const READ_ONLY_BEFORE: [&str; 3] = ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"];
+/// The label that says from which plan a container was made.
+pub(super) const MADE: &str = "warren.made";
+/// Fields that can be changed while a container lives.
+const CHANGEABLE: [&str; 18] = [
+    "BlkioWeight",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
+    "KernelMemory",
+    "KernelMemoryTCP",
+    "Memory",
+    "MemoryReservation",
+    "MemorySwap",
+    "MemorySwappiness",
+    "NanoCpus",
+    "OomKillDisable",
+    "PidsLimit",
+    "RestartPolicy",
+];
+/// Fields that give a power, whoever made the container.
+const POWERS: [&str; 18] = [
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "CgroupnsMode",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "GroupAdd",
+    "IpcMode",
+    "NetworkMode",
+    "PidMode",
+    "PortBindings",
+    "Privileged",
+    "PublishAllPorts",
+    "ReadonlyRootfs",
+    "UTSMode",
+    "UsernsMode",
+    "VolumesFrom",
+];
+/// Runtimes whose PID 1 is the workspace's own: of others the kernel sees a process of the sandbox.
+const PLAIN: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];
 
 /// Returns what a container made from `plan` must look like.
 pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
@@ -77,6 +127,63 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
     facts
 }
 
+/// Returns a name for what a plan makes that cannot be changed afterwards. A container bears that of
+/// its own plan ([`MADE`]): another one here says that another version made it, or the same one on
+/// other ground, and not that somebody changed it.
+pub(super) fn fingerprint(planned: &Inspected) -> String {
+    let mut hasher = Sha256::new();
+    for (field, value) in planned {
+        let name = field.strip_prefix("HostConfig.").unwrap_or(field);
+        if !CHANGEABLE.contains(&name) && field != "Config.Labels" {
+            hasher.update(format!("{field}={value}\n"));
+        }
+    }
+    let digest = hasher.finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a container was made from what the plan is now.
+pub(super) fn is_made_from(container: &ContainerInspectResponse, planned: &Inspected) -> bool {
+    let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+    let made = labels.and_then(|labels| labels.get(MADE));
+    made.is_some_and(|made| *made == fingerprint(planned))
+}
+
+/// Whether a difference of a container that was made from another plan may be one of that plan:
+/// neither something that can be changed while it runs, nor a power.
+pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
+    let actual: Value = serde_json::from_str(&drift.actual).unwrap_or(Value::Null);
+    let has = |part: &str| {
+        let list = actual.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().any(|found| found == part)
+    };
+    let Some(field) = drift.field.strip_prefix("HostConfig.") else {
+        return !matches!(drift.field.as_str(), "Config.User" | "Networks");
+    };
+    match field {
+        "CgroupParent" => {
+            let node = level::node_parent(&plan.cgroup_parent);
+            node.is_some_and(|node| actual.as_str() == Some(node.as_str()))
+        }
+        "SecurityOpt" => {
+            let profile = |option: &Value| {
+                option.as_str().is_some_and(|option| option.starts_with("seccomp={"))
+            };
+            let filtered = actual.as_array().is_some_and(|list| list.iter().any(profile));
+            filtered && has("no-new-privileges:true")
+        }
+        "MaskedPaths" => MASKED_BEFORE.iter().all(|path| has(path)),
+        "ReadonlyPaths" => READ_ONLY_BEFORE.iter().all(|path| has(path)),
+        other => !CHANGEABLE.contains(&other) && !POWERS.contains(&other),
+    }
+}
+
+/// Whether PID 1 of the container is a process of the host's kernel, as with runc.
+pub(super) fn is_plain(container: &ContainerInspectResponse) -> bool {
+    let runtime = container.host_config.as_ref().and_then(|host| host.runtime.as_deref());
+    PLAIN.contains(&runtime.unwrap_or_default())
+}
+
 fn planned_bind(mount: &Mount) -> Value {
     json!({
         "Type": "bind",
@@ -103,8 +210,8 @@ pub(super) fn actual(container: &ContainerInspectResponse, plan: &ContainerPlan)
         remove(&mut host, "MemorySwappiness");
     }
     sort(&mut host["SecurityOpt"]);
-    keep(&mut host["MaskedPaths"], |path| MASKED.contains(&path));
-    keep(&mut host["ReadonlyPaths"], |path| READ_ONLY.contains(&path));
+    sort(&mut host["MaskedPaths"]);
+    sort(&mut host["ReadonlyPaths"]);
     collect(&mut facts, "HostConfig", host);
 
     let mut config = value(&container.config);

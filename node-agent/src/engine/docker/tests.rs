@@ -22,10 +22,6 @@ fn faithful(plan: &ContainerPlan) -> ContainerInspectResponse {
     let config = serde_json::to_value(&asked).expect("JSON");
     let config: ContainerConfig = serde_json::from_value(config).expect("the same fields");
     let mut host = asked.host_config.expect("a host config");
-    let paths = |list: &[&str]| Some(list.iter().map(|path| (*path).to_owned()).collect());
-    host.masked_paths =
-        paths(&["/proc/asound", "/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware"]);
-    host.readonly_paths = paths(&["/proc/bus", "/proc/fs", "/proc/sys", "/proc/sysrq-trigger"]);
     host.runtime = Some("runc".to_owned());
     host.console_size = Some(vec![0, 0]);
     let mounts = plan.mounts.iter().map(|mount| MountPoint {
@@ -155,6 +151,98 @@ fn what_an_image_adds_without_power_is_no_drift() {
     let config = container.config.get_or_insert_default();
     config.env.get_or_insert_default().retain(|entry| !entry.starts_with("HOME="));
     assert_eq!(drifts(&plan, &container), ["Config.Env"]);
+}
+
+/// What a check finds in a container that `made` made, now that `plan` is the plan.
+fn found(
+    plan: &ContainerPlan,
+    made: &ContainerPlan,
+    change: impl Fn(&mut ContainerInspectResponse),
+) -> Vec<String> {
+    let mut container = faithful(made);
+    change(&mut container);
+    let planned = readback::planned(plan);
+    let mut drifts = drift(&planned, &readback::actual(&container, plan));
+    if !readback::is_made_from(&container, &planned) {
+        drifts.retain(|drift| !readback::is_of_age(drift, plan));
+    }
+    drifts.into_iter().map(|drift| drift.field).collect()
+}
+
+fn leveled() -> ContainerPlan {
+    let ground = ground();
+    let (node, id) = (&ground.cgroup_parent, order().workspace);
+    let cgroup_parent = crate::host::cgroup::level::workspace_parent(node, id);
+    plan(&order(), &crate::container::Ground { cgroup_parent, ..ground })
+}
+
+#[test]
+fn what_another_version_made_is_adopted_and_no_power_is() {
+    let plan = leveled();
+    let older = |parent: &str, masked: &[&str]| {
+        found(&plan, &plan, |container| {
+            let labels = &mut container.config.get_or_insert_default().labels;
+            labels.get_or_insert_default().remove(readback::MADE);
+            let host = container.host_config.get_or_insert_default();
+            host.cgroup_parent = Some(parent.to_owned());
+            host.masked_paths = Some(masked.iter().map(|path| (*path).to_owned()).collect());
+        })
+    };
+    let dockers = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+    assert_eq!(older("/warren-n1", &dockers), Vec::<String>::new());
+    assert_eq!(older("/warren-n2", &dockers), ["HostConfig.CgroupParent"]);
+    assert_eq!(older("/warren-n1", &dockers[..2]), ["HostConfig.MaskedPaths"]);
+
+    // a mount, a limit and a variable more, as another version may have them
+    let mut made = plan.clone();
+    let (source, target) = ("/run/warren/n1/w/x".into(), "/etc/x".to_owned());
+    made.mounts.push(crate::container::Mount { source, target, read_only: true });
+    made.open_files = 1024;
+    made.env.insert("LANG".to_owned(), "C".to_owned());
+    assert_eq!(found(&plan, &made, |_| {}), Vec::<String>::new());
+    let changed = |field: &str, value: serde_json::Value| {
+        found(&plan, &made, |container| {
+            let mut host = serde_json::to_value(&container.host_config).expect("JSON");
+            host[field] = value.clone();
+            container.host_config = serde_json::from_value(host).expect("a host config");
+        })
+    };
+    for (field, value) in [
+        ("Privileged", json!(true)),
+        ("CapAdd", json!(["SYS_ADMIN"])),
+        ("Memory", json!(0)),
+        ("PidsLimit", json!(0)),
+        ("RestartPolicy", json!({"Name": "always", "MaximumRetryCount": 0})),
+        ("SecurityOpt", json!(["no-new-privileges:true", "seccomp=unconfined"])),
+        ("ReadonlyRootfs", json!(false)),
+        ("PidMode", json!("host")),
+    ] {
+        assert_eq!(changed(field, value), [format!("HostConfig.{field}")]);
+    }
+}
+
+#[test]
+fn of_what_was_made_from_this_very_plan_everything_counts() {
+    let plan = leveled();
+    assert_eq!(found(&plan, &plan, |_| {}), Vec::<String>::new());
+    let dns = found(&plan, &plan, |container| {
+        container.host_config.get_or_insert_default().dns = Some(vec!["192.0.2.1".to_owned()]);
+    });
+    assert_eq!(dns, ["HostConfig.Dns"]);
+    // caps may be changed by an order: they are no part of what it was made as
+    let mut resized = order();
+    resized.spec.resources.memory = Bytes::gib(2);
+    let fingerprint = |plan: &ContainerPlan| readback::fingerprint(&readback::planned(plan));
+    let resized = crate::container::plan(&resized, &ground());
+    let same = crate::container::plan(&order(), &ground());
+    assert_eq!(
+        fingerprint(&ContainerPlan { shm: same.shm, ..resized.clone() }),
+        fingerprint(&same)
+    );
+    assert_ne!(
+        fingerprint(&ContainerPlan { image: "x".to_owned(), ..resized }),
+        fingerprint(&same)
+    );
 }
 
 #[test]

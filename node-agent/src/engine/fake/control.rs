@@ -5,19 +5,20 @@
 //!   "fail":  { "create": { "code": "ENGINE_FAILED", "message": "told to", "times": 2 } },
 //!   "slow_ms": { "start": 500 },
 //!   "missing_images": ["nowhere:latest"],
+//!   "drift": { "acme/web": 1 },
 //!   "exit": { "acme/web": { "run": 1, "exit_code": 137, "oom": true } }
 //! }
 //! ```
 //! Operations are named as the trait's methods. A failure without `times` lasts until the file
 //! changes. Where `keep_networks`, which is no method, fails, a start finds the networks gone. An
-//! exit names the run it ends, so that the next run lives.
+//! exit or a drift (of its memory cap) names the run it is of, so that the next run lives.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde::Deserialize;
 
 use crate::{
-    container::ContainerPlan,
+    container::{ContainerPlan, Drift},
     engine::{ContainerSeen, EngineError},
 };
 
@@ -32,6 +33,7 @@ pub struct Control {
     slow_ms: BTreeMap<String, u64>,
     missing_images: Vec<String>,
     exit: BTreeMap<String, Exit>,
+    drift: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -111,6 +113,17 @@ impl Control {
             return Err(EngineError::ImageMissing { image: image.to_owned(), detail });
         }
         Ok(())
+    }
+
+    /// Returns how a container differs from its plan.
+    pub(super) fn drifts(&self, plan: &ContainerPlan) -> Vec<Drift> {
+        let run = plan.env.get("WARREN_RUN_SERIAL").and_then(|run| run.parse::<u64>().ok());
+        let address = plan.env.get("WARREN_WORKSPACE");
+        let drifts = address.and_then(|address| self.drift.get(address)).copied();
+        let field = "HostConfig.Memory".to_owned();
+        let planned = plan.memory.0.to_string();
+        let one = Drift { field, planned, actual: (plan.memory.0 * 2).to_string() };
+        if drifts.is_some() && drifts == run { vec![one] } else { Vec::new() }
     }
 
     /// Returns how a running container is to end now, by `client/workspace`.

@@ -191,6 +191,7 @@ impl Inside {
                 started_unix_ms: self.started.0,
                 active_unix_ms: self.started.0,
                 viewers: viewers.get(&session.name).copied().unwrap_or(0),
+                panes: Vec::new(),
             });
         }
         Some(pb::Status { steps, started: !sleeping, sessions })

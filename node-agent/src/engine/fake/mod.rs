@@ -32,7 +32,7 @@ use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
     EngineInfo, EventStream, Gvisor, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
-use crate::container::{Caps, ContainerPlan, NetworkPlan};
+use crate::container::{Caps, ContainerPlan, Drift, NetworkPlan};
 
 /// Events kept for a slow reader; a slower one sees its stream end, as with Docker.
 const EVENTS: usize = 256;
@@ -263,6 +263,14 @@ impl Engine for FakeEngine {
         async move {
             self.obey("create").await?;
             self.change("create the container", |_, state| state.record.create(plan))
+        }
+        .boxed()
+    }
+
+    fn check<'a>(&'a self, _id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>> {
+        async move {
+            self.obey("check").await?;
+            Ok(Control::read(&self.shared.folder).drifts(plan))
         }
         .boxed()
     }

@@ -3,6 +3,11 @@
 //! Asking the engine takes a second per container; these files take microseconds. The cgroup is
 //! found through `/proc/<pid>/cgroup` and must carry the container's id, so that a pid that was
 //! given to another process meanwhile is noticed.
+//!
+//! [`level`] makes the folder above each container's own: one per workspace, the agent's, which the
+//! fence alone freezes. What is read again and again is [`crate::gauge`]'s.
+
+pub mod level;
 
 use std::{
     collections::BTreeSet,
@@ -36,7 +41,7 @@ impl Layout {
     }
 
     /// `controllers` answers with the controllers of a version 2 root.
-    fn parse(mounts: &str, controllers: impl Fn(&Path) -> String) -> Self {
+    pub(crate) fn parse(mounts: &str, controllers: impl Fn(&Path) -> String) -> Self {
         let mut layout = Self { version: 1, controllers: BTreeSet::new(), mounts: Vec::new() };
         for line in mounts.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
@@ -60,8 +65,30 @@ impl Layout {
         layout
     }
 
+    /// Returns where a controller's tree begins; of version 2 that of the one hierarchy.
+    pub fn root(&self, controller: &str) -> Option<&Path> {
+        let name = if self.version == 2 { "" } else { controller };
+        self.mounts.iter().find(|(of, _)| of == name).map(|(_, root)| root.as_path())
+    }
+
+    /// Returns every tree that has controllers or processes, each once, in the order of mounting.
+    pub fn roots(&self) -> Vec<&Path> {
+        let mut roots: Vec<&Path> = Vec::new();
+        for (name, root) in &self.mounts {
+            // beside version 1 the unified tree holds no controller and the engine leaves it alone
+            let used = self.version != 2 || name.is_empty();
+            if used && !roots.contains(&root.as_path()) {
+                roots.push(root);
+            }
+        }
+        roots
+    }
+
     /// Returns the folder of one process for a controller; `groups` is its `/proc/<pid>/cgroup`.
-    fn folder(&self, groups: &str, controller: &str) -> io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// Where the host has no such controller.
+    pub fn folder(&self, groups: &str, controller: &str) -> io::Result<PathBuf> {
         let name = if self.version == 2 { "" } else { controller };
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no cgroup {name:?}"));
         let path = groups.lines().find_map(|line| {
@@ -100,6 +127,7 @@ fn usage_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Usage>
             cpu_ms: keyed(&memory, "cpu.stat", "usage_usec").unwrap_or(0) / 1000,
             oom_kills: keyed(&memory, "memory.events", "oom_kill").unwrap_or(0),
             held: held(&memory, ("file", "shmem"), number(&memory, "memory.current")?),
+            ..Usage::default()
         });
     }
     let used = number(&memory, "memory.usage_in_bytes")?;
@@ -113,6 +141,7 @@ fn usage_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Usage>
         cpu_ms: cpu.unwrap_or(0) / 1_000_000,
         oom_kills: keyed(&memory, "memory.oom_control", "oom_kill").unwrap_or(0),
         held: held(&memory, ("total_cache", "total_shmem"), used),
+        ..Usage::default()
     })
 }
 
@@ -182,6 +211,7 @@ mod tests {
             cpu_ms: 2500,
             oom_kills: 3,
             held: Bytes(700),
+            ..Usage::default()
         };
         assert_eq!(usage, wanted);
         assert!(usage_of(&layout, groups, "other").is_err(), "a pid that was given away");
@@ -215,6 +245,7 @@ mod tests {
             cpu_ms: 5,
             oom_kills: 1,
             held: Bytes(1600),
+            ..Usage::default()
         };
         assert_eq!(usage, wanted);
     }

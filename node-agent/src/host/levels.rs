@@ -1,0 +1,163 @@
+//! Makes, holds and removes the cgroups of level 1, with either driver of the engine.
+//!
+//! Where the engine has systemd make cgroups, the tree is systemd's: the level is a slice whose caps
+//! are set through `systemctl`, and only told again where they differ from what was told last.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+use tracing::debug;
+use warren_common::WorkspaceId;
+
+use super::cgroup::{
+    Layout,
+    level::{self, Caps},
+};
+
+/// One call of `systemctl`.
+const SYSTEMCTL: Duration = Duration::from_secs(20);
+
+/// The levels of this node.
+#[derive(Debug)]
+pub struct Levels {
+    layout: Option<Layout>,
+    /// What slices were told.
+    told: Mutex<BTreeMap<String, Caps>>,
+}
+
+impl Levels {
+    /// Works in the cgroups of this host.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout: Some(layout), told: Mutex::default() }
+    }
+
+    /// Does nothing: for engines without containers.
+    pub fn off() -> Self {
+        Self { layout: None, told: Mutex::default() }
+    }
+
+    /// Makes sure that a level is there and holds its caps.
+    ///
+    /// # Errors
+    /// The kernel or systemd refuses, in words for people.
+    pub async fn ensure(&self, parent: &str, caps: Caps) -> io::Result<()> {
+        let Some(layout) = &self.layout else { return Ok(()) };
+        if !parent.ends_with(".slice") {
+            return level::ensure(layout, parent, caps);
+        }
+        if self.told().get(parent) == Some(&caps) {
+            return Ok(());
+        }
+        systemctl(&properties(parent, caps, layout.version)).await?;
+        systemctl(&["start".to_owned(), parent.to_owned()]).await?;
+        self.told().insert(parent.to_owned(), caps);
+        Ok(())
+    }
+
+    /// Holds the caps of a level that is there; one that is not is left alone: the container of an
+    /// older version stands beside it.
+    ///
+    /// # Errors
+    /// As [`Levels::ensure`].
+    pub async fn hold(&self, parent: &str, caps: Caps) -> io::Result<()> {
+        let root = self.layout.as_ref().and_then(|layout| layout.root("memory"));
+        match root.is_some_and(|root| root.join(level::below(parent)).is_dir()) {
+            true => self.ensure(parent, caps).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Removes a level where nothing is in it.
+    pub async fn remove(&self, parent: &str) {
+        let Some(layout) = &self.layout else { return };
+        if parent.ends_with(".slice") {
+            let known = self.told().remove(parent).is_some();
+            let stop = ["stop", "revert"].map(|verb| [verb.to_owned(), parent.to_owned()]);
+            for arguments in stop.iter().filter(|_| known) {
+                if let Err(error) = systemctl(arguments).await {
+                    debug!(%error, "a slice is kept");
+                }
+            }
+        }
+        level::remove(layout, parent);
+    }
+
+    /// Removes what is empty and belongs to none of the workspaces `kept`.
+    pub fn sweep(&self, node: &str, kept: impl Fn(WorkspaceId) -> bool) {
+        if let Some(layout) = &self.layout {
+            level::sweep(layout, node, kept);
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, BTreeMap<String, Caps>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns what `systemctl` is told: until the next boot, since the agent makes them again.
+fn properties(slice: &str, caps: Caps, version: u32) -> Vec<String> {
+    let (memory, swap) = (caps.memory.0, caps.swap.0);
+    let set = match version {
+        2 => vec![
+            format!("MemoryMax={memory}"),
+            format!("MemorySwapMax={swap}"),
+            format!("CPUWeight={}", caps.weight()),
+        ],
+        _ => vec![format!("MemoryLimit={memory}"), format!("CPUShares={}", caps.cpu_weight)],
+    };
+    let mut arguments = ["set-property", "--runtime", slice].map(str::to_owned).to_vec();
+    arguments.extend(set);
+    arguments.push(format!("TasksMax={}", caps.pids));
+    arguments
+}
+
+async fn systemctl(arguments: &[String]) -> io::Result<()> {
+    let mut command = Command::new("systemctl");
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let what = format!("systemctl {}", arguments.join(" "));
+    let done = timeout(SYSTEMCTL, command.output()).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{what} did not end in time"))
+    })??;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    Err(io::Error::other(format!("{what}: {said}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::Bytes;
+
+    use super::*;
+
+    const CAPS: Caps = Caps { memory: Bytes::mib(1), swap: Bytes(0), pids: 9, cpu_weight: 1024 };
+
+    #[test]
+    fn systemd_is_told_each_cap_in_the_words_of_its_version() {
+        let two = properties("warren-n1-w.slice", CAPS, 2).join(" ");
+        assert_eq!(
+            two,
+            "set-property --runtime warren-n1-w.slice MemoryMax=1048576 MemorySwapMax=0 \
+             CPUWeight=39 TasksMax=9"
+        );
+        let one = properties("warren-n1-w.slice", CAPS, 1).join(" ");
+        assert_eq!(
+            one,
+            "set-property --runtime warren-n1-w.slice MemoryLimit=1048576 CPUShares=1024 TasksMax=9"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_is_off_makes_nothing() {
+        let levels = Levels::off();
+        levels.ensure("/warren-n1/x", CAPS).await.expect("nothing to do");
+        levels.remove("/warren-n1/x").await;
+    }
+}
