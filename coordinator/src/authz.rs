@@ -112,6 +112,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::UserInviteUser
         | Method::UserRevokeUser
         | Method::ClientUpdateClient
+        | Method::ClientChangeAllowed
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

@@ -26,6 +26,7 @@ use warren_daemon::{
 use crate::{
     board::Board,
     config::{Config, EngineKind},
+    container::subnet::Subnet,
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
     host,
@@ -33,6 +34,7 @@ use crate::{
     join::{self, JoinError, Membership},
     ledger::{Ledger, LedgerError},
     measure::{self, Counted},
+    network::{self, NoWalls, Walls},
     reconciler::{self, Place},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
@@ -137,7 +139,10 @@ impl Agent {
         );
         let (changes, changed) = mpsc::channel(QUEUE);
         let both = (Arc::clone(&hands.engine), Arc::clone(&hands.volumes));
-        let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot);
+        let coordinators = Coordinators::open(&state, &config.coordinators)?;
+        let walls = walls(&config, (&ledger, &board, &coordinators), &shutdown).await;
+        let view = walls.view();
+        let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot, view);
         let facts = watch::Sender::new(probe.first().await);
         let usage = watch::Sender::new(probe.usage());
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
@@ -150,13 +155,14 @@ impl Agent {
             doors: Arc::clone(&doors),
             ledger: ledger.clone(),
             board: Arc::clone(&board),
+            walls,
         };
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
             name: membership.name.clone(),
             tls: tls(&identity)?,
             identity: join::identity_folder(&state).map_err(AgentError::Join)?,
-            coordinators: Coordinators::open(&state, &config.coordinators)?,
+            coordinators,
             ledger: ledger.clone(),
             board: Arc::clone(&board),
             tunnels: tunnels.clone(),
@@ -195,7 +201,9 @@ pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
     let nobody = (ClusterId::new(uuid::Uuid::nil()), NodeId::new(uuid::Uuid::nil()));
     let hands = Hands::open(config, nobody)?;
     let boot = hands.boot;
-    Ok(Probe::new((hands.engine, hands.volumes), ledger, config.clone(), boot).first().await)
+    let walls = NoWalls::default().view();
+    let both = (hands.engine, hands.volumes);
+    Ok(Probe::new(both, ledger, config.clone(), boot, walls).first().await)
 }
 
 /// What acts on this machine.
@@ -240,6 +248,30 @@ impl Hands {
             }
         }
     }
+}
+
+/// The engine that runs nothing needs no walls.
+async fn walls(
+    config: &Config,
+    (ledger, board, coordinators): (&Ledger, &Arc<Board>, &Coordinators),
+    shutdown: &Shutdown,
+) -> Arc<dyn Walls> {
+    if config.engine.kind == EngineKind::Fake {
+        return Arc::new(NoWalls::default());
+    }
+    let parts = network::Parts {
+        ledger: ledger.clone(),
+        board: Arc::clone(board),
+        coordinators: coordinators.clone(),
+        range: config.engine.network_range.parse().unwrap_or(Subnet::ALL),
+        settings: network::Settings {
+            dns_port: config.network.dns_port,
+            connections: config.network.connections,
+            beginnings: config.network.new_connections,
+        },
+        resolvers: config.network.resolvers.clone(),
+    };
+    network::start(parts, shutdown).await
 }
 
 fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {

@@ -4,6 +4,8 @@
 //! given when it joined (its id, certificate, coordinators) is not configuration: it lies in the
 //! state folder.
 
+mod network;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -16,6 +18,9 @@ use warren_common::{
     spec::{self, Labels},
 };
 use warren_daemon::config::{self, ConfigError, InvalidField};
+
+pub use network::NetworkConfig;
+use network::RawNetwork;
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
@@ -53,6 +58,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Memory the host keeps for itself; a share of what it has without it.
     pub memory_reserve: Option<Bytes>,
+    /// The network of workspaces.
+    pub network: NetworkConfig,
 }
 
 /// The container engine's part.
@@ -81,6 +88,7 @@ struct RawConfig {
     labels: BTreeMap<String, String>,
     engine: RawEngine,
     host: RawHost,
+    network: RawNetwork,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,6 +118,7 @@ impl Default for RawConfig {
             labels: BTreeMap::new(),
             engine: RawEngine::default(),
             host: RawHost::default(),
+            network: RawNetwork::default(),
         }
     }
 }
@@ -183,6 +192,7 @@ impl TryFrom<RawConfig> for Config {
                 cgroup_parent: raw.engine.cgroup_parent,
             },
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
+            network: raw.network.try_into()?,
         })
     }
 }
@@ -258,6 +268,7 @@ mod tests {
         assert!(config.name.is_some() && !config.coordinators.is_empty());
         assert!(config.engine.cgroup_parent.is_some() && !config.labels.is_empty());
         assert!(config.memory_reserve.is_some());
+        assert!(!config.network.resolvers.is_empty());
     }
 
     #[test]
@@ -273,6 +284,10 @@ mod tests {
             ("engine.network_range = '10.213.0.0/30'", "network_range must"),
             ("engine.kind = 'podman'", "podman"),
             ("host.memory_reserve = 'some'", "memory_reserve is refused"),
+            ("network.connections = 0", "network.connections must"),
+            ("network.dns_port = 0", "network.dns_port must"),
+            ("network.resolvers = ['x']", "resolvers"),
+            ("network.resolvers = ['1.1.1.1', '1.1.1.2', '1.1.1.3', '1.1.1.4']", "at most"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -26,6 +26,7 @@ use crate::{
         preflight::{HostFacts, preflight},
     },
     ledger::Ledger,
+    network::View,
     volume::VolumeStore,
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Probe {
     boot: BootId,
     /// What the homes took when they were last measured.
     homes: Bytes,
+    /// How the walls stand.
+    walls: watch::Receiver<View>,
 }
 
 impl Probe {
@@ -57,8 +60,9 @@ impl Probe {
         ledger: Ledger,
         config: Config,
         boot: BootId,
+        walls: watch::Receiver<View>,
     ) -> Self {
-        Self { engine, volumes, ledger, config, boot, homes: Bytes::default() }
+        Self { engine, volumes, ledger, config, boot, homes: Bytes::default(), walls }
     }
 
     /// Gathers everything for the first time.
@@ -80,19 +84,28 @@ impl Probe {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let state_dir = self.config.state_dir.clone();
+        let seen = self.walls.clone();
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
             loop {
                 read.tick().await;
-                usage.send_replace(left(&state_dir));
+                let firewall = seen.borrow().fingerprint;
+                usage.send_replace(NodeUsage { firewall, ..left(&state_dir) });
             }
         };
         let looking = async {
             let mut looks = 0_u32;
+            let mut walls = self.walls.clone();
             look.tick().await;
             loop {
-                look.tick().await;
-                looks = looks.wrapping_add(1);
+                tokio::select! {
+                    _ = look.tick() => looks = looks.wrapping_add(1),
+                    Ok(()) = walls.changed() => {
+                        let now = self.gather().await;
+                        facts.send_if_modified(|told| replace(told, now));
+                        continue;
+                    }
+                }
                 if looks.is_multiple_of(MEASURE_EVERY)
                     && timeout(LOOK, self.measure()).await.is_err()
                 {
@@ -131,6 +144,8 @@ impl Probe {
             Ok(host) => preflight(info.as_ref(), &host),
             Err(error) => vec![blocking("the host's mounts", &error)],
         };
+        findings.extend(self.walls.borrow().findings.iter().cloned());
+        findings.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.code.cmp(&b.code)));
         let counted = capacity::capacity(self.config.memory_reserve).unwrap_or_else(|error| {
             findings.insert(0, blocking("the host's memory", &error));
             Capacity { allocatable: Bytes(0), swap: Bytes(0), cpus: MilliCpus(0) }
@@ -160,6 +175,7 @@ fn left(state_dir: &Path) -> NodeUsage {
         memory_available_bytes: capacity::memory_available().unwrap_or_default().0,
         disk_available_bytes: disk.unwrap_or_default().0,
         load_milli: capacity::load_milli(),
+        firewall: 0,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod inside;
 pub mod join;
 pub mod ledger;
 pub mod measure;
+pub mod network;
 pub mod reconciler;
 pub mod tunnel;
 pub mod uplink;

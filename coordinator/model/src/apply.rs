@@ -14,7 +14,7 @@ use crate::{
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
     state::{
-        ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
+        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery, replica,
         requests::Known, token, workspace,
     },
 };
@@ -163,6 +163,7 @@ impl ClusterState {
             Command::JoinReplica(command) => replica::join(self, &context, command),
             Command::RemoveReplica(command) => replica::remove(self, command),
             Command::NoteBackup(command) => recovery::note_backup(self, *command),
+            Command::ChangeAllowed(command) => allowed::change(self, &context, command),
         }
     }
 
@@ -246,7 +247,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::UpdateClient(_)
         | Command::IssueCoordinatorToken(_)
         | Command::RemoveReplica(_)
-        | Command::NoteBackup(_) => !matches!(principal, Principal::Node(_)),
+        | Command::NoteBackup(_)
+        | Command::ChangeAllowed(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
     RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
-    spec::{Labels, WorkspaceSpec},
+    spec::{Destination, Labels, WorkspaceSpec},
     status::NodeFacts,
 };
 
@@ -111,6 +111,8 @@ pub enum Command {
     /// Somebody is about to be handed a backup: changes nothing, and is on record before a byte of
     /// it leaves.
     NoteBackup(NoteBackup),
+    /// Changes what a client's workspaces may reach although it is closed to others.
+    ChangeAllowed(ChangeAllowed),
 }
 
 /// See [`Command::InitCluster`].
@@ -453,4 +455,15 @@ pub struct UpdateClient {
     pub set_labels: Labels,
     /// Keys of labels to take away; one that the client does not carry is no fault.
     pub remove_labels: BTreeSet<String>,
+}
+
+/// See [`Command::ChangeAllowed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeAllowed {
+    /// Which client.
+    pub client: ClientId,
+    /// To allow; one that is allowed already is no fault.
+    pub allow: BTreeSet<Destination>,
+    /// To close again; each must be allowed.
+    pub disallow: BTreeSet<Destination>,
 }

@@ -205,7 +205,8 @@ fn subject(command: &Command) -> Option<WorkspaceId> {
         | Command::IssueCoordinatorToken(_)
         | Command::JoinReplica(_)
         | Command::RemoveReplica(_)
-        | Command::NoteBackup(_) => None,
+        | Command::NoteBackup(_)
+        | Command::ChangeAllowed(_) => None,
     }
 }
 
@@ -241,5 +242,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::JoinReplica(_) => "join-replica",
         Command::RemoveReplica(_) => "remove-replica",
         Command::NoteBackup(_) => "note-backup",
+        Command::ChangeAllowed(_) => "change-allowed",
     }
 }

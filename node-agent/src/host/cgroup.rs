@@ -61,7 +61,7 @@ impl Layout {
     }
 
     /// Returns the folder of one process for a controller; `groups` is its `/proc/<pid>/cgroup`.
-    fn folder(&self, groups: &str, controller: &str) -> io::Result<PathBuf> {
+    pub(super) fn folder(&self, groups: &str, controller: &str) -> io::Result<PathBuf> {
         let name = if self.version == 2 { "" } else { controller };
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no cgroup {name:?}"));
         let path = groups.lines().find_map(|line| {

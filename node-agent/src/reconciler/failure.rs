@@ -5,7 +5,9 @@ use std::io;
 use warren_common::status::{RunState, reason};
 use warren_daemon::telemetry::Chain;
 
-use crate::{engine::EngineError, ledger::LedgerError, volume::VolumeError};
+use crate::{
+    engine::EngineError, ledger::LedgerError, network::NetworkError, volume::VolumeError,
+};
 
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
@@ -55,5 +57,12 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         let message = reason(&Chain(&error).to_string());
         Self { code: LEDGER_FAILED, retry: true, message }
+    }
+}
+
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Self {
+        let message = reason(&Chain(&error).to_string());
+        Self { code: error.code(), retry: true, message }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     engine::{Engine, EngineEventKind, EngineInfo},
     inside::Doors,
     ledger::Ledger,
+    network::Walls,
     volume::VolumeStore,
 };
 use events::Happening;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// Where this is.
     pub place: Place,
+    /// What keeps workspaces apart on the network.
+    pub walls: Arc<dyn Walls>,
 }
 
 /// What does not change while the agent runs.

@@ -5,6 +5,7 @@
 //! mutation copies one of them and not its neighbours.
 
 pub(crate) mod adopt;
+pub mod allowed;
 pub mod certificate;
 pub mod client;
 pub(crate) mod cluster;
@@ -17,13 +18,13 @@ pub mod token;
 pub mod workspace;
 mod workspace_run;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
-    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName, spec::Destination,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -89,6 +90,8 @@ pub struct ClusterState {
     pub replacing: OrdMap<ReplicaId, ReplicaId>,
     /// The request that last asked for each workspace's run: what people follow to its container.
     pub origins: OrdMap<WorkspaceId, RequestId>,
+    /// What clients may reach although it is closed to others; none of clients that have none.
+    pub allowed: OrdMap<ClientId, BTreeSet<Destination>>,
 }
 
 /// What a cluster is.

@@ -229,7 +229,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::EndRecovery(_)
         | Command::UpdateClient(_)
         | Command::RemoveReplica(_)
-        | Command::NoteBackup(_) => postcard::to_stdvec(command),
+        | Command::NoteBackup(_)
+        | Command::ChangeAllowed(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -117,6 +117,7 @@ impl Naive {
             | Command::AdoptWorkspace(_)
             | Command::AccountNode(_)
             | Command::EndRecovery(_)
+            | Command::ChangeAllowed(_)
             | Command::NoteBackup(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
