@@ -16,6 +16,7 @@ pub struct Engine {
     folder: PathBuf,
     socket: PathBuf,
     cgroup: String,
+    more: Vec<String>,
 }
 
 impl Engine {
@@ -24,13 +25,22 @@ impl Engine {
     /// # Errors
     /// Fails with the engine's log where it does not answer within 60 s.
     pub fn start(stage: &Stage, host: &Host) -> Result<Self> {
+        Self::start_with(stage, host, &[])
+    }
+
+    /// As [`Engine::start`], with further arguments.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_with(stage: &Stage, host: &Host, more: &[String]) -> Result<Self> {
         let folder = stage.folder(&format!("docker-{}", host.name()))?;
         let cgroup = format!("/{}-{}", stage.prefix(), host.name());
         let socket = folder.join("docker.sock");
         // the host's own configuration is not ours to read
         std::fs::write(folder.join("daemon.json"), "{}")?;
-        let daemon = Daemon::start("dockerd", &folder, program(host, &folder, &cgroup))?;
-        let mut engine = Self { daemon, folder, socket, cgroup };
+        let daemon = Daemon::start("dockerd", &folder, program(host, &folder, &cgroup).args(more))?;
+        let more = more.to_vec();
+        let mut engine = Self { daemon, folder, socket, cgroup, more };
         engine.wait()?;
         Ok(engine)
     }
@@ -59,8 +69,8 @@ impl Engine {
     /// As [`Engine::start`].
     pub fn restart(&mut self, host: &Host) -> Result<()> {
         std::fs::remove_file(self.folder.join("docker.pid")).ok();
-        self.daemon =
-            Daemon::start("dockerd", &self.folder, program(host, &self.folder, &self.cgroup))?;
+        let program = program(host, &self.folder, &self.cgroup).args(&self.more);
+        self.daemon = Daemon::start("dockerd", &self.folder, program)?;
         self.wait()
     }
 

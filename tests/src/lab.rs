@@ -25,22 +25,41 @@ pub struct Lab {
     pub stage: Arc<Stage>,
 }
 
+/// What is not as usual about a node: lines of its configuration, and arguments of its engine.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// Lines before every section.
+    pub top: String,
+    /// Sections after `[engine]`.
+    pub bottom: String,
+    /// Arguments of `dockerd`.
+    pub dockerd: Vec<String>,
+}
+
 impl Lab {
     /// Builds the installation with one node `n1`.
     ///
     /// # Errors
     /// Fails without root, Docker or the image that `deploy/test` builds.
     pub fn new() -> Result<Self> {
+        Self::around(&Around::default())
+    }
+
+    /// Builds the installation with one node `n1` that is not as usual.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn around(around: &Around) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
         let mut network = Network::new(&stage)?;
         let node = Arc::new(network.host("n1")?);
         let internet = Arc::new(network.host("inet")?);
         let repositories = repo::start(&stage, &internet)?;
-        let engine = Engine::start(&stage, &node)?;
+        let engine = Engine::start_with(&stage, &node, &around.dockerd)?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
-        cluster.add_docker_node("n1", Arc::clone(&node), &engine)?;
+        cluster.add_docker_node_with("n1", Arc::clone(&node), &engine, around)?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

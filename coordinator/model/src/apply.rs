@@ -14,8 +14,8 @@ use crate::{
     command::{Command, Envelope, Principal},
     event::{Event, EventKind},
     state::{
-        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery, replica,
-        requests::Known, token, workspace,
+        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
+        replica, requests::Known, token, workspace,
     },
 };
 

@@ -226,7 +226,9 @@ impl Record {
                 let on = placed.workspace.assignment.as_ref().map(|assignment| assignment.node);
                 on == Some(id) || placed.left == Some(id)
             }
-            Subject::None | Subject::Cluster(_) | Subject::Replica(_) | Subject::Client(..) => false,
+            Subject::None | Subject::Cluster(_) | Subject::Replica(_) | Subject::Client(..) => {
+                false
+            }
         }
     }
 

@@ -214,10 +214,8 @@ impl Firewall {
     async fn pause(&self) -> Result<usize, NetworkError> {
         let layout = Layout::read().map_err(|error| unpaused(&error))?;
         let running = self.parts.board.since(0).workspaces;
-        let folders: BTreeSet<PathBuf> = running
-            .iter()
-            .filter_map(|seen| layout.freezer(seen.pid?).ok().flatten())
-            .collect();
+        let folders: BTreeSet<PathBuf> =
+            running.iter().filter_map(|seen| layout.freezer(seen.pid?).ok().flatten()).collect();
         let noted = self.parts.ledger.pause(PauseOwner::Firewall, folders.clone()).await;
         noted.map_err(|error| unpaused(&error))?;
         let count = folders.len();

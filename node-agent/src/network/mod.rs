@@ -18,6 +18,8 @@ mod monitor;
 mod preflight;
 pub mod readback;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod tool;
 
 use std::{net::IpAddr, sync::Arc};

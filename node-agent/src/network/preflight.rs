@@ -42,8 +42,10 @@ impl Trouble {
             let at = at.map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default();
             findings.push(warning(
                 "W1204",
-                &format!("the firewall's table {what} and was back {took} ms later, at {at}; \
-                          workspaces were paused meanwhile"),
+                &format!(
+                    "the firewall's table {what} and was back {took} ms later, at {at}; \
+                          workspaces were paused meanwhile"
+                ),
                 "find out who flushes the firewall: systemctl reload nftables does, where its \
                  configuration begins with flush ruleset",
             ));
@@ -128,9 +130,8 @@ fn of_firewalls(ruleset: &[u8]) -> Vec<Finding> {
     let answer: Value = serde_json::from_slice(ruleset).unwrap_or_default();
     let items: Vec<&Value> =
         answer.get("nftables").and_then(Value::as_array).into_iter().flatten().collect();
-    let field = |item: &Value, kind: &str, key: &str| {
-        Some(item.get(kind)?.get(key)?.as_str()?.to_owned())
-    };
+    let field =
+        |item: &Value, kind: &str, key: &str| Some(item.get(kind)?.get(key)?.as_str()?.to_owned());
     let mut findings = Vec::new();
     for item in &items {
         let (Some(family), Some(table), Some(chain), Some(hook)) = (
@@ -166,8 +167,10 @@ fn of_firewalls(ruleset: &[u8]) -> Vec<Finding> {
             )),
             "input" if !named => findings.push(warning(
                 "W1203",
-                &format!("another firewall drops what workspaces ask the node ({where_}), so names \
-                          are not resolved"),
+                &format!(
+                    "another firewall drops what workspaces ask the node ({where_}), so names \
+                          are not resolved"
+                ),
                 "let it accept iifname \"wrn-*\"; Warren's own table lets nothing in but questions \
                  for names",
             )),

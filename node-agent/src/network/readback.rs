@@ -107,7 +107,9 @@ fn plain(item: &Value) -> Value {
             let kept = fields.iter().filter(|(key, _)| {
                 !matches!(key.as_str(), "handle" | "packets" | "bytes" | "index")
             });
-            Value::Object(kept.map(|(key, value)| (key.clone(), element(key, plain(value)))).collect())
+            Value::Object(
+                kept.map(|(key, value)| (key.clone(), element(key, plain(value)))).collect(),
+            )
         }
         Value::Array(items) => Value::Array(items.iter().map(plain).collect()),
         other => other.clone(),

@@ -172,6 +172,12 @@ impl Wanted {
                 self.bridges.keys().map(|name| format!("\"{name}\"")).collect(),
             ),
             (
+                "set",
+                "ws_within",
+                "type ifname . ifname;",
+                self.bridges.keys().map(|name| format!("\"{name}\" . \"{name}\"")).collect(),
+            ),
+            (
                 "map",
                 "ws_bridges",
                 "type ifname : verdict;",
@@ -271,6 +277,8 @@ impl Wanted {
                 "ws_leave",
                 vec![
                     "ct state invalid drop".to_owned(),
+                    // within one bridge, where the kernel filters that at all: what root attached
+                    "iifname . oifname @ws_within accept".to_owned(),
                     format!("oifname \"{PREFIX}*\" goto ws_refuse"),
                     // a published port of the host leads elsewhere than its address says
                     "ct status dnat goto ws_refuse".to_owned(),
@@ -288,7 +296,11 @@ impl Wanted {
                     "counter name ws_inbound drop".to_owned(),
                 ],
             ),
-            base("ws_prerouting", ("filter", "prerouting", -300), vec![format!("{ours} goto ws_arrive")]),
+            base(
+                "ws_prerouting",
+                ("filter", "prerouting", -300),
+                vec![format!("{ours} goto ws_arrive")],
+            ),
             // after whoever restores marks of connections at mangle
             base(
                 "ws_mark",

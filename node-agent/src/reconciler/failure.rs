@@ -5,9 +5,7 @@ use std::io;
 use warren_common::status::{RunState, reason};
 use warren_daemon::telemetry::Chain;
 
-use crate::{
-    engine::EngineError, ledger::LedgerError, network::NetworkError, volume::VolumeError,
-};
+use crate::{engine::EngineError, ledger::LedgerError, network::NetworkError, volume::VolumeError};
 
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";

@@ -30,8 +30,11 @@ pub(crate) fn change(
     let mut after: BTreeSet<Destination> = before.difference(disallow).copied().collect();
     after.extend(allow);
     if after.len() > Limits::ALLOWED {
-        let message =
-            format!("client {name} would be allowed {}, the limit is {}", after.len(), Limits::ALLOWED);
+        let message = format!(
+            "client {name} would be allowed {}, the limit is {}",
+            after.len(),
+            Limits::ALLOWED
+        );
         return Err(Refusal::new(RefusalCode::LimitReached, message));
     }
     if after == before {

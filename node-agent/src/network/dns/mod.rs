@@ -99,11 +99,7 @@ impl Resolver {
     }
 }
 
-fn note(
-    trouble: &Mutex<BTreeMap<Ipv4Addr, String>>,
-    address: Ipv4Addr,
-    why: Option<&io::Error>,
-) {
+fn note(trouble: &Mutex<BTreeMap<Ipv4Addr, String>>, address: Ipv4Addr, why: Option<&io::Error>) {
     let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
     match why {
         Some(why) => drop(trouble.insert(address, why.to_string())),

@@ -77,7 +77,9 @@ impl Upstream {
                     return Ok(answer);
                 }
                 Ok(Err(error)) => last = error,
-                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time"),
+                Err(_) => {
+                    last = io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
+                }
             }
         }
         Err(last)
@@ -113,7 +115,9 @@ async fn by_stream(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     connection.read_exact(&mut answer).await?;
     match answers(question, &answer) {
         true => Ok(answer),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is to another question")),
+        false => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is to another question"))
+        }
     }
 }
 
