@@ -118,7 +118,41 @@ pub(crate) fn resolver(
     stop: &Stop,
     find: fn(&str) -> Ipv4Addr,
 ) -> Result<()> {
-    answer(host, 53, log, stop, move |question| dns_answer(question, find))
+    answer(host, 53, log, stop, move |question| dns_answer(question, find))?;
+    let (log, stop) = (log.clone(), Arc::clone(&stop.0));
+    let bind = || {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 53))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen(host, bind, move |listener| {
+        while !stop.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((connection, _)) => drop(answer_stream(connection, &log, find)),
+                Err(_) => thread::sleep(LOOK / 10),
+            }
+        }
+    })
+}
+
+/// One question with its length before it.
+fn answer_stream(
+    mut connection: TcpStream,
+    log: &Log,
+    find: fn(&str) -> Ipv4Addr,
+) -> std::io::Result<()> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut length = [0; 2];
+    connection.read_exact(&mut length)?;
+    let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+    connection.read_exact(&mut question)?;
+    log.note(format!("tcp/53 {}", name(&question).unwrap_or_default()));
+    if let Some(answer) = dns_answer(&question, find) {
+        let length = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes();
+        connection.write_all(&[&length[..], &answer].concat())?;
+    }
+    Ok(())
 }
 
 fn answer(

@@ -28,7 +28,7 @@ pub(crate) const CLOSED: [&str; 4] = ["10.1.2.5", "172.16.9.9", "100.64.0.10", "
 /// Every cloud's metadata service.
 pub(crate) const METADATA: &str = "169.254.169.254";
 /// Ports on which the world greets.
-const WORLD: [u16; 7] = [22, 53, 80, 443, 853, 5432, 7400];
+const WORLD: [u16; 5] = [22, 443, 853, 5432, 7400];
 /// Ports on which the node greets, on every address it has.
 const HOST: [u16; 3] = [22, 2375, 2222];
 /// Where a datagram is noted.
@@ -77,9 +77,7 @@ impl Field {
             node().args(["route", "add", &address, "dev", "eth0"]).run()?.success()?;
         }
         for port in WORLD {
-            if port != 80 {
-                canary::tcp(&lab.internet, port, &log, &stop)?;
-            }
+            canary::tcp(&lab.internet, port, &log, &stop)?;
         }
         for port in HOST {
             canary::tcp(&lab.node, port, &log, &stop)?;

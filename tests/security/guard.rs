@@ -140,7 +140,7 @@ fn hold_table(field: &Field) -> Result<Child> {
     let mut command = field.lab.node.program("nft").args(["-i"]).into_command();
     let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     let stdin = holder.stdin.as_mut().context("stdin")?;
-    stdin.write_all(b"flush ruleset\nadd table inet warren { flags owner; }\n")?;
+    stdin.write_all(b"delete table inet warren; add table inet warren { flags owner; }\n")?;
     stdin.flush()?;
     Ok(holder)
 }
@@ -195,6 +195,15 @@ fn dockerd_and_a_removed_bridge_open_nothing_and_are_told() -> Result<()> {
     field.lab.engine.kill()?;
     let pid = field.lab.cluster.workspace("acme/a")?["observed"]["pid"].as_u64();
     let node = std::sync::Arc::clone(&field.lab.node);
+    let folder = field.lab.engine.socket().parent().context("a folder")?.display().to_string();
+    wait_until("its containerd has ended with it", Duration::from_secs(20), || {
+        let named = warren_tests::daemon::processes_naming(&folder);
+        let comm = |pid: &rustix::process::Pid| {
+            fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default()
+        };
+        anyhow::ensure!(!named.iter().any(|pid| comm(pid).trim() == "containerd"), "it runs");
+        Ok(())
+    })?;
     field.lab.engine.restart(&node)?;
     anyhow::ensure!(pid == Some(field.pid("acme/a")?), "it was started again");
     closed(&field, "after dockerd was killed and came back")?;

@@ -49,7 +49,7 @@ fn a_workspace_reaches_the_internet_and_nothing_else() -> Result<()> {
         agent("A19", "the metadata service as a number", connect("2852039166", 443)),
         agent("A19", "the metadata service in hexadecimal", connect("0xa9fea9fe", 443)),
         agent("A19", "a datagram to the metadata service", send(METADATA, SINK)),
-        agent("A23", "a resolver of the attacker's, TCP", connect(EVIL, 53)),
+        agent("A23", "a resolver of the attacker's, TCP", open(EVIL, 53)),
         agent("A23", "a resolver of the attacker's over TLS", connect(EVIL, 853)),
         agent("A23", "a resolver of the attacker's over QUIC", send(EVIL, 853)),
         agent("A23", "a question to a resolver of the attacker's", question(EVIL)),

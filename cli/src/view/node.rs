@@ -68,6 +68,8 @@ pub(crate) struct Usage {
     pub(crate) memory_available_bytes: u64,
     pub(crate) disk_available_bytes: u64,
     pub(crate) load_milli: u32,
+    /// Fingerprint of the firewall's table as the node read it back; none where it has none.
+    pub(crate) firewall: Option<String>,
 }
 
 impl From<pb::Node> for Node {
@@ -76,6 +78,7 @@ impl From<pb::Node> for Node {
             memory_available_bytes: usage.memory_available_bytes,
             disk_available_bytes: usage.disk_available_bytes,
             load_milli: usage.load_milli,
+            firewall: (usage.firewall != 0).then(|| format!("{:016x}", usage.firewall)),
         };
         Self {
             availability: availability(node.availability()),
@@ -213,6 +216,7 @@ impl Node {
         let load = usage.map_or_else(String::new, |usage| {
             format!(", load {}.{:02}", usage.load_milli / 1000, usage.load_milli % 1000 / 10)
         });
+        let firewall = usage.and_then(|usage| usage.firewall.as_deref());
         vec![
             ("memory", memory),
             ("swap", Bytes(facts.swap_bytes).to_string()),
@@ -222,6 +226,7 @@ impl Node {
             ("agent", facts.version.clone()),
             ("engine", facts.engine.clone().unwrap_or_else(|| "none".to_owned())),
             ("kernel", format!("{}, cgroup v{}", facts.kernel, facts.cgroup)),
+            ("firewall", firewall.map_or_else(String::new, |table| format!("table {table}"))),
             ("labels", labels(&facts.labels)),
         ]
     }

@@ -3,7 +3,7 @@
 use std::{io, process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::Command,
     time::timeout,
 };
@@ -80,21 +80,10 @@ pub async fn run(
             }
         };
         let most = u64::try_from(Limits::TOOL_BYTES).unwrap_or(u64::MAX);
-        let (mut out, mut said) = (Vec::new(), Vec::new());
-        let read_out = async {
-            match stdout {
-                Some(stdout) => stdout.take(most).read_to_end(&mut out).await,
-                None => Ok(0),
-            }
-        };
-        let read_said = async {
-            match stderr {
-                Some(stderr) => stderr.take(64 * 1024).read_to_end(&mut said).await,
-                None => Ok(0),
-            }
-        };
-        let ((), read, heard) = tokio::join!(feed, read_out, read_said);
-        read.and(heard).map_err(|error| broken(&error))?;
+        let (out, said) = (gather(stdout, most), gather(stderr, 64 * 1024));
+        let ((), out, said) = tokio::join!(feed, out, said);
+        let (out, said) =
+            (out.map_err(|error| broken(&error))?, said.map_err(|error| broken(&error))?);
         let ended = child.wait().await.map_err(|error| broken(&error))?;
         Ok::<_, ToolError>((ended.success(), out, said))
     };
@@ -109,6 +98,16 @@ pub async fn run(
     Err(ToolError::Refused { program, said: status::reason(first) })
 }
 
+/// Returns what is written, up to `most` bytes; reads on to the end, so that nobody waits for it.
+async fn gather(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut from) = from {
+        (&mut from).take(most).read_to_end(&mut kept).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +118,8 @@ mod tests {
         assert_eq!(echoed, b"a\nb");
         let refused = run("ls", &["/no/such/folder"], "").await.expect_err("refused");
         assert!(refused.to_string().contains("/no/such/folder"), "{refused}");
+        let long = run("sh", &["-c", "yes no | head -n 200000 >&2; exit 1"], "").await;
+        assert_eq!(long.expect_err("refused").to_string(), "sh refused: no");
         let missing = run("warren-no-such-program", &[], "").await.expect_err("missing");
         assert_eq!(missing.to_string(), "warren-no-such-program is not installed");
     }
