@@ -142,7 +142,7 @@ impl Agent {
         let coordinators = Coordinators::open(&state, &config.coordinators)?;
         let walls = walls(&config, (&ledger, &board, &coordinators), &shutdown).await;
         let view = walls.view();
-        let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot, view);
+        let mut probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
         let facts = watch::Sender::new(probe.first().await);
         let usage = watch::Sender::new(probe.usage());
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
@@ -203,7 +203,7 @@ pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
     let boot = hands.boot;
     let walls = NoWalls::default().view();
     let both = (hands.engine, hands.volumes);
-    Ok(Probe::new(both, ledger, config.clone(), boot, walls).first().await)
+    Ok(Probe::new(both, ledger, config.clone(), (boot, walls)).first().await)
 }
 
 /// What acts on this machine.

@@ -59,8 +59,7 @@ impl Probe {
         (engine, volumes): (Arc<dyn Engine>, Arc<dyn VolumeStore>),
         ledger: Ledger,
         config: Config,
-        boot: BootId,
-        walls: watch::Receiver<View>,
+        (boot, walls): (BootId, watch::Receiver<View>),
     ) -> Self {
         Self { engine, volumes, ledger, config, boot, homes: Bytes::default(), walls }
     }

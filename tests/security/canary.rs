@@ -107,7 +107,7 @@ fn echo(mut connection: TcpStream, port: u16, log: &Log) {
 
 /// Notes every datagram.
 pub(crate) fn udp(host: &Arc<Host>, port: u16, log: &Log, stop: &Stop) -> Result<()> {
-    answer(host, port, log, stop, |_| None)
+    answer((host, port), log, stop, |_| None)
 }
 
 /// A resolver that answers every question with the address that `find` gives for its name, and
@@ -118,7 +118,7 @@ pub(crate) fn resolver(
     stop: &Stop,
     find: fn(&str) -> Ipv4Addr,
 ) -> Result<()> {
-    answer(host, 53, log, stop, move |question| dns_answer(question, find))?;
+    answer((host, 53), log, stop, move |question| dns_answer(question, find))?;
     let (log, stop) = (log.clone(), Arc::clone(&stop.0));
     let bind = || {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 53))?;
@@ -156,8 +156,7 @@ fn answer_stream(
 }
 
 fn answer(
-    host: &Arc<Host>,
-    port: u16,
+    (host, port): (&Arc<Host>, u16),
     log: &Log,
     stop: &Stop,
     answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static,

@@ -52,6 +52,9 @@ fn codes(field: &Field) -> Result<Vec<String>> {
 fn a_flushed_firewall_is_back_within_two_seconds_and_flows_go_on() -> Result<()> {
     let field = Field::new("")?;
     let pid = field.pid("acme/a")?;
+    let node = field.lab.cluster.json(&["node", "show", "n1"])?;
+    let table = node["usage"]["firewall"].as_str().context("a fingerprint")?;
+    anyhow::ensure!(table.len() == 16, "{table}");
     field.in_a(&ticking(EVIL, 443))?.success()?;
     let ticks = || field.log.count("tcp/443 tick");
     wait_until("the flow goes", Duration::from_secs(10), || {

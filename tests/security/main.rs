@@ -10,6 +10,7 @@ mod canary;
 mod field;
 mod flood;
 mod guard;
+mod hosts;
 mod names;
 mod network;
 mod probe;

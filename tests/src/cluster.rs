@@ -254,7 +254,7 @@ impl Cluster {
     /// # Errors
     /// Fails where it does not join.
     pub fn add_docker_node(&mut self, name: &str, host: Arc<Host>, engine: &Engine) -> Result<()> {
-        self.add_docker_node_with(name, host, engine, &Around::default())
+        self.add_docker_node_with(name, host, (engine, &Around::default()))
     }
 
     /// Adds a node with a real engine whose configuration is not as usual.
@@ -265,8 +265,7 @@ impl Cluster {
         &mut self,
         name: &str,
         host: Arc<Host>,
-        engine: &Engine,
-        around: &Around,
+        (engine, around): (&Engine, &Around),
     ) -> Result<()> {
         let parent = format!("{}/warren", engine.cgroup());
         let config = format!(

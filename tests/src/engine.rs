@@ -72,7 +72,8 @@ impl Engine {
         // its containerd ended with it; one that nobody has reaped yet passes for a living one
         let file = self.folder.join("exec/containerd/containerd.pid");
         let pid = std::fs::read_to_string(&file).unwrap_or_default();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         if stat.is_empty() || stat.contains(") Z ") {
             std::fs::remove_file(&file).ok();
         }

@@ -59,7 +59,7 @@ impl Lab {
         let engine = Engine::start_with(&stage, &node, &around.dockerd)?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
-        cluster.add_docker_node_with("n1", Arc::clone(&node), &engine, around)?;
+        cluster.add_docker_node_with("n1", Arc::clone(&node), (&engine, around))?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

@@ -168,7 +168,11 @@ impl Worker {
         // a reboot takes the folder of the socket away, and the mount with it
         self.door()?;
         self.name_resolver()?;
-        shared.parts.walls.open(&network_name(self.workspace)).await?;
+        if let Err(closed) = shared.parts.walls.open(&network_name(self.workspace)).await {
+            // the bridge may be gone: it is made again, and the container with it if its range differs
+            (self.network_made, self.checked) = (false, None);
+            return Err(closed.into());
+        }
         let started = Started {
             generation: order.generation,
             run_serial: order.run_serial,
