@@ -65,6 +65,8 @@ impl Limits {
     pub const REPLICAS: usize = 9;
     /// Clients of one cluster.
     pub const CLIENTS: usize = 10_000;
+    /// Destinations that one client is allowed.
+    pub const ALLOWED: usize = 64;
     /// Nodes of one cluster, retired ones included.
     pub const NODES: usize = 1000;
     /// Workspaces of one cluster.
@@ -168,6 +170,21 @@ impl Limits {
     /// Lines of progress kept of one startup step.
     pub const STEP_OUTPUT_BYTES: usize = 8 * 1024;
 
+    /// A question to the node's resolver, and its answer over UDP.
+    pub const DNS_BYTES: usize = 4096;
+    /// Questions of one workspace that wait for their answers at one time.
+    pub const DNS_QUERIES: usize = 64;
+    /// Connections of one workspace to the node's resolver.
+    pub const DNS_CONNECTIONS: usize = 8;
+    /// What a program of the distribution (`nft`, `ip`) may write.
+    pub const TOOL_BYTES: usize = 16 * 1024 * 1024;
+
+    /// A program of the distribution (`nft`, `ip`).
+    pub const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
+    /// One question to one of the host's resolvers.
+    pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+    /// A connection of a workspace to the node's resolver on which nothing is asked.
+    pub const DNS_IDLE: Duration = Duration::from_secs(10);
     /// A TLS handshake.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     /// A connection without a certificate that is good today, from handshake to end.

@@ -118,6 +118,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::NodeAdminRemoveNode
         | Method::NodeAdminRejoinNode
         | Method::NodeAdminLabelNode
+        | Method::ClientChangeAllowed
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

@@ -30,6 +30,7 @@ take_down() {
   echo "This removes for good:"
   list "containers" "$(for id in $containers; do docker inspect -f '{{slice .Name 1}}' "$id"; done)"
   list "networks" "$(for id in $networks; do docker network inspect -f '{{.Name}}' "$id"; done)"
+  list "firewall" "$(our_walls)"
   list "images" "$(docker image ls -q warren-workspace | sed 's/^/warren-workspace /')"
   list "daemons" "$(for name in warren-node-agent warren-coordinator; do service_line "$name"; done)"
   [ ! -e "$STATE/made.dockerd" ] || list "engine" "dockerd, which quickstart started"
@@ -86,6 +87,22 @@ our_cgroups() {
   [ -z "$name" ] || find /sys/fs/cgroup -maxdepth 2 -type d -name "warren-$name" 2>/dev/null || true
 }
 
+# What the node agent leaves in force when it ends: its table, and a routing rule per bridge.
+our_walls() {
+  [ -e "$STATE/node" ] || return 0
+  ! nft list table inet warren >/dev/null 2>&1 || echo "table inet warren"
+  ip rule show 2>/dev/null | sed -n 's/.* iif \(wrn-[0-9a-f]*\) .*/routing rule of \1/p'
+}
+
+remove_walls() {
+  local bridge
+  [ -n "$(our_walls)" ] || return 0
+  nft delete table inet warren 2>/dev/null || true
+  ip rule show | sed -n 's/.* iif \(wrn-[0-9a-f]*\) .*/\1/p' | while read -r bridge; do
+    ip rule del iif "$bridge" || true
+  done
+}
+
 service_line() {
   if is_running "$1"; then echo "$1 (pid $(pid_of "$1"))"
   elif [ -e "/etc/systemd/system/$1.service" ] && [ -z "$ROOT" ]; then echo "$1"; fi
@@ -99,6 +116,7 @@ remove() {
   [ -z "$containers" ] || docker rm -f -v $containers >/dev/null
   # shellcheck disable=SC2086
   [ -z "$networks" ] || docker network rm $networks >/dev/null
+  remove_walls
   docker image rm -f warren-workspace:latest >/dev/null 2>&1 || true
   [ ! -e "$STATE/made.base-image" ] || docker image rm debian:bookworm-slim >/dev/null 2>&1 || true
   our_cgroups | while read -r group; do rmdir "$group" || true; done

@@ -27,6 +27,7 @@ use warren_daemon::{
 use crate::{
     board::Board,
     config::{Config, EngineKind},
+    container::subnet::Subnet,
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
     gauge::Gauge,
@@ -36,6 +37,7 @@ use crate::{
     lease::Lease,
     ledger::{Ledger, LedgerError},
     measure::{self, Counted},
+    network::{self, NoWalls, Walls},
     reconciler::{self, Place},
     seat::{self, Seat, SeatError},
     tunnel::Tunnels,
@@ -156,7 +158,10 @@ impl Agent {
         );
         let (changes, changed) = mpsc::channel(QUEUE);
         let both = (Arc::clone(&hands.engine), Arc::clone(&hands.volumes));
-        let mut probe = Probe::new(both, ledger.clone(), config.clone(), hands.boot);
+        let coordinators = Coordinators::open(&state, &config.coordinators)?;
+        let walls = walls(&config, (&ledger, &board, &coordinators), &shutdown).await;
+        let view = walls.view();
+        let mut probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
         let facts = watch::Sender::new(probe.first().await);
         let usage = watch::Sender::new(probe.usage().await);
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
@@ -172,6 +177,7 @@ impl Agent {
             held: held.subscribe(),
             gauge: hands.gauge.clone(),
             levels: hands.levels,
+            walls,
         };
         let measuring = shutdown.child_token().run_until_cancelled_owned(hands.gauge.run());
         shutdown.spawn(measuring);
@@ -180,7 +186,7 @@ impl Agent {
             name: membership.name.clone(),
             tls: tls(&identity)?,
             identity: join::identity_folder(&state).map_err(AgentError::Join)?,
-            coordinators: Coordinators::open(&state, &config.coordinators)?,
+            coordinators,
             ledger: ledger.clone(),
             board: Arc::clone(&board),
             tunnels: tunnels.clone(),
@@ -228,7 +234,9 @@ pub async fn facts(config: &Config) -> Result<NodeFacts, AgentError> {
         hands.volumes = Arc::new(PlainStore::new(config.state_dir.join(HOMES)));
     }
     let boot = hands.boot;
-    Ok(Probe::new((hands.engine, hands.volumes), ledger, config.clone(), boot).first().await)
+    let walls = NoWalls::default().view();
+    let both = (hands.engine, hands.volumes);
+    Ok(Probe::new(both, ledger, config.clone(), (boot, walls)).first().await)
 }
 
 /// Returns the pool of this machine's homes; none where they are plain folders.
@@ -303,6 +311,30 @@ impl Hands {
             }
         }
     }
+}
+
+/// The engine that runs nothing needs no walls.
+async fn walls(
+    config: &Config,
+    (ledger, board, coordinators): (&Ledger, &Arc<Board>, &Coordinators),
+    shutdown: &Shutdown,
+) -> Arc<dyn Walls> {
+    if config.engine.kind == EngineKind::Fake {
+        return Arc::new(NoWalls::default());
+    }
+    let parts = network::Parts {
+        ledger: ledger.clone(),
+        board: Arc::clone(board),
+        coordinators: coordinators.clone(),
+        range: config.engine.network_range.parse().unwrap_or(Subnet::ALL),
+        settings: network::Settings {
+            dns_port: config.network.dns_port,
+            connections: config.network.connections,
+            beginnings: config.network.new_connections,
+        },
+        resolvers: config.network.resolvers.clone(),
+    };
+    network::start(parts, shutdown).await
 }
 
 fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {

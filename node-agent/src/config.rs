@@ -4,6 +4,8 @@
 //! given when it joined (its id, certificate, coordinators) is not configuration: it lies in the
 //! state folder.
 
+mod network;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -21,6 +23,9 @@ use warren_model::plan::fit::TIER_LABELS;
 use crate::volume::choose::{Kind, Size, Wish};
 
 use crate::host::swapfile::SwapConfig;
+
+pub use network::NetworkConfig;
+use network::RawNetwork;
 
 /// Where the configuration lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/warren/node-agent.toml";
@@ -69,6 +74,8 @@ pub struct Config {
     pub volumes: Wish,
     /// The node's own swap file.
     pub swap: SwapConfig,
+    /// The network of workspaces.
+    pub network: NetworkConfig,
 }
 
 /// The container engine's part.
@@ -99,6 +106,7 @@ struct RawConfig {
     host: RawHost,
     volumes: RawVolumes,
     swap: RawSwap,
+    network: RawNetwork,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +174,7 @@ impl Default for RawConfig {
             host: RawHost::default(),
             volumes: RawVolumes::default(),
             swap: RawSwap::default(),
+            network: RawNetwork::default(),
         }
     }
 }
@@ -236,6 +245,7 @@ impl TryFrom<RawConfig> for Config {
             memory_reserve: parsed("host.memory_reserve", raw.host.memory_reserve)?,
             volumes: raw.volumes.try_into()?,
             swap: swap(raw.swap, &raw.state_dir)?,
+            network: raw.network.try_into()?,
         })
     }
 }
@@ -354,6 +364,7 @@ mod tests {
         assert!(config.memory_reserve.is_some() && config.volumes.path.is_some());
         assert!(config.swap.size.is_some() && config.swap.priority.is_some());
         assert_ne!(config.swap.file, config.state_dir.join("swapfile"));
+        assert!(!config.network.resolvers.is_empty());
     }
 
     #[test]
@@ -376,6 +387,10 @@ mod tests {
             ("swap.size = '1M'", "swap.size must"),
             ("swap.file = 'here'", "swap.file must"),
             ("swap.priority = 40000", "swap.priority must"),
+            ("network.connections = 0", "network.connections must"),
+            ("network.dns_port = 0", "network.dns_port must"),
+            ("network.resolvers = ['x']", "resolvers"),
+            ("network.resolvers = ['1.1.1.1', '1.1.1.2', '1.1.1.3', '1.1.1.4']", "at most"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -33,6 +33,7 @@ use crate::{
         swapfile::{self, SwapConfig},
     },
     ledger::Ledger,
+    network::View,
     volume::{PoolKind, PoolSeen, VolumeStore, findings},
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Probe {
     load: LoadReader,
     /// Why there is no swap file though one is asked for, or one though none is.
     swap: Arc<Mutex<Option<String>>>,
+    /// How the walls stand.
+    walls: watch::Receiver<View>,
 }
 
 impl Probe {
@@ -66,7 +69,7 @@ impl Probe {
         (engine, volumes): (Arc<dyn Engine>, Arc<dyn VolumeStore>),
         ledger: Ledger,
         config: Config,
-        boot: BootId,
+        (boot, walls): (BootId, watch::Receiver<View>),
     ) -> Self {
         Self {
             engine,
@@ -77,6 +80,7 @@ impl Probe {
             homes: Bytes::default(),
             load: LoadReader::default(),
             swap: Arc::default(),
+            walls,
         }
     }
 
@@ -103,6 +107,7 @@ impl Probe {
         // a pool that grew is told at once
         let grown = Notify::new();
         let mut load = std::mem::take(&mut self.load);
+        let seen = self.walls.clone();
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
             let mut size = None;
@@ -113,8 +118,9 @@ impl Probe {
                 if metered(pool.kind) && size.replace(told).is_some_and(|before| before != told) {
                     grown.notify_one();
                 }
+                let firewall = seen.borrow().fingerprint;
                 let pool = Some(told_pool(&pool));
-                usage.send_replace(NodeUsage { pool, ..load.read(&state_dir) });
+                usage.send_replace(NodeUsage { pool, firewall, ..load.read(&state_dir) });
             }
         };
         let settled = Notify::new();
@@ -122,15 +128,16 @@ impl Probe {
         let swapping = keep_swap(&swap, &state_dir, (&told, &settled));
         let looking = async {
             let mut looks = 0_u32;
+            let mut walls = self.walls.clone();
             look.tick().await;
             loop {
                 tokio::select! {
-                    _ = look.tick() => {}
+                    _ = look.tick() => looks = looks.wrapping_add(1),
                     () = grown.notified() => {}
                     // what was switched on or refused is told at once
                     () = settled.notified() => {}
+                    Ok(()) = walls.changed() => {}
                 }
-                looks = looks.wrapping_add(1);
                 if looks.is_multiple_of(MEASURE_EVERY)
                     && timeout(LOOK, self.measure()).await.is_err()
                 {
@@ -198,6 +205,7 @@ impl Probe {
             Err(error) => vec![blocking("the host's mounts", &error)],
         };
         findings.extend(self.own_findings());
+        findings.extend(self.walls.borrow().findings.iter().cloned());
         findings.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.code.cmp(&b.code)));
         let counted = capacity::capacity(self.config.memory_reserve).unwrap_or_else(|error| {
             findings.insert(0, blocking("the host's memory", &error));

@@ -17,6 +17,7 @@ pub mod join;
 pub mod lease;
 pub mod ledger;
 pub mod measure;
+pub mod network;
 pub mod reconciler;
 pub mod seat;
 pub mod tunnel;

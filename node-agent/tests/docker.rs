@@ -75,6 +75,7 @@ impl Stage {
         fs::create_dir(&run).expect("folder");
         let info = docker.info().await.expect("Docker answers");
         let ground = Ground {
+            resolver: None,
             cluster,
             node,
             cgroup_parent: host::cgroup_parent(&format!("test-{}", node.short()), false),

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    Coordinator, Daemon, Engine, Host, Output, Program, Stage, program::binary, wait_until,
+    Coordinator, Daemon, Engine, Host, Output, Program, Stage, lab::Around, program::binary,
+    wait_until,
 };
 
 /// How long a daemon may take to say where it listens, on a busy machine.
@@ -253,25 +254,27 @@ impl Cluster {
     /// # Errors
     /// Fails where it does not join.
     pub fn add_docker_node(&mut self, name: &str, host: Arc<Host>, engine: &Engine) -> Result<()> {
-        self.add_node_with(name, host, (engine, "[volumes]\nkind = \"plain\"\n"))
+        self.add_docker_node_with(name, host, (engine, &Around::default()))
     }
 
-    /// The same with the lines of `[volumes]` as they stand in its configuration.
+    /// Adds a node with a real engine whose configuration is not as usual.
     ///
     /// # Errors
     /// Fails where it does not join.
-    pub fn add_node_with(
+    pub fn add_docker_node_with(
         &mut self,
         name: &str,
         host: Arc<Host>,
-        (engine, volumes): (&Engine, &str),
+        (engine, around): (&Engine, &Around),
     ) -> Result<()> {
         let parent = format!("{}/warren", engine.cgroup());
         let config = format!(
-            "kind = \"docker\"\nsocket = \"{}\"\ncgroup_parent = \"{parent}\"\n{volumes}",
-            engine.socket().display()
+            "kind = \"docker\"\nsocket = \"{}\"\ncgroup_parent = \"{parent}\"\n{}{}",
+            engine.socket().display(),
+            around.volumes.as_deref().unwrap_or("[volumes]\nkind = \"plain\"\n"),
+            around.bottom
         );
-        self.add_node(name, Some(host), &config)
+        self.add_node_with(name, Some(host), (&around.top, &config))
     }
 
     /// Adds a node with the lines of `[engine]` as they stand in its configuration.
@@ -279,6 +282,16 @@ impl Cluster {
     /// # Errors
     /// Fails where it does not join.
     pub fn add_node(&mut self, name: &str, host: Option<Arc<Host>>, engine: &str) -> Result<()> {
+        self.add_node_with(name, host, ("", engine))
+    }
+
+    /// As [`Cluster::add_node`], with lines before every section too.
+    fn add_node_with(
+        &mut self,
+        name: &str,
+        host: Option<Arc<Host>>,
+        (top, engine): (&str, &str),
+    ) -> Result<()> {
         let folder = self.stage.folder(&format!("node-{name}"))?;
         let inside = inside_binary();
         anyhow::ensure!(
@@ -287,7 +300,7 @@ impl Cluster {
         );
         let config = format!(
             "name = \"{name}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\ninside_binary = \"{}\"\n\
-             metrics = \"127.0.0.1:0\"\n[engine]\n{engine}",
+             metrics = \"127.0.0.1:0\"\n{top}[engine]\n{engine}",
             folder.join("state").display(),
             self.stage.folder("run")?.display(),
             inside.display(),

@@ -17,6 +17,7 @@ pub struct Engine {
     socket: PathBuf,
     cgroup: String,
     walls: Walls,
+    more: Vec<String>,
 }
 
 /// What an engine offers beside plain containers.
@@ -34,14 +35,14 @@ impl Engine {
     /// # Errors
     /// Fails with the engine's log where it does not answer within 60 s.
     pub fn start(stage: &Stage, host: &Host) -> Result<Self> {
-        Self::with_walls(stage, host, Walls::default())
+        Self::launch(stage, host, (Walls::default(), &[]))
     }
 
-    /// Starts an engine that offers more than plain containers.
+    /// Starts an engine that offers more than plain containers, with further arguments.
     ///
     /// # Errors
     /// As [`Engine::start`].
-    pub fn with_walls(stage: &Stage, host: &Host, walls: Walls) -> Result<Self> {
+    pub fn launch(stage: &Stage, host: &Host, (walls, more): (Walls, &[String])) -> Result<Self> {
         let folder = stage.folder(&format!("docker-{}", host.name()))?;
         let cgroup = format!("/{}-{}", stage.prefix(), host.name());
         let socket = folder.join("docker.sock");
@@ -52,8 +53,10 @@ impl Engine {
                 std::fs::write(folder.join(file), format!("daemon:{first}:65536\n"))?;
             }
         }
-        let daemon = Daemon::start("dockerd", &folder, program(host, (&folder, &cgroup), &walls))?;
-        let mut engine = Self { daemon, folder, socket, cgroup, walls };
+        let program = program(host, (&folder, &cgroup), &walls).args(more);
+        let daemon = Daemon::start("dockerd", &folder, program)?;
+        let more = more.to_vec();
+        let mut engine = Self { daemon, folder, socket, cgroup, walls, more };
         engine.wait()?;
         Ok(engine)
     }
@@ -102,7 +105,15 @@ impl Engine {
     /// As [`Engine::start`].
     pub fn restart(&mut self, host: &Host) -> Result<()> {
         std::fs::remove_file(self.folder.join("docker.pid")).ok();
-        let program = program(host, (&self.folder, &self.cgroup), &self.walls);
+        // its containerd ended with it; one that nobody has reaped yet passes for a living one
+        let file = self.folder.join("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(&file).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z ") {
+            std::fs::remove_file(&file).ok();
+        }
+        let program = program(host, (&self.folder, &self.cgroup), &self.walls).args(&self.more);
         self.daemon = Daemon::start("dockerd", &self.folder, program)?;
         self.wait()
     }

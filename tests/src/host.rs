@@ -46,7 +46,8 @@ impl Network {
         Ok(network)
     }
 
-    /// Adds a host with the next address of 10.99.0.0/24.
+    /// Adds a host with the next address of 203.0.113.0/24: a range for documentation, so that it is
+    /// the internet to whoever tells private ranges apart.
     ///
     /// # Errors
     /// Fails where a step of the wiring fails.
@@ -55,7 +56,7 @@ impl Network {
         let switch = self.switch();
         let space = format!("{}-{name}", self.prefix);
         let port = format!("p{}", self.hosts);
-        let address = format!("10.99.0.{}", self.hosts);
+        let address = format!("203.0.113.{}", self.hosts);
         ip(&["netns", "add", &space])?;
         ip(&[
             "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",

@@ -27,13 +27,34 @@ pub struct Lab {
     pub stage: Arc<Stage>,
 }
 
+/// What is not as usual about a node: lines of its configuration, and arguments of its engine.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// Lines before every section.
+    pub top: String,
+    /// Sections after `[engine]`.
+    pub bottom: String,
+    /// Lines of `[volumes]`; plain folders without them.
+    pub volumes: Option<String>,
+    /// Arguments of `dockerd`.
+    pub dockerd: Vec<String>,
+}
+
 impl Lab {
     /// Builds the installation with one node `n1`.
     ///
     /// # Errors
     /// Fails without root, Docker or the image that `deploy/test` builds.
     pub fn new() -> Result<Self> {
-        Self::with_walls(|_| Ok(Walls::default()))
+        Self::around(&Around::default())
+    }
+
+    /// Builds the installation with one node `n1` that is not as usual.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn around(around: &Around) -> Result<Self> {
+        Self::build(|_| Ok(Walls::default()), |_, _| Ok(around.clone()))
     }
 
     /// The same with an engine that offers more than plain containers.
@@ -41,7 +62,7 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`].
     pub fn with_walls(walls: impl FnOnce(&Stage) -> Result<Walls>) -> Result<Self> {
-        Self::build(walls, |_, _| Ok("[volumes]\nkind = \"plain\"\n".to_owned()))
+        Self::build(walls, |_, _| Ok(Around::default()))
     }
 
     /// The same with a btrfs pool of this size for homes.
@@ -57,12 +78,18 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`].
     pub fn with(volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>) -> Result<Self> {
-        Self::build(|_| Ok(Walls::default()), volumes)
+        Self::build(
+            |_| Ok(Walls::default()),
+            |stage, folder| {
+                let volumes = Some(volumes(stage, folder)?);
+                Ok(Around { volumes, ..Around::default() })
+            },
+        )
     }
 
     fn build(
         walls: impl FnOnce(&Stage) -> Result<Walls>,
-        volumes: impl FnOnce(&Stage, &std::path::Path) -> Result<String>,
+        around: impl FnOnce(&Stage, &std::path::Path) -> Result<Around>,
     ) -> Result<Self> {
         host::check(&["dockerd"])?;
         let stage = Arc::new(Stage::new()?);
@@ -70,11 +97,11 @@ impl Lab {
         let node = Arc::new(network.host("n1")?);
         let internet = Arc::new(network.host("inet")?);
         let repositories = repo::start(&stage, &internet)?;
-        let engine = Engine::with_walls(&stage, &node, walls(&stage)?)?;
+        let around = around(&stage, &stage.folder("node-n1")?)?;
+        let engine = Engine::launch(&stage, &node, (walls(&stage)?, &around.dockerd))?;
         engine.load_image()?;
         let mut cluster = Cluster::start(&stage, Some(Arc::clone(&node)))?;
-        let volumes = volumes(&stage, &stage.folder("node-n1")?)?;
-        cluster.add_node_with("n1", Arc::clone(&node), (&engine, &volumes))?;
+        cluster.add_docker_node_with("n1", Arc::clone(&node), (&engine, &around))?;
         cluster.warren(&["client", "create", "acme"])?;
         cluster.warren(&["client", "create", "beta"])?;
         Ok(Self {

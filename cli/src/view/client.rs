@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) labels: Labels,
+    /// What its workspaces may reach although it is closed to others.
+    pub(crate) allowed: Vec<String>,
     pub(crate) workspaces: u32,
     pub(crate) created_at: Option<Moment>,
     pub(crate) revision: u64,
@@ -31,6 +33,7 @@ impl From<pb::Client> for Client {
             id: client.id,
             name: client.name,
             labels: client.labels.into_iter().collect(),
+            allowed: client.allowed,
             workspaces: client.workspaces,
             created_at: moment(client.created_unix_ms),
             revision: client.revision,
@@ -50,8 +53,17 @@ impl Client {
             ("id", self.id.clone()),
             ("workspaces", self.workspaces.to_string()),
             ("labels", labels(&self.labels)),
+            ("allowed", self.allowed.join(", ")),
             ("age", self.age(now)),
         ])
+    }
+
+    /// Returns the line that `client allow` and `client disallow` print.
+    pub(crate) fn reaches(&self) -> String {
+        if self.allowed.is_empty() {
+            return format!("client {} is allowed nothing beyond the internet\n", self.name);
+        }
+        format!("client {} is allowed {}\n", self.name, self.allowed.join(", "))
     }
 
     /// Returns the line that `client label` prints.

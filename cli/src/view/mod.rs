@@ -7,6 +7,7 @@ pub(crate) mod as_of;
 pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod destination;
 pub(crate) mod event;
 pub(crate) mod explanation;
 pub(crate) mod measure;

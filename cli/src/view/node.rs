@@ -102,6 +102,8 @@ pub(crate) struct Usage {
     pub(crate) memory_pressure: Option<Pressure>,
     pub(crate) cpu_pressure: Option<Pressure>,
     pub(crate) io_pressure: Option<Pressure>,
+    /// Fingerprint of the firewall's table as the node read it back; none where it has none.
+    pub(crate) firewall: Option<String>,
 }
 
 /// Where its homes are kept.
@@ -135,6 +137,7 @@ impl From<pb::Node> for Node {
             memory_pressure: usage.memory_pressure.map(Pressure::from),
             cpu_pressure: usage.cpu_pressure.map(Pressure::from),
             io_pressure: usage.io_pressure.map(Pressure::from),
+            firewall: (usage.firewall != 0).then(|| format!("{:016x}", usage.firewall)),
         };
         let (open, alive) = (node.availability(), node.liveness());
         let said = node.facts.as_ref();
@@ -344,6 +347,7 @@ impl Node {
         let load = usage.map_or_else(String::new, |usage| {
             format!(", load {}.{:02}", usage.load_milli / 1000, usage.load_milli % 1000 / 10)
         });
+        let firewall = usage.and_then(|usage| usage.firewall.as_deref());
         let waits = usage.and_then(|usage| usage.memory_pressure);
         let waits = waits.map_or_else(
             || "memory waits are not measured by its kernel".to_owned(),
@@ -369,6 +373,7 @@ impl Node {
             ("agent", facts.version.clone()),
             ("engine", facts.engine.clone().unwrap_or_else(|| "none".to_owned())),
             ("kernel", format!("{}, cgroup v{}", facts.kernel, facts.cgroup)),
+            ("firewall", firewall.map_or_else(String::new, |table| format!("table {table}"))),
             ("tiers", self.tiers_text()),
             ("labels", labels(&self.labels_shown(facts))),
         ]);

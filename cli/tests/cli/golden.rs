@@ -178,6 +178,13 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["client", "label", "new", "team"]);
     transcript.add(&bench, &["client", "label", "new", "team=web", "team-"]);
     transcript.add(&bench, &["client", "label", "gone", "team=web"]);
+    transcript.add(&bench, &["client", "allow", "new", "10.1.2.0/24:5432", "192.168.7.3:53/udp"]);
+    transcript.add(&bench, &["client", "allowed", "new"]);
+    transcript.add(&bench, &["client", "allowed", "new", "-o", "json"]);
+    transcript.add(&bench, &["client", "disallow", "new", "10.1.2.0/24:5432"]);
+    transcript.add(&bench, &["client", "allow", "new", "10.1.2.3/24:5432"]);
+    transcript.add(&bench, &["client", "allow", "new", "169.254.169.254:80"]);
+    transcript.add(&bench, &["client", "allow", "gone", "10.1.2.3:22"]);
     transcript.add(&bench, &["client", "delete", "new"]);
     transcript.add(&bench, &["node", "token", "--name", "n3"]);
     transcript.add(&bench, &["node", "token", "-o", "name", "-q"]);

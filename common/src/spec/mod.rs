@@ -4,6 +4,7 @@
 //! edge from the template. What was *decided* lives in the model, what was *seen* in
 //! [`crate::status`].
 
+mod destination;
 mod order;
 mod repo;
 mod resources;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use destination::{Destination, InvalidDestination, NEVER, Transport};
 pub use order::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder};
 pub use repo::{InvalidRepo, RepoUrl};
 pub use resources::{InvalidResources, Resources};

@@ -1,10 +1,12 @@
 //! The one document a node receives: what it is to run, at which generation.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     BootId, ClientId, Generation, RequestId, Revision, WorkspaceAddress, WorkspaceId,
-    spec::WorkspaceSpec,
+    spec::{Destination, WorkspaceSpec},
 };
 
 /// Everything one node is to do, level-triggered: the newest replaces any older.
@@ -22,6 +24,10 @@ pub struct NodeSpec {
     /// nothing that is not named here, and removes nothing at all.
     #[serde(default)]
     pub recovering: bool,
+    /// What the clients of these workspaces may reach although it is closed to others; those that
+    /// have none are not named.
+    #[serde(default)]
+    pub allowed: BTreeMap<ClientId, BTreeSet<Destination>>,
 }
 
 impl NodeSpec {

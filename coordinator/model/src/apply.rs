@@ -14,8 +14,8 @@ use crate::{
     command::{Command, Envelope, NodeCommand, Principal},
     event::{Event, EventKind},
     state::{
-        ClusterState, adopt, certificate, client, cluster, node, person, recovery, replica,
-        requests::Known, resize, token, workspace,
+        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
+        replica, requests::Known, resize, token, workspace,
     },
 };
 
@@ -165,6 +165,7 @@ impl ClusterState {
             Command::NoteBackup(command) => recovery::note_backup(self, *command),
             Command::Node(command) => node::command(self, &context, command),
             Command::ResizeWorkspace(command) => resize::resize(self, &context, command),
+            Command::ChangeAllowed(command) => allowed::change(self, &context, command),
         }
     }
 
@@ -256,7 +257,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::IssueCoordinatorToken(_)
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
-        | Command::ResizeWorkspace(_) => !matches!(principal, Principal::Node(_)),
+        | Command::ResizeWorkspace(_)
+        | Command::ChangeAllowed(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

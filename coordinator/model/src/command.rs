@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
     RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
-    spec::{Labels, WorkspaceSpec},
+    spec::{Destination, Labels, WorkspaceSpec},
     status::NodeFacts,
 };
 
@@ -119,6 +119,8 @@ pub enum Command {
     Node(Box<NodeCommand>),
     /// Gives a workspace other caps, wherever it stands.
     ResizeWorkspace(ResizeWorkspace),
+    /// Changes what a client's workspaces may reach although it is closed to others.
+    ChangeAllowed(ChangeAllowed),
 }
 
 /// See [`Command::InitCluster`].
@@ -461,4 +463,15 @@ pub struct UpdateClient {
     pub set_labels: Labels,
     /// Keys of labels to take away; one that the client does not carry is no fault.
     pub remove_labels: BTreeSet<String>,
+}
+
+/// See [`Command::ChangeAllowed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeAllowed {
+    /// Which client.
+    pub client: ClientId,
+    /// To allow; one that is allowed already is no fault.
+    pub allow: BTreeSet<Destination>,
+    /// To close again; each must be allowed.
+    pub disallow: BTreeSet<Destination>,
 }

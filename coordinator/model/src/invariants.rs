@@ -3,9 +3,12 @@
 //! Tests check them after every step, debug builds after every command. The rules that span more
 //! than the state (durability, secrets) live with the parts that hold them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use warren_common::{Limits, NodeId, spec::Permit};
+use warren_common::{
+    ClientId, Limits, NodeId,
+    spec::{Destination, Permit},
+};
 
 use crate::{
     command::Availability,
@@ -184,6 +187,12 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
     }
     if let Some(id) = state.origins.keys().find(|id| !state.workspaces.contains_key(*id)) {
         return Err(format!("workspace {id} is gone and its request is remembered"));
+    }
+    let odd = |(id, allowed): &(&ClientId, &BTreeSet<Destination>)| {
+        allowed.is_empty() || !state.clients.contains_key(*id)
+    };
+    if let Some((id, _)) = state.allowed.iter().find(odd) {
+        return Err(format!("client {id} is gone, or is allowed an empty list"));
     }
     let mut placed = 0;
     for (workspace, label) in workspaces(state) {

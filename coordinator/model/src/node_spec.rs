@@ -10,11 +10,18 @@ use crate::state::{ClusterState, Desired, PhaseKind, Workspace};
 /// Returns what `node` is to do, decided in `term` and as of the state's revision. A node that is
 /// assigned nothing, or that is unknown, gets a document without orders.
 pub fn node_spec(state: &ClusterState, node: NodeId, term: u64) -> NodeSpec {
+    let workspaces: Vec<WorkspaceOrder> =
+        state.workspaces_on(node).filter_map(|one| order(state, one)).collect();
+    let allowed = workspaces.iter().filter_map(|order| {
+        let allowed = state.allowed.get(&order.client)?;
+        Some((order.client, allowed.clone()))
+    });
     NodeSpec {
+        allowed: allowed.collect(),
         incarnation: state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
         term,
         revision: state.revision,
-        workspaces: state.workspaces_on(node).filter_map(|one| order(state, one)).collect(),
+        workspaces,
         recovering: state.recovery.is_some(),
     }
 }

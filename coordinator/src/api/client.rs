@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 
 use tonic::{Request, Response, Status};
-use warren_common::{ClientId, spec::Labels};
+use warren_common::{
+    ClientId, Limits,
+    spec::{Destination, Labels},
+};
 use warren_model::{
     Applied, ClusterState, Command, Outcome,
-    command::{CreateClient, DeleteClient, UpdateClient},
+    command::{ChangeAllowed, CreateClient, DeleteClient, UpdateClient},
 };
-use warren_proto::pb::admin::v1::{self as pb, client_service_server::ClientService};
+use warren_proto::{
+    ApiError,
+    pb::admin::v1::{self as pb, client_service_server::ClientService},
+};
 
 use super::{Api, caller, errors, mutation::Asked, page::Page, resolve};
 
@@ -116,4 +122,41 @@ impl ClientService for Api {
         let client = client.map(|client| moment.view().client(client));
         Ok(Response::new(pb::UpdateClientResponse { client, revision }))
     }
+
+    async fn change_allowed(
+        &self,
+        request: Request<pb::ChangeAllowedRequest>,
+    ) -> Result<Response<pb::ChangeAllowedResponse>, Status> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let asked = Asked::read(principal, request.mutation)?;
+        if request.allow.is_empty() && request.disallow.is_empty() {
+            return Err(errors::invalid("allow", "and disallow are both empty").into());
+        }
+        let allow = destinations("allow", &request.allow)?;
+        let disallow = destinations("disallow", &request.disallow)?;
+        let command = |state: &ClusterState| {
+            let client = resolve::client(state, &request.client)?.id;
+            let (allow, disallow) = (allow.clone(), disallow.clone());
+            Ok(Command::ChangeAllowed(ChangeAllowed { client, allow, disallow }))
+        };
+        let (id, revision) = match self.mutate_named(&asked, command).await {
+            Ok(Applied { outcome: Outcome::Client(id), revision, .. }) => (Some(id), revision.0),
+            Ok(_) => return Err(errors::internal("allowing", "another outcome").into()),
+            Err(error) if self.is_done(&asked, &error) => (None, self.local().state.revision.0),
+            Err(error) => return Err(error.into()),
+        };
+        let moment = self.local();
+        let client = id.and_then(|id| moment.state.clients.get(&id));
+        let client = client.map(|client| moment.view().client(client));
+        Ok(Response::new(pb::ChangeAllowedResponse { client, revision }))
+    }
+}
+
+fn destinations(field: &str, texts: &[String]) -> Result<BTreeSet<Destination>, ApiError> {
+    let most = Limits::ALLOWED;
+    if texts.len() > most {
+        return Err(errors::invalid(field, format!("names more than {most} destinations")));
+    }
+    texts.iter().map(|text| text.parse().map_err(|why| errors::invalid(field, why))).collect()
 }

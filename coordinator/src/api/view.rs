@@ -59,7 +59,9 @@ impl View<'_> {
     /// Shows a client.
     pub fn client(&self, client: &Client) -> pb::Client {
         let workspaces = count(self.state.workspaces_of(client.id).count());
-        pb::Client { workspaces, ..self::client(client) }
+        let allowed = self.state.allowed.get(&client.id);
+        let allowed = allowed.into_iter().flatten().map(ToString::to_string).collect();
+        pb::Client { workspaces, allowed, ..self::client(client) }
     }
 
     /// Shows a node with what it last said beside its facts.
@@ -213,6 +215,7 @@ pub fn client(client: &Client) -> pb::Client {
         created_unix_ms: client.created.0,
         revision: client.revision.0,
         workspaces: 0,
+        allowed: Vec::new(),
     }
 }
 

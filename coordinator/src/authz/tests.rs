@@ -53,6 +53,7 @@ ClientService/ListClients                  -    -     -    -     yes   yes  yes 
 ClientService/GetClient                    -    -     -    -     yes   yes  yes  yes  yes
 ClientService/DeleteClient                 -    -     -    -     yes   -    -    -    -
 ClientService/UpdateClient                 -    -     -    -     yes   -    -    -    -
+ClientService/ChangeAllowed                -    -     -    -     yes   -    -    -    -
 NodeAdminService/CreateNodeToken           -    -     -    -     yes   -    -    -    -
 NodeAdminService/ListNodes                 -    -     -    -     yes   yes  yes  yes  yes
 NodeAdminService/GetNode                   -    -     -    -     yes   yes  yes  yes  yes

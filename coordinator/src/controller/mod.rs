@@ -207,7 +207,8 @@ fn subject(command: &Command) -> Option<WorkspaceId> {
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
         | Command::Node(_)
-        | Command::ResizeWorkspace(_) => None,
+        | Command::ResizeWorkspace(_)
+        | Command::ChangeAllowed(_) => None,
     }
 }
 
@@ -245,5 +246,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::NoteBackup(_) => "note-backup",
         Command::Node(command) => command.name(),
         Command::ResizeWorkspace(_) => "resize-workspace",
+        Command::ChangeAllowed(_) => "change-allowed",
     }
 }

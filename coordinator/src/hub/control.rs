@@ -4,7 +4,11 @@
 //! when it says something new: while one is on its way, changes gather and the next one holds them
 //! all. Registrations and changed facts, which the log keeps, are taken once a second. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
 
-use std::{future::Future, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+};
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::{
@@ -15,7 +19,9 @@ use tonic::{Code, Status};
 use tracing::{debug, info};
 use uuid::Uuid;
 use warren_common::{
-    Limits, NodeEpoch, NodeId, RequestId, Revision, spec::WorkspaceOrder, status::NodeFacts,
+    ClientId, Limits, NodeEpoch, NodeId, RequestId, Revision,
+    spec::{Destination, WorkspaceOrder},
+    status::NodeFacts,
 };
 use warren_daemon::clock;
 use warren_model::{
@@ -35,6 +41,8 @@ use crate::{
 };
 
 type Answer = Result<pb::ControlResponse, Status>;
+/// What a document says: recovering, its orders, what clients are allowed.
+type Told = (bool, Vec<WorkspaceOrder>, BTreeMap<ClientId, BTreeSet<Destination>>);
 type Round =
     Pin<Box<dyn Future<Output = (pb::RenewLease, Result<ClusterState, ReadError>)> + Send>>;
 
@@ -46,7 +54,7 @@ struct Session {
     term: u64,
     answers: mpsc::Sender<Answer>,
     /// What the node was last told.
-    told: Option<(bool, Vec<WorkspaceOrder>)>,
+    told: Option<Told>,
     /// The renewal that is being confirmed.
     round: Option<Round>,
     /// The newest renewal that waits for the next round.
@@ -292,7 +300,7 @@ impl Session {
     async fn tell(&mut self) {
         let state = self.up.consensus.local();
         let spec = warren_model::node_spec(&state, self.node, self.term);
-        let told = (spec.recovering, spec.workspaces.clone());
+        let told = (spec.recovering, spec.workspaces.clone(), spec.allowed.clone());
         if self.told.as_ref() == Some(&told) {
             return;
         }

@@ -3,9 +3,9 @@
 //! Objects of the state are shared, not copied; names are copied, because an object may outlive
 //! those it names.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use warren_common::{ClientId, NodeId, RequestId, WorkspaceId};
+use warren_common::{ClientId, NodeId, RequestId, WorkspaceId, spec::Destination};
 use warren_model::{
     ClusterState, Command, Event, EventKind,
     state::{Client, ClusterInfo, Node, Replica, Workspace},
@@ -32,7 +32,7 @@ pub enum Subject {
     /// A coordinator.
     Replica(Box<Replica>),
     /// A client.
-    Client(Box<Client>),
+    Client(Box<Client>, BTreeSet<Destination>),
     /// A node.
     Node(Arc<Node>),
     /// A workspace.
@@ -92,6 +92,7 @@ impl Gathered {
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
             | Command::NoteBackup(_)
+            | Command::ChangeAllowed(_)
             | Command::Node(_) => return None,
         };
         state.workspaces.get(&id).cloned()
@@ -122,7 +123,8 @@ fn subject(state: &ClusterState, before: Option<&Arc<Workspace>>, kind: &EventKi
             boxed(&state.cluster, Subject::Cluster)
         }
         EventKind::ClientCreated(id, _) | EventKind::ClientUpdated(id, _) => {
-            boxed(&state.clients.get(id).cloned(), Subject::Client)
+            let allowed = state.allowed.get(id).cloned().unwrap_or_default();
+            boxed(&state.clients.get(id).cloned(), |client| Subject::Client(client, allowed))
         }
         EventKind::ReplicaSet(id) | EventKind::ReplicaJoined(id) => {
             boxed(&state.replicas.get(id).cloned(), Subject::Replica)
@@ -184,7 +186,7 @@ impl Record {
                 Subject::None
                 | Subject::Cluster(_)
                 | Subject::Replica(_)
-                | Subject::Client(_)
+                | Subject::Client(..)
                 | Subject::Node(_),
             ) => None,
         }
@@ -228,7 +230,9 @@ impl Record {
                 let on = placed.workspace.assignment.as_ref().map(|assignment| assignment.node);
                 on == Some(id) || placed.left == Some(id)
             }
-            Subject::None | Subject::Cluster(_) | Subject::Replica(_) | Subject::Client(_) => false,
+            Subject::None | Subject::Cluster(_) | Subject::Replica(_) | Subject::Client(..) => {
+                false
+            }
         }
     }
 
@@ -241,7 +245,10 @@ impl Record {
             Subject::Replica(replica) => {
                 size_of::<Replica>() + replica.api_address.len() + replica.raft_address.len()
             }
-            Subject::Client(client) => size_of::<Client>() + labels(&client.labels),
+            Subject::Client(client, allowed) => {
+                let allowed = allowed.len() * size_of::<Destination>();
+                size_of::<Client>() + labels(&client.labels) + allowed
+            }
             Subject::Node(node) => {
                 let findings = node.facts.findings.iter();
                 let findings = findings.map(|one| one.code.len() + one.message.len() + 96);

@@ -167,7 +167,9 @@ fn replica(id: u64, subject: &Subject) -> pb::Replica {
 }
 
 fn client(subject: &Subject) -> Option<pb::Client> {
-    if let Subject::Client(client) = subject { Some(view::client(client)) } else { None }
+    let Subject::Client(client, allowed) = subject else { return None };
+    let allowed = allowed.iter().map(ToString::to_string).collect();
+    Some(pb::Client { allowed, ..view::client(client) })
 }
 
 fn node(subject: &Subject) -> Option<pb::Node> {

@@ -1,6 +1,6 @@
 //! Orders and grounds for tests.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use warren_common::{
     Bytes, Generation,
@@ -55,5 +55,6 @@ pub(crate) fn ground() -> Ground {
             open_files: 65_536,
         },
         runtime: None,
+        resolver: Some(Ipv4Addr::new(10, 213, 0, 1)),
     }
 }

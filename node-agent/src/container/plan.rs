@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +26,8 @@ pub const INSIDE: &str = "/warren/inside";
 pub const RUN: &str = "/warren/run";
 /// Name of the agent's socket in its folder.
 pub const SOCKET: &str = "agent.sock";
+/// Name of the file that names the workspace's resolver, in the folder of the agent's socket.
+pub const RESOLV_CONF: &str = "resolv.conf";
 /// Open files of one process, at most.
 pub const OPEN_FILES: u64 = 65_536;
 /// Added to the score by which the kernel chooses a victim: workspaces go before daemons.
@@ -81,6 +84,8 @@ pub struct Ground {
     pub abilities: Abilities,
     /// The runtime that the order's isolation tier asks for; the engine's own without it.
     pub runtime: Option<String>,
+    /// The node's resolver as the workspace reaches it: its gateway. None before there is a network.
+    pub resolver: Option<Ipv4Addr>,
 }
 
 /// What kernel and engine can do; a missing one weakens the container and is a preflight finding.
@@ -142,6 +147,9 @@ pub struct ContainerPlan {
     /// The runtime it is run by; the engine's own without it.
     #[serde(default)]
     pub runtime: Option<String>,
+    /// Whom the engine's own resolver may ask: the node's and nobody else.
+    #[serde(default)]
+    pub resolver: Option<Ipv4Addr>,
 }
 
 /// The caps of a container that can be changed while it runs.
@@ -292,6 +300,7 @@ pub fn plan(order: &WorkspaceOrder, ground: &Ground) -> ContainerPlan {
         sysctls: sysctls(abilities),
         apparmor: abilities.apparmor,
         runtime: ground.runtime.clone(),
+        resolver: ground.resolver,
     }
 }
 
@@ -339,12 +348,17 @@ fn mounts(ground: &Ground) -> Vec<Mount> {
         target: target.to_owned(),
         read_only,
     };
-    vec![
+    let mut mounts = vec![
         mount(&ground.home, HOME, false),
         mount(&ground.tmp, "/tmp", false),
         mount(&ground.inside, INSIDE, true),
         mount(&ground.run, RUN, true),
-    ]
+    ];
+    if ground.resolver.is_some() {
+        // its only resolver, whatever the engine would write there
+        mounts.push(mount(&ground.run.join(RESOLV_CONF), "/etc/resolv.conf", true));
+    }
+    mounts
 }
 
 fn sysctls(abilities: Abilities) -> BTreeMap<String, String> {

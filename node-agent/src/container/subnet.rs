@@ -21,6 +21,9 @@ pub struct InvalidSubnet(String);
 pub const WORKSPACE_BITS: u8 = 28;
 
 impl Subnet {
+    /// Every address.
+    pub const ALL: Self = Self { first: 0, bits: 0 };
+
     /// Returns the range that holds `address` with a prefix of `bits`; none for more than 32.
     pub fn new(address: Ipv4Addr, bits: u8) -> Option<Self> {
         if bits > 32 {

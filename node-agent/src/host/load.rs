@@ -34,8 +34,9 @@ impl LoadReader {
             memory_pressure: pressure("memory"),
             cpu_pressure: pressure("cpu"),
             io_pressure: pressure("io"),
-            // the volumes' to tell
+            // for volumes and walls to tell
             pool: None,
+            firewall: 0,
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod capacity;
 pub mod cgroup;
+pub mod freezer;
 pub mod levels;
 pub mod live_restore;
 pub mod load;
@@ -84,6 +85,18 @@ fn open_files() -> u64 {
 /// Returns the IPv4 ranges this host has routes to, default routes left out.
 pub fn routes() -> Vec<Subnet> {
     parse_routes(&fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+/// Returns whether this process's network has a device of this name; it has where the kernel does
+/// not tell.
+pub fn has_device(name: &str) -> bool {
+    match fs::read_to_string("/proc/self/net/dev") {
+        Ok(text) => {
+            let names = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+            names.into_iter().any(|device| device == name)
+        }
+        Err(_) => true,
+    }
 }
 
 fn first_line(path: &str) -> String {

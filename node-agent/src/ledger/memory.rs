@@ -1,11 +1,14 @@
 //! What the ledger remembers, and how one document changes it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    BootId, Generation, Revision, WorkspaceId,
-    spec::{HeldOrder, NodeSpec, WorkspaceOrder},
+    BootId, ClientId, Generation, Revision, WorkspaceId,
+    spec::{Destination, HeldOrder, NodeSpec, WorkspaceOrder},
 };
 
 use super::Refused;
@@ -29,6 +32,20 @@ pub struct Memory {
     /// The cluster recovers and may know less than is here: nothing unordered is touched.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovering: bool,
+    /// What clients of these workspaces may reach although it is closed to others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub allowed: BTreeMap<ClientId, BTreeSet<Destination>>,
+    /// Who holds which containers' cgroups frozen, by the cgroup's folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pauses: BTreeMap<PathBuf, BTreeSet<PauseOwner>>,
+}
+
+/// Who froze something; only they thaw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseOwner {
+    /// The firewall's table is gone.
+    Firewall,
 }
 
 /// A start that was begun: the permit of that run is spent.
@@ -110,10 +127,30 @@ impl Memory {
         accepted.changed.sort_unstable();
         accepted.changed.dedup();
         self.recovering = spec.recovering;
+        self.allowed.clone_from(&spec.allowed);
         self.orders = orders;
         self.rank = Some(spec.rank());
         self.prune();
         Ok(accepted)
+    }
+
+    /// Notes that `owner` holds these frozen.
+    pub(super) fn pause(&mut self, owner: PauseOwner, folders: &BTreeSet<PathBuf>) {
+        for folder in folders {
+            self.pauses.entry(folder.clone()).or_default().insert(owner);
+        }
+    }
+
+    /// Notes that `owner` holds nothing frozen any more; returns what nobody else holds.
+    pub(super) fn resume(&mut self, owner: PauseOwner) -> Vec<PathBuf> {
+        let mut free = Vec::new();
+        self.pauses.retain(|folder, owners| {
+            if owners.remove(&owner) && owners.is_empty() {
+                free.push(folder.clone());
+            }
+            !owners.is_empty()
+        });
+        free
     }
 
     /// Ids are UUIDv7, so the first key is the oldest workspace.

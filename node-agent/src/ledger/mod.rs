@@ -11,11 +11,13 @@ mod memory;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use tokio::sync::watch;
 use warren_common::{
     Revision, WorkspaceId,
     spec::{NodeSpec, WorkspaceOrder},
@@ -23,7 +25,7 @@ use warren_common::{
 
 use crate::container::Caps;
 use file::LedgerFile;
-pub use memory::{Accepted, Memory, Started};
+pub use memory::{Accepted, Memory, PauseOwner, Started};
 
 /// Why the ledger could not be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,8 @@ struct Shared {
     /// Whose turn it is; whether there will be no more.
     writing: Mutex<Closed>,
     memory: RwLock<Arc<Memory>>,
+    /// Raised by each change.
+    changes: watch::Sender<u64>,
 }
 
 impl Ledger {
@@ -124,12 +128,52 @@ impl Ledger {
         })?;
         let memory = file.read()?.unwrap_or_default();
         let memory = RwLock::new(Arc::new(memory));
-        Ok(Self { shared: Arc::new(Shared { file, writing: Mutex::default(), memory }) })
+        let (writing, changes) = (Mutex::default(), watch::Sender::default());
+        Ok(Self { shared: Arc::new(Shared { file, writing, memory, changes }) })
     }
 
     /// Returns what is remembered now.
     pub fn memory(&self) -> Arc<Memory> {
         Arc::clone(&self.shared.memory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Watches for changes: what is new is in [`Self::memory`].
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Remembers that `owner` freezes these cgroups now, before it does.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn pause(
+        &self,
+        owner: PauseOwner,
+        folders: BTreeSet<PathBuf>,
+    ) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            memory.pause(owner, &folders);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns the cgroups that only `owner` holds frozen: those it may thaw.
+    pub fn held_by(&self, owner: PauseOwner) -> Vec<PathBuf> {
+        let pauses = self.memory().pauses.clone();
+        Memory { pauses, ..Memory::default() }.resume(owner)
+    }
+
+    /// Forgets what `owner` froze, after it thawed what [`Self::held_by`] named.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn resume(&self, owner: PauseOwner) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            memory.resume(owner);
+            Ok(())
+        })
+        .await
     }
 
     /// Returns the order for one workspace.
@@ -236,6 +280,8 @@ impl Ledger {
                 shared.file.replace(&memory)?;
                 let mut shown = shared.memory.write().unwrap_or_else(PoisonError::into_inner);
                 *shown = Arc::new(memory);
+                drop(shown);
+                shared.changes.send_modify(|count| *count += 1);
             }
             Ok(outcome)
         });

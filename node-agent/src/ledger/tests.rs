@@ -47,7 +47,8 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
 
 fn document(rank: (u32, u64, u64), workspaces: Vec<WorkspaceOrder>) -> NodeSpec {
     let (incarnation, term, revision) = (rank.0, rank.1, Revision(rank.2));
-    NodeSpec { incarnation, term, revision, workspaces, recovering: false }
+    let allowed = Default::default();
+    NodeSpec { incarnation, term, revision, workspaces, recovering: false, allowed }
 }
 
 #[tokio::test]

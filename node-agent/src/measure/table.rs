@@ -58,6 +58,21 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("warren_node_doors_open", &[], "Sockets of workspaces that are listened on"),
     Metric::gauge("warren_node_streams_open", &[], "Terminals, programs and logs being relayed"),
     Metric::gauge("warren_node_streams_limit", &[], "How many of them there may be"),
+    Metric::counter(
+        "warren_node_firewall_losses_total",
+        &[],
+        "Times that the firewall's table was not as it was loaded",
+    ),
+    Metric::gauge(
+        "warren_node_firewall_packets",
+        &["counter"],
+        "Packets of workspaces that the firewall's table refused, by its counters",
+    ),
+    Metric::counter(
+        "warren_node_dns_questions_total",
+        &["result"],
+        "Questions of workspaces for names: answered, unanswered, refused, malformed or crowded",
+    ),
 ];
 
 #[cfg(test)]

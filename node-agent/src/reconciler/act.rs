@@ -17,7 +17,7 @@ use super::{
     worker::{Found, LAST_GRACE, Worker, setup},
 };
 use crate::{
-    container::{Ground, network_name, plan, plan_network},
+    container::{Ground, network_name, plan, plan::RESOLV_CONF, plan_network},
     engine::{ContainerSeen, EngineInfo, GVISOR, Gvisor, Progress},
     host::{
         self,
@@ -72,6 +72,7 @@ impl Worker {
                 shared.parts.engine.remove_network(&network_name(self.workspace)).await?;
                 (self.network_made, self.network_gone) = (false, true);
                 self.remove_level().await;
+                shared.parts.walls.look();
                 Ok(())
             }
             (Action::RemoveVolume, Some(_), _) => {
@@ -103,8 +104,12 @@ impl Worker {
     pub(super) async fn make_network(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
         let ground = self.ground(None).await?;
         let range = &self.shared.parts.place.network_range;
-        let seen =
-            self.shared.parts.engine.ensure_network(&plan_network(order, &ground, range)).await?;
+        let plan = plan_network(order, &ground, range);
+        let walls = &self.shared.parts.walls;
+        walls.prepare(&plan.name).await?;
+        let seen = self.shared.parts.engine.ensure_network(&plan).await?;
+        walls.open(&seen.name).await?;
+        self.gateway = Some(seen.gateway);
         debug!(workspace = %self.workspace, network = seen.name, subnet = seen.subnet, "network");
         (self.network_made, self.network_gone) = (true, false);
         Ok(())
@@ -133,6 +138,7 @@ impl Worker {
         let level = shared.parts.levels.ensure(&ground.cgroup_parent, caps(order)).await;
         level.map_err(|error| Failure::level(&error))?;
         let door = self.door()?;
+        self.name_resolver()?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
         let id = created.inspect_err(|_| self.network_made = false)?;
         self.checked = Some(id.clone());
@@ -177,6 +183,12 @@ impl Worker {
         self.picture.begin(CONTAINER, CONTAINER);
         // a reboot takes the folder of the socket away, and the mount with it
         self.door()?;
+        self.name_resolver()?;
+        if let Err(closed) = shared.parts.walls.open(&network_name(self.workspace)).await {
+            // the bridge may be gone: it is made again, and the container with it if its range differs
+            (self.network_made, self.checked) = (false, None);
+            return Err(closed.into());
+        }
         let started = Started {
             generation: order.generation,
             run_serial: order.run_serial,
@@ -235,6 +247,7 @@ impl Worker {
             tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),
             abilities: host::abilities(&info),
             runtime: self.runtime(&info)?,
+            resolver: self.gateway,
         })
     }
 
@@ -270,5 +283,18 @@ impl Worker {
             path: volume.home.clone(),
             source,
         })?)
+    }
+
+    /// Writes the one resolver a workspace is told of where its container finds it. Not the
+    /// engine's, which is away when the engine is.
+    fn name_resolver(&self) -> Result<(), Failure> {
+        let Some(gateway) = self.gateway else { return Ok(()) };
+        let path = self.shared.parts.doors.dir(self.workspace).join(RESOLV_CONF);
+        let text = format!("nameserver {gateway}\noptions edns0\n");
+        if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        // in place: a container that is made already has this very file bound
+        std::fs::write(&path, text).map_err(|error| Failure::socket(&error))
     }
 }

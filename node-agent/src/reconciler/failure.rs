@@ -9,7 +9,10 @@ use warren_common::{
 };
 use warren_daemon::telemetry::Chain;
 
-use crate::{container::Drift, engine::EngineError, ledger::LedgerError, volume::VolumeError};
+use crate::{
+    container::Drift, engine::EngineError, ledger::LedgerError, network::NetworkError,
+    volume::VolumeError,
+};
 
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
@@ -92,5 +95,12 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         let message = reason(&Chain(&error).to_string());
         Self { code: LEDGER_FAILED, retry: true, message }
+    }
+}
+
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Self {
+        let message = reason(&Chain(&error).to_string());
+        Self { code: error.code(), retry: true, message }
     }
 }

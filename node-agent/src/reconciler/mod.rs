@@ -39,6 +39,7 @@ use crate::{
     host::levels::Levels,
     inside::Doors,
     ledger::Ledger,
+    network::Walls,
     volume::VolumeStore,
 };
 use events::Happening;
@@ -75,6 +76,8 @@ pub struct Parts {
     pub gauge: Gauge,
     /// The cgroups above those of containers.
     pub levels: Levels,
+    /// What keeps workspaces apart on the network.
+    pub walls: Arc<dyn Walls>,
 }
 
 /// What does not change while the agent runs.

@@ -1,8 +1,10 @@
 //! The one document a node receives.
 
+use std::collections::BTreeSet;
+
 use warren_common::{
-    Generation, Revision, WorkspaceAddress,
-    spec::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder},
+    ClientId, Generation, Revision, WorkspaceAddress,
+    spec::{Destination, HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder},
 };
 
 use super::{InvalidMessage, convert, enumeration, parse, required, unspecified};
@@ -16,8 +18,22 @@ impl From<NodeSpec> for pb::NodeSpec {
             revision: spec.revision.0,
             workspaces: spec.workspaces.into_iter().map(Into::into).collect(),
             recovering: spec.recovering,
+            allowed: spec.allowed.into_iter().map(of_client).collect(),
         }
     }
+}
+
+fn of_client((client, allowed): (ClientId, BTreeSet<Destination>)) -> pb::ClientAllowed {
+    let destinations = allowed.iter().map(ToString::to_string).collect();
+    pb::ClientAllowed { client_id: client.to_string(), destinations }
+}
+
+fn to_client(
+    allowed: &pb::ClientAllowed,
+) -> Result<(ClientId, BTreeSet<Destination>), InvalidMessage> {
+    let one = |text: &String| parse("destinations", text);
+    let destinations: Result<_, InvalidMessage> = allowed.destinations.iter().map(one).collect();
+    Ok((parse("client_id", &allowed.client_id)?, destinations?))
 }
 
 impl TryFrom<pb::NodeSpec> for NodeSpec {
@@ -35,6 +51,7 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 .map(order)
                 .collect::<Result<_, _>>()?,
             recovering: spec.recovering,
+            allowed: spec.allowed.iter().map(to_client).collect::<Result<_, _>>()?,
         })
     }
 }

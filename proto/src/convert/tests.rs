@@ -216,9 +216,12 @@ prop_compose! {
 proptest! {
     #[test]
     fn node_spec_survives_the_wire(
-        orders in vec(order(), 0..3), rank in any::<(u32, u64, u64)>()
+        orders in vec(order(), 0..3), rank in any::<(u32, u64, u64)>(),
+        (client, ports) in (any::<u128>(), prop::collection::btree_set(1_u16.., 0..3)),
     ) {
         let (incarnation, term, revision) = rank;
+        let one = |port| format!("10.1.0.0/16:{port}/udp").parse().expect("a destination");
+        let allowed = [(id(client), ports.into_iter().map(one).collect())].into();
         let spec =
             NodeSpec {
                 incarnation,
@@ -226,6 +229,7 @@ proptest! {
                 revision: Revision(revision),
                 workspaces: orders,
                 recovering: term % 2 == 1,
+                allowed,
             };
         prop_assert_eq!(NodeSpec::try_from(pb::node::v1::NodeSpec::from(spec.clone())), Ok(spec));
     }

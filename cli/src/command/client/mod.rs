@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use warren_common::{ClientName, spec::validate_labels};
 use warren_proto::{error::reason, pb::admin::v1 as pb};
 
+mod allowed;
 mod label;
 
 use super::{Change, Fresh, Watch, at_revision, present, refused};
@@ -38,6 +39,18 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  warren client label acme team=web tier=gold\n  warren client label acme tier-"
     )]
     Label(label::Label),
+    /// Let the client's workspaces reach what is closed to others, such as a database in a private
+    /// network.
+    #[command(
+        after_help = "Examples:\n  warren client allow acme 10.1.2.0/24:5432\n  warren client allow acme 192.168.7.3:53/udp\n\nThe host, the cluster, other workspaces, loopback and metadata services stay closed."
+    )]
+    Allow(allowed::Allow),
+    /// Close again what `client allow` opened; connections that are open are cut.
+    #[command(after_help = "Example:\n  warren client disallow acme 10.1.2.0/24:5432")]
+    Disallow(allowed::Disallow),
+    /// List what `client allow` opened.
+    #[command(after_help = "Example:\n  warren client allowed acme -o json")]
+    Allowed(allowed::Allowed),
     /// Delete a client that has no workspaces.
     #[command(visible_alias = "rm", after_help = "Example:\n  warren client delete acme")]
     Delete(Delete),
@@ -90,6 +103,9 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
             Ok(0)
         }
         Verb::Label(label) => label::run(app, &label).await,
+        Verb::Allow(allow) => allow.run(app).await,
+        Verb::Disallow(disallow) => disallow.run(app).await,
+        Verb::Allowed(allowed) => allowed.run(app).await,
         Verb::Delete(delete) => {
             let request = pb::DeleteClientRequest {
                 mutation: Some(api::mutation(&delete.change.id(app))),

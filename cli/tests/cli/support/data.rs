@@ -21,6 +21,7 @@ pub(crate) fn fill(state: &mut State, cluster: &str) {
             created_unix_ms: NOW - 86_400_000 * 3,
             revision: 3,
             workspaces: 3,
+            allowed: vec!["10.1.2.0/24:5432/tcp".to_owned()],
         },
         pb::Client {
             name: "zenith".to_owned(),
@@ -135,6 +136,7 @@ fn node_ready() -> pb::Node {
             memory_pressure: Some(node::Pressure { some_60: 73, ..Default::default() }),
             cpu_pressure: Some(node::Pressure::default()),
             io_pressure: None,
+            firewall: 0x3fa9_0000_0000_0001,
         }),
         reserved_memory_bytes: 4 * GIB,
         capped_memory_bytes: 8 * GIB,

@@ -324,6 +324,20 @@ impl ClientService for Fake {
         let client = Some(client.clone());
         Ok(Response::new(pb::UpdateClientResponse { client, revision: REVISION }))
     }
+
+    async fn change_allowed(
+        &self,
+        request: Request<pb::ChangeAllowedRequest>,
+    ) -> Result<Response<pb::ChangeAllowedResponse>, Status> {
+        let mut state = self.enter(Method::ClientChangeAllowed)?;
+        let request = request.into_inner();
+        let client = state.clients.iter_mut().find(|client| client.name == request.client);
+        let client = client.ok_or_else(|| missing("client", &request.client))?;
+        client.allowed.retain(|one| !request.disallow.contains(one));
+        client.allowed.extend(request.allow);
+        let client = Some(client.clone());
+        Ok(Response::new(pb::ChangeAllowedResponse { client, revision: REVISION }))
+    }
 }
 
 #[tonic::async_trait]

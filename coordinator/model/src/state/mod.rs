@@ -5,6 +5,7 @@
 //! mutation copies one of them and not its neighbours.
 
 pub(crate) mod adopt;
+pub mod allowed;
 pub mod certificate;
 pub mod client;
 pub(crate) mod cluster;
@@ -20,13 +21,13 @@ pub mod token;
 pub mod workspace;
 mod workspace_run;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
-    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName, spec::Destination,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -98,6 +99,8 @@ pub struct ClusterState {
     pub seats: OrdMap<NodeId, Seat>,
     /// The operator's labels of nodes that have any.
     pub node_labels: OrdMap<NodeId, NodeLabels>,
+    /// What clients may reach although it is closed to others; none of clients that have none.
+    pub allowed: OrdMap<ClientId, BTreeSet<Destination>>,
 }
 
 /// What a cluster is.

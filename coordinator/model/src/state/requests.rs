@@ -231,7 +231,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
         | Command::Node(_)
-        | Command::ResizeWorkspace(_) => postcard::to_stdvec(command),
+        | Command::ResizeWorkspace(_)
+        | Command::ChangeAllowed(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -1,6 +1,7 @@
 //! The model's own tests: laws over random commands, tables of decisions, whole lives of a
 //! workspace on a node that exists in memory only.
 
+mod allowed;
 mod applying;
 mod differing;
 mod labels;

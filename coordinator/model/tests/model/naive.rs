@@ -118,6 +118,7 @@ impl Naive {
             | Command::AccountNode(_)
             | Command::EndRecovery(_)
             | Command::NoteBackup(_)
+            | Command::ChangeAllowed(_)
             | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),

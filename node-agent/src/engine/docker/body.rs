@@ -30,6 +30,11 @@ pub(super) fn security_options(plan: &ContainerPlan) -> Vec<String> {
     options
 }
 
+/// Returns whom Docker's own resolver asks; without one it would ask whom the host asks.
+pub(super) fn resolvers(plan: &ContainerPlan) -> Vec<String> {
+    plan.resolver.iter().map(ToString::to_string).collect()
+}
+
 /// Returns an amount as Docker counts it; amounts are validated far below the limit.
 pub(super) fn signed(bytes: Bytes) -> i64 {
     i64::try_from(bytes.0).unwrap_or(i64::MAX)
@@ -84,6 +89,7 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
         userns_mode: Some(String::new()),
         network_mode: Some(plan.network.clone()),
         publish_all_ports: Some(false),
+        dns: Some(resolvers(plan)),
         dns_search: Some(vec![".".to_owned()]),
         sysctls: Some(map(&plan.sysctls)),
         // files

@@ -6,7 +6,7 @@ use bollard::{
     models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkDisconnectRequest},
     query_parameters::ListNetworksOptionsBuilder,
 };
-use tracing::info;
+use tracing::{info, warn};
 use warren_common::Limits;
 
 use super::{DockerEngine, body::map};
@@ -32,11 +32,24 @@ impl DockerEngine {
                 let detail = format!("the name {} is taken by another network", plan.name);
                 return Err(EngineError::Conflict { operation, detail });
             }
+            if !host::has_device(&plan.name) {
+                // somebody removed the bridge: the engine does not make it again by itself
+                warn!(network = %plan.name, "the bridge is gone; the network is made anew");
+                self.remove_named(&plan.name).await?;
+                return self.make_network(plan).await;
+            }
             return seen(existing).ok_or_else(|| EngineError::Failed {
                 operation,
                 detail: format!("network {} has no IPv4 range", plan.name),
             });
         }
+        self.make_network(plan).await
+    }
+
+    /// Makes a network that is not there, in a range that nothing uses.
+    async fn make_network(&self, plan: &NetworkPlan) -> Result<NetworkSeen, EngineError> {
+        let operation = "create the network";
+        let all = self.all_networks().await?;
         let range: Subnet = plan.range.parse().map_err(|_| EngineError::Refused {
             operation,
             detail: format!("{:?} is not an IPv4 range", plan.range),
@@ -66,8 +79,13 @@ impl DockerEngine {
     }
 
     pub(super) async fn drop_network(&self, name: &str) -> Result<(), EngineError> {
-        let operation = "remove the network";
         let _one_at_a_time = self.networks.lock().await;
+        self.remove_named(name).await
+    }
+
+    /// Removes every network of ours with this name; the caller has the turn.
+    async fn remove_named(&self, name: &str) -> Result<(), EngineError> {
+        let operation = "remove the network";
         let api = self.api().await?;
         for network in self.all_networks().await?.iter().filter(|other| is_named(other, name)) {
             let ours = network.labels.as_ref().is_some_and(|labels| {
@@ -120,10 +138,10 @@ impl DockerEngine {
 fn request(plan: &NetworkPlan, subnet: Subnet) -> NetworkCreateRequest {
     let options = [
         ("com.docker.network.bridge.name", plan.name.as_str()),
-        // one workspace per bridge: whatever else is attached has no business with it
         // a workspace is alone on its bridge; what root attaches besides is meant to be reached
         ("com.docker.network.bridge.enable_icc", "true"),
-        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+        // the firewall's table does that, for what it lets through and nothing else
+        ("com.docker.network.bridge.enable_ip_masquerade", "false"),
     ];
     let options: HashMap<String, String> =
         options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

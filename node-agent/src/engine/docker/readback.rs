@@ -81,6 +81,7 @@ pub(super) fn planned(plan: &ContainerPlan) -> Inspected {
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "NetworkMode": plan.network,
+        "Dns": plan.resolver.map(|address| vec![address.to_string()]),
         "DnsSearch": ["."],
         "Sysctls": plan.sysctls,
         "ReadonlyRootfs": true,
