@@ -8,7 +8,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -336,6 +336,52 @@ async fn a_removed_workspace_leaves_nothing_and_its_neighbour_keeps_everything()
         "{rows}"
     );
     assert_eq!(fs::read(second.home.join("work")).expect("kept").len(), 50 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_group_is_never_anothers() {
+    let Some(stage) = Stage::new() else { return };
+    // ids that differ, with the same last 48 bits
+    let one: WorkspaceId = "0199a0b2-7f00-7000-8000-0123456789ab".parse().expect("an id");
+    let other: WorkspaceId = "0199a0b2-7f01-7000-9000-0123456789ab".parse().expect("an id");
+    stage.volume(one, Bytes::mib(64)).await;
+    let error = stage.store.ensure(other, Bytes::mib(200)).await.expect_err("the same group");
+    assert_eq!((error.code(), error.retry()), ("VOLUME_IN_THE_WAY", false));
+    assert!(!stage.store.exists(other).await.expect("asked"));
+    let report = stage.store.report().expect("a report");
+    assert_eq!(report.homes[0].limit_bytes, Some(Bytes::mib(64).0), "the limit stays the first's");
+    stage.store.remove(one).await.expect("removed");
+    assert!(stage.volume(other, Bytes::mib(64)).await.created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anybody_could_make_subvolumes_outside_their_quota() {
+    // why the system-call filter of workspaces refuses it; `tests/e2e/volumes.rs` shows that it does
+    let Some(stage) = Stage::new() else { return };
+    let one = workspace();
+    let volume = stage.volume(one, Bytes::mib(64)).await;
+    for folder in stage.state().join("pool/homes/x").ancestors().take(5) {
+        let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
+    }
+    fs::set_permissions(volume.home.parent().expect("a folder"), fs::Permissions::from_mode(0o755))
+        .expect("opened");
+    let inside = volume.home.join("escape");
+    let made = Command::new("setpriv")
+        .args(["--reuid=1000", "--regid=1000", "--clear-groups", "btrfs", "subvolume", "create"])
+        .arg(&inside)
+        .output()
+        .expect("setpriv");
+    assert!(made.status.success(), "{made:?}");
+    let (kind, written) = fill(&volume.home.join("inside"));
+    assert_eq!(kind, std::io::ErrorKind::QuotaExceeded);
+    assert!(written <= Bytes::mib(64));
+    write(&inside.join("outside"), 100);
+    // and it does not keep the home from being removed
+    let deeper = inside.join("deeper").to_string_lossy().into_owned();
+    run("btrfs", &["subvolume", "create", &deeper]);
+    stage.store.remove(one).await.expect("removed");
+    assert!(!stage.store.exists(one).await.expect("asked"));
+    assert_eq!(run("btrfs", &["subvolume", "list", &stage.mount().to_string_lossy()]), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
