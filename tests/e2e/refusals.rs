@@ -30,7 +30,17 @@ fn a_bad_repository_is_told_apart_and_the_workspace_lives() -> Result<()> {
 }
 
 fn an_image_that_is_nowhere(lab: &Lab) -> Result<()> {
-    let create = ["workspace", "create", "acme/image", "--memory", "256M", "--image", "no-such:1"];
+    let create = [
+        "workspace",
+        "create",
+        "acme/image",
+        "--memory",
+        "256M",
+        "--disk",
+        "1G",
+        "--image",
+        "no-such:1",
+    ];
     lab.cluster.refuses(&create, 1, &["no-such:1", "next:"])?;
     let explained = lab.cluster.workspace("acme/image")?;
     anyhow::ensure!(
