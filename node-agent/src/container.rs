@@ -13,7 +13,7 @@ pub mod plan;
 pub mod seccomp;
 pub mod subnet;
 
-pub use drift::{Drift, Inspected, drift};
+pub use drift::{Drift, Inspected, apart_from_caps, drift};
 pub use plan::{
     Abilities, Caps, ContainerPlan, Ground, Mount, NetworkPlan, Tmpfs, container_name,
     network_name, plan, plan_network,

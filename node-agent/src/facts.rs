@@ -34,7 +34,7 @@ use crate::{
     },
     ledger::Ledger,
     network::View,
-    volume::{PoolKind, PoolSeen, VolumeStore, findings},
+    volume::{PoolKind, PoolSeen, VolumeError, VolumeStore, findings},
 };
 
 /// Engine and disk are asked again this often.
@@ -89,7 +89,7 @@ impl Probe {
         if timeout(FIRST_MEASURE, self.measure()).await.is_err() {
             debug!("homes are measured later");
         }
-        let pool = self.volumes.pool().await;
+        let pool = seen(&self.volumes).await;
         self.gather(&pool).await
     }
 
@@ -107,18 +107,19 @@ impl Probe {
         // a pool that grew is told at once
         let grown = Notify::new();
         let mut load = std::mem::take(&mut self.load);
-        let seen = self.walls.clone();
+        let standing = self.walls.clone();
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
             let mut size = None;
             loop {
                 read.tick().await;
-                let pool = volumes.pool().await;
+                let pool = seen(&volumes).await;
                 let told = (pool.kind, pool.size);
-                if metered(pool.kind) && size.replace(told).is_some_and(|before| before != told) {
+                if steady(pool.kind) && size.replace(told).is_some_and(|before| before != told) {
                     grown.notify_one();
                 }
-                let firewall = seen.borrow().fingerprint;
+                show(&pool);
+                let firewall = standing.borrow().fingerprint;
                 let pool = Some(told_pool(&pool));
                 usage.send_replace(NodeUsage { pool, firewall, ..load.read(&state_dir) });
             }
@@ -143,9 +144,9 @@ impl Probe {
                 {
                     debug!("homes take too long to measure");
                 }
-                let pool = self.volumes.pool().await;
+                let pool = seen(&self.volumes).await;
                 let now = self.gather(&pool).await;
-                let steady = pool.kind == PoolKind::Loop;
+                let steady = steady(pool.kind);
                 facts.send_if_modified(|told| replace(told, now, steady));
             }
         };
@@ -154,7 +155,7 @@ impl Probe {
 
     /// Returns what is left on this machine now.
     pub(crate) async fn usage(&mut self) -> NodeUsage {
-        let pool = Some(told_pool(&self.volumes.pool().await));
+        let pool = Some(told_pool(&seen(&self.volumes).await));
         NodeUsage { pool, ..self.load.read(&self.config.state_dir) }
     }
 
@@ -181,7 +182,7 @@ impl Probe {
 
     /// Measures homes that have no quota to ask.
     async fn measure(&mut self) {
-        if metered(self.volumes.pool().await.kind) {
+        if metered(seen(&self.volumes).await.kind) {
             return;
         }
         let workspaces: Vec<WorkspaceId> = self.ledger.memory().orders.keys().copied().collect();
@@ -255,6 +256,28 @@ fn labels(configured: &Labels, info: &EngineInfo) -> Labels {
         offer(IsolationTier::Gvisor, by.to_owned());
     }
     labels
+}
+
+/// Looks at where homes are kept; a disk that does not answer is told like one that is broken.
+async fn seen(volumes: &Arc<dyn VolumeStore>) -> PoolSeen {
+    let looked = timeout(LOOK, volumes.pool()).await;
+    looked.unwrap_or_else(|_| {
+        let program = "looking at the pool of homes".to_owned();
+        PoolSeen::broken(&VolumeError::Timeout { program, after: LOOK })
+    })
+}
+
+/// Sets the gauges of the pool.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats, and no pool reaches 2^53 bytes")]
+fn show(pool: &PoolSeen) {
+    for (what, amount) in [("used", pool.used), ("available", pool.available)] {
+        metrics::gauge!("warren_node_pool_bytes", "what" => what).set(amount.0 as f64);
+    }
+}
+
+/// Whether the size of such a pool changes only where somebody changes it.
+const fn steady(kind: PoolKind) -> bool {
+    matches!(kind, PoolKind::Loop | PoolKind::Broken)
 }
 
 /// Whether homes of such a pool have quotas, which know what is taken.

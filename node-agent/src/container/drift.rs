@@ -62,6 +62,18 @@ pub fn drift(planned: &Inspected, actual: &Inspected) -> Vec<Drift> {
     drifts
 }
 
+/// The fields that change while a container runs, and one that follows the memory cap it was made
+/// with. Whether they are as ordered is a matter of resizing, not of drift.
+const CAPS: [&str; 4] =
+    ["HostConfig.Memory", "HostConfig.MemorySwap", "HostConfig.NanoCpus", "HostConfig.ShmSize"];
+
+/// Returns the settings without the caps that may differ from an order for a while: for looking at
+/// a container again while it runs.
+pub fn apart_from_caps(mut facts: Inspected) -> Inspected {
+    facts.retain(|field, _| !CAPS.contains(&field.as_str()));
+    facts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +91,15 @@ mod tests {
         let fields: Vec<&str> = drifts.iter().map(|drift| drift.field.as_str()).collect();
         assert_eq!(fields, ["B", "C", "D"]);
         assert_eq!(drifts[2].to_string(), r#"D is "4" instead of """#);
+    }
+
+    #[test]
+    fn caps_that_are_being_changed_are_no_drift() {
+        let planned = facts(&[("HostConfig.Memory", "1"), ("HostConfig.CapDrop", "ALL")]);
+        let actual = facts(&[("HostConfig.Memory", "2"), ("HostConfig.ShmSize", "7")]);
+        let apart = drift(&apart_from_caps(planned), &apart_from_caps(actual));
+        let fields: Vec<&str> = apart.iter().map(|drift| drift.field.as_str()).collect();
+        assert_eq!(fields, ["HostConfig.CapDrop"]);
     }
 
     #[test]

@@ -38,10 +38,13 @@ impl Probe {
         let states = ["absent", "preparing", "prepared", "starting", "running", "stopping"];
         let mut counts: BTreeMap<&'static str, u32> =
             states.into_iter().chain(["stopped", "failed"]).map(|state| (state, 0)).collect();
+        let mut full = 0;
         for seen in self.board.since(0).workspaces {
             let state: &RunState = &seen.state;
             *counts.entry(state.as_str()).or_default() += 1;
+            full += usize::from(seen.volume.is_some_and(|volume| volume.is_full()));
         }
+        gauge!("warren_node_homes_full").set(number(full));
         for (state, count) in counts {
             gauge!("warren_node_workspaces", "state" => state).set(f64::from(count));
         }

@@ -17,6 +17,8 @@ pub const METRICS: &[Metric] = &[
         "One step, image pulls included",
     ),
     Metric::gauge("warren_node_workspaces", &["state"], "Workspaces by what is seen of them"),
+    Metric::gauge("warren_node_homes_full", &[], "Homes of which 95 hundredths are taken"),
+    Metric::gauge("warren_node_pool_bytes", &["what"], "What keeps the homes: used, and available"),
     Metric::histogram(
         "warren_engine_call_seconds",
         LATENCIES,

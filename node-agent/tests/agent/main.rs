@@ -5,5 +5,6 @@ mod coordinator;
 mod engine;
 mod joining;
 mod lifecycle;
+mod resizing;
 mod trouble;
 mod world;

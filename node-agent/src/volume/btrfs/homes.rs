@@ -208,7 +208,14 @@ fn scrap(pool: &Opened, folder: &Path, group: Group) -> Result<(), VolumeError> 
 fn delete(pool: &Opened, path: &Path, group: Group) -> Result<(), VolumeError> {
     let own = number_of(path)?;
     pool.groups.release(own, group)?;
-    run("btrfs", &[&"subvolume", &"delete", &path], LONG)?;
+    if run("btrfs", &[&"subvolume", &"delete", &path], LONG).is_err() {
+        // whoever gets round the system-call filter makes some within: they go first
+        for within in nested(path)? {
+            let mount = pool.mount();
+            run("btrfs", &[&"subvolume", &"delete", &"--subvolid", &within, &mount], LONG)?;
+        }
+        run("btrfs", &[&"subvolume", &"delete", &path], LONG)?;
+    }
     // a kernel that still frees it refuses, and it is swept later
     let _ = pool.groups.destroy(own);
     Ok(())
@@ -264,6 +271,28 @@ fn number_of(path: &Path) -> Result<Group, VolumeError> {
         program: "btrfs inspect-internal rootid".to_owned(),
         said: format!("{:?} is no number", told.trim()),
     })
+}
+
+/// Returns the subvolumes within one, by number, each before the one it lies in: what lies in
+/// another was made after it.
+fn nested(path: &Path) -> Result<Vec<String>, VolumeError> {
+    let mut found = Vec::new();
+    let mut look = vec![number_of(path)?.number];
+    let listed = run("btrfs", &[&"subvolume", &"list", &"-a", &path], LONG)?;
+    let pair = |line: &str| {
+        let mut words = line.split(' ');
+        let id = words.nth(1)?.parse::<u64>().ok()?;
+        Some((id, words.nth(4)?.parse::<u64>().ok()?))
+    };
+    let all: Vec<(u64, u64)> = listed.lines().filter_map(pair).collect();
+    while let Some(top) = look.pop() {
+        for (id, _) in all.iter().filter(|(_, within)| *within == top) {
+            found.push(*id);
+            look.push(*id);
+        }
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(found.iter().map(ToString::to_string).collect())
 }
 
 /// Returns what all homes take together.

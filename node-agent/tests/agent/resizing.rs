@@ -1,0 +1,72 @@
+//! Other caps for what runs: applied in place, tried again where the engine refuses, kept over
+//! restarts.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use warren_common::{Bytes, MilliCpus, spec::Run, status::RunState};
+
+use crate::world::{World, eventually, web};
+
+/// What the fake engine holds of the one container.
+fn held(world: &World) -> Value {
+    let text = fs::read_to_string(world.fake_engine().join("engine.json")).expect("its record");
+    let record: Value = serde_json::from_str(&text).expect("JSON");
+    let containers = record["containers"].as_object().expect("containers");
+    assert_eq!(containers.len(), 1, "{record}");
+    containers.values().next().expect("one")["seen"].clone()
+}
+
+fn memory(world: &World) -> u64 {
+    held(world)["caps"]["memory"].as_u64().expect("a cap")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
+    let mut world = World::start().await;
+    world.up().await;
+    let before = held(&world);
+    assert_eq!(memory(&world), Bytes::mib(128).0);
+    let resources = |memory| {
+        move |order: &mut warren_common::spec::WorkspaceOrder| {
+            order.spec.resources.memory = Bytes::mib(memory);
+            order.spec.resources.swap = Bytes::mib(64);
+            order.spec.resources.cpus = Some(MilliCpus(250));
+        }
+    };
+    world.change(resources(256)).await;
+    eventually("the caps are set", || memory(&world) == Bytes::mib(256).0).await;
+    let after = held(&world);
+    assert_eq!(after["caps"]["memory_and_swap"], Bytes::mib(320).0);
+    assert_eq!(after["caps"]["cpus"], 250);
+    assert_eq!((&after["id"], &after["state"]), (&before["id"], &before["state"]));
+
+    // what the engine refuses is told and tried again; what runs goes on
+    world.control(
+        &json!({"fail": {"update": {"code": "ENGINE_FAILED", "message": "busy", "times": 1}}}),
+    );
+    world.change(resources(512)).await;
+    let waiting = |seen: &warren_common::status::WorkspaceObserved| seen.reason.contains("busy");
+    let seen = world.coordinator.sees(web(), waiting).await;
+    assert_eq!(seen.state, RunState::Running, "it runs with its old caps");
+    eventually("it is tried again", || memory(&world) == Bytes::mib(512).0).await;
+    world.coordinator.sees(web(), |seen| seen.reason == "it runs").await;
+
+    // an agent that was away when they changed finds out by looking
+    world.end().await;
+    world.change(resources(200)).await;
+    world.run().await;
+    eventually("the caps are set", || memory(&world) == Bytes::mib(200).0).await;
+    assert_eq!(held(&world)["id"], before["id"], "not made anew");
+
+    // and a stopped one is left alone until it is made anew with them
+    world.change(|order| order.run = Run::Stopped).await;
+    world.coordinator.sees(web(), |seen| matches!(seen.state, RunState::Stopped { .. })).await;
+    world.change(resources(300)).await;
+    world
+        .change(|order| (order.run, order.run_serial, order.permit) = (Run::Running, 2, None))
+        .await;
+    world.permit(2).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+    assert_eq!(memory(&world), Bytes::mib(300).0);
+}
