@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
@@ -21,6 +22,7 @@ use super::{
     host::{self, Link},
     preflight::{self, Trouble},
     readback::Seen,
+    seat::Seat,
     table::{Bridge, TABLE, Wanted},
     tool::{self, ToolError},
 };
@@ -41,6 +43,7 @@ pub(super) struct Firewall {
     resolver: Resolver,
     /// Somebody wants everything looked at again.
     pub(super) again: Notify,
+    seat: Seat,
     trouble: Mutex<Trouble>,
     view: watch::Sender<View>,
 }
@@ -62,6 +65,7 @@ impl Firewall {
             loaded: tokio::sync::Mutex::default(),
             resolver,
             again: Notify::new(),
+            seat: Seat::default(),
             trouble: Mutex::default(),
             view: watch::Sender::default(),
         }
@@ -81,6 +85,7 @@ impl Firewall {
     }
 
     async fn settle_now(&self, loaded: &mut Loaded) -> Result<(), NetworkError> {
+        self.seat.take()?;
         let links = host::links().await?;
         let wanted = self.wanted(&links, &loaded.cluster);
         if loaded.wanted.as_ref() != Some(&wanted) {
@@ -219,7 +224,7 @@ impl Firewall {
         let noted = self.parts.ledger.pause(PauseOwner::Firewall, folders.clone()).await;
         noted.map_err(|error| unpaused(&error))?;
         let count = folders.len();
-        let freeze = move || folders.iter().try_for_each(|folder| freezer::freeze(folder));
+        let freeze = move || every(folders.iter(), freezer::freeze);
         match tokio::task::spawn_blocking(freeze).await {
             Ok(Ok(())) => Ok(count),
             Ok(Err(error)) => Err(unpaused(&error)),
@@ -234,7 +239,7 @@ impl Firewall {
             return Ok(());
         }
         let folders = self.parts.ledger.held_by(PauseOwner::Firewall);
-        let thaw = move || folders.iter().try_for_each(|folder| freezer::thaw(folder));
+        let thaw = move || every(folders.iter(), freezer::thaw);
         match tokio::task::spawn_blocking(thaw).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(unpaused(&error)),
@@ -319,6 +324,14 @@ impl Walls for Firewall {
     fn view(&self) -> watch::Receiver<View> {
         self.view.subscribe()
     }
+}
+
+/// Does it to every one, whatever becomes of the others; returns the first failure.
+fn every<'a>(
+    folders: impl Iterator<Item = &'a PathBuf>,
+    change: fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    folders.map(|folder| change(folder)).fold(Ok(()), io::Result::and)
 }
 
 fn unpaused(error: &(dyn std::error::Error + 'static)) -> NetworkError {

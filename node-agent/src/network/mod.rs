@@ -17,6 +17,7 @@ pub mod host;
 mod monitor;
 mod preflight;
 pub mod readback;
+mod seat;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,9 @@ pub enum NetworkError {
     /// The bridge is not there, or not this node's.
     #[error("bridge {0} is not there")]
     NoBridge(String),
+    /// Another agent keeps the table.
+    #[error("another node agent runs in this host's network")]
+    Taken,
     /// The ledger could not take a pause.
     #[error("workspaces could not be paused: {0}")]
     Pause(String),
@@ -85,7 +89,7 @@ impl NetworkError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Tool(ToolError::Missing { .. }) => "FIREWALL_MISSING",
-            Self::Tool(_) | Self::Differs(_) | Self::Pause(_) => "FIREWALL_FAILED",
+            Self::Tool(_) | Self::Differs(_) | Self::Pause(_) | Self::Taken => "FIREWALL_FAILED",
             Self::NoBridge(_) => "BRIDGE_MISSING",
         }
     }
