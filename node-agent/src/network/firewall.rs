@@ -41,6 +41,8 @@ pub(super) struct Firewall {
     /// One change at a time.
     loaded: tokio::sync::Mutex<Loaded>,
     resolver: Resolver,
+    /// The host's address on each bridge, as last seen.
+    gateways: Mutex<BTreeMap<String, Ipv4Addr>>,
     /// Somebody wants everything looked at again.
     pub(super) again: Notify,
     seat: Seat,
@@ -64,6 +66,7 @@ impl Firewall {
             parts,
             loaded: tokio::sync::Mutex::default(),
             resolver,
+            gateways: Mutex::default(),
             again: Notify::new(),
             seat: Seat::default(),
             trouble: Mutex::default(),
@@ -87,6 +90,7 @@ impl Firewall {
     async fn settle_now(&self, loaded: &mut Loaded) -> Result<(), NetworkError> {
         self.seat.take()?;
         let links = host::links().await?;
+        self.remember(&links);
         let wanted = self.wanted(&links, &loaded.cluster);
         if loaded.wanted.as_ref() != Some(&wanted) {
             self.load(loaded, wanted).await?;
@@ -174,6 +178,16 @@ impl Firewall {
         info!(bridges = wanted.bridges.len(), "the firewall's table is loaded");
         loaded.wanted = Some(wanted);
         Ok(())
+    }
+
+    /// A workspace that lost its bridge still has the resolver it was made with.
+    fn remember(&self, links: &BTreeMap<String, Link>) {
+        let memory = self.parts.ledger.memory();
+        let ordered: BTreeSet<String> =
+            memory.orders.keys().map(|workspace| network_name(*workspace)).collect();
+        let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        gateways.extend(links.iter().map(|(name, link)| (name.clone(), link.gateway)));
+        gateways.retain(|name, _| links.contains_key(name) || ordered.contains(name));
     }
 
     /// A bridge is open where an order is for its workspace.
@@ -315,6 +329,10 @@ impl Walls for Firewall {
             }
         }
         .boxed()
+    }
+
+    fn gateway(&self, bridge: &str) -> Option<Ipv4Addr> {
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).get(bridge).copied()
     }
 
     fn look(&self) {

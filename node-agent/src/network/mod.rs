@@ -23,7 +23,10 @@ pub mod table;
 mod tests;
 pub mod tool;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -47,6 +50,11 @@ pub trait Walls: Send + Sync + 'static {
     /// Makes sure that a bridge that was made is open for its workspace as far as its client is
     /// allowed, and no farther. A container may start after it.
     fn open<'a>(&'a self, bridge: &'a str) -> Answer<'a, ()>;
+
+    /// Returns the host's address on a bridge, where the workspace's resolver is; also of one that
+    /// was removed while its workspace runs. None where it was never there, or where nothing is
+    /// walled off.
+    fn gateway(&self, bridge: &str) -> Option<Ipv4Addr>;
 
     /// Looks again soon: a bridge was removed.
     fn look(&self);
