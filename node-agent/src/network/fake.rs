@@ -1,5 +1,7 @@
 //! No walls: for the engine that runs nothing.
 
+use std::net::Ipv4Addr;
+
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
@@ -18,6 +20,10 @@ impl Walls for NoWalls {
 
     fn open<'a>(&'a self, _bridge: &'a str) -> Answer<'a, ()> {
         async { Ok(()) }.boxed()
+    }
+
+    fn gateway(&self, _bridge: &str) -> Option<Ipv4Addr> {
+        None
     }
 
     fn look(&self) {}

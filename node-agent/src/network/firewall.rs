@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
@@ -21,6 +22,7 @@ use super::{
     host::{self, Link},
     preflight::{self, Trouble},
     readback::Seen,
+    seat::Seat,
     table::{Bridge, TABLE, Wanted},
     tool::{self, ToolError},
 };
@@ -39,8 +41,11 @@ pub(super) struct Firewall {
     /// One change at a time.
     loaded: tokio::sync::Mutex<Loaded>,
     resolver: Resolver,
+    /// The host's address on each bridge, as last seen.
+    gateways: Mutex<BTreeMap<String, Ipv4Addr>>,
     /// Somebody wants everything looked at again.
     pub(super) again: Notify,
+    seat: Seat,
     trouble: Mutex<Trouble>,
     view: watch::Sender<View>,
 }
@@ -61,7 +66,9 @@ impl Firewall {
             parts,
             loaded: tokio::sync::Mutex::default(),
             resolver,
+            gateways: Mutex::default(),
             again: Notify::new(),
+            seat: Seat::default(),
             trouble: Mutex::default(),
             view: watch::Sender::default(),
         }
@@ -81,7 +88,9 @@ impl Firewall {
     }
 
     async fn settle_now(&self, loaded: &mut Loaded) -> Result<(), NetworkError> {
+        self.seat.take()?;
         let links = host::links().await?;
+        self.remember(&links);
         let wanted = self.wanted(&links, &loaded.cluster);
         if loaded.wanted.as_ref() != Some(&wanted) {
             self.load(loaded, wanted).await?;
@@ -171,6 +180,16 @@ impl Firewall {
         Ok(())
     }
 
+    /// A workspace that lost its bridge still has the resolver it was made with.
+    fn remember(&self, links: &BTreeMap<String, Link>) {
+        let memory = self.parts.ledger.memory();
+        let ordered: BTreeSet<String> =
+            memory.orders.keys().map(|workspace| network_name(*workspace)).collect();
+        let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        gateways.extend(links.iter().map(|(name, link)| (name.clone(), link.gateway)));
+        gateways.retain(|name, _| links.contains_key(name) || ordered.contains(name));
+    }
+
     /// A bridge is open where an order is for its workspace.
     fn wanted(&self, links: &BTreeMap<String, Link>, cluster: &BTreeSet<Ipv4Addr>) -> Wanted {
         let memory = self.parts.ledger.memory();
@@ -219,7 +238,7 @@ impl Firewall {
         let noted = self.parts.ledger.pause(PauseOwner::Firewall, folders.clone()).await;
         noted.map_err(|error| unpaused(&error))?;
         let count = folders.len();
-        let freeze = move || folders.iter().try_for_each(|folder| freezer::freeze(folder));
+        let freeze = move || every(folders.iter(), freezer::freeze);
         match tokio::task::spawn_blocking(freeze).await {
             Ok(Ok(())) => Ok(count),
             Ok(Err(error)) => Err(unpaused(&error)),
@@ -234,7 +253,7 @@ impl Firewall {
             return Ok(());
         }
         let folders = self.parts.ledger.held_by(PauseOwner::Firewall);
-        let thaw = move || folders.iter().try_for_each(|folder| freezer::thaw(folder));
+        let thaw = move || every(folders.iter(), freezer::thaw);
         match tokio::task::spawn_blocking(thaw).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(unpaused(&error)),
@@ -312,6 +331,10 @@ impl Walls for Firewall {
         .boxed()
     }
 
+    fn gateway(&self, bridge: &str) -> Option<Ipv4Addr> {
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).get(bridge).copied()
+    }
+
     fn look(&self) {
         self.again.notify_one();
     }
@@ -319,6 +342,14 @@ impl Walls for Firewall {
     fn view(&self) -> watch::Receiver<View> {
         self.view.subscribe()
     }
+}
+
+/// Does it to every one, whatever becomes of the others; returns the first failure.
+fn every<'a>(
+    folders: impl Iterator<Item = &'a PathBuf>,
+    change: fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    folders.map(|folder| change(folder)).fold(Ok(()), io::Result::and)
 }
 
 fn unpaused(error: &(dyn std::error::Error + 'static)) -> NetworkError {

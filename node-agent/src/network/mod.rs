@@ -17,12 +17,16 @@ pub mod host;
 mod monitor;
 mod preflight;
 pub mod readback;
+mod seat;
 pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod tool;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -46,6 +50,11 @@ pub trait Walls: Send + Sync + 'static {
     /// Makes sure that a bridge that was made is open for its workspace as far as its client is
     /// allowed, and no farther. A container may start after it.
     fn open<'a>(&'a self, bridge: &'a str) -> Answer<'a, ()>;
+
+    /// Returns the host's address on a bridge, where the workspace's resolver is; also of one that
+    /// was removed while its workspace runs. None where it was never there, or where nothing is
+    /// walled off.
+    fn gateway(&self, bridge: &str) -> Option<Ipv4Addr>;
 
     /// Looks again soon: a bridge was removed.
     fn look(&self);
@@ -75,6 +84,9 @@ pub enum NetworkError {
     /// The bridge is not there, or not this node's.
     #[error("bridge {0} is not there")]
     NoBridge(String),
+    /// Another agent keeps the table.
+    #[error("another node agent runs in this host's network")]
+    Taken,
     /// The ledger could not take a pause.
     #[error("workspaces could not be paused: {0}")]
     Pause(String),
@@ -85,7 +97,7 @@ impl NetworkError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Tool(ToolError::Missing { .. }) => "FIREWALL_MISSING",
-            Self::Tool(_) | Self::Differs(_) | Self::Pause(_) => "FIREWALL_FAILED",
+            Self::Tool(_) | Self::Differs(_) | Self::Pause(_) | Self::Taken => "FIREWALL_FAILED",
             Self::NoBridge(_) => "BRIDGE_MISSING",
         }
     }

@@ -79,6 +79,7 @@ fn of_failure(failed: &NetworkError) -> Finding {
         NetworkError::Tool(ToolError::Missing { .. }) => {
             ("E1201", "install iproute2 (apt-get install iproute2)")
         }
+        NetworkError::Taken => ("E1203", "end one of the two: a host can be one node"),
         NetworkError::Tool(_)
         | NetworkError::Differs(_)
         | NetworkError::NoBridge(_)

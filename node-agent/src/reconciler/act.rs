@@ -1,6 +1,6 @@
 //! Takes one step. Every step can be taken again after a crash anywhere in it.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use tokio::time::timeout;
 use tracing::debug;
@@ -109,7 +109,6 @@ impl Worker {
         walls.prepare(&plan.name).await?;
         let seen = self.shared.parts.engine.ensure_network(&plan).await?;
         walls.open(&seen.name).await?;
-        self.gateway = Some(seen.gateway);
         debug!(workspace = %self.workspace, network = seen.name, subnet = seen.subnet, "network");
         (self.network_made, self.network_gone) = (true, false);
         Ok(())
@@ -247,7 +246,7 @@ impl Worker {
             tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),
             abilities: host::abilities(&info),
             runtime: self.runtime(&info)?,
-            resolver: self.gateway,
+            resolver: self.resolver(),
         })
     }
 
@@ -285,10 +284,15 @@ impl Worker {
         })?)
     }
 
+    /// Returns where the workspace finds the node's resolver.
+    fn resolver(&self) -> Option<Ipv4Addr> {
+        self.shared.parts.walls.gateway(&network_name(self.workspace))
+    }
+
     /// Writes the one resolver a workspace is told of where its container finds it. Not the
     /// engine's, which is away when the engine is.
     fn name_resolver(&self) -> Result<(), Failure> {
-        let Some(gateway) = self.gateway else { return Ok(()) };
+        let Some(gateway) = self.resolver() else { return Ok(()) };
         let path = self.shared.parts.doors.dir(self.workspace).join(RESOLV_CONF);
         let text = format!("nameserver {gateway}\noptions edns0\n");
         if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {

@@ -1,7 +1,6 @@
 //! The one task of one workspace: look, decide, take one step, look again.
 
 use std::{
-    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,8 +53,6 @@ pub(super) struct Worker {
     pub(super) picture: Picture,
     /// The network was made in this life of the agent.
     pub(super) network_made: bool,
-    /// The host's address on its bridge, once the network is known.
-    pub(super) gateway: Option<Ipv4Addr>,
     /// The network was removed in this life of the agent.
     pub(super) network_gone: bool,
     /// The container that was made, or read back against its plan, in this life of the agent.
@@ -107,7 +104,6 @@ impl Worker {
             wake,
             picture,
             network_made: false,
-            gateway: None,
             network_gone: false,
             checked: None,
             sized: None,
