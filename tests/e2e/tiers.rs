@@ -13,7 +13,7 @@ fn runsc(stage: &Stage) -> Result<PathBuf> {
     let (path, trace) = (stage.root().join("runsc"), stage.root().join("runsc.trace"));
     let real = std::env::var("WARREN_TEST_RUNSC").ok();
     let work = match &real {
-        Some(real) => format!("{real} --platform=ptrace --fsgofer-host-uds --ignore-cgroups"),
+        Some(real) => format!("{real} --platform=ptrace --fsgofer-host-uds"),
         None => "runc".to_owned(),
     };
     let version = real.unwrap_or_else(|| "echo runsc version stand-in; :".to_owned());
