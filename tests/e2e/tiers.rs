@@ -7,12 +7,19 @@ use warren_tests::{Lab, Stage, engine::Walls};
 
 const FIRST: u32 = 231_072;
 
-/// Stands in for gVisor: says what it is, leaves a trace, and has runc do the work.
-fn stand_in(stage: &Stage) -> Result<PathBuf> {
+/// Stands in for gVisor: says what it is, leaves a trace, and has runc do the work; or gVisor itself
+/// where `WARREN_TEST_RUNSC` names it.
+fn runsc(stage: &Stage) -> Result<PathBuf> {
     let (path, trace) = (stage.root().join("runsc"), stage.root().join("runsc.trace"));
+    let real = std::env::var("WARREN_TEST_RUNSC").ok();
+    let work = match &real {
+        Some(real) => format!("{real} --platform=ptrace --fsgofer-host-uds"),
+        None => "runc".to_owned(),
+    };
+    let version = real.unwrap_or_else(|| "echo runsc version stand-in; :".to_owned());
     let script = format!(
-        "#!/bin/sh\nfor word in \"$@\"; do [ \"$word\" != --version ] || {{ echo runsc version \
-         stand-in; exit 0; }}; done\necho \"$@\" >>{}\nexec runc \"$@\"\n",
+        "#!/bin/sh\n[ \"$1\" != --version ] || {{ {version} --version; exit; }}\necho \"$@\" >>{}\n\
+         exec {work} \"$@\"\n",
         trace.display()
     );
     fs::write(&path, script)?;
@@ -52,7 +59,7 @@ fn remapped_users_own_their_homes_and_pid_1_is_heard_and_gvisors_runtime_runs_wh
     let mut trace = PathBuf::new();
     let lab = Lab::with_walls(|stage| {
         trace = stage.root().join("runsc.trace");
-        Ok(Walls { remap: Some(FIRST), runsc: Some(stand_in(stage)?) })
+        Ok(Walls { remap: Some(FIRST), runsc: Some(runsc(stage)?) })
     })?;
     let node = lab.cluster.json(&["node", "show", "n1"])?;
     let offered = |tier: &str| -> Result<bool> {

@@ -133,8 +133,19 @@ impl Uplink {
         else {
             return Err(errors::invalid("register", "it must be the first request"));
         };
+        // first of all: an older copy of the cluster knows nothing of who acts as the node now
+        if register.incarnation > self.incarnation() {
+            let message = "the node has seen a newer incarnation of this cluster";
+            return Err(ApiError::new(Code::FailedPrecondition, "OLD_INCARNATION", message).why(
+                "this coordinator holds an older copy of the cluster, from before a restore",
+            ));
+        }
         self.alone(node, &register).await?;
         Ok(register)
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.consensus.local().cluster.map_or(0, |cluster| cluster.incarnation)
     }
 
     async fn register(
@@ -144,13 +155,7 @@ impl Uplink {
         answers: mpsc::Sender<Answer>,
     ) -> Result<Session, ApiError> {
         let term = self.leading()?;
-        let known = self.consensus.local().cluster.map_or(0, |cluster| cluster.incarnation);
-        if register.incarnation > known {
-            let message = "the node has seen a newer incarnation of this cluster";
-            return Err(ApiError::new(Code::FailedPrecondition, "OLD_INCARNATION", message).why(
-                "this coordinator holds an older copy of the cluster, from before a restore",
-            ));
-        }
+        let known = self.incarnation();
         let behind = register.incarnation != 0 && register.incarnation < known;
         if behind && !register.tells_held {
             let message = "the node agent is too old to come back into a restored cluster";

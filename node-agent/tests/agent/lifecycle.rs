@@ -6,7 +6,7 @@ use warren_common::{
 };
 use warren_proto::pb::inside::v1::{self as inside, frame::Kind, open::What};
 
-use crate::world::{GENERATION, World, until, web};
+use crate::world::{GENERATION, World, eventually, until, web};
 
 fn attach(session: &str) -> What {
     let terminal = inside::Terminal { term: "xterm".to_owned(), columns: 80, rows: 24 };
@@ -112,6 +112,42 @@ async fn a_restarted_agent_adopts_what_runs() {
     let mut viewer = world.coordinator.tunnel(web(), GENERATION.0, attach("main")).await;
     viewer.send(Kind::Stdin("still there".into())).await;
     viewer.says("still there").await;
+}
+
+/// Lease rule R4: a restart extends nothing, and forgets nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_counts_on_over_a_restart_and_without_a_leader() {
+    let mut world = World::start().await;
+    let age = |world: &World| world.agent().uplink.lease_age();
+    eventually("a renewal is confirmed", || age(&world).is_some()).await;
+    world.end().await;
+    *world.coordinator.state.leader.lock().expect("lock") = None;
+    world.run().await;
+    let first = age(&world).expect("it was kept");
+    eventually("it grows", || age(&world).is_some_and(|now| now > first)).await;
+    assert_eq!(world.agent().uplink.epoch(), None, "nobody lets it in");
+}
+
+/// Until it is let in, an agent looks and does nothing: another one may act as the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_was_not_let_in_changes_nothing() {
+    let mut world = World::start().await;
+    world.coordinator.order(|spec| spec.workspaces = vec![crate::world::order(1)]).await;
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    world.end().await;
+    let leader = world.coordinator.state.leader.lock().expect("lock").take();
+    // what it has an order for, and would make anew at once
+    std::fs::remove_dir_all(world.home()).expect("a home to lose");
+    std::fs::remove_dir_all(world.fake_engine()).expect("containers to lose");
+    world.run().await;
+    eventually("it looks", || world.agent().board.get(web()).is_some()).await;
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+    for _ in 0..25 {
+        look.tick().await;
+        assert!(!world.home().exists(), "it acted");
+    }
+    *world.coordinator.state.leader.lock().expect("lock") = leader;
+    eventually("it acts once it is let in", || world.home().exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,6 +57,12 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
              the new server needs warren-node-agent first",
         );
     }
+    if let Some(address) = installer.map(|one| one.address.as_str()).filter(|one| is_here(one)) {
+        app.output.talk(&format!(
+            "the coordinator is known as {address}, which is every machine's own: for other servers \
+             set [advertise] api in its configuration and restart it"
+        ));
+    }
     let view = View {
         command: install.unwrap_or_else(|| join_command.clone()),
         join_command,
@@ -69,6 +75,13 @@ pub(crate) async fn run(app: &App, token: &Token) -> Outcome {
     app.output.talk(&format!("good once, for {good}; run on the new machine, as root:"));
     app.output.object(&view, &view.token, || format!("{}\n", view.command))?;
     Ok(0)
+}
+
+/// Whether an address means the machine on which it is read.
+fn is_here(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 /// Returns the one line for a fresh server. The key that the coordinator shows is pinned, so
@@ -88,4 +101,32 @@ fn install(installer: &pb::Installer, token: &str, name: Option<&NodeName>) -> S
 fn join(token: &str, name: Option<&NodeName>) -> String {
     let name = name.map(|name| format!(" --name {name}"));
     format!("warren-node-agent join{} {token}", name.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_every_machines_own_is_told_from_others() {
+        for here in ["127.0.0.1:7400", "localhost:7400", "[::1]:7400", "0.0.0.0:7400"] {
+            assert!(is_here(here), "{here}");
+        }
+        for other in ["10.0.0.1:7400", "vps1.example:7400", "[2001:db8::1]:7400"] {
+            assert!(!is_here(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_line_pins_the_key_and_keeps_the_token_out_of_arguments() {
+        let installer = pb::Installer {
+            address: "10.0.0.1:7400".to_owned(),
+            path: "/x".to_owned(),
+            public_key_pin: "abc=".to_owned(),
+        };
+        let name = "n2".parse().expect("a name");
+        let line = install(&installer, "wrn1_T", Some(&name));
+        assert!(line.contains("--pinnedpubkey 'sha256//abc=' https://10.0.0.1:7400/x |"), "{line}");
+        assert!(line.ends_with("| WARREN_JOIN_TOKEN=wrn1_T sh -s -- --name n2"), "{line}");
+    }
 }

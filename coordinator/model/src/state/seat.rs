@@ -3,7 +3,7 @@
 //! A state folder can be copied, and so can a whole machine. Each registration leaves a claim here
 //! and on the agent's own disk; whoever comes next must show the claim that is here, or one it asked
 //! for and never saw answered. Of two agents with one identity the one that registered last has the
-//! seat, and the other one is told so until somebody decides ([`rejoin`]). Another machine, as its
+//! seat, and the other one is told so until somebody decides (`rejoin`). Another machine, as its
 //! id tells, is not let in at all: it has none of the homes.
 
 use serde::{Deserialize, Serialize};
