@@ -377,6 +377,29 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_comes_under_pressure_wakes_the_planner_and_so_does_its_end() {
+        let live = Live::new(Reading::now);
+        let report = |sequence, full_60| {
+            let report = |received| Report {
+                epoch: NodeEpoch(1),
+                sequence,
+                received,
+                full: true,
+                workspaces: Vec::new(),
+            };
+            let memory_pressure = Some(Pressure { full_60, ..Pressure::default() }.into());
+            let usage = NodeUsage { memory_pressure, ..NodeUsage::default() };
+            assert!(live.take(node(), report, Some(usage)));
+            live.snapshot().0.nodes[&node()].pressed
+        };
+        assert_eq!(report(1, 10), None);
+        let mut planner = live.changes();
+        assert_eq!((report(2, 60), woken(&mut planner)), (Some(60), true));
+        assert_eq!((report(3, 70), woken(&mut planner)), (Some(70), false), "nothing new");
+        assert_eq!((report(4, 0), woken(&mut planner)), (None, true));
+    }
+
+    #[test]
     fn the_first_sign_of_life_of_a_registration_wakes_the_planner() {
         let live = Live::new(Reading::now);
         let mut planner = live.changes();

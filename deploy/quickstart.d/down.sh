@@ -119,7 +119,7 @@ remove() {
   remove_walls
   docker image rm -f warren-workspace:latest >/dev/null 2>&1 || true
   [ ! -e "$STATE/made.base-image" ] || docker image rm debian:bookworm-slim >/dev/null 2>&1 || true
-  our_cgroups | while read -r group; do rmdir "$group" || true; done
+  our_cgroups | while read -r group; do find "$group" -depth -type d -exec rmdir {} + || true; done
   [ ! -e "$STATE/made.dockerd" ] || stop_service dockerd
   if [ -e "$STATE/made.daemon-json" ]; then
     rm -f /etc/docker/daemon.json

@@ -150,6 +150,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
                     config.inside_binary.display()
                 );
             }
+            host::raise_open_files();
             let shutdown = Shutdown::on_signals().context("cannot catch signals")?;
             let version = env!("CARGO_PKG_VERSION");
             let counted = metrics::start("node-agent", version, &[METRICS])?;

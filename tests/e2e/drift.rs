@@ -75,9 +75,13 @@ fn each_workspace_has_a_cgroup_of_its_own_that_holds_its_caps_and_goes_with_it()
     let before = lab.shell("acme/web", "echo 1")?;
     anyhow::ensure!(before.trim() == "1");
     fs::write(freezer.join("freezer.state"), "FROZEN")?;
-    let frozen = fs::read_to_string(freezer.join(id).join("freezer.state"))?;
+    let frozen = wait_until("the container is frozen", SOON, || {
+        let state = fs::read_to_string(freezer.join(id).join("freezer.state"))?;
+        anyhow::ensure!(state.trim() == "FROZEN", "it is {state}");
+        Ok(())
+    });
     fs::write(freezer.join("freezer.state"), "THAWED")?;
-    anyhow::ensure!(frozen.trim() == "FROZEN", "the container is {frozen}");
+    frozen?;
     lab.cluster.warren(&["workspace", "delete", "acme/web", "--yes"])?;
     wait_until("its cgroups are gone", SOON, || {
         for controller in ["memory", "pids", "cpu", "freezer", "devices", "blkio"] {
@@ -86,4 +90,49 @@ fn each_workspace_has_a_cgroup_of_its_own_that_holds_its_caps_and_goes_with_it()
         }
         Ok(())
     })
+}
+
+#[test]
+fn a_cap_taken_off_in_the_kernel_itself_is_found_within_the_minute() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.create("acme/web", &["--session", "main"])?;
+    let container = lab.container("acme/web")?;
+    let id = container["Id"].as_str().context("an id")?;
+    fs::write(level(&container, "pids")?.join(id).join("pids.max"), "max")?;
+    let found = wait_until("it is found", Duration::from_secs(90), || {
+        let seen = lab.cluster.workspace("acme/web")?;
+        anyhow::ensure!(seen["phase"] == "failed", "it is {}", seen["phase"]);
+        Ok(seen)
+    })?;
+    let reason = found["reason"].as_str().unwrap_or_default();
+    anyhow::ensure!(reason.contains("kernel.pids.max is \"max\""), "{reason}");
+    Ok(())
+}
+
+#[test]
+fn what_was_made_on_other_ground_is_adopted_as_it_runs_and_still_guarded() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.create("acme/web", &["--session", "main"])?;
+    let container = lab.container("acme/web")?;
+    let before = pid(&container)?;
+    // as after an upgrade: the agent would make the container otherwise today
+    let node = lab.cluster.nodes.first_mut().context("a node")?;
+    let config = node.folder().join("node-agent.toml");
+    let text = fs::read_to_string(&config)?;
+    let parent = text.lines().find(|line| line.starts_with("cgroup_parent")).context("a parent")?;
+    fs::write(&config, text.replace(parent, &parent.replace("/warren\"", "/other\"")))?;
+    node.kill()?;
+    node.start()?;
+    lab.cluster.wait_ready("n1")?;
+    // longer than two readings in a row take
+    std::thread::sleep(Duration::from_secs(8));
+    let seen = lab.cluster.workspace("acme/web")?;
+    anyhow::ensure!(seen["status"] == "running", "it is {}", seen["status"]);
+    anyhow::ensure!(pid(&lab.container("acme/web")?)? == before, "it was started anew");
+    let id = container["Id"].as_str().context("an id")?;
+    lab.engine.docker(&["update", "--pids-limit", "-1", id])?;
+    let seen = lab.cluster.wait_phase("acme/web", "failed")?;
+    let reason = seen["reason"].as_str().unwrap_or_default();
+    anyhow::ensure!(reason.contains("HostConfig.PidsLimit"), "{reason}");
+    Ok(())
 }

@@ -82,6 +82,20 @@ fn open_files() -> u64 {
     limit.maximum.unwrap_or(u64::MAX)
 }
 
+/// Raises how many files this process may hold open to what it is allowed: each workspace takes about
+/// ten, and many systems start programs with 1,024.
+pub fn raise_open_files() {
+    const ENOUGH: u64 = 65_536;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = rustix::process::Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit on open files cannot be raised");
+        }
+    }
+}
+
 /// Returns the IPv4 ranges this host has routes to, default routes left out.
 pub fn routes() -> Vec<Subnet> {
     parse_routes(&fs::read_to_string("/proc/net/route").unwrap_or_default())

@@ -36,8 +36,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 pub(super) struct Guard {
     /// When which container was as planned, and whether it ran.
     read: Option<(String, bool, Instant)>,
-    /// The container that differed when it was last read.
-    suspect: Option<String>,
+    /// The container that differed when it was last read, and when it is read again.
+    suspect: Option<(String, Instant)>,
     /// The container that differed twice, and how.
     drifted: Option<(String, Failure)>,
     /// Where the home is.
@@ -56,6 +56,13 @@ impl Guard {
         }
         let since = self.asked.as_ref().and_then(|(_, since)| *since);
         since.is_some_and(|since| since.elapsed() < SETTLING)
+    }
+
+    /// When the container is to be looked at again; none where the next sweep is soon enough, as it
+    /// is where that moment passed without anybody being able to look.
+    pub(super) fn again(&self) -> Option<Instant> {
+        let again = self.suspect.as_ref().map(|(_, again)| *again);
+        again.filter(|again| *again > Instant::now())
     }
 
     fn is_due(&self, id: &str, runs: bool) -> bool {
@@ -101,12 +108,19 @@ impl Worker {
             self.guard.read = Some((container.id.clone(), runs, Instant::now()));
             return None;
         }
-        if runs && self.guard.suspect.as_ref() != Some(&container.id) {
-            let found = Drift::list(&drifts);
-            warn!(workspace = %self.workspace, drifts = %found, "the container differs; looking again");
-            self.guard.suspect = Some(container.id.clone());
-            self.guard.read = None;
-            return Some(Follow::Failed(Some(Box::new(order.clone())), Some(AGAIN)));
+        let suspected = self.guard.suspect.as_ref().filter(|(id, _)| *id == container.id);
+        match suspected {
+            _ if !runs => {}
+            None => {
+                let found = Drift::list(&drifts);
+                warn!(workspace = %self.workspace, drifts = %found, "it differs; looking again");
+                self.guard.suspect = Some((container.id.clone(), Instant::now() + AGAIN));
+                self.guard.read = None;
+                // the turn goes on: it may be about to change what differs, as was asked
+                return None;
+            }
+            Some((_, again)) if Instant::now() < *again => return None,
+            Some(_) => {}
         }
         let failure = Failure::drifted(&drifts);
         error!(workspace = %self.workspace, reason = %failure.message, "the container drifted");

@@ -8,7 +8,7 @@ use std::{
 use metrics::{counter, histogram};
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use warren_common::{
@@ -383,9 +383,13 @@ impl Worker {
         let mut ticks = 0_u32;
         let mut usage = interval(USAGE);
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let again = self.guard.again();
         loop {
             tokio::select! {
                 () = self.wake.notified() => return,
+                () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {
+                    return;
+                }
                 () = changed(&mut self.view) => if self.heard().await { return },
                 () = changed(&mut self.readings) => self.read(),
                 _ = usage.tick(), if self.running.is_some() => {

@@ -86,7 +86,7 @@ fn a_node_whose_processes_wait_for_memory_takes_nothing_new_until_that_is_over()
     let why = waits(&mut world, 73);
     assert_eq!(
         why.summary,
-        "it asks for 1 GiB; the only node is under memory pressure (all of it waited for memory \
+        "it asks for 1 GiB; the only node is under memory pressure (n1: all of it waited for memory \
          7.3 % of the last minute)"
     );
     let refused = why.filters.iter().find(|count| count.refused > 0).map(|count| count.filter);

@@ -181,7 +181,7 @@ impl DockerEngine {
         let planned = readback::planned(plan);
         let mut drifts = drift(&planned, &readback::actual(&seen, plan));
         if !readback::is_made_from(&seen, &planned) {
-            drifts.retain(|drift| !readback::is_of_age(drift, plan));
+            drifts.retain(|drift| !readback::is_of_age(drift));
         }
         let pid = seen.state.as_ref().and_then(|state| state.pid).unwrap_or_default();
         let runs = status(&seen) == ContainerStateStatusEnum::RUNNING;

@@ -9,12 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::body::{LOG, security_options, signed};
-use crate::{
-    container::{
-        ContainerPlan, Drift, Inspected, Mount,
-        plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
-    },
-    host::cgroup::level,
+use crate::container::{
+    ContainerPlan, Drift, Inspected, Mount,
+    plan::{HOME, INSIDE, MASKED, OOM_SCORE_ADJ, READ_ONLY, USER},
 };
 
 /// Fields of `HostConfig` that grant nothing and differ between versions.
@@ -152,7 +149,7 @@ pub(super) fn is_made_from(container: &ContainerInspectResponse, planned: &Inspe
 
 /// Whether a difference of a container that was made from another plan may be one of that plan:
 /// neither something that can be changed while it runs, nor a power.
-pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
+pub(super) fn is_of_age(drift: &Drift) -> bool {
     let actual: Value = serde_json::from_str(&drift.actual).unwrap_or(Value::Null);
     let has = |part: &str| {
         let list = actual.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -162,10 +159,6 @@ pub(super) fn is_of_age(drift: &Drift, plan: &ContainerPlan) -> bool {
         return !matches!(drift.field.as_str(), "Config.User" | "Networks");
     };
     match field {
-        "CgroupParent" => {
-            let node = level::node_parent(&plan.cgroup_parent);
-            node.is_some_and(|node| actual.as_str() == Some(node.as_str()))
-        }
         "SecurityOpt" => {
             let profile = |option: &Value| {
                 option.as_str().is_some_and(|option| option.starts_with("seccomp={"))

@@ -34,18 +34,6 @@ pub fn workspace_parent(node: &str, workspace: WorkspaceId) -> String {
     }
 }
 
-/// Returns the node's parent of one that [`workspace_parent`] made; none where it is no such.
-pub fn node_parent(workspace: &str) -> Option<String> {
-    if let Some(stem) = workspace.strip_suffix(".slice") {
-        let (node, id) = stem.rsplit_once('-')?;
-        let hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        return hex.then(|| format!("{node}.slice"));
-    }
-    let (node, id) = workspace.rsplit_once('/')?;
-    id.parse::<WorkspaceId>().ok()?;
-    Some(node.to_owned())
-}
-
 /// Returns where a parent lies below the root of a tree: a path as it stands, a slice in those that
 /// its dashes name.
 pub fn below(parent: &str) -> PathBuf {
@@ -231,22 +219,19 @@ mod tests {
     fn a_path_and_a_slice_name_the_same_level() {
         let path = workspace_parent("/warren-n-1", id());
         assert_eq!(path, "/warren-n-1/0199a0b2-7f00-7000-8000-0000deadbeef");
-        assert_eq!(node_parent(&path).as_deref(), Some("/warren-n-1"));
         assert_eq!(below(&path), Path::new("warren-n-1/0199a0b2-7f00-7000-8000-0000deadbeef"));
         let slice = workspace_parent("warren-n_1.slice", id());
         assert_eq!(slice, "warren-n_1-0199a0b27f00700080000000deadbeef.slice");
-        assert_eq!(node_parent(&slice).as_deref(), Some("warren-n_1.slice"));
         assert_eq!(
             below(&slice),
             Path::new(
                 "warren.slice/warren-n_1.slice/warren-n_1-0199a0b27f00700080000000deadbeef.slice"
             )
         );
-        for (name, parent) in [(&path, "/a/b"), (&slice, "a-b.slice")] {
+        for name in [&path, &slice] {
             let level = below(name);
             let last = level.file_name().and_then(|name| name.to_str()).expect("a name");
             assert_eq!(level_of(last), Some(id()));
-            assert_eq!(node_parent(parent), None);
         }
         assert_eq!((level_of("4f1c"), level_of("warren-n1.slice")), (None, None));
     }
