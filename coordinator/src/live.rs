@@ -389,7 +389,7 @@ mod tests {
             };
             let memory_pressure = Some(Pressure { full_60, ..Pressure::default() }.into());
             let usage = NodeUsage { memory_pressure, ..NodeUsage::default() };
-            assert!(live.take(node(), report, Some(usage)));
+            assert!(live.take(node(), report, Beside { usage: Some(usage), ..Beside::default() }));
             live.snapshot().0.nodes[&node()].pressed
         };
         assert_eq!(report(1, 10), None);
