@@ -2,9 +2,9 @@
 //! `<pool>/homes/<workspace>/{home,tmp}`.
 //!
 //! The pool is a filesystem in a file that the agent makes and grows, or a folder of one that is
-//! there ([`site`]). It is made, checked and mounted at the first use, and looked at again where it
+//! there (`site`). It is made, checked and mounted at the first use, and looked at again where it
 //! was found wanting: an agent whose pool is broken runs on and says so. A full home is an EDQUOT
-//! inside, and nothing else notices. See [`homes`] for the volumes, [`groups`] for the quotas,
+//! inside, and nothing else notices. See `homes` for the volumes, `groups` for the quotas,
 //! [`pool`] for what a person does to the pool.
 
 mod groups;
