@@ -355,7 +355,7 @@ fn mounts(ground: &Ground) -> Vec<Mount> {
         mount(&ground.run, RUN, true),
     ];
     if ground.resolver.is_some() {
-        // its only resolver, whatever the engine would write there
+        // its resolvers, whatever the engine would write there
         mounts.push(mount(&ground.run.join(RESOLV_CONF), "/etc/resolv.conf", true));
     }
     mounts

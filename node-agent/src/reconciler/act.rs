@@ -28,6 +28,9 @@ use crate::{
     volume::{Volume, VolumeError, shift},
 };
 
+/// Where an engine answers in a container's own network.
+const ENGINE_RESOLVER: &str = "127.0.0.11";
+
 /// Returns what the workspace's own cgroup holds.
 pub(super) fn caps(order: &WorkspaceOrder) -> Caps {
     let asked = &order.spec.resources;
@@ -289,12 +292,13 @@ impl Worker {
         self.shared.parts.walls.gateway(&network_name(self.workspace))
     }
 
-    /// Writes the one resolver a workspace is told of where its container finds it. Not the
-    /// engine's, which is away when the engine is.
+    /// Writes the resolver a workspace is told of where its container finds it. The engine's own
+    /// comes second: it knows what root attached to the bridge, asks nobody but the first for the
+    /// rest, and is away when the engine is.
     fn name_resolver(&self) -> Result<(), Failure> {
         let Some(gateway) = self.resolver() else { return Ok(()) };
         let path = self.shared.parts.doors.dir(self.workspace).join(RESOLV_CONF);
-        let text = format!("nameserver {gateway}\noptions edns0\n");
+        let text = format!("nameserver {gateway}\nnameserver {ENGINE_RESOLVER}\noptions edns0\n");
         if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
             return Ok(());
         }

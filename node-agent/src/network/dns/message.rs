@@ -50,7 +50,10 @@ pub fn judge(message: &[u8]) -> Judged {
         return Judged::Refused(Code::NotImplemented);
     }
     let (kind, class) = (number(message, end - 4), number(message, end - 2));
-    if class != INTERNET || TRANSFERS.contains(&kind) {
+    // a name of one label is of the host's own network, if of any; the next resolver in the
+    // workspace's list, the engine's, knows what root attached to its bridge
+    let single = message.get(HEADER).is_some_and(|first| usize::from(*first) + HEADER + 6 == end);
+    if class != INTERNET || TRANSFERS.contains(&kind) || (single && end > HEADER + 5) {
         return Judged::Refused(Code::Refused);
     }
     Judged::Question
@@ -174,6 +177,7 @@ pub(super) mod tests {
     fn zones_other_classes_and_other_operations_are_refused() {
         assert_eq!(judge(&question("a.example", 252, 1)), Judged::Refused(Code::Refused));
         assert_eq!(judge(&question("version.bind", 16, 3)), Judged::Refused(Code::Refused));
+        assert_eq!(judge(&question("sample", 1, 1)), Judged::Refused(Code::Refused));
         let mut update = question("a.example", 1, 1);
         update[2] = 0x28;
         assert_eq!(judge(&update), Judged::Refused(Code::NotImplemented));
