@@ -202,8 +202,12 @@ fn a_full_pool_stops_placement_grows_in_use_and_comes_back_after_a_reboot() -> R
         lab.engine.docker(&["kill", container])?;
     }
     run("umount", &[&mount.to_string_lossy()])?;
-    let loops = run("losetup", &["--noheadings", "--associated", &file.to_string_lossy()])?;
-    ensure!(loops.is_empty(), "a loop device is left: {loops}");
+    // what a killed container had mounted goes with it, a moment later
+    wait_until("no loop device is left", SOON, || {
+        let loops = run("losetup", &["--noheadings", "--associated", &file.to_string_lossy()])?;
+        ensure!(loops.is_empty(), "{loops}");
+        Ok(())
+    })?;
     lab.cluster.nodes[0].start()?;
     lab.cluster.wait_ready("n1")?;
     wait_until("it runs again", SOON, || {
