@@ -84,11 +84,11 @@ fn a_flushed_firewall_is_back_within_two_seconds_and_flows_go_on() -> Result<()>
     }
     wait_until("the node tells of it", Duration::from_secs(10), || {
         let codes = codes(&field)?;
-        anyhow::ensure!(codes.iter().any(|code| code == "W1204"), "it tells {codes:?}");
+        anyhow::ensure!(codes.iter().any(|code| code == "W1304"), "it tells {codes:?}");
         Ok(())
     })?;
     let events = field.lab.cluster.warren(&["cluster", "events", "-o", "json"])?.stdout;
-    anyhow::ensure!(events.contains("W1204"), "no event tells of it: {events}");
+    anyhow::ensure!(events.contains("W1304"), "no event tells of it: {events}");
     anyhow::ensure!(field.pid("acme/a")? == pid, "it was started again");
     anyhow::ensure!(!frozen(&field, "acme/a")? && !frozen(&field, "beta/b")?, "it stands still");
     Ok(())
@@ -157,7 +157,7 @@ fn a_table_that_cannot_be_mended_keeps_workspaces_still_until_an_agent_can() -> 
         wait_until("both stand still and the node says why", Duration::from_secs(20), || {
             anyhow::ensure!(frozen(&field, "acme/a")? && frozen(&field, "beta/b")?, "they run");
             let codes = codes(&field)?;
-            anyhow::ensure!(codes.iter().any(|code| code == "E1202"), "it tells {codes:?}");
+            anyhow::ensure!(codes.iter().any(|code| code == "E1302"), "it tells {codes:?}");
             Ok(())
         });
     // killed in the middle: the next one finds what this one froze in the ledger
@@ -215,7 +215,7 @@ fn dockerd_and_a_removed_bridge_open_nothing_and_are_told() -> Result<()> {
     node.program("ip").args(["link", "delete", &bridge]).run()?.success()?;
     wait_until("the removed bridge is told", Duration::from_secs(15), || {
         let codes = codes(&field)?;
-        anyhow::ensure!(codes.iter().any(|code| code == "W1205"), "it tells {codes:?}");
+        anyhow::ensure!(codes.iter().any(|code| code == "W1305"), "it tells {codes:?}");
         Ok(())
     })?;
     closed(&field, "while B has no bridge")?;
@@ -227,7 +227,7 @@ fn dockerd_and_a_removed_bridge_open_nothing_and_are_told() -> Result<()> {
     })?;
     wait_until("nothing is told any more", Duration::from_secs(15), || {
         let codes = codes(&field)?;
-        anyhow::ensure!(!codes.iter().any(|code| code == "W1205"), "it tells {codes:?}");
+        anyhow::ensure!(!codes.iter().any(|code| code == "W1305"), "it tells {codes:?}");
         Ok(())
     })
 }

@@ -36,7 +36,7 @@ fn an_engine_without_rules_works_and_what_is_in_the_way_is_told() -> Result<()> 
         field.lab.node.program("sysctl").args(["-qw", &set]).run()?.success()
     };
     forward("0")?;
-    told(&field, &["W1201", "W1202", "W1203"])?;
+    told(&field, &["W1301", "W1302", "W1303"])?;
     anyhow::ensure!(!reaches(connect(INTERNET, 443))?, "the other firewall drops nothing");
     // as the findings say
     field.nft(
@@ -57,7 +57,7 @@ fn told(field: &Field, expected: &[&str]) -> Result<()> {
         let node = field.lab.cluster.json(&["node", "show", "n1"])?;
         let findings = node["facts"]["findings"].as_array().context("findings")?;
         let codes = findings.iter().filter_map(|one| one["code"].as_str());
-        let codes: Vec<&str> = codes.filter(|code| code.starts_with("W12")).collect();
+        let codes: Vec<&str> = codes.filter(|code| code.starts_with("W13")).collect();
         anyhow::ensure!(codes == expected, "it tells {codes:?}");
         Ok(())
     })

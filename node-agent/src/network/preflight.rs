@@ -41,7 +41,7 @@ impl Trouble {
             let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(0));
             let at = at.map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default();
             findings.push(warning(
-                "W1204",
+                "W1304",
                 &format!(
                     "the firewall's table {what} and was back {took} ms later, at {at}; \
                           workspaces were paused meanwhile"
@@ -53,14 +53,14 @@ impl Trouble {
         if !self.bridges.is_empty() {
             let which = self.bridges.join(", ");
             findings.push(warning(
-                "W1205",
+                "W1305",
                 &reason(&format!("running without a network, since the bridge is gone: {which}")),
                 "warren workspace restart CLIENT/WORKSPACE makes another",
             ));
         }
         if let Some(why) = &self.resolver {
             findings.push(warning(
-                "W1206",
+                "W1306",
                 &reason(&format!("workspaces cannot resolve names: {why}")),
                 "see the host's /etc/resolv.conf, or set [network] resolvers and dns_port in \
                  node-agent.toml",
@@ -74,17 +74,17 @@ impl Trouble {
 fn of_failure(failed: &NetworkError) -> Finding {
     let (code, fix) = match failed {
         NetworkError::Tool(ToolError::Missing { program: "nft" }) => {
-            ("E1201", "install nftables (apt-get install nftables)")
+            ("E1301", "install nftables (apt-get install nftables)")
         }
         NetworkError::Tool(ToolError::Missing { .. }) => {
-            ("E1201", "install iproute2 (apt-get install iproute2)")
+            ("E1301", "install iproute2 (apt-get install iproute2)")
         }
-        NetworkError::Taken => ("E1203", "end one of the two: a host can be one node"),
+        NetworkError::Taken => ("E1303", "end one of the two: a host can be one node"),
         NetworkError::Tool(_)
         | NetworkError::Differs(_)
         | NetworkError::NoBridge(_)
         | NetworkError::Pause(_) => {
-            ("E1202", "run nft list ruleset as root on the node, and see the node agent's log")
+            ("E1302", "run nft list ruleset as root on the node, and see the node agent's log")
         }
     };
     Finding {
@@ -117,7 +117,7 @@ pub(super) async fn look() -> Vec<Finding> {
 fn of_forwarding(ip_forward: &str) -> Vec<Finding> {
     match ip_forward.trim() {
         "0" => vec![warning(
-            "W1201",
+            "W1301",
             "workspaces reach nothing outside this host: net.ipv4.ip_forward is 0",
             "set net.ipv4.ip_forward = 1 in /etc/sysctl.d and run sysctl --system",
         )],
@@ -161,13 +161,13 @@ fn of_firewalls(ruleset: &[u8]) -> Vec<Finding> {
         let where_ = format!("table {family} {table}, chain {chain}");
         match hook.as_str() {
             "forward" if !named && !docker => findings.push(warning(
-                "W1202",
+                "W1302",
                 &format!("another firewall drops what workspaces send out ({where_})"),
                 "let it accept iifname \"wrn-*\", and oifname \"wrn-*\" for what is established; \
                  Warren's own table decides the rest",
             )),
             "input" if !named => findings.push(warning(
-                "W1203",
+                "W1303",
                 &format!(
                     "another firewall drops what workspaces ask the node ({where_}), so names \
                           are not resolved"
@@ -199,18 +199,18 @@ mod tests {
     #[test]
     fn a_firewall_that_drops_by_default_is_told_unless_it_knows_us() {
         assert_eq!(ruleset("accept", "forward", ""), Vec::<String>::new());
-        assert_eq!(ruleset("drop", "forward", ""), ["W1202"]);
-        assert_eq!(ruleset("drop", "input", ""), ["W1203"]);
+        assert_eq!(ruleset("drop", "forward", ""), ["W1302"]);
+        assert_eq!(ruleset("drop", "input", ""), ["W1303"]);
         assert_eq!(ruleset("drop", "output", ""), Vec::<String>::new());
         let docker = r#",{"chain":{"family":"ip","table":"filter","name":"DOCKER"}}"#;
         assert_eq!(ruleset("drop", "forward", docker), Vec::<String>::new());
-        assert_eq!(ruleset("drop", "input", docker), ["W1203"], "Docker lets nothing in");
+        assert_eq!(ruleset("drop", "input", docker), ["W1303"], "Docker lets nothing in");
         let named = r#",{"rule":{"family":"ip","table":"filter","chain":"CHAIN",
             "expr":[{"match":{"right":"wrn-*"}}]}}"#;
         assert_eq!(ruleset("drop", "forward", named), Vec::<String>::new());
         assert_eq!(ruleset("drop", "input", named), Vec::<String>::new());
         let other = r#",{"chain":{"family":"ip6","table":"filter","name":"DOCKER"}}"#;
-        assert_eq!(ruleset("drop", "forward", other), ["W1202"]);
+        assert_eq!(ruleset("drop", "forward", other), ["W1302"]);
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         };
         let findings = trouble.findings();
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
-        assert_eq!(codes, ["E1201", "W1204", "W1205", "W1206"]);
+        assert_eq!(codes, ["E1301", "W1304", "W1305", "W1306"]);
         assert!(findings[0].message.contains("nft is not installed"), "{:?}", findings[0]);
         assert!(findings[1].message.contains("41 ms later, at 2023-11-14T22:13:20Z"));
     }
