@@ -22,6 +22,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Rounds of each: the machine that tests has neighbours of its own, so the middle one counts.
 const ROUNDS: usize = 3;
 
+/// Without walls B waits a hundred times as long. How close to its quiet pace it stays is printed and
+/// not judged: that depends on what else the machine does.
+const GROSS: u64 = 5;
+
 /// What A does, one after the other: takes memory beyond its cap, forks until it cannot while each
 /// of its processes spins, and writes to its log without pause.
 const NOISE: [(&str, &str); 3] = [
@@ -111,11 +115,11 @@ fn a_hog_a_fork_bomb_and_a_log_flood_leave_the_neighbours_steps_as_they_were() -
             loud.push(loud_round(&lab, noise)?);
         }
         let (quiet, loud) = (middle(quiet), middle(loud));
-        slow.extend((loud * 2 > quiet * 3).then_some(name));
+        slow.extend((loud > quiet * GROSS).then_some(name));
         told.push(format!("{name}: p99 of a step {quiet} us quiet, {loud} us loud"));
         eprintln!("{}", told[told.len() - 1]);
     }
-    anyhow::ensure!(slow.is_empty(), "more than half as much again: {slow:?} of {told:?}");
+    anyhow::ensure!(slow.is_empty(), "B is held up: {slow:?} of {told:?}");
     let a = lab.cluster.workspace("acme/a")?;
     let kill = &a["observed"]["kills"][0];
     anyhow::ensure!(kill["process"] == "tail", "the hog's end is told as {kill}");
