@@ -138,13 +138,7 @@ impl Agent {
             join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
         let ledger = Ledger::open(&state)?;
         let hands = Hands::open(&config, (membership.cluster, membership.node))?;
-        let runtime = config.runtime_of(&membership.name);
-        let doors =
-            Arc::new(Doors::new(&runtime, hands.check).map_err(|source| AgentError::Io {
-                verb: "make",
-                path: runtime.clone(),
-                source,
-            })?);
+        let doors = doors(config.runtime_of(&membership.name), hands.check)?;
         let board = Arc::new(Board::default());
         let seat = Seat::open(&state, hands.machine.clone()).map_err(AgentError::Seat)?;
         let lease = Arc::new(Lease::open(&state, hands.boot));
@@ -215,6 +209,11 @@ impl Agent {
         self.ledger.close().await;
         through && streams.is_ok()
     }
+}
+
+fn doors(runtime: PathBuf, check: PeerCheck) -> Result<Arc<Doors>, AgentError> {
+    let made = Doors::new(&runtime, check);
+    made.map(Arc::new).map_err(|source| AgentError::Io { verb: "make", path: runtime, source })
 }
 
 /// Returns what this machine is and has, for joining: it has no id yet, so it has no containers.

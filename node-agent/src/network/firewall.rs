@@ -74,9 +74,14 @@ impl Firewall {
         }
     }
 
-    /// Takes the coordinators' addresses; they are closed with the next [`Self::settle`].
-    pub(super) async fn set_cluster(&self, addresses: BTreeSet<Ipv4Addr>) {
-        self.loaded.lock().await.cluster = addresses;
+    /// Takes the coordinators' addresses; they are closed with the next [`Self::settle`]. Where not all could be found what was known stays: a name
+    /// that is not answered for a moment must not open what stands behind it.
+    pub(super) async fn set_cluster(&self, addresses: BTreeSet<Ipv4Addr>, all: bool) {
+        let mut loaded = self.loaded.lock().await;
+        match all {
+            true => loaded.cluster = addresses,
+            false => loaded.cluster.extend(addresses),
+        }
     }
 
     /// Makes table, rules and resolver what bridges and orders ask for.

@@ -21,7 +21,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 pub(super) async fn start(firewall: &Arc<Firewall>, shutdown: &Shutdown) {
     // opened first, so that nothing is missed
     let monitors = (open(Monitor::of_tables), open(Monitor::of_routing));
-    firewall.set_cluster(cluster(firewall).await).await;
+    let (addresses, all) = cluster(firewall).await;
+    firewall.set_cluster(addresses, all).await;
     if let Err(failed) = firewall.settle().await {
         warn!(error = %Chain(&failed), "the firewall's table is not loaded");
     }
@@ -83,7 +84,8 @@ async fn guard(firewall: Arc<Firewall>, monitors: (Option<Monitor>, Option<Monit
 }
 
 async fn whole(firewall: &Firewall) -> Result<(), NetworkError> {
-    firewall.set_cluster(cluster(firewall).await).await;
+    let (addresses, all) = cluster(firewall).await;
+    firewall.set_cluster(addresses, all).await;
     let checked = firewall.check().await;
     let settled = match checked {
         Ok(()) => firewall.settle().await,
@@ -118,9 +120,10 @@ fn open(monitor: impl FnOnce() -> io::Result<Monitor>) -> Option<Monitor> {
     }
 }
 
-/// Returns the IPv4 addresses of the coordinators: of those known by name, what the name says now.
-async fn cluster(firewall: &Firewall) -> BTreeSet<std::net::Ipv4Addr> {
-    let mut addresses = BTreeSet::new();
+/// Returns the IPv4 addresses of the coordinators: of those known by name, what the name says now;
+/// and whether all of them were found.
+async fn cluster(firewall: &Firewall) -> (BTreeSet<std::net::Ipv4Addr>, bool) {
+    let (mut addresses, mut all) = (BTreeSet::new(), true);
     for candidate in firewall.parts.coordinators.candidates() {
         let looked_up = timeout(Limits::DNS_TIMEOUT, tokio::net::lookup_host(&candidate)).await;
         match looked_up {
@@ -128,9 +131,15 @@ async fn cluster(firewall: &Firewall) -> BTreeSet<std::net::Ipv4Addr> {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
             })),
-            Ok(Err(error)) => warn!(%candidate, %error, "a coordinator's name has no address"),
-            Err(_) => warn!(%candidate, "a coordinator's name has no address in time"),
+            Ok(Err(error)) => {
+                all = false;
+                warn!(%candidate, %error, "a coordinator's name has no address");
+            }
+            Err(_) => {
+                all = false;
+                warn!(%candidate, "a coordinator's name has no address in time");
+            }
         }
     }
-    addresses
+    (addresses, all)
 }

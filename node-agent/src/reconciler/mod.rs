@@ -275,6 +275,8 @@ impl Shared {
 
     /// Removes empty cgroups of workspaces that are not of this node any more.
     async fn sweep_levels(&self) {
+        // what the engine offers can change while it runs
+        self.info.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Ok(info) = self.info().await else { return };
         let node = self.parts.place.cgroup_of_node(info.systemd_cgroups);
         self.parts.levels.sweep(&node, |id| self.parts.ledger.order(id).is_some());

@@ -95,7 +95,9 @@ impl Worker {
             return Ok(());
         }
         engine.update(&seen.id, wanted).await?;
-        self.shared.parts.ledger.give(self.workspace, wanted).await?;
+        // what the engine was told: a processor cap that is gone is one of all there are now
+        let told = Caps { cpus: wanted.cpus.or(Some(cores)), ..wanted };
+        self.shared.parts.ledger.give(self.workspace, told).await?;
         info!(workspace = %self.workspace, memory = %wanted.memory, "caps were changed");
         Ok(())
     }

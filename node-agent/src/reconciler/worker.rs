@@ -147,7 +147,9 @@ impl Worker {
             Ok(found) => found,
             Err(failure) => return self.blind(order, &failure),
         };
-        if let Some(follow) = self.guard(order.as_ref(), &found).await {
+        // an agent that may not act may know less than whoever does: it judges nothing either
+        let held = self.shared.parts.held.borrow().is_some();
+        if !held && let Some(follow) = self.guard(order.as_ref(), &found).await {
             return follow;
         }
         let decide = if memory.recovering { diff_recovering } else { diff };
@@ -158,7 +160,7 @@ impl Worker {
             return self.leave().await;
         }
         self.show(order.as_ref(), &found, (next.report, next.reason));
-        if self.shared.parts.held.borrow().is_some() {
+        if held {
             debug!(workspace = %self.workspace, action = ?next.action, "this agent may not act");
             return Follow::Idle;
         }
