@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use metrics::counter;
@@ -34,6 +34,10 @@ use crate::{
 
 /// Why an agent may not act: another one has its identity.
 const IDENTITY_CONFLICT: &str = "IDENTITY_CONFLICT";
+/// Why a stream ended: another one of this node began.
+const REPLACED: &str = "REPLACED";
+/// How long its agent stays away then: longer than a registration is held back for.
+const AFTER_REPLACED: Duration = Duration::from_secs(3);
 /// Renewals that are remembered until they are confirmed.
 const UNCONFIRMED: usize = 16;
 /// Bytes of one piece of what is told to a cluster that came back.
@@ -73,7 +77,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             warn!(coordinator = %address, error = %ended, registered, "control ended");
             shared.reconnect(&address);
         }
-        if hint.is_none() {
+        if matches!(&ended, LinkError::Refused(error) if error.reason == REPLACED) {
+            // whoever came after this one registers first, and the two are told apart
+            sleep(AFTER_REPLACED).await;
+        } else if hint.is_none() {
             sleep(backoff.next_wait()).await;
         }
     }
