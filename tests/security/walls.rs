@@ -286,9 +286,10 @@ impl Controls {
     fn new(lab: &Lab, address: &str) -> Result<Self> {
         let container = lab.container(address)?;
         let options = container["HostConfig"]["SecurityOpt"].as_array().context("options")?;
-        let profile = options.iter().filter_map(|option| option.as_str()?.strip_prefix("seccomp="));
+        let mut profile =
+            options.iter().filter_map(|option| option.as_str()?.strip_prefix("seccomp="));
         let file = lab.stage.root().join("seccomp.json");
-        fs::write(&file, profile.last().context("a profile")?)?;
+        fs::write(&file, profile.next_back().context("a profile")?)?;
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let home = home(lab, address)?.display().to_string();
         Ok(Self {
