@@ -1,9 +1,9 @@
 //! Measuring: what each workspace uses, and who is killed in it for memory.
 //!
 //! One task reads the files of all containers, which stay open: the counters of kills every second,
-//! everything every [`FULL`] ticks, and the kernel's log as it is written. Nobody asks the engine.
+//! everything every `FULL` ticks, and the kernel's log as it is written. Nobody asks the engine.
 //! A reading is told only where it is news. What was killed is told at once, by the name that the
-//! kernel gave, with what is known of the process from looks before; see [`subject`].
+//! kernel gave, with what is known of the process from looks before; see `subject`.
 
 mod files;
 mod kmsg;

@@ -1,7 +1,7 @@
 //! The resolver on each open bridge's gateway: passes questions on to the host's resolvers.
 //!
 //! A forwarder and no more: it looks at a message's header and its one question ([`message`]),
-//! passes the message on under an id and a port of its own ([`upstream`]), and gives the answer
+//! passes the message on under an id and a port of its own (`upstream`), and gives the answer
 //! back. It caches nothing and trusts no answer: where a name leads is the table's business. What
 //! is malformed gets no answer.
 
