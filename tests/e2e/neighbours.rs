@@ -118,11 +118,15 @@ fn a_hog_a_fork_bomb_and_a_log_flood_leave_the_neighbours_steps_as_they_were() -
         slow.extend((loud > quiet * GROSS).then_some(name));
         told.push(format!("{name}: p99 of a step {quiet} us quiet, {loud} us loud"));
         eprintln!("{}", told[told.len() - 1]);
+        if name == "hog" {
+            // before others end for want of memory: the last few are kept
+            let a = lab.cluster.workspace("acme/a")?;
+            let kills = a["observed"]["kills"].as_array().context("kills")?;
+            let named = kills.iter().any(|kill| kill["process"] == "tail");
+            anyhow::ensure!(named, "the hog's end is told as {kills:?}");
+        }
     }
     anyhow::ensure!(slow.is_empty(), "B is held up: {slow:?} of {told:?}");
-    let a = lab.cluster.workspace("acme/a")?;
-    let kill = &a["observed"]["kills"][0];
-    anyhow::ensure!(kill["process"] == "tail", "the hog's end is told as {kill}");
     // and A itself lives on, with its session
     lab.shell("acme/a", "tmux has-session -t =main").map(drop)
 }
