@@ -24,7 +24,7 @@ const ROUNDS: usize = 3;
 
 /// Without walls B waits a hundred times as long. How close to its quiet pace it stays is printed and
 /// not judged: that depends on what else the machine does.
-const GROSS: u64 = 5;
+const GROSS: u64 = 10;
 
 /// What A does, one after the other: takes memory beyond its cap, forks until it cannot while each
 /// of its processes spins, and writes to its log without pause.
