@@ -355,7 +355,7 @@ fn tls(identity: &Identity) -> Result<Arc<ClientTls>, AgentError> {
 }
 
 /// Two agents with one ledger would both think they are the only one.
-fn lock(state: &Path) -> Result<File, AgentError> {
+pub(crate) fn lock(state: &Path) -> Result<File, AgentError> {
     let path = state.join(LOCK);
     let opened =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);

@@ -15,6 +15,7 @@ pub mod host;
 pub mod inside;
 pub mod join;
 pub mod lease;
+pub mod leave;
 pub mod ledger;
 pub mod measure;
 pub mod network;

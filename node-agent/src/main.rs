@@ -14,7 +14,7 @@ use warren_daemon::{
 use warren_node_agent::{
     agent::{self, Agent},
     config::{Config, EngineKind},
-    host, join,
+    host, join, leave,
     measure::METRICS,
     uplink,
 };
@@ -63,6 +63,9 @@ enum Command {
         #[command(subcommand)]
         verb: pool::Verb,
     },
+    /// Remove what the agent keeps in this machine's kernel (firewall table, routing rules, swap
+    /// file, cgroups, the pool's mount): for a machine that stops being a node. Homes stay.
+    Leave,
     /// Read the configuration and say whether it can be used.
     CheckConfig,
 }
@@ -109,6 +112,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::LiveRestore { .. } => Ok(()),
         Command::CheckConfig => say("the configuration is fine"),
+        Command::Leave => {
+            let homes = leave::leave(&config).await?;
+            say("removed: firewall table, routing rules, swap file, cgroups, mounts")?;
+            say(&format!("homes: {homes}"))
+        }
         Command::Pool { verb } => pool::run(&config, verb),
         Command::Coordinators { verb: Coordinators::Set { addresses } } => {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();

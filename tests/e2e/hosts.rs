@@ -15,6 +15,8 @@ struct Server {
     host: Host,
     _router: Host,
     root: PathBuf,
+    /// What the installer is told about the pool of homes.
+    pool: &'static str,
 }
 
 impl Drop for Server {
@@ -35,6 +37,7 @@ impl Server {
         program
             .env("WARREN_ROOT", &self.root)
             .env("WARREN_SUPERVISOR", "plain")
+            .env("WARREN_POOL", self.pool)
             .env("WARREN_METRICS", "127.0.0.1:0")
             .env("WARREN_CGROUP_PARENT", format!("{}/warren", self.engine.cgroup()))
             .env("DOCKER_HOST", self.engine.url())
@@ -53,7 +56,7 @@ impl Server {
     }
 }
 
-fn lab() -> Result<(Cluster, Server, Network, Arc<Stage>)> {
+fn lab(pool: &'static str) -> Result<(Cluster, Server, Network, Arc<Stage>)> {
     host::check(&["dockerd", "nft", "curl"])?;
     let stage = Arc::new(Stage::new()?);
     let mut network = Network::new(&stage)?;
@@ -61,7 +64,7 @@ fn lab() -> Result<(Cluster, Server, Network, Arc<Stage>)> {
     let (hidden, router) = network.hidden_host("h1")?;
     let engine = Engine::start(&stage, &hidden)?;
     let root = stage.folder("server")?;
-    let server = Server { engine, host: hidden, _router: router, root };
+    let server = Server { engine, host: hidden, _router: router, root, pool };
     let mut cluster = Cluster::bare(&stage, Some(first))?;
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
     cluster.configure(&format!(
@@ -79,7 +82,7 @@ fn line(cluster: &Cluster, name: &str) -> Result<String> {
 
 #[test]
 fn one_pasted_line_makes_a_hidden_server_a_node_and_another_takes_it_away_again() -> Result<()> {
-    let (cluster, server, _network, _stage) = lab()?;
+    let (cluster, server, _network, stage) = lab("2G")?;
     let pasted = line(&cluster, "h1")?;
     let installed = server.run(&pasted)?.success()?;
     for step in ["programs from", "Docker with live-restore", "joining", "node agent", "image"] {
@@ -110,13 +113,34 @@ fn one_pasted_line_makes_a_hidden_server_a_node_and_another_takes_it_away_again(
     })?;
     ensure!(server.engine.docker(&["ps", "-q", "--no-trunc"])?.stdout == containers);
 
+    // an upgrade that broke off between the new program and the restart is finished
+    let agent = server.pid("warren-node-agent")?;
+    let program = server.root.join("usr/local/bin/warren-node-agent");
+    fs::copy(&program, program.with_extension("new"))?;
+    fs::rename(program.with_extension("new"), &program)?;
+    server.run(&pasted)?.success()?;
+    ensure!(server.pid("warren-node-agent")? != agent, "the old program runs on");
+    ensure!(server.engine.docker(&["ps", "-q", "--no-trunc"])?.stdout == containers);
+
+    let walls = "nft list table inet warren; ip rule show priority 7400";
+    let before = server.run(walls)?.success()?.stdout;
+    ensure!(before.contains("chain") && before.contains("unreachable"), "{before}");
     let gone = server.uninstall()?.success()?;
-    let homes = server.root.join("var/lib/warren/node/homes");
-    ensure!(gone.stdout.contains(&homes.display().to_string()), "{}", gone.stdout);
-    let kept = fs::read_dir(&homes)?.flatten().any(|home| {
-        fs::read_to_string(home.path().join("home/mine")).is_ok_and(|text| text == "kept\n")
-    });
-    ensure!(kept, "the home is gone");
+    let pool = server.root.join("var/lib/warren/node/pool.btrfs");
+    let told = gone.stdout.lines().find_map(|line| line.split_once("mount -o loop "));
+    let (_, told) = told.with_context(|| gone.stdout.clone())?;
+    ensure!(told == format!("{} /mnt", pool.display()), "{told}");
+    let seen = stage.folder("seen")?;
+    let look = format!(
+        "mount -o loop {} {s} && cat {s}/homes/*/home/mine; umount {s}",
+        pool.display(),
+        s = seen.display()
+    );
+    ensure!(server.run(&look)?.success()?.stdout == "kept\n", "the home is gone");
+    let after = server.run(walls)?;
+    ensure!(!after.stdout.contains("chain") && !after.stdout.contains("unreachable"), "{after:?}");
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains(&*server.root.to_string_lossy()), "a mount is left: {mounts}");
     ensure!(server.engine.docker(&["ps", "-aq"])?.stdout.trim().is_empty(), "containers stay");
     for left in ["usr/local/bin/warren-node-agent", "var/lib/warren/node/identity", "etc/warren"] {
         ensure!(!server.root.join(left).exists(), "{left} is left");
@@ -130,7 +154,7 @@ fn epoch(cluster: &Cluster) -> Result<u64> {
 
 #[test]
 fn a_broken_install_goes_on_and_a_bad_token_or_another_key_gets_nothing() -> Result<()> {
-    let (cluster, server, _network, _stage) = lab()?;
+    let (cluster, server, _network, _stage) = lab("plain")?;
     let pasted = line(&cluster, "h1")?;
     // whoever answers with another key is not the coordinator
     let pin = pasted.split("sha256//").nth(1).and_then(|rest| rest.split('\'').next());
@@ -161,5 +185,8 @@ fn a_broken_install_goes_on_and_a_bad_token_or_another_key_gets_nothing() -> Res
     server.run(&pasted)?.success()?;
     cluster.wait_ready("h1")?;
     ensure!(fs::read(bin.join("warren-node-agent"))? == half, "another program");
-    server.uninstall()?.success().map(drop)
+    let gone = server.uninstall()?.success()?;
+    let homes = server.root.join("var/lib/warren/node/homes/WORKSPACE/home");
+    ensure!(gone.stdout.contains(&format!("homes: {}\n", homes.display())), "{}", gone.stdout);
+    Ok(())
 }

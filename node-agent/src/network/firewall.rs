@@ -374,6 +374,14 @@ async fn read() -> Result<Option<Seen>, NetworkError> {
     }
 }
 
+/// Removes the table; gone is fine.
+pub(super) async fn remove() -> Result<(), ToolError> {
+    match tool::run("nft", &["delete", "table", "inet", TABLE], "").await {
+        Err(ToolError::Refused { said, .. }) if said.contains("No such file") => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
 fn count(seen: &Seen) {
     for (name, packets) in &seen.counters {
         #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]

@@ -60,6 +60,26 @@ pub async fn remove_backstop(bridge: &str) -> Result<(), ToolError> {
     change("del", bridge).await
 }
 
+/// Removes the rule of every bridge, as often as it is there.
+///
+/// # Errors
+/// `ip` fails.
+pub async fn remove_backstops() -> Result<(), ToolError> {
+    let answer = tool::run("ip", &["-j", "-4", "rule", "show"], "").await?;
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    for item in answer.as_array().into_iter().flatten().filter(|item| is_ours(item)) {
+        let bridge = item.get("iif").and_then(Value::as_str).unwrap_or_default();
+        tool::run("ip", &["-4", "rule", "del", "priority", PRIORITY, "iif", bridge], "").await?;
+    }
+    Ok(())
+}
+
+/// Whether one of the kernel's routing rules is ours.
+fn is_ours(item: &Value) -> bool {
+    let iif = item.get("iif").and_then(Value::as_str).unwrap_or_default();
+    item.get("priority").and_then(Value::as_u64) == PRIORITY.parse().ok() && iif.starts_with(PREFIX)
+}
+
 async fn change(verb: &str, bridge: &str) -> Result<(), ToolError> {
     // a mark of zero under the mask: what the table did not mark
     let unmarked = format!("0x0/{MARK:#x}");
@@ -95,8 +115,7 @@ fn parse_rules(json: &[u8]) -> BTreeMap<String, bool> {
             Some(hex) => u32::from_str_radix(hex, 16).ok(),
             None => text(key).parse().ok(),
         };
-        let ours = item.get("priority").and_then(Value::as_u64) == PRIORITY.parse().ok();
-        if !ours || !text("iif").starts_with(PREFIX) {
+        if !is_ours(item) {
             continue;
         }
         let right = text("action") == "unreachable"

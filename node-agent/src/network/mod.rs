@@ -119,6 +119,23 @@ pub struct Parts {
     pub resolvers: Vec<IpAddr>,
 }
 
+/// Removes the table and every routing rule of ours; for a host where no agent is to run any more.
+///
+/// # Errors
+/// Another agent runs in this host's network, or a program fails. One that is not installed has
+/// nothing of ours.
+pub async fn remove() -> Result<(), NetworkError> {
+    let seat = seat::Seat::default();
+    seat.take()?;
+    for outcome in [firewall::remove().await, host::remove_backstops().await] {
+        match outcome {
+            Ok(()) | Err(ToolError::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Starts the firewall and what guards it; it ends with `shutdown` and leaves the table as it is.
 pub async fn start(parts: Parts, shutdown: &Shutdown) -> Arc<dyn Walls> {
     let firewall = Arc::new(firewall::Firewall::new(parts, shutdown));

@@ -25,7 +25,7 @@ use crate::{
     },
     inside::Expected,
     ledger::Started,
-    volume::{Volume, VolumeError, shift},
+    volume::Volume,
 };
 
 /// Where an engine answers in a container's own network.
@@ -133,7 +133,7 @@ impl Worker {
         // takes no turn: how long it lasts is the workspace's choice, who may have filled it
         volumes.clear_tmp(self.workspace).await?;
         if shared.parts.place.gives_volumes {
-            self.own(&volume).await?;
+            self.own().await?;
         }
         let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
@@ -275,16 +275,9 @@ impl Worker {
     }
 
     /// Gives the volume to the users that the engine runs workspaces as.
-    async fn own(&self, volume: &Volume) -> Result<(), Failure> {
+    async fn own(&self) -> Result<(), Failure> {
         let base = self.shared.info().await?.remap.unwrap_or_default();
-        let given = volume.clone();
-        let done = tokio::task::spawn_blocking(move || shift::give(&given, base)).await;
-        let done = done.map_err(std::io::Error::other).and_then(|done| done);
-        Ok(done.map_err(|source| VolumeError::Io {
-            operation: "give to the workspace's user",
-            path: volume.home.clone(),
-            source,
-        })?)
+        Ok(self.shared.parts.volumes.give(self.workspace, base).await?)
     }
 
     /// Returns where the workspace finds the node's resolver.

@@ -57,6 +57,10 @@ impl VolumeStore for FakeStore {
         .boxed()
     }
 
+    fn give(&self, workspace: WorkspaceId, base: (u32, u32)) -> VolumeAnswer<'_, ()> {
+        self.plain.give(workspace, base)
+    }
+
     fn exists(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, bool> {
         self.plain.exists(workspace)
     }

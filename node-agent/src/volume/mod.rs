@@ -10,7 +10,7 @@ pub mod fake;
 mod files;
 pub mod findings;
 pub mod plain;
-pub mod shift;
+mod shift;
 mod tree;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -30,6 +30,10 @@ pub trait VolumeStore: Send + Sync + 'static {
 
     /// Empties the workspace's `/tmp`; only between runs.
     fn clear_tmp(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()>;
+
+    /// Gives home and `/tmp`, which are there, to the users of the range that begins at `base`
+    /// (0, 0: not remapped), however full the home is; only between runs.
+    fn give(&self, workspace: WorkspaceId, base: (u32, u32)) -> VolumeAnswer<'_, ()>;
 
     /// Returns whether the workspace has a home here.
     fn exists(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, bool>;

@@ -18,7 +18,9 @@ use warren_common::{Bytes, Limits, WorkspaceId};
 use super::{
     PoolKind, PoolSeen, Volume, VolumeAnswer, VolumeError, VolumeStore, blocking,
     files::{OWNER, at, give, is_folder, make_folder, remove_all, seed, sync},
-    findings, tree,
+    findings,
+    shift::{self, GIVE},
+    tree,
 };
 
 /// Homes below one folder.
@@ -150,6 +152,16 @@ impl VolumeStore for PlainStore {
 
     fn clear_tmp(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, ()> {
         self.run(move |store| store.empty_tmp(workspace))
+    }
+
+    fn give(&self, workspace: WorkspaceId, base: (u32, u32)) -> VolumeAnswer<'_, ()> {
+        self.run(move |store| {
+            let folder = store.folder(workspace);
+            for path in [folder.join("home"), folder.join("tmp")] {
+                shift::give(&path, base).map_err(at(GIVE, &path))?;
+            }
+            Ok(())
+        })
     }
 
     fn exists(&self, workspace: WorkspaceId) -> VolumeAnswer<'_, bool> {

@@ -5,15 +5,17 @@
 //! that was made without is nobody's in there, and the other way round. Nothing runs while this is
 //! done. As in `tree`, no link is followed and no path is longer than one name.
 
-use std::{io, os::unix::fs::MetadataExt as _};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::{
     fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid, chownat, openat, statat},
     io::Errno,
 };
 
-use super::{Volume, tree};
+use super::tree;
 
+/// What is being done, for errors.
+pub(super) const GIVE: &str = "give to the workspace's user";
 /// User and group that workspaces run as, as seen inside.
 const OWNER: (u32, u32) = (1000, 1000);
 /// How many ids a range has that an engine remaps to.
@@ -21,32 +23,37 @@ const RANGE: u32 = 65_536;
 /// Folders within folders, each with an open file of ours.
 const DEPTH: u32 = 256;
 
-/// Gives home and `/tmp` to the users of the range that begins at `base` (0, 0: not remapped), where
-/// they are of another one. Blocks; may be done again after a crash anywhere in it.
+/// Gives a home or a `/tmp` to the users of the range that begins at `base` (0, 0: not remapped),
+/// where it is of another one. Blocks; may be done again after a crash anywhere in it.
 ///
 /// # Errors
 /// What the kernel refused, or folders nested too deeply.
-pub fn give(volume: &Volume, base: (u32, u32)) -> io::Result<()> {
-    for path in [&volume.home, &volume.tmp] {
-        let facts = std::fs::symlink_metadata(path)?;
-        let wanted = (base.0.saturating_add(OWNER.0), base.1.saturating_add(OWNER.1));
-        if (facts.uid(), facts.gid()) == wanted {
-            continue;
-        }
-        let from = (facts.uid().saturating_sub(OWNER.0), facts.gid().saturating_sub(OWNER.1));
-        let shift = Shift { from, to: base };
-        let top = tree::folder(CWD, path)?;
-        shift.below(&top, DEPTH)?;
-        // the top last: it is by it that a half done change is seen
-        chownat(
-            CWD,
-            path,
-            Some(Uid::from_raw(wanted.0)),
-            Some(Gid::from_raw(wanted.1)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+pub(super) fn give(path: &Path, base: (u32, u32)) -> io::Result<()> {
+    if is_of(path, base)? {
+        return Ok(());
     }
-    Ok(())
+    let facts = fs::symlink_metadata(path)?;
+    let from = (facts.uid().saturating_sub(OWNER.0), facts.gid().saturating_sub(OWNER.1));
+    let shift = Shift { from, to: base };
+    let top = tree::folder(CWD, path)?;
+    shift.below(&top, DEPTH)?;
+    // the top last: it is by it that a half done change is seen
+    let (uid, gid) = owner(base);
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    Ok(chownat(CWD, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Returns whether a home or a `/tmp` is of this range's users.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn is_of(path: &Path, base: (u32, u32)) -> io::Result<bool> {
+    let facts = fs::symlink_metadata(path)?;
+    Ok((facts.uid(), facts.gid()) == owner(base))
+}
+
+fn owner(base: (u32, u32)) -> (u32, u32) {
+    (base.0.saturating_add(OWNER.0), base.1.saturating_add(OWNER.1))
 }
 
 struct Shift {

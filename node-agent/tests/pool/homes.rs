@@ -9,7 +9,7 @@ use std::{
 use warren_common::{Bytes, WorkspaceId};
 use warren_node_agent::volume::VolumeStore as _;
 
-use crate::stage::{Stage, fill, run, wait, workspace, write};
+use crate::stage::{Stage, fill, fill_by, run, wait, workspace, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_home_is_full_for_itself_alone() {
@@ -32,6 +32,24 @@ async fn a_full_home_is_full_for_itself_alone() {
     let used = stage.store.usage(other).await.expect("known");
     assert!(used >= Bytes::mib(20) && used < Bytes::mib(25), "{used}");
     assert_eq!(stage.codes().await, Vec::<String>::new(), "the pool itself is fine");
+    // one over its quota starts again, with an empty `/tmp`, and under a remapped engine too
+    fill_by(&first.tmp.join("more"), 4096);
+    fill_by(&first.home.join("brim"), 4096);
+    std::os::unix::fs::chown(first.home.join("big"), Some(1000), Some(1000)).expect("root");
+    let stored = stage.volume(one, Bytes::mib(64)).await;
+    stage.store.clear_tmp(one).await.expect("a home over its quota gets its `/tmp`");
+    assert_eq!(fs::read_dir(&stored.tmp).expect("there").count(), 0);
+    let facts = fs::metadata(&stored.tmp).expect("there");
+    assert_eq!((facts.uid(), facts.mode() & 0o7777), (1000, 0o1777));
+    for base in [(231_072, 231_072), (0, 0)] {
+        stage.store.give(one, base).await.expect("and changes hands");
+        for path in [&stored.home, &stored.tmp, &stored.home.join("big")] {
+            assert_eq!(fs::metadata(path).expect("there").uid(), base.0 + 1000);
+        }
+        let (kind, _) = fill(&stored.tmp.join("more"));
+        assert_eq!(kind, std::io::ErrorKind::QuotaExceeded, "its quota is there again");
+    }
+    assert_eq!(stage.codes().await, Vec::<String>::new(), "and what is counted is right");
     // what is full can be emptied
     fs::remove_file(first.home.join("big")).expect("a full home can be emptied");
     stage.store.clear_tmp(one).await.expect("emptied");

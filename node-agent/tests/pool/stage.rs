@@ -102,15 +102,20 @@ pub(crate) fn workspace() -> WorkspaceId {
 
 /// Writes until nothing more can be written; returns the error and how much went in.
 pub(crate) fn fill(path: &Path) -> (std::io::ErrorKind, Bytes) {
+    fill_by(path, 1 << 20)
+}
+
+/// The same in steps of this many bytes: the last step that fits no more is what stays free.
+pub(crate) fn fill_by(path: &Path, step: usize) -> (std::io::ErrorKind, Bytes) {
     let mut file = match OpenOptions::new().create(true).append(true).open(path) {
         Ok(file) => file,
         Err(error) => return (error.kind(), Bytes(0)),
     };
-    let chunk = vec![7_u8; 1 << 20];
+    let chunk = vec![7_u8; step];
     let mut written = 0;
     loop {
         match file.write_all(&chunk).and_then(|()| file.sync_data()) {
-            Ok(()) => written += 1 << 20,
+            Ok(()) => written += chunk.len() as u64,
             Err(error) => return (error.kind(), Bytes(written)),
         }
     }

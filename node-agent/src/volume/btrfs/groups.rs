@@ -150,6 +150,11 @@ impl Groups {
         }
     }
 
+    /// Takes the limit of a group away.
+    pub(super) fn lift(&self, group: Group) -> Result<(), VolumeError> {
+        self.qgroup("limit", &[&"none".to_owned(), &group.to_string()])
+    }
+
     /// Puts a subvolume's group into another.
     pub(super) fn assign(&self, child: Group, parent: Group) -> Result<(), VolumeError> {
         self.qgroup("assign", &[&child.to_string(), &parent.to_string()])

@@ -1,8 +1,8 @@
 //! The volumes of workspaces in an open pool.
 //!
 //! A volume appears whole: its subvolumes are made in a folder beside its place, which is then
-//! renamed. Each is made in its workspace's quota group, so nothing is ever written that is not
-//! counted; what a crash or a person left otherwise is put right by [`ensure`]. Removal renames the
+//! renamed. Each is in its workspace's quota group before a workspace sees it, so nothing of a
+//! workspace's is written that is not counted; what a crash or a person left otherwise is put right by [`ensure`]. Removal renames the
 //! folder away first, and goes on from there however often it is interrupted.
 
 use std::{
@@ -24,6 +24,7 @@ use crate::{
     volume::{
         Volume,
         files::{at, give, is_folder, make_folder, remove_all, seed, sync},
+        shift::{self, GIVE},
     },
 };
 
@@ -31,6 +32,8 @@ use crate::{
 const ROOT_INODE: u64 = 256;
 /// Folders within a volume's own folder that may hold subvolumes: snapshots.
 const DEPTH: u32 = 2;
+/// A `/tmp` that is not yet in its place.
+const NEW_TMP: &str = ".new-tmp";
 
 /// Makes sure of a volume: new, repaired or as it is, with a quota of `size`.
 pub(super) fn ensure(
@@ -85,9 +88,9 @@ fn fill(
 ) -> Result<(), VolumeError> {
     pool.groups.ensure(group, size)?;
     let home = new.join("home");
-    subvolume(&home, group, 0o700)?;
+    subvolume(&home, Some(group), 0o700)?;
     seed(&home, owner)?;
-    make_tmp(&new.join("tmp"), group, owner)?;
+    make_tmp(pool, new, group, owner)?;
     sync(new)
 }
 
@@ -138,7 +141,7 @@ fn repair(
             pool.groups.assign(own, group)?;
         }
     }
-    if is_folder(&tmp)? { Ok(()) } else { make_tmp(&tmp, group, owner) }
+    if is_folder(&tmp)? { Ok(()) } else { make_tmp(pool, &folder, group, owner) }
 }
 
 /// Replaces `/tmp` by an empty one; what was in it no longer counts at once.
@@ -155,12 +158,53 @@ pub(super) fn clear_tmp(
     if is_folder(&tmp)? {
         delete(pool, &tmp, group)?;
     }
-    make_tmp(&tmp, group, owner)
+    make_tmp(pool, &folder, group, owner)
 }
 
-fn make_tmp(tmp: &Path, group: Group, owner: (u32, u32)) -> Result<(), VolumeError> {
-    subvolume(tmp, group, 0o1777)?;
-    give(tmp, owner)
+/// Makes `/tmp` beside its place and outside its quota group, and puts it in when it is as it should
+/// be: in a group that is full its mode and owner could not be set, and no full home would start.
+fn make_tmp(
+    pool: &Opened,
+    folder: &Path,
+    group: Group,
+    owner: (u32, u32),
+) -> Result<(), VolumeError> {
+    let (new, tmp) = (folder.join(NEW_TMP), folder.join("tmp"));
+    if is_folder(&new)? {
+        delete(pool, &new, group)?;
+    }
+    subvolume(&new, None, 0o1777)?;
+    give(&new, owner)?;
+    pool.groups.assign(number_of(&new)?, group)?;
+    fs::rename(&new, &tmp).map_err(at("name", &new))
+}
+
+/// Gives home and `/tmp` to the users of another range. A change of owner writes, so the quota is
+/// lifted meanwhile; it is set again here, and after a crash by the next [`ensure`].
+pub(super) fn give_all(
+    pool: &Opened,
+    workspace: WorkspaceId,
+    base: (u32, u32),
+) -> Result<(), VolumeError> {
+    let (folder, group) = (pool.folder(workspace), Group::of(workspace));
+    let paths = [folder.join("home"), folder.join("tmp")];
+    let mut foreign = Vec::new();
+    for path in &paths {
+        if !shift::is_of(path, base).map_err(at("look at", path))? {
+            foreign.push(path);
+        }
+    }
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let limit = pool.groups.get(group)?.and_then(|row| row.limit);
+    pool.groups.lift(group)?;
+    let given =
+        foreign.into_iter().try_for_each(|path| shift::give(path, base).map_err(at(GIVE, path)));
+    match limit {
+        Some(limit) => pool.groups.ensure(group, limit).and(given),
+        None => given,
+    }
 }
 
 /// Whether anything of the volume is here, a removal that was interrupted included.
@@ -221,8 +265,11 @@ fn delete(pool: &Opened, path: &Path, group: Group) -> Result<(), VolumeError> {
     Ok(())
 }
 
-fn subvolume(path: &Path, group: Group, mode: u32) -> Result<(), VolumeError> {
-    let made = run("btrfs", &[&"subvolume", &"create", &"-i", &group.to_string(), &path], SOON);
+fn subvolume(path: &Path, group: Option<Group>, mode: u32) -> Result<(), VolumeError> {
+    let made = match group.map(|group| group.to_string()) {
+        Some(group) => run("btrfs", &[&"subvolume", &"create", &"-i", &group, &path], SOON),
+        None => run("btrfs", &[&"subvolume", &"create", &path], SOON),
+    };
     made.map_err(|error| full(error, path))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(path, mode).map_err(at("open", path))

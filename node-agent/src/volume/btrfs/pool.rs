@@ -1,7 +1,7 @@
 //! What a person does to a pool: look at it, grow it, check it. All of it works while the agent
 //! runs and homes are in use.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::PoisonError};
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     host::capacity,
+    leave::Homes,
     volume::{choose, files::at},
 };
 
@@ -120,6 +121,24 @@ impl BtrfsStore {
             available_bytes: seen.available.0,
             homes: found,
             findings: seen.findings,
+        })
+    }
+
+    /// Unmounts the pool and says where homes are then; a pool that is not mounted is fine.
+    ///
+    /// # Errors
+    /// Somebody is in it.
+    pub fn close(&self) -> Result<Homes, VolumeError> {
+        let site = &self.shared.site;
+        let _lock = site.lock()?;
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.opened = None;
+        while site.mounted()?.is_some() {
+            run("umount", &[&site.mount], LONG)?;
+        }
+        Ok(match &site.place {
+            Place::Loop { file, .. } => Homes::Pool(file.clone()),
+            Place::Folder(folder) => Homes::Folder(folder.join("homes")),
         })
     }
 

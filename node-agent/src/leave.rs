@@ -1,0 +1,97 @@
+//! Giving a machine back: what the agent leaves in the kernel so that workspaces can do without it.
+//!
+//! The table, the routing rules, the swap file, the cgroups and the mount of the pool outlive the
+//! agent on purpose. Here they go, once no container is left. Homes stay, and it is told where.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::{
+    agent::{self, AgentError},
+    config::{Config, EngineKind},
+    host::{
+        self,
+        cgroup::{Layout, level},
+        swapfile::{self, SwapConfig, SwapError},
+    },
+    join,
+    network::{self, NetworkError},
+    volume::{VolumeError, choose::HOMES},
+};
+
+/// Why a machine could not be given back. The same call goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaveError {
+    /// An agent runs, or its state cannot be used.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// Table or rules.
+    #[error("the firewall's table and rules could not be removed")]
+    Network(#[from] NetworkError),
+    /// The swap file.
+    #[error("the swap file could not be taken away")]
+    Swap(#[from] SwapError),
+    /// The pool.
+    #[error("the pool could not be unmounted: leave its folders, and run this again")]
+    Pool(#[source] VolumeError),
+    /// The cgroups.
+    #[error("the cgroups cannot be looked at")]
+    Cgroups(#[source] io::Error),
+}
+
+/// Where homes are after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Homes {
+    /// In folders: `<folder>/<workspace>/home`.
+    Folder(PathBuf),
+    /// In a filesystem in this file, as `homes/<workspace>/home`; it is not mounted any more.
+    Pool(PathBuf),
+}
+
+impl fmt::Display for Homes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}/WORKSPACE/home", folder.display()),
+            Self::Pool(file) => {
+                let file = file.display();
+                write!(f, "homes/WORKSPACE/home of {file}; to see them: mount -o loop {file} /mnt")
+            }
+        }
+    }
+}
+
+/// Removes what is the agent's in this machine's kernel and says where the homes are. No agent may
+/// run, and no container of the node may be left; what is gone already is fine.
+///
+/// # Errors
+/// The first thing that could not be removed.
+pub async fn leave(config: &Config) -> Result<Homes, LeaveError> {
+    let state = &config.state_dir;
+    let _lock = agent::lock(state)?;
+    if config.engine.kind == EngineKind::Docker {
+        network::remove().await?;
+        let layout = Layout::read().map_err(LeaveError::Cgroups)?;
+        for parent in parents(config)? {
+            level::sweep(&layout, &parent, |_| false);
+            level::remove(&layout, &parent);
+        }
+    }
+    swapfile::settle(&SwapConfig { size: None, ..config.swap.clone() }, state).await?;
+    let Some(pool) = agent::pool(config)?.filter(|pool| pool.is_made()) else {
+        return Ok(Homes::Folder(state.join(HOMES)));
+    };
+    tokio::task::spawn_blocking(move || pool.close())
+        .await
+        .map_err(|error| LeaveError::Cgroups(io::Error::other(error)))?
+        .map_err(LeaveError::Pool)
+}
+
+/// Where the engine may have put this node's cgroups: without an engine to ask, either driver's place.
+fn parents(config: &Config) -> Result<Vec<String>, AgentError> {
+    if let Some(parent) = &config.engine.cgroup_parent {
+        return Ok(vec![parent.clone()]);
+    }
+    let membership = join::membership(&config.state_dir).map_err(AgentError::Join)?;
+    let names = membership.map(|(membership, _)| membership.name.to_string());
+    let both = |name: String| [true, false].map(|systemd| host::cgroup_parent(&name, systemd));
+    Ok(names.into_iter().flat_map(both).collect())
+}
