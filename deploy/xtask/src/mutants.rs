@@ -123,7 +123,25 @@ impl Tree {
             fs::create_dir_all(new.parent().context("a file stands in a folder")?)?;
             fs::copy(&old, &new)?;
         }
+        tree.seed()?;
         Ok(tree)
+    }
+
+    /// Lends the copy what the checkout has built of other people's code: the same files by another
+    /// name, which neither build writes to again.
+    fn seed(&self) -> Result<()> {
+        let (from, to) = (root()?.join("target/debug"), self.build.join("debug"));
+        if to.exists() || !from.exists() {
+            return Ok(());
+        }
+        let part = self.build.join("debug.part");
+        fs::create_dir_all(&part)?;
+        for folder in ["deps", "build", ".fingerprint"] {
+            let copied =
+                Command::new("cp").arg("-al").arg(from.join(folder)).arg(&part).status()?;
+            ensure!(copied.success(), "{folder} cannot be linked");
+        }
+        Ok(fs::rename(part, to)?)
     }
 
     /// Returns a mutant's file with the change made.
@@ -138,8 +156,8 @@ impl Tree {
 
     /// Builds the node agent and returns where it is.
     fn build(&self) -> Result<PathBuf> {
-        let arguments =
-            ["build", "--locked", "-p", "warren-node-agent", "--bin", "warren-node-agent"];
+        // the whole workspace, so that libraries have the features they were built with
+        let arguments = ["build", "--locked", "--workspace", "--bin", "warren-node-agent"];
         eprintln!("xtask: cargo {} (mutants)", arguments.join(" "));
         let built = Command::new(cargo())
             .args(arguments)
