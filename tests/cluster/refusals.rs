@@ -76,6 +76,9 @@ fn a_workspace_no_node_can_hold_is_explained() -> Result<()> {
     cluster.refuses(&create, 6, &["why:"])?;
     let explained = cluster.warren(&["workspace", "explain", "acme/big"])?;
     anyhow::ensure!(explained.stdout.contains("memory"), "{}", explained.stdout);
+    let shown = cluster.workspace("acme/big")?;
+    let reason = shown["reason"].as_str().unwrap_or_default();
+    anyhow::ensure!(reason.contains("of memory"), "{reason}");
     Ok(())
 }
 

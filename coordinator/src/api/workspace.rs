@@ -7,7 +7,7 @@ use warren_common::WorkspaceId;
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{RunRequest, SetRun},
-    state::Workspace,
+    state::{PhaseKind, Workspace},
 };
 use warren_proto::{
     error::ApiError,
@@ -64,9 +64,16 @@ impl WorkspaceService for Api {
         let moment = self.read_for(read).await?;
         let view = moment.view();
         let workspace = resolve::workspace(&moment.state, &workspace)?;
+        let mut shown = view.workspace(workspace);
+        // that it waits is kept, what for changes from moment to moment
+        if workspace.phase.kind == PhaseKind::Queued
+            && let Some(explanation) = moment.explain(workspace.id)
+        {
+            shown.reason = explanation.summary;
+        }
         Ok(Response::new(pb::GetWorkspaceResponse {
             freshness: Some(moment.freshness()),
-            workspace: Some(view.workspace(workspace)),
+            workspace: Some(shown),
         }))
     }
 

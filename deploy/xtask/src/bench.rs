@@ -8,7 +8,10 @@ use clap::Args;
 use crate::command::{cargo, root};
 
 /// The benchmarks there are.
-pub const NAMES: [&str; 5] = ["start", "commit", "handover", "read", "footprint"];
+pub const NAMES: [&str; 6] = ["start", "commit", "handover", "read", "footprint", "neighbours"];
+
+/// Those with real containers.
+const WITH_DOCKER: [&str; 3] = ["start", "footprint", "neighbours"];
 
 /// Which rows, and how thoroughly.
 #[derive(Debug, Args)]
@@ -43,13 +46,13 @@ impl Options {
 }
 
 /// Builds what it takes in release and runs the benchmark: its JSON line is the only thing on
-/// standard output. Only `start` and `footprint` need Docker and the workspaces' image.
+/// standard output. Those of [`WITH_DOCKER`] need Docker and the workspaces' image.
 ///
 /// # Errors
 /// Fails where something cannot be built or run; a missed goal is no fault.
 pub fn run(name: &str, options: &Options) -> Result<()> {
     let build = ["build", "--release", "--locked", "--bins"];
-    let packages: &[&str] = if ["start", "footprint"].contains(&name) {
+    let packages: &[&str] = if WITH_DOCKER.contains(&name) {
         shown("./deploy/test", &["prepare"], true)?;
         &["--workspace"]
     } else {

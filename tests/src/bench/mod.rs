@@ -11,6 +11,7 @@ pub mod etcd_api;
 pub mod footprint;
 pub mod handover;
 pub mod load;
+pub mod neighbours;
 pub mod options;
 pub mod ours;
 pub mod pairs;

@@ -1,9 +1,9 @@
 //! Runs one benchmark and ends with one JSON line; `cargo xtask bench` prepares what it needs.
 
 use anyhow::bail;
-use warren_tests::bench::{Options, commit, footprint, handover, start};
+use warren_tests::bench::{Options, commit, footprint, handover, neighbours, start};
 
-const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint [--quick] \
+const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint|neighbours [--quick] \
                      [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256]";
 
 #[tokio::main]
@@ -13,6 +13,9 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::read(arguments)?;
     let line = match name.as_str() {
         "start" => tokio::task::spawn_blocking(move || start::run(options.quick)).await??,
+        "neighbours" => {
+            tokio::task::spawn_blocking(move || neighbours::run(options.quick)).await??
+        }
         "commit" => commit::run(&options).await?,
         "read" => commit::run_reads(&options).await?,
         "footprint" => footprint::run(&options).await?,

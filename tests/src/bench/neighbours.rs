@@ -1,0 +1,191 @@
+//! How long a workspace's steps take while its neighbour does its worst within its caps, beside how
+//! long they take while it is quiet.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::{Row, is_noisy, round};
+use crate::{Lab, wait_until};
+
+/// B does the same piece of work again and again, some milliseconds of counting and one small file,
+/// and writes down when it began and how long it took, in microseconds.
+const STEPS: &str = "exec perl -MTime::HiRes=time,sleep -e '\
+    open my $log, q(>>), q(steps) or die; select $log; $| = 1; \
+    while (1) { my $begun = time; my $sum = 0; $sum += $_ for 1 .. 60_000; \
+    open my $file, q(>), q(piece) or die; print $file q(x) x 4096; close $file; \
+    printf $log qq(%.0f %.0f\\n), $begun * 1e6, (time - $begun) * 1e6; sleep 0.005 }'";
+/// One round of quiet and one of noise; the noise is left so long to begin and to end.
+const ROUND: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(2);
+/// The pool of both homes.
+const POOL: &str = "4G";
+/// Loud beside quiet, at most.
+const GOAL: f64 = 1.5;
+
+/// What A does, one after the other: takes memory beyond its cap, forks until it cannot while each of
+/// its processes spins, fills its home and empties it, writes to its log without pause, and opens
+/// connections as fast as it can.
+fn noises(lab: &Lab) -> [(&'static str, String); 5] {
+    let connect = format!(
+        "import socket\nheld=[]\nwhile True:\n s=socket.socket()\n s.setblocking(False)\n\
+         \x20s.connect_ex((\"{}\",80))\n held.append(s)\n del held[:-500]",
+        lab.internet.address()
+    );
+    [
+        ("hog", "while :; do head -c 500M /dev/zero | tail -c 500M >/dev/null; done".to_owned()),
+        ("fork bomb", "perl -e 'fork while 1'".to_owned()),
+        ("disk filler", "while :; do head -c 2G /dev/zero >~/big; rm -f ~/big; done".to_owned()),
+        ("log flood", "yes 'a line of the flood that goes on and on' >/proc/1/fd/1".to_owned()),
+        ("connection flood", format!("python3 -c '{connect}'")),
+    ]
+}
+
+/// What one kind of noise did: B's 99th percentile of each round, in microseconds.
+#[derive(Debug, Clone)]
+pub struct Paces {
+    /// What A did.
+    pub noise: &'static str,
+    /// While A was quiet.
+    pub quiet: Vec<f64>,
+    /// While it was not, pair by pair.
+    pub loud: Vec<f64>,
+    /// Whether the machine was busy with other things in any pair.
+    pub noisy: bool,
+}
+
+impl Paces {
+    fn row(self) -> Row {
+        let (name, more) = (self.noise.to_owned(), Value::Null);
+        Row { name, ours: self.loud, peer: self.quiet, noisy: self.noisy, more }
+    }
+}
+
+/// Measures and returns the JSON line; `quick` makes one pair of each.
+///
+/// # Errors
+/// Fails where the installation cannot be built; a missed goal is no fault.
+pub fn run(quick: bool) -> Result<Value> {
+    let lab = lab()?;
+    let paces = measure(&lab, if quick { 1 } else { 5 }, |_| Ok(()))?;
+    let rows: Vec<Row> = paces.into_iter().map(Paces::row).collect();
+    let worst = rows.iter().filter_map(Row::ratio).fold(0.0, f64::max);
+    Ok(json!({
+        "bench": "neighbours",
+        "figure": "p99 of a step while the neighbour does its worst",
+        "peer": "the same while it is quiet",
+        "ratio": round(worst),
+        "better": "lower",
+        "goal": format!("<={GOAL}x"),
+        "holds": worst <= GOAL,
+        "quick": quick,
+        "noisy": rows.iter().any(|row| row.noisy),
+        "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
+    }))
+}
+
+/// Builds an installation with a workspace A that has a session, and B that makes its steps.
+///
+/// # Errors
+/// As [`Lab::with_pool`].
+pub fn lab() -> Result<Lab> {
+    let lab = Lab::with_pool(POOL)?;
+    lab.create("acme/a", &["--session", "main", "--pids", "256"])?;
+    lab.create("beta/b", &["--session", &format!("main={STEPS}")])?;
+    wait_until("B makes its steps", Duration::from_secs(30), || {
+        lab.shell("beta/b", "test $(wc -l <~/steps) -gt 100").map(drop)
+    })?;
+    weigh(&lab)?;
+    Ok(lab)
+}
+
+/// Makes so many pairs of a quiet and a loud round of each noise. After each noise `look` may look at
+/// what it left.
+///
+/// # Errors
+/// B makes no steps, A cannot be asked, or what `look` says.
+pub fn measure(
+    lab: &Lab,
+    pairs: usize,
+    mut look: impl FnMut(&Paces) -> Result<()>,
+) -> Result<Vec<Paces>> {
+    let mut all = Vec::new();
+    for (noise, line) in noises(lab) {
+        let mut paces = Paces { noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
+        for _ in 0..pairs {
+            paces.noisy |= pairs > 1 && is_noisy()?;
+            paces.quiet.push(quiet(lab)?);
+            paces.loud.push(loud(lab, &line)?);
+        }
+        eprintln!("{noise}: p99 of a step {:?} us quiet, {:?} us loud", paces.quiet, paces.loud);
+        look(&paces)?;
+        all.push(paces);
+    }
+    Ok(all)
+}
+
+fn quiet(lab: &Lab) -> Result<f64> {
+    let from = now()?;
+    std::thread::sleep(ROUND);
+    slowest(lab, from, now()?)
+}
+
+fn loud(lab: &Lab, noise: &str) -> Result<f64> {
+    let lasts = (ROUND + SETTLE * 2).as_secs();
+    let line = format!("timeout -s KILL {lasts} bash -c {}", quoted(noise));
+    std::thread::scope(|scope| {
+        let loud = scope.spawn(|| lab.try_shell("acme/a", &line));
+        std::thread::sleep(SETTLE);
+        let took = quiet(lab);
+        let ended = loud.join().map_err(|_| anyhow::anyhow!("the noise broke"))?;
+        let ended = ended.context("the noise")?;
+        // killed at its end, by its cap before, or with whoever waited for it
+        anyhow::ensure!(ended.code > 128, "the noise ended by itself: {ended:?}");
+        std::thread::sleep(SETTLE);
+        took
+    })
+}
+
+/// Returns how long the slowest of a hundred of B's steps took since `from`, in microseconds.
+fn slowest(lab: &Lab, from: u128, upto: u128) -> Result<f64> {
+    let text = lab.shell("beta/b", "cat ~/steps")?;
+    let step = |line: &str| -> Option<(u128, f64)> {
+        let (begun, took) = line.split_once(' ')?;
+        Some((begun.parse().ok()?, took.parse().ok()?))
+    };
+    let steps = text.lines().filter_map(step).filter(|(begun, _)| (from..upto).contains(begun));
+    let mut took: Vec<f64> = steps.map(|(_, took)| took).collect();
+    anyhow::ensure!(took.len() > 100, "B made {} steps", took.len());
+    took.sort_by(f64::total_cmp);
+    Ok(took[took.len() * 99 / 100])
+}
+
+fn now() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())
+}
+
+/// Puts everything else on the machine behind the workspaces: what is measured is what they do to
+/// each other, not what else is running.
+fn weigh(lab: &Lab) -> Result<()> {
+    let engine = lab.engine.cgroup().trim_start_matches('/').to_owned();
+    let (one, two) = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct");
+    let (root, file, most) = match (Path::new(one).exists(), Path::new(two).exists()) {
+        (true, _) => (one, "cpu.shares", "262144"),
+        (_, true) => (two, "cpu.shares", "262144"),
+        _ => ("/sys/fs/cgroup", "cpu.weight", "10000"),
+    };
+    for group in [engine.clone(), format!("{engine}/warren")] {
+        let file = Path::new(root).join(group).join(file);
+        fs::write(&file, most).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn quoted(line: &str) -> String {
+    format!("'{}'", line.replace('\'', "'\\''"))
+}
