@@ -1,25 +1,37 @@
 //! A workspace that does its worst within its caps does not slow its neighbour down.
 
+use std::{fs, path::Path};
+
 use anyhow::{Context as _, Result};
 use warren_tests::bench::neighbours;
 
 /// Without walls B waits a hundred times as long. How close to its quiet pace it stays is measured by
 /// `cargo xtask bench neighbours` and not judged here: that depends on what else the machine does.
 const GROSS: f64 = 10.0;
+/// What a workspace's log takes of the host's disk, at most.
+const LOGS: u64 = 32 << 20;
 
 #[test]
 fn a_hog_a_fork_bomb_and_floods_leave_the_neighbours_steps_as_they_were() -> Result<()> {
     let lab = neighbours::lab()?;
-    let paces = neighbours::measure(&lab, 1, |paces| {
-        if paces.noise != "hog" {
-            return Ok(());
-        }
+    let paces = neighbours::measure(&lab, 1, |paces| match paces.noise {
         // before others end for want of memory: the last few are kept
-        let a = lab.cluster.workspace("acme/a")?;
-        let kills = a["observed"]["kills"].as_array().context("kills")?;
-        let named = kills.iter().any(|kill| kill["process"] == "tail");
-        anyhow::ensure!(named, "the hog's end is told as {kills:?}");
-        Ok(())
+        "hog" => {
+            let a = lab.cluster.workspace("acme/a")?;
+            let kills = a["observed"]["kills"].as_array().context("kills")?;
+            let named = kills.iter().any(|kill| kill["process"] == "tail");
+            anyhow::ensure!(named, "the hog's end is told as {kills:?}");
+            Ok(())
+        }
+        "log flood" => {
+            let container = lab.container("acme/a")?;
+            let beside = Path::new(container["ResolvConfPath"].as_str().context("a folder")?);
+            let logs = fs::read_dir(beside.with_file_name("local-logs"))?.flatten();
+            let taken: u64 = logs.filter_map(|one| Some(one.metadata().ok()?.len())).sum();
+            anyhow::ensure!((1 << 14..=LOGS).contains(&taken), "its log takes {taken} bytes");
+            Ok(())
+        }
+        _ => Ok(()),
     })?;
     for one in &paces {
         let held = one.loud.iter().zip(&one.quiet).all(|(loud, quiet)| *loud > quiet * GROSS);
