@@ -35,6 +35,8 @@ const HOST: [u16; 3] = [22, 2375, 2222];
 pub(crate) const SINK: u16 = 9999;
 /// A port of the node that leads to [`LAN`], as a published port does.
 pub(crate) const PUBLISHED: u16 = 8088;
+/// An address of the internet's that the node, as an operator's own rules may, leads to [`LAN`].
+pub(crate) const LED: &str = "198.51.100.80";
 
 /// The field.
 pub(crate) struct Field {
@@ -92,7 +94,7 @@ impl Field {
             .args(["-f", "-"])
             .input(format!(
                 "table ip published {{ chain lead {{ type nat hook prerouting priority dstnat; \
-                 ip daddr {NODE} tcp dport {PUBLISHED} dnat to {LAN}:5432; }}; }}\n"
+                 ip daddr {{ {NODE}, {LED} }} tcp dport {PUBLISHED} dnat to {LAN}:5432; }}; }}\n"
             ))
             .run()?
             .success()?;
@@ -168,8 +170,8 @@ impl Switch for Walls {
         field.nft(&format!(
             "flush ruleset\ntable ip plain {{ chain out {{ type nat hook postrouting priority \
              srcnat; ip saddr 10.213.0.0/16 oifname eth0 masquerade; }}; chain lead {{ type nat \
-             hook prerouting priority dstnat; ip daddr {NODE} tcp dport {PUBLISHED} dnat to \
-             {LAN}:5432; }}; }}\n"
+             hook prerouting priority dstnat; ip daddr {{ {NODE}, {LED} }} tcp dport {PUBLISHED} dnat \
+             to {LAN}:5432; }}; }}\n"
         ))
     }
 

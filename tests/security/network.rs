@@ -5,7 +5,8 @@ use anyhow::Result;
 
 use crate::{
     field::{
-        CLOSED, COORDINATOR, EVIL, Field, INTERNET, LAN, METADATA, NODE, PUBLISHED, SINK, Walls,
+        CLOSED, COORDINATOR, EVIL, Field, INTERNET, LAN, LED, METADATA, NODE, PUBLISHED, SINK,
+        Walls,
     },
     probe::{By, Probe, connect, run, send},
 };
@@ -45,6 +46,7 @@ fn a_workspace_reaches_the_internet_and_nothing_else() -> Result<()> {
         agent("A18", "a datagram to the host", send(NODE, SINK)),
         agent("A18", "a datagram to the gateway", send(&gateway, SINK)),
         agent("A18", "a port that the host publishes", connect(NODE, PUBLISHED)),
+        agent("A18", "an address that the host leads elsewhere", connect(LED, PUBLISHED)),
         agent("A19", "the metadata service", connect(METADATA, 443)),
         agent("A19", "the metadata service as a number", connect("2852039166", 443)),
         agent("A19", "the metadata service in hexadecimal", connect("0xa9fea9fe", 443)),
