@@ -20,6 +20,7 @@ mod stream;
 mod text;
 mod tmux;
 mod uplink;
+mod victim;
 mod wire;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
@@ -41,6 +42,10 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     journal::init();
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == victim::ARGUMENT) {
+        return victim::become_program(arguments);
+    }
     let config = match Config::from_environment() {
         Ok(config) => config,
         Err(error) => {

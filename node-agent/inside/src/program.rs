@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     clock,
-    reaper::{Child, Reaper, Terminal},
+    reaper::{Child, Reaper, Terminal, Worth},
     text::{Piece, Pieces},
 };
 
@@ -74,7 +74,7 @@ pub(crate) async fn output(
     limit: Duration,
 ) -> Result<Output, RunError> {
     let mut text = Vec::new();
-    let code = follow(reaper, command, limit, |bytes| {
+    let code = follow(reaper, (command, Worth::Kept), limit, |bytes| {
         let room = OUTPUT_BYTES.saturating_sub(text.len()).min(bytes.len());
         text.extend_from_slice(&bytes[..room]);
     });
@@ -94,14 +94,15 @@ pub(crate) async fn lines(
     mut piece: impl FnMut(Piece),
 ) -> Result<i32, RunError> {
     let mut pieces = Pieces::default();
-    let code = follow(reaper, command, limit, |bytes| pieces.feed(bytes, &mut piece)).await;
+    let what = (command, Worth::Victim);
+    let code = follow(reaper, what, limit, |bytes| pieces.feed(bytes, &mut piece)).await;
     pieces.finish(&mut piece);
     code
 }
 
 async fn follow(
     reaper: &Reaper,
-    mut command: Command,
+    (mut command, worth): (Command, Worth),
     limit: Duration,
     mut take: impl FnMut(&[u8]),
 ) -> Result<i32, RunError> {
@@ -110,7 +111,7 @@ async fn follow(
     let start = |error| RunError::Start { program: program.clone(), error };
     let output = merge_output(&mut command).map_err(start)?;
     command.stdin(Stdio::null());
-    let child = reaper.spawn(command, Terminal::None).map_err(start)?;
+    let child = reaper.spawn(command, Terminal::None, worth).map_err(start)?;
     let mut output = Receiver::from_owned_fd(output).map_err(start)?;
     match timeout_at(deadline, drain(&mut output, &child, &mut take)).await {
         Ok(Ok(code)) => Ok(code),

@@ -24,7 +24,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::processes;
+use crate::{processes, victim::Mark};
 
 /// Starts and reaps; clones share one table.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ pub(crate) struct Reaper {
     shared: Arc<Mutex<Table>>,
     /// Where `tmux` in a child looks for the workspace's server.
     runtime: Arc<Path>,
+    mark: Mark,
 }
 
 #[derive(Debug, Default)]
@@ -50,10 +51,19 @@ pub(crate) enum Terminal {
     None,
 }
 
+/// What a child is to the workspace when its memory runs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// As much as PID 1: tmux, and what asks it.
+    Kept,
+    /// Killed before those, with everything it starts: what runs for people.
+    Victim,
+}
+
 impl Reaper {
     /// Returns a reaper with no children; `runtime` is the folder below which tmux's socket is.
     pub(crate) fn new(runtime: &Path) -> Self {
-        Self { shared: Arc::default(), runtime: runtime.into() }
+        Self { shared: Arc::default(), runtime: runtime.into(), mark: Mark::read() }
     }
 
     /// Makes orphans come here and reaps until the runtime ends.
@@ -79,13 +89,19 @@ impl Reaper {
     ///
     /// # Errors
     /// Fails where the program cannot be started, and once [`Self::close`] was called.
-    pub(crate) fn spawn(&self, mut command: Command, terminal: Terminal) -> io::Result<Child> {
+    pub(crate) fn spawn(
+        &self,
+        mut command: Command,
+        terminal: Terminal,
+        worth: Worth,
+    ) -> io::Result<Child> {
         if self.table().closed {
             return Err(io::Error::other("the workspace is stopping"));
         }
         command.env_remove("WARREN_SOCKET").env_remove("WARREN_RUN_SERIAL");
         command.env("TMUX_TMPDIR", &*self.runtime);
-        lead_session(&mut command, terminal);
+        let mark = (worth == Worth::Victim).then(|| self.mark.clone());
+        prepare(&mut command, terminal, mark);
         let mut started = command.spawn()?;
         let pid = Pid::from_child(&started);
         let (sender, exit) = watch::channel(None);
@@ -126,16 +142,20 @@ impl Reaper {
 }
 
 #[expect(unsafe_code, reason = "the standard library has no safe call that makes a session leader")]
-fn lead_session(command: &mut Command, terminal: Terminal) {
+fn prepare(command: &mut Command, terminal: Terminal, mark: Option<Mark>) {
     let prepare = move || -> io::Result<()> {
         setsid()?;
+        if let Some(mark) = &mark {
+            // a program that runs unmarked is better than none
+            let _ = mark.apply();
+        }
         if terminal == Terminal::Controlling {
             ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec and makes two system calls through rustix,
-    // which allocates nothing and takes no lock.
+    // SAFETY: the closure runs between fork and exec and makes a few system calls through rustix,
+    // which allocates nothing and takes no lock; what it writes was made before.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -222,17 +242,28 @@ mod tests {
             let reaper = Reaper::new(Path::new("/tmp"));
             reaper.start().expect("a reaper");
             for (script, code) in [("exit 3", 3), ("kill -KILL $$", 137), ("true", 0)] {
-                let child = reaper.spawn(shell(script), Terminal::None).expect("a shell");
+                let child =
+                    reaper.spawn(shell(script), Terminal::None, Worth::Kept).expect("a shell");
                 assert_eq!(child.wait().await, code, "{script}");
             }
             let mut command = shell("trap '' TERM HUP; echo; while :; do sleep 1; done");
             command.stdout(std::process::Stdio::piped());
-            let mut stubborn = reaper.spawn(command, Terminal::None).expect("a shell");
+            let mut stubborn = reaper.spawn(command, Terminal::None, Worth::Kept).expect("a shell");
             let mut stdout = stubborn.pipes.1.take().expect("a pipe");
             stdout.read_exact(&mut [0]).expect("the trap is set");
             assert_eq!(stubborn.end(Duration::from_millis(20)).await, 137);
+            for (worth, more) in [(Worth::Kept, 0), (Worth::Victim, 200)] {
+                let mut command = shell("cat /proc/self/oom_score_adj");
+                command.stdout(std::process::Stdio::piped());
+                let mut child = reaper.spawn(command, Terminal::None, worth).expect("a shell");
+                let mut text = String::new();
+                child.pipes.1.take().expect("a pipe").read_to_string(&mut text).expect("read");
+                let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("ours");
+                let number = |text: &str| text.trim().parse::<i32>().expect("a number");
+                assert_eq!(number(&text), (number(&own) + more).min(1000), "{worth:?}");
+            }
             reaper.close();
-            assert!(reaper.spawn(shell("true"), Terminal::None).is_err());
+            assert!(reaper.spawn(shell("true"), Terminal::None, Worth::Kept).is_err());
         });
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +23,8 @@ const STEPS: &str = "exec perl -MTime::HiRes=time,sleep -e '\
 /// One round of quiet and one of noise; the noise is left so long to begin and to end.
 const ROUND: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(2);
+/// Where A says how long its noise lasted: in memory, for its home may be full.
+const ENDED: &str = "/dev/shm/ended";
 /// The pool of both homes.
 const POOL: &str = "4G";
 /// Loud beside quiet, at most.
@@ -72,7 +74,7 @@ impl Paces {
 /// Fails where the installation cannot be built; a missed goal is no fault.
 pub fn run(quick: bool) -> Result<Value> {
     let lab = lab()?;
-    let paces = measure(&lab, if quick { 1 } else { 5 }, |_| Ok(()))?;
+    let paces = measure(&lab, (if quick { 1 } else { 5 }, true), |_| Ok(()))?;
     let rows: Vec<Row> = paces.into_iter().map(Paces::row).collect();
     let worst = rows.iter().filter_map(Row::ratio).fold(0.0, f64::max);
     Ok(json!({
@@ -104,21 +106,22 @@ pub fn lab() -> Result<Lab> {
     Ok(lab)
 }
 
-/// Makes so many pairs of a quiet and a loud round of each noise. After each noise `look` may look at
+/// Makes so many pairs of a quiet and a loud round of each noise; `waits` for a quiet machine before
+/// each. After each noise `look` may look at
 /// what it left.
 ///
 /// # Errors
 /// B makes no steps, A cannot be asked, or what `look` says.
 pub fn measure(
     lab: &Lab,
-    pairs: usize,
+    (pairs, waits): (usize, bool),
     mut look: impl FnMut(&Paces) -> Result<()>,
 ) -> Result<Vec<Paces>> {
     let mut all = Vec::new();
     for (noise, line) in noises(lab) {
         let mut paces = Paces { noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
         for _ in 0..pairs {
-            paces.noisy |= pairs > 1 && is_noisy()?;
+            paces.noisy |= waits && is_noisy()?;
             paces.quiet.push(quiet(lab)?);
             paces.loud.push(loud(lab, &line)?);
         }
@@ -135,25 +138,27 @@ fn quiet(lab: &Lab) -> Result<f64> {
     slowest(lab, from, now()?)
 }
 
+/// A's session makes the noise, as a person or an agent there would.
 fn loud(lab: &Lab, noise: &str) -> Result<f64> {
     let lasts = (ROUND + SETTLE * 2).as_secs();
-    let line = format!("timeout -s KILL {lasts} bash -c {}", quoted(noise));
-    std::thread::scope(|scope| {
-        let loud = scope.spawn(|| lab.try_shell("acme/a", &line));
-        std::thread::sleep(SETTLE);
-        let took = quiet(lab);
-        let ended = loud.join().map_err(|_| anyhow::anyhow!("the noise broke"))?;
-        let ended = ended.context("the noise")?;
-        // killed at its end, by its cap before, or with whoever waited for it
-        anyhow::ensure!(ended.code > 128, "the noise ended by itself: {ended:?}");
-        std::thread::sleep(SETTLE);
-        took
-    })
+    lab.shell("acme/a", &format!("rm -f {ENDED} ~/big; printf %s {} >~/noise", quoted(noise)))?;
+    let line = format!("SECONDS=0; timeout -s KILL {lasts} bash ~/noise; echo $SECONDS >{ENDED}");
+    lab.shell("acme/a", &format!("tmux send-keys -t =main: {} Enter", quoted(&line)))?;
+    std::thread::sleep(SETTLE);
+    let took = quiet(lab)?;
+    let lasted: u64 = wait_until("the noise ends", Duration::from_secs(60), || {
+        let told =
+            lab.try_shell("acme/a", &format!("cat {ENDED} || tmux capture-pane -p -t =main:"))?;
+        told.stdout.trim().parse().with_context(|| format!("A shows {told:?}"))
+    })?;
+    anyhow::ensure!(lasted + 1 >= lasts, "the noise ended after {lasted} s of {lasts}");
+    std::thread::sleep(SETTLE);
+    Ok(took)
 }
 
 /// Returns how long the slowest of a hundred of B's steps took since `from`, in microseconds.
 fn slowest(lab: &Lab, from: u128, upto: u128) -> Result<f64> {
-    let text = lab.shell("beta/b", "cat ~/steps")?;
+    let text = fs::read_to_string(inside(lab, "beta/b", "/home/agent/steps")?)?;
     let step = |line: &str| -> Option<(u128, f64)> {
         let (begun, took) = line.split_once(' ')?;
         Some((begun.parse().ok()?, took.parse().ok()?))
@@ -165,23 +170,29 @@ fn slowest(lab: &Lab, from: u128, upto: u128) -> Result<f64> {
     Ok(took[took.len() * 99 / 100])
 }
 
+/// Returns where the host sees a file of a workspace: nothing in there is asked for it.
+fn inside(lab: &Lab, address: &str, path: &str) -> Result<PathBuf> {
+    let pid = lab.container(address)?["State"]["Pid"].as_u64().context("it runs")?;
+    Ok(PathBuf::from(format!("/proc/{pid}/root{path}")))
+}
+
 fn now() -> Result<u128> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())
 }
 
-/// Puts everything else on the machine behind the workspaces: what is measured is what they do to
-/// each other, not what else is running.
+/// Gives the workspaces together the weight of eight other programs: what is measured is what they do
+/// to each other, not what else is running, and the daemons are not starved.
 fn weigh(lab: &Lab) -> Result<()> {
     let engine = lab.engine.cgroup().trim_start_matches('/').to_owned();
     let (one, two) = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct");
-    let (root, file, most) = match (Path::new(one).exists(), Path::new(two).exists()) {
-        (true, _) => (one, "cpu.shares", "262144"),
-        (_, true) => (two, "cpu.shares", "262144"),
-        _ => ("/sys/fs/cgroup", "cpu.weight", "10000"),
+    let (root, file, weight) = match (Path::new(one).exists(), Path::new(two).exists()) {
+        (true, _) => (one, "cpu.shares", "8192"),
+        (_, true) => (two, "cpu.shares", "8192"),
+        _ => ("/sys/fs/cgroup", "cpu.weight", "800"),
     };
     for group in [engine.clone(), format!("{engine}/warren")] {
         let file = Path::new(root).join(group).join(file);
-        fs::write(&file, most).with_context(|| file.display().to_string())?;
+        fs::write(&file, weight).with_context(|| file.display().to_string())?;
     }
     Ok(())
 }

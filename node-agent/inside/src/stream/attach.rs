@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     pty::{Pty, Size, known_term},
-    reaper::Terminal,
+    reaper::{Terminal, Worth},
     step::session_step,
     wire::{Reader, WireError},
 };
@@ -37,8 +37,10 @@ pub(super) async fn serve(
     }
     command.env("TERM", known_term(&terminal.term, &streams.config.home, "xterm-256color"));
     command.current_dir(&streams.config.home);
-    let opened = Pty::open(Size::new(terminal.columns, terminal.rows), &mut command)
-        .and_then(|pty| Ok((pty, streams.reaper.spawn(command, Terminal::Controlling)?)));
+    let opened =
+        Pty::open(Size::new(terminal.columns, terminal.rows), &mut command).and_then(|pty| {
+            Ok((pty, streams.reaper.spawn(command, Terminal::Controlling, Worth::Kept)?))
+        });
     let (pty, child) = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(("INTERNAL", format!("no viewer can start: {error}")))),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     pty::{Pty, Size, known_term},
-    reaper::{Child, Terminal},
+    reaper::{Child, Terminal, Worth},
     step,
     wire::{Reader, WireError},
 };
@@ -85,11 +85,14 @@ fn start(streams: &Streams, exec: &Exec) -> io::Result<(Ends, Child)> {
             let home = &streams.config.home;
             command.env("TERM", known_term(&terminal.term, home, "xterm-256color"));
             let pty = Pty::open(Size::new(terminal.columns, terminal.rows), &mut command)?;
-            Ok((Ends::Terminal(pty), streams.reaper.spawn(command, Terminal::Controlling)?))
+            Ok((
+                Ends::Terminal(pty),
+                streams.reaper.spawn(command, Terminal::Controlling, Worth::Victim)?,
+            ))
         }
         None => {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = streams.reaper.spawn(command, Terminal::None)?;
+            let mut child = streams.reaper.spawn(command, Terminal::None, Worth::Victim)?;
             let ends = pipes(&mut child)?;
             Ok((ends, child))
         }

@@ -2,10 +2,13 @@
 //!
 //! The prefix is Ctrl-], so that Ctrl-] d detaches and programs keep Ctrl-b for themselves.
 
-use crate::{config::Config, pty::known_term};
+use std::path::Path;
+
+use crate::{config::Config, pty::known_term, victim};
 
 const TEXT: &str = r##"# Written by warren-inside at each start; changes here are lost.
 set -g default-shell /bin/bash
+set -g default-command "exec '@INSIDE@' @VICTIM@ bash -l"
 set -g default-terminal @TERMINAL@
 set -s exit-empty off
 set -g destroy-unattached off
@@ -53,14 +56,16 @@ const HOOKS: [&str; 6] = [
 ];
 
 /// Returns the configuration for this workspace and this process.
-pub(super) fn text(config: &Config) -> String {
+pub(super) fn text(config: &Config, this: &Path) -> String {
     let terminal = known_term("tmux-256color", &config.home, "screen-256color");
     let workspace = config.workspace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
     let wake = |hook: &&str| {
         format!("set-hook -g {hook} 'run-shell -b \"kill -USR1 {}\"'\n", std::process::id())
     };
     let hooks: String = HOOKS.iter().map(wake).collect();
-    TEXT.replace("@TERMINAL@", &terminal)
+    TEXT.replace("@INSIDE@", &this.to_string_lossy())
+        .replace("@VICTIM@", victim::ARGUMENT)
+        .replace("@TERMINAL@", &terminal)
         .replace("@WORKSPACE@", &workspace)
         .replace("@HOOKS@", &hooks)
 }

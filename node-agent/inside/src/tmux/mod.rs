@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     program::{self, RunError},
     reaper::Reaper,
+    victim,
 };
 
 /// One call; a server on a machine under pressure may take seconds.
@@ -31,6 +32,8 @@ pub(crate) struct Tmux {
     socket: PathBuf,
     conf: PathBuf,
     conf_text: String,
+    /// This program, which starts what tmux runs.
+    this: PathBuf,
     reaper: Reaper,
 }
 
@@ -55,12 +58,14 @@ impl Tmux {
     /// Returns tmux for this workspace; nothing is started.
     pub(crate) fn new(config: &Config, reaper: Reaper) -> Self {
         let uid = rustix::process::getuid().as_raw();
+        let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/warren/inside"));
         Self {
             // Where `tmux` looks by itself with TMUX_TMPDIR set to the runtime folder, so that
             // programs in the workspace reach the same server.
             socket: config.runtime.join(format!("tmux-{uid}/default")),
             conf: config.runtime.join("tmux.conf"),
-            conf_text: conf::text(config),
+            conf_text: conf::text(config, &this),
+            this,
             reaper,
         }
     }
@@ -96,7 +101,7 @@ impl Tmux {
         command.args(["new-session", "-d", "-s"]).arg(&wanted.name);
         command.arg("-c").arg(&wanted.folder);
         command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
-        command.args(["--", "bash"]);
+        command.arg("--").arg(&self.this).args([victim::ARGUMENT, "bash"]);
         if wanted.command.is_empty() {
             command.arg("-l");
         } else {
