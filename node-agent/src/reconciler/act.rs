@@ -103,8 +103,18 @@ impl Worker {
         }
     }
 
-    /// Makes sure of the network.
+    /// Refuses to go on while something of the workspace runs that the engine does not list: a
+    /// second container would run on the same home.
+    async fn nothing_runs(&self) -> Result<(), Failure> {
+        match self.shared.parts.levels.inhabited(&self.level().await?).await {
+            Some(found) => Err(Failure::still_runs(&found)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure of the network, for a container that does not run yet.
     pub(super) async fn make_network(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        self.nothing_runs().await?;
         let ground = self.ground(None).await?;
         let range = &self.shared.parts.place.network_range;
         let plan = plan_network(order, &ground, range);
@@ -128,6 +138,7 @@ impl Worker {
         self.picture.end(IMAGE, StepState::Done);
         let shared = Arc::clone(&self.shared);
         self.picture.begin(CONTAINER, CONTAINER);
+        self.nothing_runs().await?;
         let volumes = &shared.parts.volumes;
         let volume = self.ensure(order.spec.resources.disk).await?;
         // takes no turn: how long it lasts is the workspace's choice, who may have filled it
@@ -180,6 +191,7 @@ impl Worker {
             // an earlier agent made it, and may have ended before it was read back
             return self.create(order).await;
         }
+        self.nothing_runs().await?;
         let shared = Arc::clone(&self.shared);
         let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);

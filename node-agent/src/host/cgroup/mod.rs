@@ -40,6 +40,12 @@ impl Layout {
         }))
     }
 
+    /// Takes a folder for the tree of version 2, as tests make one.
+    pub(crate) fn unified(root: &Path) -> Self {
+        let mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", root.display());
+        Self::parse(&mounts, |_| "cpu io memory pids\n".to_owned())
+    }
+
     /// `controllers` answers with the controllers of a version 2 root.
     pub(crate) fn parse(mounts: &str, controllers: impl Fn(&Path) -> String) -> Self {
         let mut layout = Self { version: 1, controllers: BTreeSet::new(), mounts: Vec::new() };
