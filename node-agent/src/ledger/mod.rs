@@ -51,16 +51,17 @@ pub enum LedgerError {
         /// What gave it away.
         what: &'static str,
     },
-    /// Written by another version.
+    /// Written by a newer version.
     #[error(
-        "the ledger {} has format {format:?}, this agent knows format 1: it was written by a newer \
-         warren-node-agent", path.display()
+        "the ledger {} has format {format}, this agent knows formats up to {known}: it was written \
+         by a newer version of warren-node-agent; install that one again", path.display(),
+        known = file::FORMAT
     )]
     Format {
         /// The ledger's file.
         path: PathBuf,
         /// The format it names.
-        format: String,
+        format: u32,
     },
     /// Cannot happen with the types it holds.
     #[error("cannot encode the ledger")]

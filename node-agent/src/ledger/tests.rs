@@ -1,5 +1,8 @@
 //! The ledger over crashes, damage and documents out of order.
 
+#[path = "../../../tests/golden/file.rs"]
+mod golden;
+
 use std::fs;
 
 use warren_common::{
@@ -9,7 +12,9 @@ use warren_common::{
     },
 };
 
-use super::{Ledger, LedgerError, Memory, Refused, Started, file};
+use self::golden::{Strings, golden};
+use super::{Ledger, LedgerError, Memory, PauseOwner, Refused, Started, file};
+use crate::container::Caps;
 
 fn id(n: u8) -> WorkspaceId {
     format!("0199a0b2-7f00-7000-8000-0000000000{n:02x}").parse().expect("an id")
@@ -174,8 +179,64 @@ async fn a_damaged_ledger_is_refused_by_name() {
         fs::write(disk.path(), &good[..length]).expect("written");
         assert!(Ledger::open(dir.path()).is_err(), "{length} bytes were taken");
     }
-    fs::write(disk.path(), "warren-ledger 2 x\n{}").expect("written");
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Format { .. })));
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_version_is_refused_as_such() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = file::LedgerFile::new(dir.path());
+    fs::write(disk.path(), "warren-ledger 3 x\n{}").expect("written");
+    let error = Ledger::open(dir.path()).expect_err("it may hold what is not known here");
+    assert!(matches!(error, LedgerError::Format { format: 3, .. }), "{error}");
+    assert!(error.to_string().contains("written by a newer version"), "{error}");
+    for odd in ["0", "two", ""] {
+        fs::write(disk.path(), format!("warren-ledger {odd} x\n{{}}")).expect("written");
+        let error = Ledger::open(dir.path()).expect_err("no version wrote that");
+        assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    }
+}
+
+/// Everything that a ledger can hold.
+fn everything() -> Memory {
+    let generation = Generation::new(7, 1);
+    let caps = Caps {
+        memory: Bytes::gib(1),
+        memory_and_swap: Some(Bytes::gib(2)),
+        cpus: Some(warren_common::MilliCpus(1500)),
+    };
+    let started =
+        Started { generation, run_serial: 1, boot: boot(1), settled: true, caps: Some(caps) };
+    let client = order(1, generation).client;
+    Memory {
+        rank: Some((7, 2, Revision(9))),
+        orders: [(id(1), order(1, generation))].into(),
+        generations: [(id(1), generation), (id(2), Generation::new(6, 3))].into(),
+        started: [(id(1), started)].into(),
+        recovering: true,
+        allowed: [(client, ["10.1.2.0/24:5432".parse().expect("a destination")].into())].into(),
+        pauses: [("/sys/fs/cgroup/a".into(), [PauseOwner::Firewall].into())].into(),
+    }
+}
+
+#[test]
+fn what_older_versions_wrote_is_read() {
+    let bytes = file::encode(&everything()).expect("encodes");
+    assert!(bytes.starts_with(b"warren-ledger 2 "), "an older agent must not take it");
+    let today = Strings::from([("format 2".to_owned(), bytes)]);
+    let mut first = everything();
+    for started in first.started.values_mut() {
+        started.caps = None;
+    }
+    let written = [
+        ("v0.2-ledger.txt", "format 2", today, everything()),
+        ("v0.1-ledger.txt", "format 1", Strings::new(), first),
+    ];
+    for (name, format, today, wanted) in written {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk = file::LedgerFile::new(dir.path());
+        fs::write(disk.path(), &golden(name, &today)[format]).expect("written");
+        assert_eq!(*Ledger::open(dir.path()).expect("readable").memory(), wanted, "{name}");
+    }
 }
 
 #[tokio::test]
