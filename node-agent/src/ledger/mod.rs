@@ -207,14 +207,33 @@ impl Ledger {
         .await
     }
 
-    /// Remembers with which caps the run that was begun goes on.
+    /// Remembers which caps the run that was begun has, where that is known, and which ones the engine
+    /// is told now: before it is.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn intend(
+        &self,
+        workspace: WorkspaceId,
+        (has, next): (Option<Caps>, Caps),
+    ) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            if let Some(started) = memory.started.get_mut(&workspace) {
+                (started.caps, started.next) = (has, Some(next));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Remembers with which caps the run that was begun goes on, now that the engine took them.
     ///
     /// # Errors
     /// The disk.
     pub async fn give(&self, workspace: WorkspaceId, caps: Caps) -> Result<(), LedgerError> {
         self.change(move |memory| {
             if let Some(started) = memory.started.get_mut(&workspace) {
-                started.caps = Some(caps);
+                (started.caps, started.next) = (Some(caps), None);
             }
             Ok(())
         })

@@ -64,7 +64,14 @@ async fn what_was_accepted_is_there_after_a_restart() {
     let accepted = ledger.accept(spec.clone()).await.expect("the first document");
     assert_eq!(accepted.changed, [id(1)]);
     let generation = Generation::new(7, 1);
-    let started = Started { generation, run_serial: 1, boot: boot(1), settled: false, caps: None };
+    let started = Started {
+        generation,
+        run_serial: 1,
+        boot: boot(1),
+        settled: false,
+        caps: None,
+        next: None,
+    };
     ledger.begin(id(1), started).await.expect("a start");
     ledger.settle(id(1)).await.expect("settled");
 
@@ -74,6 +81,29 @@ async fn what_was_accepted_is_there_after_a_restart() {
     assert_eq!(kept, Some(Started { settled: true, ..started }));
     let accepted = again.accept(spec).await.expect("the same document again");
     assert_eq!(accepted.changed, [], "nothing changed");
+}
+
+#[tokio::test]
+async fn caps_that_the_engine_may_hold_are_remembered_over_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::open(dir.path()).expect("a new ledger");
+    let caps = |memory| Caps { memory: Bytes::mib(memory), ..Caps::default() };
+    let started = Started {
+        generation: Generation::new(7, 1),
+        run_serial: 1,
+        boot: boot(1),
+        settled: false,
+        caps: Some(caps(128)),
+        next: None,
+    };
+    ledger.begin(id(1), started).await.expect("a start");
+    ledger.intend(id(1), (Some(caps(128)), caps(256))).await.expect("noted");
+    drop(ledger);
+    let ledger = Ledger::open(dir.path()).expect("the same ledger");
+    let held = || ledger.memory().started[&id(1)];
+    assert_eq!((held().caps, held().next), (Some(caps(128)), Some(caps(256))));
+    ledger.give(id(1), caps(256)).await.expect("the engine took them");
+    assert_eq!((held().caps, held().next), (Some(caps(256)), None));
 }
 
 #[tokio::test]
@@ -120,6 +150,7 @@ async fn a_recovering_cluster_takes_no_order_away_and_is_told_everything() {
         boot: boot(1),
         settled: true,
         caps: None,
+        next: None,
     };
     ledger.begin(id(1), started(4, one.generation)).await.expect("a start");
     ledger.begin(id(2), started(9, Generation::new(6, 1))).await.expect("of an earlier generation");
@@ -204,8 +235,14 @@ fn everything() -> Memory {
         memory_and_swap: Some(Bytes::gib(2)),
         cpus: Some(warren_common::MilliCpus(1500)),
     };
-    let started =
-        Started { generation, run_serial: 1, boot: boot(1), settled: true, caps: Some(caps) };
+    let started = Started {
+        generation,
+        run_serial: 1,
+        boot: boot(1),
+        settled: true,
+        caps: Some(caps),
+        next: None,
+    };
     let client = order(1, generation).client;
     Memory {
         rank: Some((7, 2, Revision(9))),

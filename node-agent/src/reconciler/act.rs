@@ -209,6 +209,7 @@ impl Worker {
             boot: shared.parts.place.boot,
             settled: false,
             caps: Some(container.caps),
+            next: None,
         };
         shared.parts.ledger.begin(self.workspace, started).await?;
         let started = shared.parts.engine.start(&container.id).await;
