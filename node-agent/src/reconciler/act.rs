@@ -129,6 +129,8 @@ impl Worker {
 
     /// Image, folders, socket, container: everything but the start.
     async fn create(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        // before the image, which another data folder lacks: that is not what is to be told
+        self.nothing_runs().await?;
         self.picture.pause(CONTAINER);
         tokio::select! {
             pulled = self.image(order) => pulled?,
@@ -138,7 +140,6 @@ impl Worker {
         self.picture.end(IMAGE, StepState::Done);
         let shared = Arc::clone(&self.shared);
         self.picture.begin(CONTAINER, CONTAINER);
-        self.nothing_runs().await?;
         let volumes = &shared.parts.volumes;
         let volume = self.ensure(order.spec.resources.disk).await?;
         // takes no turn: how long it lasts is the workspace's choice, who may have filled it
