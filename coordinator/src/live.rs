@@ -25,7 +25,7 @@ use warren_common::{
     status::{NodeFacts, WorkspaceObserved},
 };
 use warren_model::{
-    ClusterState, Elsewhere, LiveView, NodeLive, NodeStanding, Report, command::Availability,
+    ClusterState, LiveView, NodeLive, NodeStanding, Opinion, Report, command::Availability,
     liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
@@ -171,10 +171,8 @@ impl Live {
         (silent, lease_age): (Duration, Option<Duration>),
     ) {
         let (mut state, now) = self.now();
-        state.view.elsewhere(node, epoch, Elsewhere { by, at: earlier(now, silent) });
-        if let Some(age) = lease_age {
-            state.view.lease(node, epoch, earlier(now, age));
-        }
+        let lease = lease_age.map(|age| earlier(now, age));
+        state.view.opinion(node, Opinion { epoch, by, at: earlier(now, silent), lease });
     }
 
     /// Tells how nodes are heard from, whenever that changes.

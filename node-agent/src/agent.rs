@@ -54,6 +54,7 @@ use crate::{
 const LOCK: &str = "agent.lock";
 const ADDRESSES: &str = "addresses.json";
 const FAKE: &str = "fake-engine";
+const FAKE_CGROUPS: &str = "cgroups";
 /// Documents that may wait for the reconciler.
 const QUEUE: usize = 16;
 
@@ -300,7 +301,11 @@ impl Hands {
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
                     gauge: Gauge::off(),
-                    levels: Levels::off(),
+                    levels: match folder.join(FAKE_CGROUPS) {
+                        // a test shows what runs in cgroups by a folder here
+                        cgroups if cgroups.is_dir() => Levels::new(Layout::unified(&cgroups)),
+                        _ => Levels::off(),
+                    },
                     engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,

@@ -1,9 +1,9 @@
 //! Isolation tiers are what an engine offers, not what somebody says.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use warren_tests::{Lab, Stage, engine::Walls};
+use warren_tests::{Lab, Stage, engine::Walls, wait_until};
 
 const FIRST: u32 = 231_072;
 
@@ -93,5 +93,32 @@ fn remapped_users_own_their_homes_and_pid_1_is_heard_and_gvisors_runtime_runs_wh
     // a home outlives a restart with its owner
     lab.cluster.warren(&["workspace", "restart", "acme/mapped"])?;
     ensure!(lab.shell("acme/mapped", "cat ~/file; stat -c %u ~/deep/er")? == "mine\n1000\n");
+    Ok(())
+}
+
+#[test]
+fn remapping_that_is_switched_on_under_a_running_workspace_starts_no_second_container() -> Result<()>
+{
+    let mut lab = Lab::new()?;
+    lab.cluster.warren(&create("acme/web", "container"))?;
+    lab.shell("acme/web", "echo mine > ~/file")?;
+    let pid = lab.container("acme/web")?["State"]["Pid"].as_u64().context("it runs")?;
+    let node = Arc::clone(&lab.node);
+    lab.engine.remap(&node, Some(FIRST))?;
+    lab.engine.load_image()?;
+    let alive = || PathBuf::from(format!("/proc/{pid}/root")).exists();
+    wait_until("what still runs is named", Duration::from_secs(120), || {
+        let shown = lab.cluster.json(&["workspace", "show", "acme/web"])?.to_string();
+        let named = shown.contains("STILL_RUNS") && shown.contains(&format!("kill -KILL {pid}"));
+        ensure!(named, "{shown}");
+        Ok(())
+    })?;
+    ensure!(alive(), "what ran has ended");
+    let made = lab.engine.docker(&["ps", "-aq"])?.stdout;
+    ensure!(made.trim().is_empty(), "a second one was made: {made}");
+    // switched back, the engine has it again
+    lab.engine.remap(&node, None)?;
+    lab.cluster.wait_phase("acme/web", "active")?;
+    ensure!(lab.shell("acme/web", "cat ~/file; stat -c %u ~/file")? == "mine\n1000\n");
     Ok(())
 }

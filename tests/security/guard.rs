@@ -95,6 +95,26 @@ fn a_flushed_firewall_is_back_within_two_seconds_and_flows_go_on() -> Result<()>
 }
 
 #[test]
+fn what_an_operator_paused_stays_paused_when_the_table_is_mended() -> Result<()> {
+    let field = Field::new("")?;
+    let id = field.lab.container("beta/b")?["Id"].as_str().context("an id")?.to_owned();
+    let engine = &field.lab.engine;
+    engine.docker(&["pause", &id])?.success()?;
+    anyhow::ensure!(frozen(&field, "beta/b")?, "docker pause freezes nothing");
+    field.nft("delete table inet warren\n")?;
+    wait_until("the node tells that it is back", Duration::from_secs(15), || {
+        let codes = codes(&field)?;
+        anyhow::ensure!(codes.iter().any(|code| code == "W1304"), "it tells {codes:?}");
+        Ok(())
+    })?;
+    anyhow::ensure!(!frozen(&field, "acme/a")?, "it runs on");
+    anyhow::ensure!(frozen(&field, "beta/b")?, "it was resumed behind its operator's back");
+    engine.docker(&["unpause", &id])?.success()?;
+    anyhow::ensure!(!frozen(&field, "beta/b")?, "it is theirs to resume");
+    Ok(())
+}
+
+#[test]
 fn without_table_and_agent_the_backstop_holds_and_the_next_agent_mends_it() -> Result<()> {
     let mut field = Field::new("")?;
     let (_, b, _) = field.network("beta/b")?;

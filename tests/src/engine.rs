@@ -48,11 +48,7 @@ impl Engine {
         let socket = folder.join("docker.sock");
         // the host's own configuration is not ours to read
         std::fs::write(folder.join("daemon.json"), "{}")?;
-        if let Some(first) = walls.remap {
-            for file in ["subuid", "subgid"] {
-                std::fs::write(folder.join(file), format!("daemon:{first}:65536\n"))?;
-            }
-        }
+        own_range(&folder, walls.remap)?;
         let program = program(host, (&folder, &cgroup), &walls).args(more);
         let daemon = Daemon::start("dockerd", &folder, program)?;
         let more = more.to_vec();
@@ -116,6 +112,18 @@ impl Engine {
         let program = program(host, (&self.folder, &self.cgroup), &self.walls).args(&self.more);
         self.daemon = Daemon::start("dockerd", &self.folder, program)?;
         self.wait()
+    }
+
+    /// Starts it again with users remapped to another range, or not at all: it has another data
+    /// folder then, and what it ran lives on.
+    ///
+    /// # Errors
+    /// As [`Engine::kill`] and [`Engine::start`].
+    pub fn remap(&mut self, host: &Host, first: Option<u32>) -> Result<()> {
+        self.kill()?;
+        self.walls.remap = first;
+        own_range(&self.folder, first)?;
+        self.restart(host)
     }
 
     /// Runs the docker client against it.
@@ -182,6 +190,15 @@ impl Engine {
         }
         self.daemon.terminate(Duration::from_secs(30))
     }
+}
+
+/// Writes the range that the machine's own files would name.
+fn own_range(folder: &Path, first: Option<u32>) -> Result<()> {
+    let Some(first) = first else { return Ok(()) };
+    for file in ["subuid", "subgid"] {
+        std::fs::write(folder.join(file), format!("daemon:{first}:65536\n"))?;
+    }
+    Ok(())
 }
 
 impl Drop for Engine {

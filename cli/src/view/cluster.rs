@@ -33,6 +33,38 @@ pub(crate) struct Cluster {
     pub(crate) audit_hash: Option<String>,
     /// None while nothing is to be recovered.
     pub(crate) recovery: Option<Recovery>,
+    /// Clients whose destinations are those of a restored backup, until somebody has looked.
+    pub(crate) unreviewed_clients: Vec<Unreviewed>,
+}
+
+/// A client that may reach what it might when the backup was made.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unreviewed {
+    pub(crate) client: String,
+    pub(crate) allowed: Vec<String>,
+}
+
+impl From<pb::UnreviewedClient> for Unreviewed {
+    fn from(one: pb::UnreviewedClient) -> Self {
+        Self { client: one.client, allowed: one.allowed }
+    }
+}
+
+impl Unreviewed {
+    /// Says what is not known.
+    pub(crate) fn text(&self) -> String {
+        let allowed = self.allowed.join(", ");
+        format!("may reach what it might before the restore, closed since or not: {allowed}")
+    }
+
+    /// Says what to do.
+    pub(crate) fn fix(&self) -> String {
+        let client = &self.client;
+        format!(
+            "warren client disallow {client} what is to be closed; then: warren client allowed \
+             {client} --reviewed"
+        )
+    }
 }
 
 /// The cluster came back and has not heard every node yet.
@@ -106,6 +138,7 @@ impl From<pb::GetClusterResponse> for Cluster {
             audit_sequence: cluster.audit_sequence,
             audit_hash: filled(&cluster.audit_hash),
             recovery: cluster.recovery.map(Into::into),
+            unreviewed_clients: cluster.unreviewed_clients.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -144,6 +177,9 @@ impl Cluster {
         {
             // writing to a String cannot fail
             let _ = writeln!(text, "coordinator {} does not answer: {trouble}", replica.id);
+        }
+        for one in &self.unreviewed_clients {
+            let _ = writeln!(text, "client {} {}; {}", one.client, one.text(), one.fix());
         }
         text
     }

@@ -181,6 +181,7 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["client", "allow", "new", "10.1.2.0/24:5432", "192.168.7.3:53/udp"]);
     transcript.add(&bench, &["client", "allowed", "new"]);
     transcript.add(&bench, &["client", "allowed", "new", "-o", "json"]);
+    transcript.add(&bench, &["client", "allowed", "new", "--reviewed"]);
     transcript.add(&bench, &["client", "disallow", "new", "10.1.2.0/24:5432"]);
     transcript.add(&bench, &["client", "allow", "new", "10.1.2.3/24:5432"]);
     transcript.add(&bench, &["client", "allow", "new", "169.254.169.254:80"]);

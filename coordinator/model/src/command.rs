@@ -472,6 +472,7 @@ pub struct ChangeAllowed {
     pub client: ClientId,
     /// To allow; one that is allowed already is no fault.
     pub allow: BTreeSet<Destination>,
-    /// To close again; each must be allowed.
+    /// To close again; each must be allowed. Nothing in both: what a restored cluster allows was
+    /// looked at, and stays.
     pub disallow: BTreeSet<Destination>,
 }

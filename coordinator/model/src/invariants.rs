@@ -194,6 +194,12 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
     if let Some((id, _)) = state.allowed.iter().find(odd) {
         return Err(format!("client {id} is gone, or is allowed an empty list"));
     }
+    if let Some(id) = state.unreviewed.iter().find(|id| !state.allowed.contains_key(*id)) {
+        return Err(format!("client {id} is to be looked at and is allowed nothing"));
+    }
+    if let Some(id) = state.resized.iter().find(|id| !state.workspaces.contains_key(*id)) {
+        return Err(format!("workspace {id} is gone and that it was resized is remembered"));
+    }
     let mut placed = 0;
     for (workspace, label) in workspaces(state) {
         let key = (workspace.client, workspace.name.clone());
@@ -341,7 +347,7 @@ pub fn only_facts_overcommit(before: &ClusterState, after: &ClusterState) -> Res
             // what a restored state hears of its nodes: a workspace, or the caps of one
             let known = before.workspaces.get(&one.id);
             let other = known.is_some_and(|known| known.spec.resources != one.spec.resources);
-            let resized = other && after.recovery.is_some();
+            let resized = other && after.restored.is_some();
             earlier && (resized || !before.placed.contains(&(new.id, one.id)))
         });
         if !old.overcommitted && old.facts == new.facts && !found {

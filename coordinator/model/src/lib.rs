@@ -22,7 +22,7 @@ pub use audit::{AuditHead, AuditObject, AuditRecord, verify_chain};
 pub use command::{Command, Envelope, Principal};
 pub use diff::{Action, Held, HeldContainer, HeldState, Next, diff, diff_recovering};
 pub use event::{Event, EventKind};
-pub use live::{Elsewhere, LiveView, NodeLive, Report, Seen};
+pub use live::{LiveView, NodeLive, Opinion, Report, Seen};
 pub use liveness::{LeaseStanding, Liveness, NodeStanding, Standing, lease, liveness, standing};
 pub use node_spec::node_spec;
 pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview, reads_alike};

@@ -22,6 +22,8 @@ pub struct LiveView {
     pub started: Timestamp,
     /// By node; a node that was never heard from has none.
     pub nodes: OrdMap<NodeId, NodeLive>,
+    /// What another coordinator heard of nodes that this one hears nothing of, or never did.
+    pub opinions: OrdMap<NodeId, Opinion>,
 }
 
 /// What one node reports, all of it in one registration.
@@ -44,17 +46,19 @@ pub struct NodeLive {
     pub workspaces: OrdMap<WorkspaceId, Seen>,
     /// When the renewal was sent that a leader last confirmed, as the node says it (lease rule R1).
     pub lease: Option<Timestamp>,
-    /// What another coordinator heard of it, where this one hears nothing.
-    pub elsewhere: Option<Elsewhere>,
 }
 
 /// A second opinion: another coordinator hears the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct Opinion {
+    /// The registration that it hears.
+    pub epoch: NodeEpoch,
     /// Which coordinator.
     pub by: ReplicaId,
     /// When it last heard it, by this coordinator's clock.
     pub at: Timestamp,
+    /// When the renewal was sent that was last confirmed, as far as anybody else knows.
+    pub lease: Option<Timestamp>,
 }
 
 /// One observation and when it came.
@@ -92,7 +96,6 @@ impl NodeLive {
             pressed: None,
             workspaces: OrdMap::new(),
             lease: None,
-            elsewhere: None,
         }
     }
 }
@@ -106,7 +109,7 @@ pub const PRESSURE_OVER: u32 = 20;
 impl LiveView {
     /// Makes an empty view that listens from `started` on.
     pub fn new(started: Timestamp) -> Self {
-        Self { started, nodes: OrdMap::new() }
+        Self { started, ..Self::default() }
     }
 
     /// Returns the newest observation of `workspace` by `node`.
@@ -178,12 +181,22 @@ impl LiveView {
         }
     }
 
-    /// Notes that another coordinator hears the node in this epoch.
-    pub fn elsewhere(&mut self, node: NodeId, epoch: NodeEpoch, heard: Elsewhere) {
-        if let Some(live) = self.nodes.get_mut(&node).filter(|live| live.epoch == epoch) {
-            let newer = live.elsewhere.is_none_or(|known| known.at < heard.at);
-            live.elsewhere = if newer { Some(heard) } else { live.elsewhere };
-        }
+    /// Returns when the renewal was sent that was last confirmed, as far as anybody told.
+    pub fn confirmed(&self, node: NodeId) -> Option<Timestamp> {
+        let own = self.nodes.get(&node).and_then(|live| live.lease);
+        own.max(self.opinions.get(&node).and_then(|opinion| opinion.lease))
+    }
+
+    /// Notes that another coordinator hears the node. That nothing of this registration came here
+    /// makes it no less true; an older registration or an older word changes nothing.
+    pub fn opinion(&mut self, node: NodeId, told: Opinion) {
+        let known = self.opinions.get(&node).copied();
+        let lease = known.and_then(|known| known.lease).max(told.lease);
+        let newest = match known {
+            Some(known) if (known.epoch, known.at) > (told.epoch, told.at) => known,
+            Some(_) | None => told,
+        };
+        self.opinions.insert(node, Opinion { lease, ..newest });
     }
 
     /// Moves every time along where the clock that they were read from was set: it would show `from`
@@ -199,13 +212,15 @@ impl LiveView {
         let node = |(id, live): (&NodeId, &NodeLive)| {
             let workspaces = live.workspaces.iter().map(seen).collect();
             let lease = live.lease.map(moved);
-            let opinion = |one: Elsewhere| Elsewhere { at: moved(one.at), ..one };
-            let elsewhere = live.elsewhere.map(opinion);
             let last_seen = moved(live.last_seen);
-            (*id, NodeLive { last_seen, workspaces, lease, elsewhere, ..live.clone() })
+            (*id, NodeLive { last_seen, workspaces, lease, ..live.clone() })
+        };
+        let opinion = |(id, one): (&NodeId, &Opinion)| {
+            (*id, Opinion { at: moved(one.at), lease: one.lease.map(moved), ..*one })
         };
         self.started = moved(self.started);
         self.nodes = self.nodes.iter().map(node).collect();
+        self.opinions = self.opinions.iter().map(opinion).collect();
     }
 
     /// The node's entry for `epoch`, made or replaced where that is newer; none where it is older.

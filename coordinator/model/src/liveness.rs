@@ -77,7 +77,7 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
     // nobody can have heard it before they listened
     let since = last_seen.unwrap_or_default().max(live.started);
     let silent = now.since(since);
-    let elsewhere = current.and_then(|current| current.elsewhere);
+    let elsewhere = live.opinions.get(&node.id).filter(|one| one.epoch >= node.epoch);
     let elsewhere = elsewhere.filter(|one| now.since(one.at) <= HEARD_ELSEWHERE);
     if let Some(heard) = elsewhere.filter(|_| silent >= SUSPECT_AFTER) {
         let ago = span(now.since(heard.at));
@@ -124,7 +124,7 @@ pub struct LeaseStanding {
 /// Returns the lease of a workspace; none where it has no node, or its node's lease is not known.
 pub fn lease(live: &LiveView, workspace: &Workspace) -> Option<LeaseStanding> {
     let node = workspace.assignment.as_ref()?.node;
-    let confirmed = live.nodes.get(&node)?.lease?;
+    let confirmed = live.confirmed(node)?;
     let expires = match workspace.spec.failover {
         Failover::Auto => Some(confirmed.plus(FENCE_WINDOW)),
         Failover::Manual => None,

@@ -130,9 +130,6 @@ impl ClientService for Api {
         let principal = caller(&request)?;
         let request = request.into_inner();
         let asked = Asked::read(principal, request.mutation)?;
-        if request.allow.is_empty() && request.disallow.is_empty() {
-            return Err(errors::invalid("allow", "and disallow are both empty").into());
-        }
         let allow = destinations("allow", &request.allow)?;
         let disallow = destinations("disallow", &request.disallow)?;
         let command = |state: &ClusterState| {

@@ -2,7 +2,10 @@
 
 use tonic::{Request, Response, Status};
 use warren_common::ReplicaId;
-use warren_model::state::{PhaseKind, certificate};
+use warren_model::{
+    ClusterState,
+    state::{PhaseKind, certificate},
+};
 use warren_proto::pb::admin::v1::{self as pb, cluster_service_server::ClusterService};
 
 pub use super::backup::show_recovery;
@@ -122,6 +125,16 @@ impl Api {
             audit_hash: certificate::hex(&state.audit.hash),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recovery: show_recovery(state),
+            unreviewed_clients: unreviewed(state),
         })
     }
+}
+
+fn unreviewed(state: &ClusterState) -> Vec<pb::UnreviewedClient> {
+    let show = |id| {
+        let allowed = state.allowed.get(id).into_iter().flatten();
+        let client = state.clients.get(id)?.name.to_string();
+        Some(pb::UnreviewedClient { client, allowed: allowed.map(ToString::to_string).collect() })
+    };
+    state.unreviewed.iter().filter_map(show).collect()
 }

@@ -67,7 +67,6 @@ impl View<'_> {
     /// Shows a node with what it last said beside its facts.
     pub fn node(&self, node: &Node, said: Said) -> pb::Node {
         let Said { usage, clock_offset } = said;
-        let heard = self.live.nodes.get(&node.id).filter(|heard| heard.epoch == node.epoch);
         let standing = warren_model::liveness(node, self.live, self.now);
         let placed = || self.state.workspaces_on(node.id).map(|one| &one.spec.resources);
         let sum = |sum: Bytes, part: Bytes| sum.plus(part);
@@ -80,7 +79,7 @@ impl View<'_> {
             capped_memory_bytes: placed().map(|one| one.memory).fold(Bytes(0), sum).0,
             workspaces: count(placed().count()),
             findings: self.findings(node, clock_offset),
-            lease_confirmed_unix_ms: heard.and_then(|heard| heard.lease).map_or(0, |at| at.0),
+            lease_confirmed_unix_ms: self.live.confirmed(node.id).map_or(0, |at| at.0),
             clock_offset_ms: clock_offset,
             operator_labels: self.operator_labels(node),
             ..self::node(node)

@@ -5,7 +5,6 @@
 //! A reading is told only where it is news. What was killed is told at once, by the name that the
 //! kernel gave, with what is known of the process from looks before; see `subject`.
 
-mod files;
 mod kmsg;
 mod network;
 mod ring;
@@ -29,8 +28,10 @@ use warren_common::{
 };
 use warren_daemon::clock;
 
-use crate::{container::network_name, host::cgroup::Layout};
-use files::{Buffer, Files};
+use crate::{
+    container::network_name,
+    host::cgroup::{Buffer, Files, Layout},
+};
 use kmsg::{KernelLog, Said};
 use network::Traffic;
 use subject::Subject;

@@ -15,10 +15,10 @@ use warren_common::{
 
 use super::{
     Reading,
-    files::{Buffer, Files},
     network::Traffic,
     ring::{Panes, Ring},
 };
+use crate::host::cgroup::{Buffer, Files};
 
 /// Ticks that a counted kill waits for its name.
 const PATIENCE: u32 = 2;

@@ -88,6 +88,12 @@ pub fn is_frozen(folder: &Path) -> bool {
     events.lines().any(|line| line == "frozen 1")
 }
 
+/// Returns whether somebody holds this very cgroup frozen, or is about to: not one above it.
+pub fn is_held(folder: &Path) -> bool {
+    let says = |file| fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim() == "1");
+    says("freezer.self_freezing") || says("cgroup.freeze")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,20 +8,25 @@ use std::{
     io,
     process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
 use tracing::debug;
 use warren_common::WorkspaceId;
 
 use super::cgroup::{
     Layout,
-    level::{self, Caps},
+    level::{self, Caps, Inhabited},
 };
 
 /// One call of `systemctl`.
 const SYSTEMCTL: Duration = Duration::from_secs(20);
+/// How long a level may take to empty after its container was removed, and how often it is looked at.
+const EMPTYING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
 
 /// The levels of this node.
 #[derive(Debug)]
@@ -70,6 +75,20 @@ impl Levels {
         match root.is_some_and(|root| root.join(level::below(parent)).is_dir()) {
             true => self.ensure(parent, caps).await,
             false => Ok(()),
+        }
+    }
+
+    /// Returns what runs in a level that should be empty; what a container that was just removed
+    /// leaves behind is given a moment to end.
+    pub async fn inhabited(&self, parent: &str) -> Option<Inhabited> {
+        let layout = self.layout.as_ref()?;
+        let until = Instant::now() + EMPTYING.0;
+        loop {
+            let found = level::inhabited(layout, parent)?;
+            if Instant::now() >= until {
+                return Some(found);
+            }
+            sleep(EMPTYING.1).await;
         }
     }
 
@@ -159,5 +178,24 @@ mod tests {
         let levels = Levels::off();
         levels.ensure("/warren-n1/x", CAPS).await.expect("nothing to do");
         levels.remove("/warren-n1/x").await;
+        assert_eq!(levels.inhabited("/warren-n1/x").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_level_is_given_a_moment_to_empty() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (procs, parent) = (dir.path().join("warren-n1/x/cgroup.procs"), "/warren-n1/x");
+        std::fs::create_dir_all(dir.path().join("warren-n1/x")).expect("folder");
+        let mounts = format!("none {} cgroup rw,memory 0 0\n", dir.path().display());
+        let levels = Levels::new(Layout::parse(&mounts, |_| String::new()));
+        std::fs::write(&procs, "7\n").expect("file");
+        let ends = async {
+            sleep(EMPTYING.1).await;
+            std::fs::write(&procs, "").expect("file");
+        };
+        assert_eq!(tokio::join!(levels.inhabited(parent), ends).0, None);
+        std::fs::write(&procs, "7\n").expect("file");
+        let stays = levels.inhabited(parent).await.expect("it runs on");
+        assert_eq!(stays.pids, [7].into());
     }
 }

@@ -24,8 +24,8 @@ const RESERVE: &str = "ledger.reserve";
 /// side for a moment.
 const RESERVE_BYTES: usize = 4 << 20;
 const MAGIC: &str = "warren-ledger";
-/// The format this agent writes, and the only one it reads.
-const FORMAT: &str = "1";
+/// The format this agent writes. It reads every one up to it: format 1 knew no caps of runs.
+pub(super) const FORMAT: u32 = 2;
 
 /// Where the ledger lies.
 #[derive(Debug)]
@@ -151,9 +151,12 @@ impl LedgerFile {
         if magic != MAGIC {
             return Err(damaged("its header is not a ledger's"));
         }
-        if format != FORMAT {
-            let format = format.chars().take(20).collect();
-            return Err(LedgerError::Format { path: self.path(), format });
+        match format.parse::<u32>() {
+            Ok(0) | Err(_) => return Err(damaged("its header is not a ledger's")),
+            Ok(format) if format > FORMAT => {
+                return Err(LedgerError::Format { path: self.path(), format });
+            }
+            Ok(_) => {}
         }
         if checksum != hex(&Sha256::digest(body)) {
             return Err(damaged("its checksum does not match"));

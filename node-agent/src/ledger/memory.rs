@@ -63,6 +63,10 @@ pub struct Started {
     /// The caps that the agent gave its container last; none where an older one began it.
     #[serde(default)]
     pub caps: Option<Caps>,
+    /// The caps that the engine is being told: until it is known that it took them the container may
+    /// have these or those above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Caps>,
 }
 
 /// What a document changed.

@@ -51,16 +51,17 @@ pub enum LedgerError {
         /// What gave it away.
         what: &'static str,
     },
-    /// Written by another version.
+    /// Written by a newer version.
     #[error(
-        "the ledger {} has format {format:?}, this agent knows format 1: it was written by a newer \
-         warren-node-agent", path.display()
+        "the ledger {} has format {format}, this agent knows formats up to {known}: it was written \
+         by a newer version of warren-node-agent; install that one again", path.display(),
+        known = file::FORMAT
     )]
     Format {
         /// The ledger's file.
         path: PathBuf,
         /// The format it names.
-        format: String,
+        format: u32,
     },
     /// Cannot happen with the types it holds.
     #[error("cannot encode the ledger")]
@@ -206,14 +207,33 @@ impl Ledger {
         .await
     }
 
-    /// Remembers with which caps the run that was begun goes on.
+    /// Remembers which caps the run that was begun has, where that is known, and which ones the engine
+    /// is told now: before it is.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn intend(
+        &self,
+        workspace: WorkspaceId,
+        (has, next): (Option<Caps>, Caps),
+    ) -> Result<(), LedgerError> {
+        self.change(move |memory| {
+            if let Some(started) = memory.started.get_mut(&workspace) {
+                (started.caps, started.next) = (has, Some(next));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Remembers with which caps the run that was begun goes on, now that the engine took them.
     ///
     /// # Errors
     /// The disk.
     pub async fn give(&self, workspace: WorkspaceId, caps: Caps) -> Result<(), LedgerError> {
         self.change(move |memory| {
             if let Some(started) = memory.started.get_mut(&workspace) {
-                started.caps = Some(caps);
+                (started.caps, started.next) = (Some(caps), None);
             }
             Ok(())
         })

@@ -1,5 +1,8 @@
 //! The ledger over crashes, damage and documents out of order.
 
+#[path = "../../../tests/golden/file.rs"]
+mod golden;
+
 use std::fs;
 
 use warren_common::{
@@ -9,7 +12,9 @@ use warren_common::{
     },
 };
 
-use super::{Ledger, LedgerError, Memory, Refused, Started, file};
+use self::golden::{Strings, golden};
+use super::{Ledger, LedgerError, Memory, PauseOwner, Refused, Started, file};
+use crate::container::Caps;
 
 fn id(n: u8) -> WorkspaceId {
     format!("0199a0b2-7f00-7000-8000-0000000000{n:02x}").parse().expect("an id")
@@ -59,7 +64,14 @@ async fn what_was_accepted_is_there_after_a_restart() {
     let accepted = ledger.accept(spec.clone()).await.expect("the first document");
     assert_eq!(accepted.changed, [id(1)]);
     let generation = Generation::new(7, 1);
-    let started = Started { generation, run_serial: 1, boot: boot(1), settled: false, caps: None };
+    let started = Started {
+        generation,
+        run_serial: 1,
+        boot: boot(1),
+        settled: false,
+        caps: None,
+        next: None,
+    };
     ledger.begin(id(1), started).await.expect("a start");
     ledger.settle(id(1)).await.expect("settled");
 
@@ -69,6 +81,29 @@ async fn what_was_accepted_is_there_after_a_restart() {
     assert_eq!(kept, Some(Started { settled: true, ..started }));
     let accepted = again.accept(spec).await.expect("the same document again");
     assert_eq!(accepted.changed, [], "nothing changed");
+}
+
+#[tokio::test]
+async fn caps_that_the_engine_may_hold_are_remembered_over_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::open(dir.path()).expect("a new ledger");
+    let caps = |memory| Caps { memory: Bytes::mib(memory), ..Caps::default() };
+    let started = Started {
+        generation: Generation::new(7, 1),
+        run_serial: 1,
+        boot: boot(1),
+        settled: false,
+        caps: Some(caps(128)),
+        next: None,
+    };
+    ledger.begin(id(1), started).await.expect("a start");
+    ledger.intend(id(1), (Some(caps(128)), caps(256))).await.expect("noted");
+    drop(ledger);
+    let ledger = Ledger::open(dir.path()).expect("the same ledger");
+    let held = || ledger.memory().started[&id(1)];
+    assert_eq!((held().caps, held().next), (Some(caps(128)), Some(caps(256))));
+    ledger.give(id(1), caps(256)).await.expect("the engine took them");
+    assert_eq!((held().caps, held().next), (Some(caps(256)), None));
 }
 
 #[tokio::test]
@@ -115,6 +150,7 @@ async fn a_recovering_cluster_takes_no_order_away_and_is_told_everything() {
         boot: boot(1),
         settled: true,
         caps: None,
+        next: None,
     };
     ledger.begin(id(1), started(4, one.generation)).await.expect("a start");
     ledger.begin(id(2), started(9, Generation::new(6, 1))).await.expect("of an earlier generation");
@@ -174,8 +210,70 @@ async fn a_damaged_ledger_is_refused_by_name() {
         fs::write(disk.path(), &good[..length]).expect("written");
         assert!(Ledger::open(dir.path()).is_err(), "{length} bytes were taken");
     }
-    fs::write(disk.path(), "warren-ledger 2 x\n{}").expect("written");
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Format { .. })));
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_version_is_refused_as_such() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = file::LedgerFile::new(dir.path());
+    fs::write(disk.path(), "warren-ledger 3 x\n{}").expect("written");
+    let error = Ledger::open(dir.path()).expect_err("it may hold what is not known here");
+    assert!(matches!(error, LedgerError::Format { format: 3, .. }), "{error}");
+    assert!(error.to_string().contains("written by a newer version"), "{error}");
+    for odd in ["0", "two", ""] {
+        fs::write(disk.path(), format!("warren-ledger {odd} x\n{{}}")).expect("written");
+        let error = Ledger::open(dir.path()).expect_err("no version wrote that");
+        assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    }
+}
+
+/// Everything that a ledger can hold.
+fn everything() -> Memory {
+    let generation = Generation::new(7, 1);
+    let caps = Caps {
+        memory: Bytes::gib(1),
+        memory_and_swap: Some(Bytes::gib(2)),
+        cpus: Some(warren_common::MilliCpus(1500)),
+    };
+    let started = Started {
+        generation,
+        run_serial: 1,
+        boot: boot(1),
+        settled: true,
+        caps: Some(caps),
+        next: None,
+    };
+    let client = order(1, generation).client;
+    Memory {
+        rank: Some((7, 2, Revision(9))),
+        orders: [(id(1), order(1, generation))].into(),
+        generations: [(id(1), generation), (id(2), Generation::new(6, 3))].into(),
+        started: [(id(1), started)].into(),
+        recovering: true,
+        allowed: [(client, ["10.1.2.0/24:5432".parse().expect("a destination")].into())].into(),
+        pauses: [("/sys/fs/cgroup/a".into(), [PauseOwner::Firewall].into())].into(),
+    }
+}
+
+#[test]
+fn what_older_versions_wrote_is_read() {
+    let bytes = file::encode(&everything()).expect("encodes");
+    assert!(bytes.starts_with(b"warren-ledger 2 "), "an older agent must not take it");
+    let today = Strings::from([("format 2".to_owned(), bytes)]);
+    let mut first = everything();
+    for started in first.started.values_mut() {
+        started.caps = None;
+    }
+    let written = [
+        ("v0.2-ledger.txt", "format 2", today, everything()),
+        ("v0.1-ledger.txt", "format 1", Strings::new(), first),
+    ];
+    for (name, format, today, wanted) in written {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk = file::LedgerFile::new(dir.path());
+        fs::write(disk.path(), &golden(name, &today)[format]).expect("written");
+        assert_eq!(*Ledger::open(dir.path()).expect("readable").memory(), wanted, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
     Answer, NetworkError, Parts, View, Walls,
     dns::Resolver,
     host::{self, Link},
-    preflight::{self, Trouble},
+    preflight::{self, Lost, Trouble},
     readback::Seen,
     seat::Seat,
     table::{Bridge, TABLE, Wanted},
@@ -74,14 +74,18 @@ impl Firewall {
         }
     }
 
-    /// Takes the coordinators' addresses; they are closed with the next [`Self::settle`]. Where not all could be found what was known stays: a name
-    /// that is not answered for a moment must not open what stands behind it.
-    pub(super) async fn set_cluster(&self, addresses: BTreeSet<Ipv4Addr>, all: bool) {
+    /// Takes the coordinators' addresses, which are closed with the next [`Self::settle`]; returns
+    /// whether they changed. Where not all could be found what was known stays: a name that is not
+    /// answered for a moment must not open what stands behind it.
+    pub(super) async fn set_cluster(&self, addresses: BTreeSet<Ipv4Addr>, all: bool) -> bool {
         let mut loaded = self.loaded.lock().await;
-        match all {
-            true => loaded.cluster = addresses,
-            false => loaded.cluster.extend(addresses),
+        let mut now = addresses;
+        if !all {
+            now.extend(&loaded.cluster);
         }
+        let changed = loaded.cluster != now;
+        loaded.cluster = now;
+        changed
     }
 
     /// Makes table, rules and resolver what bridges and orders ask for.
@@ -145,10 +149,10 @@ impl Firewall {
         let wanted = self.wanted(&links, &loaded.cluster);
         let (paused, mended) = tokio::join!(self.pause(), self.load(loaded, wanted));
         let paused = match paused {
-            Ok(paused) => paused,
+            Ok(paused) => Some(paused),
             Err(failed) => {
                 error!(error = %Chain(&failed), "not every workspace could be paused");
-                0
+                None
             }
         };
         if mended.is_err() {
@@ -158,8 +162,8 @@ impl Firewall {
         self.settle_now(loaded).await?;
         let took = began.elapsed().as_millis();
         info!(what, paused, took, "the firewall's table is back; workspaces run on");
-        let at = clock::now();
-        self.trouble(|trouble| trouble.lost = Some((at, what, took)));
+        let lost = Lost { at: clock::now(), what, took, paused };
+        self.trouble(|trouble| trouble.lost = Some(lost));
         Ok(())
     }
 
@@ -234,12 +238,13 @@ impl Firewall {
         Ok(())
     }
 
-    /// Freezes every container that runs; returns how many.
+    /// Freezes every container that runs; returns how many. What somebody else holds frozen, as
+    /// `docker pause` does, stands still already and stays theirs to thaw.
     async fn pause(&self) -> Result<usize, NetworkError> {
         let layout = Layout::read().map_err(|error| unpaused(&error))?;
         let running = self.parts.board.since(0).workspaces;
-        let folders: BTreeSet<PathBuf> =
-            running.iter().filter_map(|seen| layout.freezer(seen.pid?).ok().flatten()).collect();
+        let folders = running.iter().filter_map(|seen| layout.freezer(seen.pid?).ok().flatten());
+        let folders = to_freeze(folders, &self.parts.ledger.memory().pauses);
         let noted = self.parts.ledger.pause(PauseOwner::Firewall, folders.clone()).await;
         noted.map_err(|error| unpaused(&error))?;
         let count = folders.len();
@@ -284,7 +289,7 @@ impl Firewall {
         self.trouble(|trouble| trouble.around = found);
         let expired = Timestamp(clock::now().0.saturating_sub(TELL_MS));
         self.trouble(|trouble| {
-            trouble.lost = trouble.lost.filter(|(at, _, _)| *at > expired);
+            trouble.lost = trouble.lost.take().filter(|lost| lost.at > expired);
             trouble.resolver = self.resolver.trouble();
         });
         let loaded = self.loaded.lock().await;
@@ -349,6 +354,17 @@ impl Walls for Firewall {
     }
 }
 
+/// Returns what is to be frozen for the firewall: what nobody holds, and what it froze before.
+fn to_freeze(
+    running: impl Iterator<Item = PathBuf>,
+    pauses: &BTreeMap<PathBuf, BTreeSet<PauseOwner>>,
+) -> BTreeSet<PathBuf> {
+    let ours = |folder: &Path| {
+        pauses.get(folder).is_some_and(|owners| owners.contains(&PauseOwner::Firewall))
+    };
+    running.filter(|folder| ours(folder) || !freezer::is_held(folder)).collect()
+}
+
 /// Does it to every one, whatever becomes of the others; returns the first failure.
 fn every<'a>(
     folders: impl Iterator<Item = &'a PathBuf>,
@@ -387,5 +403,31 @@ fn count(seen: &Seen) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
         let packets = *packets as f64;
         gauge!("warren_node_firewall_packets", "counter" => name.clone()).set(packets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_paused_is_not_the_firewalls_to_thaw() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let make = |name: &str, file: &str, text: &str| {
+            let folder = dir.path().join(name);
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join(file), text).expect("written");
+            folder
+        };
+        let runs = make("runs", "freezer.self_freezing", "0\n");
+        let paused = make("paused", "freezer.self_freezing", "1\n");
+        let paused_2 = make("paused-2", "cgroup.freeze", "1\n");
+        // one that an agent before this one froze, and could not thaw
+        let ours = make("ours", "cgroup.freeze", "1\n");
+        let pauses = [(ours.clone(), [PauseOwner::Firewall].into())].into();
+        let all = [runs.clone(), paused, paused_2, ours.clone()];
+        assert_eq!(to_freeze(all.into_iter(), &pauses), [runs, ours].into());
     }
 }

@@ -1,7 +1,17 @@
 //! Looks after the walls: each minute, and whenever the kernel tells of a change.
+//!
+//! The coordinators' names are looked up in a task of its own: no resolver delays a look at the
+//! table.
 
-use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 use warren_common::Limits;
@@ -21,14 +31,15 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 pub(super) async fn start(firewall: &Arc<Firewall>, shutdown: &Shutdown) {
     // opened first, so that nothing is missed
     let monitors = (open(Monitor::of_tables), open(Monitor::of_routing));
-    let (addresses, all) = cluster(firewall).await;
-    firewall.set_cluster(addresses, all).await;
+    look_up(firewall).await;
     if let Err(failed) = firewall.settle().await {
         warn!(error = %Chain(&failed), "the firewall's table is not loaded");
     }
     firewall.look_around().await;
     let guard = guard(Arc::clone(firewall), monitors);
     shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(guard));
+    let names = names(Arc::clone(firewall));
+    shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(names));
 }
 
 /// Whether one look found everything in order.
@@ -44,7 +55,6 @@ enum Look {
 async fn guard(firewall: Arc<Firewall>, monitors: (Option<Monitor>, Option<Monitor>)) {
     let (mut tables, mut routing) = monitors;
     let mut orders = firewall.parts.ledger.changes();
-    let mut coordinators = firewall.parts.coordinators.watch();
     let mut minute = interval(LOOK);
     minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
     minute.tick().await;
@@ -56,7 +66,6 @@ async fn guard(firewall: Arc<Firewall>, monitors: (Option<Monitor>, Option<Monit
             told = heard(&mut tables) => { forget_broken(told, &mut tables); Look::Table }
             told = heard(&mut routing) => { forget_broken(told, &mut routing); Look::Bridges }
             changed = orders.changed() => if changed.is_ok() { Look::Bridges } else { return },
-            changed = coordinators.changed() => if changed.is_ok() { Look::Whole } else { return },
             () = firewall.again.notified() => Look::Bridges,
             _ = minute.tick() => Look::Whole,
             () = sleep(wait), if failing => Look::Whole,
@@ -84,8 +93,6 @@ async fn guard(firewall: Arc<Firewall>, monitors: (Option<Monitor>, Option<Monit
 }
 
 async fn whole(firewall: &Firewall) -> Result<(), NetworkError> {
-    let (addresses, all) = cluster(firewall).await;
-    firewall.set_cluster(addresses, all).await;
     let checked = firewall.check().await;
     let settled = match checked {
         Ok(()) => firewall.settle().await,
@@ -120,26 +127,80 @@ fn open(monitor: impl FnOnce() -> io::Result<Monitor>) -> Option<Monitor> {
     }
 }
 
-/// Returns the IPv4 addresses of the coordinators: of those known by name, what the name says now;
-/// and whether all of them were found.
-async fn cluster(firewall: &Firewall) -> (BTreeSet<std::net::Ipv4Addr>, bool) {
-    let (mut addresses, mut all) = (BTreeSet::new(), true);
-    for candidate in firewall.parts.coordinators.candidates() {
-        let looked_up = timeout(Limits::DNS_TIMEOUT, tokio::net::lookup_host(&candidate)).await;
-        match looked_up {
-            Ok(Ok(found)) => addresses.extend(found.filter_map(|one| match one.ip() {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })),
-            Ok(Err(error)) => {
-                all = false;
-                warn!(%candidate, %error, "a coordinator's name has no address");
-            }
-            Err(_) => {
-                all = false;
-                warn!(%candidate, "a coordinator's name has no address in time");
-            }
+/// Looks the coordinators up each minute, and when others are told.
+async fn names(firewall: Arc<Firewall>) {
+    let mut coordinators = firewall.parts.coordinators.watch();
+    let mut minute = interval(LOOK);
+    minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            _ = minute.tick() => {}
+            changed = coordinators.changed() => if changed.is_err() { return },
+        }
+        if look_up(&firewall).await {
+            firewall.again.notify_one();
         }
     }
-    (addresses, all)
+}
+
+/// Looks the coordinators up; returns whether they are elsewhere than before.
+async fn look_up(firewall: &Firewall) -> bool {
+    let candidates = firewall.parts.coordinators.candidates();
+    let ask = async |name: String| Ok(tokio::net::lookup_host(name).await?.collect());
+    let (addresses, all) = addresses(candidates, Limits::DNS_TIMEOUT, ask).await;
+    firewall.set_cluster(addresses, all).await
+}
+
+/// Returns the IPv4 addresses of the coordinators: of those known by name, what the name says now;
+/// and whether all of them were found. All are asked at once, so it takes one deadline at most.
+async fn addresses(
+    candidates: Vec<String>,
+    deadline: Duration,
+    ask: impl AsyncFn(String) -> io::Result<Vec<SocketAddr>>,
+) -> (BTreeSet<Ipv4Addr>, bool) {
+    let asked = candidates.into_iter().map(async |candidate| {
+        match timeout(deadline, ask(candidate.clone())).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                warn!(%candidate, %error, "a coordinator's name has no address");
+                None
+            }
+            Err(_) => {
+                warn!(%candidate, "a coordinator's name has no address in time");
+                None
+            }
+        }
+    });
+    let found = join_all(asked).await;
+    let all = found.iter().all(Option::is_some);
+    let addresses = found.into_iter().flatten().flatten().filter_map(|one| match one.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    (addresses.collect(), all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn names_that_are_not_answered_take_one_deadline_and_hide_no_other() {
+        let ask = async |name: String| match name.strip_prefix("slow") {
+            Some(_) => std::future::pending().await,
+            None => Ok(tokio::net::lookup_host(name).await?.collect()),
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (deadline, began) = (Duration::from_millis(300), Instant::now());
+        let some = names(&["slow1:7400", "192.0.2.1:7400", "slow2:7400", "slow3:7400"]);
+        let (found, all) = addresses(some, deadline, ask).await;
+        assert_eq!((found, all), (["192.0.2.1".parse().expect("one")].into(), false));
+        assert!(began.elapsed() < deadline * 2, "one after the other: {:?}", began.elapsed());
+        let both = names(&["192.0.2.1:7400", "[2001:db8::1]:7400"]);
+        let (found, all) = addresses(both, deadline, ask).await;
+        assert_eq!((found.len(), all), (1, true));
+    }
 }

@@ -20,14 +20,50 @@ use super::{
 pub(super) struct Trouble {
     /// The last attempt to set or check the table failed.
     pub(super) failed: Option<NetworkError>,
-    /// The table was taken away: when it was back, what happened, for how long in milliseconds.
-    pub(super) lost: Option<(Timestamp, &'static str, u128)>,
+    /// The table was taken away, and is back.
+    pub(super) lost: Option<Lost>,
     /// Workspaces that run without their bridge.
     pub(super) bridges: Vec<String>,
     /// Why questions cannot be answered.
     pub(super) resolver: Option<String>,
     /// What [`look`] found.
     pub(super) around: Vec<Finding>,
+}
+
+/// A table that was not as it was loaded.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// When it was back.
+    pub(super) at: Timestamp,
+    /// What had happened to it.
+    pub(super) what: &'static str,
+    /// How long it took from when that was noticed, in milliseconds.
+    pub(super) took: u128,
+    /// How many workspaces stood still meanwhile; none where that is not sure of all that ran.
+    pub(super) paused: Option<usize>,
+}
+
+impl Lost {
+    fn finding(&self) -> Finding {
+        let Self { at, what, took, paused } = self;
+        let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(0));
+        let at = at.map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default();
+        let meanwhile = match paused {
+            Some(0) => "no workspace ran".to_owned(),
+            Some(1) => "1 workspace stood still meanwhile".to_owned(),
+            Some(count) => format!("{count} workspaces stood still meanwhile"),
+            None => "not every workspace could be made to stand still meanwhile".to_owned(),
+        };
+        warning(
+            "W1304",
+            &format!(
+                "somebody else than the node agent changed the firewall: its table {what}, and was \
+                 put back at {at}, {took} ms after that was noticed; {meanwhile}"
+            ),
+            "run nft monitor as root on the node: it names the process of each change; systemctl \
+             reload nftables is one, where /etc/nftables.conf begins with flush ruleset",
+        )
+    }
 }
 
 impl Trouble {
@@ -37,19 +73,7 @@ impl Trouble {
         if let Some(failed) = &self.failed {
             findings.push(of_failure(failed));
         }
-        if let Some((at, what, took)) = &self.lost {
-            let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(0));
-            let at = at.map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default();
-            findings.push(warning(
-                "W1304",
-                &format!(
-                    "the firewall's table {what} and was back {took} ms later, at {at}; \
-                          workspaces were paused meanwhile"
-                ),
-                "find out who flushes the firewall: systemctl reload nftables does, where its \
-                 configuration begins with flush ruleset",
-            ));
-        }
+        findings.extend(self.lost.as_ref().map(Lost::finding));
         if !self.bridges.is_empty() {
             let which = self.bridges.join(", ");
             findings.push(warning(
@@ -223,7 +247,12 @@ mod tests {
     fn each_trouble_has_its_code() {
         let trouble = Trouble {
             failed: Some(NetworkError::Tool(ToolError::Missing { program: "nft" })),
-            lost: Some((Timestamp(1_700_000_000_000), "was removed", 41)),
+            lost: Some(Lost {
+                at: Timestamp(1_700_000_000_000),
+                what: "was removed",
+                took: 41,
+                paused: Some(2),
+            }),
             bridges: vec!["acme/web".to_owned()],
             resolver: Some("no resolver is known".to_owned()),
             around: Vec::new(),
@@ -232,6 +261,8 @@ mod tests {
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
         assert_eq!(codes, ["E1301", "W1304", "W1305", "W1306"]);
         assert!(findings[0].message.contains("nft is not installed"), "{:?}", findings[0]);
-        assert!(findings[1].message.contains("41 ms later, at 2023-11-14T22:13:20Z"));
+        let lost = &findings[1].message;
+        assert!(lost.contains("table was removed, and was put back at 2023-11-14T22:13:20Z"));
+        assert!(lost.ends_with("41 ms after that was noticed; 2 workspaces stood still meanwhile"));
     }
 }

@@ -103,8 +103,18 @@ impl Worker {
         }
     }
 
-    /// Makes sure of the network.
+    /// Refuses to go on while something of the workspace runs that the engine does not list: a
+    /// second container would run on the same home.
+    async fn nothing_runs(&self) -> Result<(), Failure> {
+        match self.shared.parts.levels.inhabited(&self.level().await?).await {
+            Some(found) => Err(Failure::still_runs(&found)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure of the network, for a container that does not run yet.
     pub(super) async fn make_network(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        self.nothing_runs().await?;
         let ground = self.ground(None).await?;
         let range = &self.shared.parts.place.network_range;
         let plan = plan_network(order, &ground, range);
@@ -119,6 +129,8 @@ impl Worker {
 
     /// Image, folders, socket, container: everything but the start.
     async fn create(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        // before the image, which another data folder lacks: that is not what is to be told
+        self.nothing_runs().await?;
         self.picture.pause(CONTAINER);
         tokio::select! {
             pulled = self.image(order) => pulled?,
@@ -180,6 +192,7 @@ impl Worker {
             // an earlier agent made it, and may have ended before it was read back
             return self.create(order).await;
         }
+        self.nothing_runs().await?;
         let shared = Arc::clone(&self.shared);
         let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);
@@ -197,6 +210,7 @@ impl Worker {
             boot: shared.parts.place.boot,
             settled: false,
             caps: Some(container.caps),
+            next: None,
         };
         shared.parts.ledger.begin(self.workspace, started).await?;
         let started = shared.parts.engine.start(&container.id).await;

@@ -10,8 +10,8 @@ use warren_common::{
 use warren_daemon::telemetry::Chain;
 
 use crate::{
-    container::Drift, engine::EngineError, ledger::LedgerError, network::NetworkError,
-    volume::VolumeError,
+    container::Drift, engine::EngineError, host::cgroup::level::Inhabited, ledger::LedgerError,
+    network::NetworkError, volume::VolumeError,
 };
 
 /// Codes of the agent's own, beside those of engine and volumes.
@@ -20,7 +20,11 @@ const SOCKET_FAILED: &str = "SOCKET_FAILED";
 const TIER_MISSING: &str = "TIER_MISSING";
 const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
 const CGROUP_FAILED: &str = "CGROUP_FAILED";
+const STILL_RUNS: &str = "STILL_RUNS";
 const DRIFTED: &str = "CONTAINER_DRIFTED";
+
+/// Processes that are named.
+const NAMED: usize = 8;
 
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,19 @@ impl Failure {
     pub(super) fn level(error: &io::Error) -> Self {
         let message = reason(&format!("cannot make the workspace's cgroup: {error}"));
         Self { code: CGROUP_FAILED, retry: true, message }
+    }
+
+    /// Something runs on the home although the engine lists no container that does: it was made by
+    /// an engine with another data folder, as with another `userns-remap`.
+    pub(super) fn still_runs(found: &Inhabited) -> Self {
+        let pids: Vec<String> = found.pids.iter().take(NAMED).map(u32::to_string).collect();
+        let (cgroup, pids) = (found.folder.display(), pids.join(" "));
+        let message = reason(&format!(
+            "processes of an earlier engine still run in {cgroup}: userns-remap or data-root was \
+             changed while the workspace ran; stop them: kill -KILL {pids}; or change it back and \
+             stop the workspace first"
+        ));
+        Self { code: STILL_RUNS, retry: true, message }
     }
 
     /// A container that is not what it was made as.

@@ -144,11 +144,13 @@ impl Worker {
         }
         let ground = self.ground(Some(self.guard.volume.as_ref()?)).await.ok()?;
         let plan = plan(order, &ground);
-        // caps that the agent gave it are good until those of the order can be set
+        // caps that the agent gave it, or may have, are good until those of the order can be set
         let (wanted, cores) = (plan.caps(), capacity::cores().unwrap_or_default());
-        let given = self.given(container).unwrap_or(wanted);
-        let met = |caps: &Caps| caps.are_met_by(&container.caps, cores);
-        let held = if met(&wanted) || met(&given) { container.caps } else { given };
+        let run = self.begun(container);
+        let given = run.and_then(|run| run.caps).unwrap_or(wanted);
+        let good = [Some(wanted), Some(given), run.and_then(|run| run.next)];
+        let met = |caps: Caps| caps.are_met_by(&container.caps, cores);
+        let held = if good.into_iter().flatten().any(met) { container.caps } else { given };
         let plan = plan.with_caps(held);
         let checked = self.shared.parts.engine.check(&container.id, &plan).await;
         checked

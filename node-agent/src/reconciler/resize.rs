@@ -23,6 +23,7 @@ use crate::{
     container::Caps,
     engine::{ContainerSeen, ContainerState},
     host::{self, capacity},
+    ledger::Started,
     volume::Volume,
 };
 
@@ -75,11 +76,15 @@ impl Worker {
         let info = self.shared.info().await?;
         let wanted = Caps::of(order, host::abilities(&info));
         let cores = capacity::cores().unwrap_or_default();
-        let given = self.given(seen);
+        let run = self.begun(seen);
+        let given = run.and_then(|run| run.caps);
+        let next = run.and_then(|run| run.next);
+        let ledger = &self.shared.parts.ledger;
         if wanted.are_met_by(&seen.caps, cores) {
             // an agent that was killed between the engine and the ledger comes by here
-            if given.is_some_and(|given| given != wanted && given != seen.caps) {
-                self.shared.parts.ledger.give(self.workspace, seen.caps).await?;
+            let differs = given.is_some_and(|given| given != wanted && given != seen.caps);
+            if differs || next.is_some() {
+                ledger.give(self.workspace, seen.caps).await?;
             }
             return Ok(());
         }
@@ -90,23 +95,26 @@ impl Worker {
                 return Err(Failure::cap(seen.caps.memory, wanted.memory, used.held));
             }
         }
-        if given == Some(wanted) {
+        // so does one whose order changed once more before it came back
+        let taken = next.filter(|next| next.are_met_by(&seen.caps, cores)).map(|_| seen.caps);
+        if given == Some(wanted) && taken.is_none() {
             // not the order changed but the container: the guard's business
             return Ok(());
         }
+        ledger.intend(self.workspace, (taken.or(given), wanted)).await?;
         engine.update(&seen.id, wanted).await?;
         // what the engine was told: a processor cap that is gone is one of all there are now
         let told = Caps { cpus: wanted.cpus.or(Some(cores)), ..wanted };
-        self.shared.parts.ledger.give(self.workspace, told).await?;
+        ledger.give(self.workspace, told).await?;
         info!(workspace = %self.workspace, memory = %wanted.memory, "caps were changed");
         Ok(())
     }
 
-    /// Returns the caps that a container was given last, as far as the ledger knows.
-    pub(super) fn given(&self, seen: &ContainerSeen) -> Option<Caps> {
+    /// Returns what the ledger knows of a container's run.
+    pub(super) fn begun(&self, seen: &ContainerSeen) -> Option<Started> {
         let started = self.shared.parts.ledger.memory().started.get(&self.workspace).copied()?;
         let of_it = (started.generation, started.run_serial) == (seen.generation, seen.run_serial);
-        started.caps.filter(|_| of_it)
+        of_it.then_some(started)
     }
 
     /// Shows what the volume takes, where that is known.

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 use warren_common::{Bytes, MilliCpus, spec::Run, status::RunState};
 
-use crate::world::{World, eventually, web};
+use crate::world::{World, eventually, until, web};
 
 /// What the fake engine holds of the one container.
 fn held(world: &World) -> Value {
@@ -69,4 +69,49 @@ async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
     world.permit(2).await;
     world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
     assert_eq!(memory(&world), Bytes::mib(300).0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caps_that_an_agent_set_and_could_not_note_are_not_held_against_the_container() {
+    let mut world = World::start().await;
+    world.up().await;
+    let before = held(&world);
+    // the engine takes them, and the agent is gone before it hears so
+    world.control(&json!({"slow_ms": {"answer_update": 600_000}}));
+    let memory_cap = |mib| {
+        move |order: &mut warren_common::spec::WorkspaceOrder| {
+            order.spec.resources.memory = Bytes::mib(mib);
+        }
+    };
+    world.change(memory_cap(256)).await;
+    eventually("the engine has them", || memory(&world) == Bytes::mib(256).0).await;
+    // meanwhile somebody thinks better of it: what runs is neither as ordered nor as noted
+    world.change(memory_cap(128)).await;
+    let revision = world.coordinator.state.spec.borrow().revision.0;
+    until(&world.coordinator.state.applied, |applied| *applied == revision).await;
+    world.end().await;
+    world.control(&json!({}));
+    world.coordinator.state.seen.send_replace(Default::default());
+    world.run().await;
+    eventually("it is as ordered", || memory(&world) == Bytes::mib(128).0).await;
+    let seen = world.coordinator.sees(web(), |seen| seen.reason == "it runs").await;
+    assert_eq!((seen.state, &held(&world)["id"]), (RunState::Running, &before["id"]));
+    let ledger = fs::read_to_string(world.state().join("ledger.json")).expect("the ledger");
+    assert!(!ledger.contains("next"), "it is settled: {ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caps_that_somebody_else_set_stop_the_container() {
+    let mut world = World::start().await;
+    world.up().await;
+    world.end().await;
+    let path = world.fake_engine().join("engine.json");
+    let record = fs::read_to_string(&path).expect("its record");
+    let (ours, theirs) = (Bytes::mib(128).0.to_string(), Bytes::mib(256).0.to_string());
+    fs::write(&path, record.replace(&ours, &theirs)).expect("written");
+    world.coordinator.state.seen.send_replace(Default::default());
+    world.run().await;
+    let drifted = |state: &RunState| matches!(state, RunState::Failed { code, .. } if code == "CONTAINER_DRIFTED");
+    let seen = world.coordinator.sees(web(), |seen| drifted(&seen.state)).await;
+    assert!(seen.reason.contains(&theirs), "{}", seen.reason);
 }

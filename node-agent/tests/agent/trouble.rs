@@ -240,3 +240,30 @@ async fn a_container_that_drifts_is_stopped_for_good_and_a_restarted_agent_says_
     world.permit(2).await;
     world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_made_while_processes_of_an_engine_that_lists_nothing_run() {
+    let mut world = World::bare().await;
+    world.join().await.expect("joined");
+    // as after another userns-remap: the engine is empty, its containers live on
+    let level = world.fake_engine().join("cgroups/warren-n1").join(web().to_string());
+    std::fs::create_dir_all(level.join("4f1c")).expect("folder");
+    std::fs::write(level.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("written");
+    std::fs::write(level.join("4f1c/cgroup.procs"), "4711\n4712\n").expect("written");
+    world.run().await;
+    world.coordinator.order(|spec| spec.workspaces = vec![order(1)]).await;
+    let refused = RunState::Failed { code: "STILL_RUNS".to_owned(), retry: true };
+    let seen = world.coordinator.sees(web(), |seen| seen.state == refused).await;
+    let told = seen.reason;
+    assert!(told.contains("kill -KILL 4711 4712") && told.contains("warren-n1/"), "{told}");
+    let record = std::fs::read_to_string(world.fake_engine().join("engine.json"));
+    assert!(!record.expect("its record").contains("warren-acme-web"), "no container was made");
+    std::fs::write(level.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("written");
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+    // and between making and starting
+    std::fs::write(level.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("written");
+    world.permit(1).await;
+    world.coordinator.sees(web(), |seen| seen.state == refused).await;
+    std::fs::write(level.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("written");
+    world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}

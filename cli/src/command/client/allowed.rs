@@ -32,8 +32,13 @@ pub(crate) struct Disallow {
 pub(crate) struct Allowed {
     /// Name or id.
     client: String,
+    /// After a restore: you have looked at what is listed, and it is to stay open.
+    #[arg(long, conflicts_with_all = ["stale", "min_revision"])]
+    reviewed: bool,
     #[command(flatten)]
     fresh: Fresh,
+    #[command(flatten)]
+    change: Change,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +80,18 @@ impl Allowed {
         let rows: Vec<Allowance> = client.allowed.iter().map(|text| Allowance::of(text)).collect();
         let empty = "nothing beyond the internet; warren client allow CLIENT CIDR:PORT opens more";
         app.output.of(at.as_ref()).list(&rows, served(at.as_ref()), empty)?;
+        if self.reviewed {
+            let mutation = api::mutation(&self.change.id(app));
+            let request = pb::ChangeAllowedRequest {
+                // what is looked at is what was listed
+                mutation: Some(pb::Mutation { if_revision: Some(client.revision), ..mutation }),
+                client: self.client.clone(),
+                ..Default::default()
+            };
+            api.write(async |channel| api::clients(channel).change_allowed(request.clone()).await)
+                .await?;
+            app.output.talk(&format!("client {}: reviewed, as listed", client.name));
+        }
         Ok(0)
     }
 }

@@ -49,7 +49,9 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  warren client disallow acme 10.1.2.0/24:5432")]
     Disallow(allowed::Disallow),
     /// List what `client allow` opened.
-    #[command(after_help = "Example:\n  warren client allowed acme -o json")]
+    #[command(
+        after_help = "Examples:\n  warren client allowed acme -o json\n  warren client allowed acme --reviewed"
+    )]
     Allowed(allowed::Allowed),
     /// Delete a client that has no workspaces.
     #[command(visible_alias = "rm", after_help = "Example:\n  warren client delete acme")]

@@ -173,7 +173,8 @@ fn finish(
         let address = view.coordinators.join(" ");
         format!(
             "cluster {}: {}\n{indented}Next:\n  on each node, where this address is another than \
-             before:\n    warren-node-agent coordinators set {address}\n  warren cluster status\n",
+             before:\n    warren-node-agent coordinators set {address}\n  warren cluster status\n  warren \
+             doctor   (what was closed to clients after the backup is open again: it names them)\n",
             view.cluster, view.result
         )
     })?;

@@ -188,9 +188,13 @@ fn correct(
     let mut workspace = Workspace::clone(known);
     let before = workspace.assignment.as_ref().map(|one| one.node);
     let untouched = known.revision <= restored;
+    let resized = state.resized.contains(&id);
     if moved {
         workspace.spec = order.spec.clone();
         place(&mut workspace, command, &on);
+    }
+    if resized {
+        workspace.spec.resources = known.spec.resources.clone();
     }
     if untouched && (moved || *revision >= known.revision) {
         workspace.run_serial = workspace.run_serial.max(order.run_serial).max(held.started_run);
@@ -198,6 +202,11 @@ fn correct(
         workspace.spec.resources = order.spec.resources.clone();
         take_order(&mut workspace, held, context);
     } else {
+        // whoever asked for another run since the restore asked for no other caps, and what the
+        // node was told after the backup is newer than it
+        if !resized && *revision >= restored {
+            workspace.spec.resources = order.spec.resources.clone();
+        }
         keep_intent(&mut workspace, (held, moved), context);
     }
     if workspace == **known {

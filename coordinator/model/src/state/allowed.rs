@@ -1,6 +1,7 @@
 //! What a client's workspaces may reach although it is closed to others.
 //!
-//! The nodes enforce it; here it is decided, bounded and recorded.
+//! The nodes enforce it; here it is decided, bounded and recorded. A change of nothing says that
+//! somebody has looked at what a restored cluster allows, and that it is to stay.
 
 use std::collections::BTreeSet;
 
@@ -37,12 +38,19 @@ pub(crate) fn change(
         );
         return Err(Refusal::new(RefusalCode::LimitReached, message));
     }
-    if after == before {
+    let reviewed = allow.is_empty() && disallow.is_empty() && state.unreviewed.contains(id);
+    if after == before && !reviewed {
         return Ok(Change::none(Outcome::Client(*id)));
     }
     let changed = Client { revision: context.revision, ..client.clone() };
     state.clients.insert(*id, changed);
-    let (action, detail) = recorded(&before, &after);
+    let (action, detail) = match reviewed {
+        true => ("client.review", texts(after.iter())),
+        false => recorded(&before, &after),
+    };
+    if reviewed || after.is_empty() {
+        state.unreviewed.remove(id);
+    }
     match after.is_empty() {
         true => state.allowed.remove(id),
         false => state.allowed.insert(*id, after),
@@ -80,12 +88,15 @@ fn recorded(
     before: &BTreeSet<Destination>,
     after: &BTreeSet<Destination>,
 ) -> (&'static str, String) {
-    let texts = |some: Vec<String>| some.join(", ");
-    let opened = texts(after.difference(before).map(ToString::to_string).collect());
-    let closed = texts(before.difference(after).map(ToString::to_string).collect());
+    let opened = texts(after.difference(before));
+    let closed = texts(before.difference(after));
     match (opened.is_empty(), closed.is_empty()) {
         (true, _) => ("client.disallow", closed),
         (false, true) => ("client.allow", opened),
         (false, false) => ("client.allow", format!("{opened}; closed: {closed}")),
     }
+}
+
+fn texts<'a>(some: impl Iterator<Item = &'a Destination>) -> String {
+    some.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -86,6 +86,7 @@ pub(crate) fn delete(
     state.clients.remove(&id);
     state.client_names.remove(&name);
     state.allowed.remove(&id);
+    state.unreviewed.remove(&id);
     Ok(Change::new("client.delete", Outcome::Client(id))
         .object(&name, &id)
         .event(EventKind::ClientDeleted(id, name)))

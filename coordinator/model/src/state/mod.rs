@@ -101,6 +101,11 @@ pub struct ClusterState {
     pub node_labels: OrdMap<NodeId, NodeLabels>,
     /// What clients may reach although it is closed to others; none of clients that have none.
     pub allowed: OrdMap<ClientId, BTreeSet<Destination>>,
+    /// Workspaces that were resized since the restore: what their nodes were told before is over.
+    pub resized: OrdSet<WorkspaceId>,
+    /// Clients that may reach what they might when the backup was made, until somebody has looked:
+    /// what was closed after it is open again, and nobody knows of it.
+    pub unreviewed: OrdSet<ClientId>,
 }
 
 /// What a cluster is.

@@ -112,6 +112,8 @@ pub(crate) fn begin(
     let awaited = there.map(|one| one.id).collect();
     state.recovery = Some(Recovery { since: context.at, reason: reason.clone(), awaited });
     state.restored = Some(context.revision);
+    state.resized.clear();
+    state.unreviewed = state.allowed.keys().copied().collect();
     Ok(Change::new("cluster.incarnation", Outcome::Done)
         .object(&name, &id)
         .detail(format!("{before} → {incarnation}, coordinator {}: {reason}", replica.replica))

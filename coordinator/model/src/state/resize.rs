@@ -46,6 +46,9 @@ pub(crate) fn resize(
     let workspace = Arc::make_mut(state.workspaces.get_mut(&id).ok_or_else(|| missing(id))?);
     workspace.spec.resources = after.clone();
     workspace.revision = context.revision;
+    if state.restored.is_some() {
+        state.resized.insert(id);
+    }
     if let Some(node) = placed {
         state.weigh(node);
     }

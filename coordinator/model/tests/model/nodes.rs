@@ -8,7 +8,7 @@ use warren_common::{
     status::{NodeFacts, RunState},
 };
 use warren_model::{
-    Command, Elsewhere, Liveness, Refusal, RefusalCode,
+    Command, LiveView, Liveness, Opinion, Refusal, RefusalCode,
     command::{
         AccountNode, Availability, BeginIncarnation, JoinNode, NodeCommand, SetReplica,
         UpdateNodeFacts,
@@ -248,10 +248,16 @@ fn a_node_that_another_coordinator_hears_is_suspect_and_not_gone() {
     };
     assert_eq!(judged(&world).liveness, Liveness::Unreachable);
     let epoch = world.state.nodes[&node(1)].epoch;
-    let heard = Elsewhere { by: warren_common::ReplicaId(2), at: Timestamp(world.now.0 - 1000) };
-    world.live.elsewhere(node(1), NodeEpoch(epoch.0 - 1), heard);
+    let heard = Opinion {
+        epoch,
+        by: warren_common::ReplicaId(2),
+        at: Timestamp(world.now.0 - 1000),
+        lease: None,
+    };
+    world.live.opinion(node(1), Opinion { epoch: NodeEpoch(epoch.0 - 1), ..heard });
     assert_eq!(judged(&world).liveness, Liveness::Unreachable, "that was another registration");
-    world.live.elsewhere(node(1), epoch, heard);
+    world.live.opinion(node(1), heard);
+    world.live.opinion(node(1), Opinion { at: Timestamp(heard.at.0 - 9000), ..heard });
     let told = judged(&world);
     assert_eq!(told.liveness, Liveness::Suspect);
     assert_eq!(told.last_seen, Some(heard.at));
@@ -259,6 +265,35 @@ fn a_node_that_another_coordinator_hears_is_suspect_and_not_gone() {
     assert_eq!(told.changes_at, Some(Timestamp(heard.at.0 + 5000)));
     world.wait(5000);
     assert_eq!(judged(&world).liveness, Liveness::Unreachable, "that was a while ago");
+}
+
+#[test]
+fn a_registration_that_only_another_coordinator_hears_is_not_gone() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    let epoch = world.state.nodes[&node(1)].epoch;
+    let judged = |world: &World| {
+        liveness(world.state.nodes.get(&node(1)).expect("there"), &world.live, world.now)
+    };
+    // as after a restart: nothing ever came here
+    let empty = LiveView::new(world.now);
+    // and as where the last word was of the registration before
+    let mut older = empty.clone();
+    older.seen(node(1), NodeEpoch(epoch.0 - 1), world.now);
+    older.lease(node(1), NodeEpoch(epoch.0 - 1), Timestamp(world.now.0 - 100));
+    for live in [empty, older] {
+        world.live = live;
+        world.wait(40_000);
+        assert_eq!(judged(&world).liveness, Liveness::Unreachable);
+        let (at, by) = (Timestamp(world.now.0 - 1000), warren_common::ReplicaId(3));
+        let lease = Some(Timestamp(world.now.0 - 1500));
+        world.live.opinion(node(1), Opinion { epoch, by, at, lease });
+        let told = judged(&world);
+        assert_eq!((told.liveness, told.last_seen), (Liveness::Suspect, Some(at)));
+        assert_eq!(world.live.confirmed(node(1)), lease);
+        world.live.clock_set(world.now, Timestamp(world.now.0 + 7_200_000));
+        world.now = Timestamp(world.now.0 + 7_200_000);
+        assert_eq!(judged(&world).liveness, Liveness::Suspect, "times move along");
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use warren_model::{
     Action, ClusterState, Command, Envelope, Held, HeldContainer, HeldState, RefusalCode,
     command::{
         AccountNode, AdoptNode, AdoptWorkspace, Assign, Availability, BeginIncarnation,
-        EndRecovery, Forget, NoteBackup, RegisterNode, RunRequest, SetNodeAvailability, SetReplica,
+        ChangeAllowed, EndRecovery, Forget, NoteBackup, RegisterNode, ResizeWorkspace, RunRequest,
+        SetNodeAvailability, SetReplica,
     },
     diff_recovering, node_spec, plan,
     state::{Desired, PhaseKind, recovery::RECOVERY_LEAST},
@@ -21,8 +22,8 @@ use warren_model::{
 
 use crate::{
     make::{
-        START, World, boot, coordinator, create_workspace, facts, node, observed, person, request,
-        set_run, spec, workspace,
+        START, World, boot, client, coordinator, create_client, create_workspace, facts, node,
+        observed, person, request, set_run, spec, workspace,
     },
     random::{Move, apply_checked, begun, command, moves},
 };
@@ -315,6 +316,70 @@ fn a_higher_run_on_the_node_is_taken_and_never_granted_again() {
     come_back(&mut world, &was, 1);
     assert_eq!(world.workspace(1).run_serial, 3);
     assert_eq!(world.workspace(1).phase.kind, PhaseKind::StartPermitted);
+}
+
+#[test]
+fn what_was_resized_after_the_backup_stays_so_whatever_was_asked_of_the_run() {
+    let mut world = running();
+    let backup = world.state.clone();
+    let resize = |memory| {
+        let memory = Some(Bytes::gib(memory));
+        Command::ResizeWorkspace(ResizeWorkspace { memory, ..ResizeWorkspace::of(workspace(1)) })
+    };
+    world.must(resize(2));
+    let was = std::mem::replace(&mut world.state, backup);
+    world.must(begin(NEW, 2));
+    let memory = |world: &World| world.workspace(1).spec.resources.memory;
+    for asked in [RunRequest::Stop, RunRequest::Restart] {
+        let mut impatient = world.clone();
+        impatient.must(set_run(1, asked));
+        assert_eq!(memory(&impatient), Bytes::gib(1), "as the backup knows it");
+        come_back(&mut impatient, &was, 1);
+        assert_eq!(memory(&impatient), Bytes::gib(2), "{asked:?}");
+    }
+    // who ends the recovery early and resizes it is not overruled by what its node was told before
+    let mut resized = world.clone();
+    resized.must(Command::EndRecovery(EndRecovery { node: None, early: true }));
+    resized.must(resize(3));
+    come_back(&mut resized, &was, 1);
+    assert_eq!(memory(&resized), Bytes::gib(3));
+    // nor is what the backup knows by a node that was away before
+    let mut world = running();
+    let was = world.state.clone();
+    world.must(resize(2));
+    world.must(begin(NEW, 2));
+    world.must(set_run(1, RunRequest::Stop));
+    come_back(&mut world, &was, 1);
+    assert_eq!(memory(&world), Bytes::gib(2));
+}
+
+#[test]
+fn what_clients_were_allowed_before_a_restore_is_to_be_looked_at() {
+    let mut world = World::new();
+    world.must(create_client(2, "beta"));
+    let one = |text: &str| [text.parse().expect("a destination")].into();
+    let change = |n, allow, disallow| {
+        Command::ChangeAllowed(ChangeAllowed { client: client(n), allow, disallow })
+    };
+    let open = "10.1.2.0/24:5432";
+    for n in [1, 2] {
+        world.must(change(n, one(open), BTreeSet::new()));
+    }
+    let looked = change(1, BTreeSet::new(), BTreeSet::new());
+    let envelope = world.envelope(person(), looked.clone());
+    assert_eq!(world.apply(&envelope).audit, None, "there is nothing to be looked at");
+    world.must(begin(NEW, 2));
+    assert_eq!(world.state.unreviewed.len(), 2);
+    // opening more says nothing about the rest
+    world.must(change(1, one("10.9.0.0/16:22"), BTreeSet::new()));
+    assert!(world.state.unreviewed.contains(&client(1)));
+    let envelope = world.envelope(person(), looked);
+    let record = world.apply(&envelope).audit.expect("it is on record");
+    let stays = "10.1.2.0/24:5432/tcp, 10.9.0.0/16:22/tcp";
+    assert_eq!((record.action.as_str(), record.detail.as_str()), ("client.review", stays));
+    assert_eq!(world.state.allowed[&client(1)].len(), 2, "nothing is closed by it");
+    world.must(change(2, BTreeSet::new(), one(open)));
+    assert!(world.state.unreviewed.is_empty(), "nothing is left to look at");
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! }
 //! ```
 //! Operations are named as the trait's methods. A failure without `times` lasts until the file
-//! changes. Where `keep_networks`, which is no method, fails, a start finds the networks gone. An
+//! changes. Two are no methods: where `keep_networks` fails, a start finds the networks gone, and
+//! `answer_update` is what an update does after it took effect. An
 //! exit or a drift (of its memory cap) names the run it is of, so that the next run lives.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};

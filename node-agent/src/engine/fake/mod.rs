@@ -267,10 +267,11 @@ impl Engine for FakeEngine {
         .boxed()
     }
 
-    fn check<'a>(&'a self, _id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>> {
+    fn check<'a>(&'a self, id: &'a str, plan: &'a ContainerPlan) -> Answer<'a, Vec<Drift>> {
         async move {
             self.obey("check").await?;
-            Ok(Control::read(&self.shared.folder).drifts(plan))
+            let told = Control::read(&self.shared.folder).drifts(plan);
+            Ok(self.shared.state().record.drifts(id, plan).into_iter().chain(told).collect())
         }
         .boxed()
     }
@@ -324,7 +325,8 @@ impl Engine for FakeEngine {
     fn update<'a>(&'a self, id: &'a str, caps: Caps) -> Answer<'a, ()> {
         async move {
             self.obey("update").await?;
-            self.change("change the container's caps", |_, state| state.record.update(id, caps))
+            self.change("change the container's caps", |_, state| state.record.update(id, caps))?;
+            self.obey("answer_update").await
         }
         .boxed()
     }

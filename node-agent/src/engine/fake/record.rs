@@ -7,7 +7,7 @@ use warren_common::{BootId, Generation, Timestamp, WorkspaceId};
 
 use crate::{
     container::{
-        Caps, ContainerPlan, NetworkPlan,
+        Caps, ContainerPlan, Drift, NetworkPlan,
         subnet::{Subnet, next_free},
     },
     engine::{ContainerSeen, ContainerState, EngineError, NetworkSeen},
@@ -123,6 +123,16 @@ impl Record {
         container.seen.caps = caps;
         container.plan = container.plan.clone().with_caps(caps);
         Ok(())
+    }
+
+    /// Returns whether a container's memory cap is another than planned.
+    pub(super) fn drifts(&self, id: &str, plan: &ContainerPlan) -> Option<Drift> {
+        let (planned, actual) = (plan.memory, self.containers.get(id)?.seen.caps.memory);
+        (planned != actual).then(|| Drift {
+            field: "HostConfig.Memory".to_owned(),
+            planned: planned.0.to_string(),
+            actual: actual.0.to_string(),
+        })
     }
 
     /// Marks a container as running; returns whose it is where it did not run before.

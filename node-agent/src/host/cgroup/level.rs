@@ -11,6 +11,7 @@
 //! (`warren-n1-<id>.slice` lies in `warren.slice/warren-n1.slice`), so ids lose theirs.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -104,6 +105,44 @@ pub fn remove(layout: &Layout, parent: &str) {
         {
             debug!(cgroup = %level.display(), %error, "a cgroup is kept");
         }
+    }
+}
+
+/// What runs in a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inhabited {
+    /// The level in one of the trees that have processes in it.
+    pub folder: PathBuf,
+    /// The processes that could be read there, in order.
+    pub pids: BTreeSet<u32>,
+}
+
+/// Returns what runs in the level or below it; none where nothing does.
+pub fn inhabited(layout: &Layout, parent: &str) -> Option<Inhabited> {
+    let path = below(parent);
+    let unified = layout.version == 2;
+    let of = |root: &Path| {
+        let folder = root.join(&path);
+        let mut pids = BTreeSet::new();
+        gather(&folder, &mut pids);
+        let populated = match unified {
+            true => fs::read_to_string(folder.join("cgroup.events"))
+                .is_ok_and(|events| events.lines().any(|line| line == "populated 1")),
+            false => !pids.is_empty(),
+        };
+        populated.then_some(Inhabited { folder, pids })
+    };
+    layout.roots().into_iter().find_map(of)
+}
+
+/// Collects the processes of a cgroup and of those below it; what is gone has none.
+fn gather(folder: &Path, pids: &mut BTreeSet<u32>) {
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
+    for below in folders {
+        gather(&below.path(), pids);
     }
 }
 
@@ -286,6 +325,46 @@ mod tests {
             assert_eq!(read("cpu.weight"), "39", "1024 shares as Docker turns them");
             assert!(text(&dir.path().join("cgroup.subtree_control")).starts_with('+'));
         }
+    }
+
+    #[test]
+    fn a_level_is_inhabited_where_a_process_is_in_it_or_below() {
+        let dir = tempfile::tempdir().expect("folder");
+        let parent = workspace_parent("/warren-n1", id());
+        let trees = ["memory", "freezer"].map(|name| dir.path().join(name));
+        let line = |root: &PathBuf| {
+            let name = root.file_name().and_then(|name| name.to_str()).expect("a name");
+            format!("none {} cgroup rw,{name} 0 0\n", root.display())
+        };
+        let mounts = trees.iter().map(line).collect::<String>();
+        let layout = Layout::parse(&mounts, |_| String::new());
+        assert_eq!(inhabited(&layout, &parent), None, "it is not there");
+        let levels = trees.map(|root| root.join(below(&parent)));
+        for level in &levels {
+            fs::create_dir_all(level.join("4f1c")).expect("folder");
+            fs::write(level.join("cgroup.procs"), "").expect("file");
+            fs::write(level.join("4f1c/cgroup.procs"), "").expect("file");
+        }
+        assert_eq!(inhabited(&layout, &parent), None, "nothing runs");
+        fs::write(levels[1].join("4f1c/cgroup.procs"), "12\n7\n").expect("file");
+        let found = inhabited(&layout, &parent).expect("one tree is enough");
+        assert_eq!((found.folder, found.pids), (levels[1].clone(), BTreeSet::from([7, 12])));
+    }
+
+    #[test]
+    fn of_version_2_the_kernel_says_whether_a_level_is_inhabited() {
+        let dir = tempfile::tempdir().expect("folder");
+        let parent = workspace_parent("warren-n1.slice", id());
+        let level = dir.path().join(below(&parent));
+        let layout = Layout::unified(dir.path());
+        kernel(&level.join("docker-4f1c.scope"), &[]);
+        for (events, wanted) in [("populated 0\nfrozen 0\n", false), ("populated 1\n", true)] {
+            fs::write(level.join("cgroup.events"), events).expect("file");
+            assert_eq!(inhabited(&layout, &parent).is_some(), wanted, "{events}");
+        }
+        fs::write(level.join("docker-4f1c.scope/cgroup.procs"), "7\n").expect("file");
+        let pids = inhabited(&layout, &parent).map(|found| found.pids);
+        assert_eq!(pids, Some(BTreeSet::from([7])));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
         finding::{Check, Finding},
     },
     render::time::spell,
-    view::cluster::{Cluster, Replica, SILENT_MS},
+    view::cluster::{Cluster, Replica, SILENT_MS, Unreviewed},
 };
 
 const PART: &str = "coordinators";
@@ -22,6 +22,7 @@ const CONTACT: Check = Check::new(PART, "LAST_CONTACT");
 const LAG: Check = Check::new(PART, "REPLICATION_LAG");
 const MEMBERSHIP: Check = Check::new(PART, "MEMBERSHIP");
 const RECOVERY: Check = Check::new(PART, "RECOVERY");
+const REVIEW: Check = Check::new(PART, "ALLOWED_REVIEWED");
 
 /// More entries than that are not caught up by the next few heartbeats.
 const LAG_ENTRIES: u64 = 1000;
@@ -38,9 +39,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             found.extend(lag(cluster));
             found.extend(membership(facts, cluster));
             found.push(recovery(cluster));
+            found.extend(review(cluster));
         }
         Err(why) => {
-            let checks = [ODD, CONTACT, LAG, MEMBERSHIP, RECOVERY];
+            let checks = [ODD, CONTACT, LAG, MEMBERSHIP, RECOVERY, REVIEW];
             found.extend(checks.iter().map(|check| check.not_looked(why.clone())));
         }
     }
@@ -279,4 +281,12 @@ fn recovery(cluster: &Cluster) -> Finding {
             "start the node agents that are awaited; gone for good: warren cluster recovery skip NODE",
         ),
     }
+}
+
+fn review(cluster: &Cluster) -> Vec<Finding> {
+    let fault = |one: &Unreviewed| {
+        REVIEW.warning(one.text()).about(format!("client {}", one.client)).fix(one.fix())
+    };
+    let faults = cluster.unreviewed_clients.iter().map(fault).collect();
+    faults_or(faults, || REVIEW.ok("no client may reach what a backup alone says"))
 }

@@ -153,10 +153,10 @@ fn a_cluster_in_order_is_ok_and_every_check_says_so() {
     assert_eq!(after(|_| {}), []);
     let found = all(&whole());
     let mut codes: Vec<&str> = found.iter().map(|one| one.code).collect();
-    assert_eq!(codes.len(), 30, "{codes:?}");
+    assert_eq!(codes.len(), 31, "{codes:?}");
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), 30, "each once");
+    assert_eq!(codes.len(), 31, "each once");
 }
 
 #[test]
@@ -239,6 +239,12 @@ fn faults_among_the_coordinators() {
     assert!(unseen.contains(&("MEMBERSHIP", NotLooked)), "{unseen:?}");
     let recovering = with(|cluster| cluster.recovery = Some(pb::Recovery::default()));
     assert_eq!(recovering, one("RECOVERY", Warning));
+    let reopened = with(|cluster| {
+        let allowed = vec!["10.1.2.0/24:5432/tcp".to_owned()];
+        let client = "acme".to_owned();
+        cluster.unreviewed_clients = vec![pb::UnreviewedClient { client, allowed }];
+    });
+    assert_eq!(reopened, one("ALLOWED_REVIEWED", Warning));
 }
 
 #[test]

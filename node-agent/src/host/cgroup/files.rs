@@ -1,4 +1,4 @@
-//! The cgroup files of one container, kept open and read again and again.
+//! The cgroup files of one container, kept open to be read again and again, or read once.
 //!
 //! A kept file costs one `pread` per reading: no path is walked, nothing is allocated. Once the
 //! container's cgroup is gone, reads fail, and whoever holds this drops it.
@@ -13,7 +13,7 @@ use std::{
 
 use warren_common::{Bytes, MilliCpus, measure::Pressure, status::Usage};
 
-use crate::host::cgroup::Layout;
+use super::Layout;
 
 /// The longest of the files (`memory.stat` of version 2) has about 2 KiB.
 const BUFFER: usize = 8 * 1024;
@@ -22,7 +22,7 @@ const UNLIMITED: u64 = i64::MAX as u64 - (1 << 20);
 
 /// A buffer that all readings share.
 #[derive(Debug)]
-pub(super) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(Vec<u8>);
 
 impl Default for Buffer {
     fn default() -> Self {
@@ -62,7 +62,7 @@ impl Buffer {
     }
 
     /// Calls `with` for each process of a `cgroup.procs`, at most `most` of them.
-    pub(super) fn pids(
+    pub(crate) fn pids(
         &mut self,
         file: &File,
         most: usize,
@@ -78,7 +78,7 @@ impl Buffer {
 
 /// The files of one container.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     unified: bool,
     memory: File,
     /// Of version 1 memory and swap together; none where swap is not counted.
@@ -90,20 +90,20 @@ pub(super) struct Files {
     cpu: Option<File>,
     pressure: Option<File>,
     /// The processes of the container.
-    pub(super) procs: File,
+    pub(crate) procs: File,
     /// The container's cgroup below the root of its tree, for people.
-    pub(super) path: String,
+    pub(crate) path: String,
     last_cpu: Option<(u64, Instant)>,
 }
 
 impl Files {
     /// Opens the files of the container whose PID 1 this is.
-    pub(super) fn open(layout: &Layout, pid: u32, container: &str) -> io::Result<Self> {
+    pub(crate) fn open(layout: &Layout, pid: u32, container: &str) -> io::Result<Self> {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         Self::open_of(layout, &groups, container)
     }
 
-    pub(super) fn open_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Self> {
+    pub(crate) fn open_of(layout: &Layout, groups: &str, container: &str) -> io::Result<Self> {
         let memory = layout.folder(groups, "memory")?;
         if container.is_empty() || !memory.to_string_lossy().contains(container) {
             let other = "the process is not of this container";
@@ -136,19 +136,19 @@ impl Files {
     }
 
     /// Reads how many processes were killed for memory since the container was made.
-    pub(super) fn kills(&self, buffer: &mut Buffer) -> io::Result<u64> {
+    pub(crate) fn kills(&self, buffer: &mut Buffer) -> io::Result<u64> {
         buffer.keyed(&self.kills, "oom_kill")
     }
 
     /// Reads the memory charged now, and the cap.
-    pub(super) fn memory(&self, buffer: &mut Buffer) -> io::Result<(Bytes, Bytes)> {
+    pub(crate) fn memory(&self, buffer: &mut Buffer) -> io::Result<(Bytes, Bytes)> {
         let cap = self.cap.as_ref().map(|file| buffer.number(file)).transpose()?.unwrap_or(0);
         let cap = if cap >= UNLIMITED { 0 } else { cap };
         Ok((Bytes(buffer.number(&self.memory)?), Bytes(cap)))
     }
 
     /// Reads everything but the network.
-    pub(super) fn usage(&mut self, buffer: &mut Buffer) -> io::Result<Usage> {
+    pub(crate) fn usage(&mut self, buffer: &mut Buffer) -> io::Result<Usage> {
         let (memory, memory_cap) = self.memory(buffer)?;
         let swap = match &self.swap {
             Some(file) => buffer.number(file)?,
@@ -225,7 +225,11 @@ mod tests {
                 ("memory.usage_in_bytes", "1000\n"),
                 ("memory.memsw.usage_in_bytes", "1500\n"),
                 ("memory.limit_in_bytes", "9223372036854771712\n"),
-                ("memory.stat", "cache 1\ninactive_file 7\ntotal_inactive_file 300\n"),
+                (
+                    "memory.stat",
+                    "cache 9\ninactive_file 7\ntotal_inactive_file 300\ntotal_cache 400\n\
+                     total_rss 600\ntotal_shmem 100\n",
+                ),
                 ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
                 ("cgroup.procs", "11\n12\n4711\n"),
             ],
@@ -249,7 +253,7 @@ mod tests {
             cpu_ms: 2500,
             oom_kills: 3,
             working_set: Bytes(700),
-            held: Bytes(1000),
+            held: Bytes(700),
             ..Usage::default()
         };
         assert_eq!(usage, wanted);
@@ -259,6 +263,7 @@ mod tests {
         buffer.pids(&files.procs, 2, |pid| pids.push(pid)).expect("read");
         assert_eq!(pids, [11, 12], "bounded");
         assert!(Files::open_of(&layout, groups, "other").is_err(), "a pid that was given away");
+        assert!(Files::open_of(&layout, groups, "").is_err());
     }
 
     #[test]
@@ -271,7 +276,7 @@ mod tests {
                 ("memory.current", "2000\n"),
                 ("memory.swap.current", "10\n"),
                 ("memory.max", "max\n"),
-                ("memory.stat", "anon 1\ninactive_file 500\n"),
+                ("memory.stat", "anon 1400\ninactive_file 500\nfile 500\nshmem 100\n"),
                 ("memory.events", "low 0\nmax 4\noom 2\noom_kill 1\noom_group_kill 9\n"),
                 ("memory.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=0\n"),
                 ("cpu.stat", "usage_usec 5000\nuser_usec 1\n"),
@@ -290,7 +295,7 @@ mod tests {
             cpu_ms: 5,
             oom_kills: 1,
             working_set: Bytes(1500),
-            held: Bytes(2000),
+            held: Bytes(1600),
             pressure: Pressure { some_10: 15, ..Pressure::default() },
             ..Usage::default()
         };
