@@ -31,7 +31,7 @@ fn a_hog_a_fork_bomb_and_floods_leave_the_neighbours_steps_as_they_were() -> Res
         }
         "log flood" => {
             let container = lab.container("acme/a")?;
-            let beside = Path::new(container["ResolvConfPath"].as_str().context("a folder")?);
+            let beside = Path::new(container["HostnamePath"].as_str().context("a folder")?);
             let logs = fs::read_dir(beside.with_file_name("local-logs"))?.flatten();
             let taken: u64 = logs.filter_map(|one| Some(one.metadata().ok()?.len())).sum();
             anyhow::ensure!((1 << 14..=LOGS).contains(&taken), "its log takes {taken} bytes");
