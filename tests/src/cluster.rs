@@ -338,6 +338,23 @@ impl Cluster {
         self.json(&["workspace", "show", address])
     }
 
+    /// Makes a workspace with 256 MiB and waits until it runs.
+    ///
+    /// # Errors
+    /// Fails with what the command line wrote.
+    pub fn create(&self, address: &str, more: &[&str]) -> Result<Output> {
+        let small = ["workspace", "create", address, "--memory", "256M", "--disk", "1G"];
+        self.warren(&[&small[..], more].concat())
+    }
+
+    /// Runs a shell line in a workspace, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where it cannot be run.
+    pub fn try_shell(&self, address: &str, line: &str) -> Result<Output> {
+        self.cli()?.args(["workspace", "exec", address, "--", "bash", "-c", line]).run()
+    }
+
     /// Waits until a workspace's phase is `phase`.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod stage;
 pub mod swap;
 pub mod terminal;
 pub mod torture;
+pub mod trio;
 pub mod wait;
 
 pub use cluster::{Cluster, Node};
@@ -30,4 +31,5 @@ pub use host::{Host, Network, Way};
 pub use lab::Lab;
 pub use program::{Output, Program};
 pub use stage::Stage;
+pub use trio::Trio;
 pub use wait::wait_until;
