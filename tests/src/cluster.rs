@@ -33,6 +33,8 @@ pub struct Node {
     name: String,
     host: Option<Arc<Host>>,
     folder: PathBuf,
+    /// The file that it sees as `/etc/machine-id`; this machine's own without one.
+    machine: Option<PathBuf>,
     /// The process; none while it is stopped.
     pub agent: Option<Daemon>,
 }
@@ -312,7 +314,7 @@ impl Cluster {
         let join = at(host.as_ref(), binary("warren-node-agent")?);
         let join = join.args(["join", &token, "--config", &file.to_string_lossy(), "--name", name]);
         join.run()?.success()?;
-        let mut node = Node { name: name.to_owned(), host, folder, agent: None };
+        let mut node = Node { name: name.to_owned(), host, folder, machine: None, agent: None };
         node.start()?;
         self.nodes.push(node);
         self.wait_ready(name)
@@ -391,7 +393,7 @@ impl Node {
     ///
     /// # Errors
     /// Fails where it cannot be started.
-    pub fn start_in(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+    pub fn start_in(&mut self, environment: &[(&str, String)]) -> Result<()> {
         let mut program = self.program(binary("warren-node-agent")?);
         for (name, value) in environment {
             program = program.env(name, value);
@@ -400,9 +402,52 @@ impl Node {
         Ok(())
     }
 
+    /// Copies its state folder as it is now, for an agent in another host that is not started yet.
+    ///
+    /// # Errors
+    /// Fails where it cannot be copied.
+    pub fn copy(&self, stage: &Stage, name: &str, host: Option<Arc<Host>>) -> Result<Self> {
+        let folder = stage.folder(name)?;
+        let state = self.folder.join("state");
+        // files come and go in the state of an agent that runs
+        wait_until("its state is copied", START, || {
+            let copying = Program::new("cp").args(["-a"]).args([&state, &folder]);
+            copying.run()?.success().map(drop)
+        })?;
+        let config = fs::read_to_string(self.folder.join("node-agent.toml"))?;
+        let [ours, theirs] =
+            [&self.folder, &folder].map(|one| one.join("state").display().to_string());
+        let config = config.replace(&ours, &theirs);
+        let run = stage.folder(&format!("run-{name}"))?;
+        let runtime = format!("runtime_dir = \"{}\"\n", run.display());
+        let lines = config.lines().filter(|line| !line.starts_with("runtime_dir"));
+        let config = runtime + &lines.collect::<Vec<_>>().join("\n");
+        fs::write(folder.join("node-agent.toml"), config)?;
+        Ok(Self { name: self.name.clone(), host, folder, machine: None, agent: None })
+    }
+
+    /// Lets it see another `/etc/machine-id`, as another machine has, from its next start on.
+    ///
+    /// # Errors
+    /// Fails where the file cannot be written.
+    pub fn move_to_machine(&mut self, id: &str) -> Result<()> {
+        let file = self.folder.join("machine-id");
+        fs::write(&file, format!("{id}\n"))?;
+        self.machine = Some(file);
+        Ok(())
+    }
+
     fn program(&self, binary: PathBuf) -> Program {
         let config = self.folder.join("node-agent.toml");
-        let program = at(self.host.as_ref(), binary);
+        let program = match &self.machine {
+            None => at(self.host.as_ref(), binary),
+            Some(file) => {
+                let script = "mount --bind \"$0\" /etc/machine-id && exec \"$@\"";
+                let shell = at(self.host.as_ref(), PathBuf::from("unshare"));
+                let shell = shell.args(["-m", "--propagation", "slave", "sh", "-c", script]);
+                shell.args([file, &binary])
+            }
+        };
         program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()])
     }
 

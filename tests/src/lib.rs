@@ -6,6 +6,7 @@
 //! killed run leaves is found by its prefix and cleaned at the next start.
 
 pub mod bench;
+pub mod clock;
 pub mod cluster;
 pub mod coordinator;
 pub mod crowd;
@@ -16,6 +17,7 @@ pub mod lab;
 pub mod program;
 pub mod repo;
 pub mod stage;
+pub mod stream;
 pub mod swap;
 pub mod terminal;
 pub mod torture;
@@ -31,5 +33,6 @@ pub use host::{Host, Network, Way};
 pub use lab::Lab;
 pub use program::{Output, Program};
 pub use stage::Stage;
+pub use stream::Stream;
 pub use trio::Trio;
 pub use wait::wait_until;

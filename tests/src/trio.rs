@@ -91,7 +91,8 @@ impl Trio {
         let repo = self.repository("hello");
         let more = ["--repo", repo.as_str(), "--session", "main=bash count.sh"];
         thread::scope(|scope| {
-            let creating = addresses.map(|one| scope.spawn(move || self.cluster.create(one, &more)));
+            let creating =
+                addresses.map(|one| scope.spawn(move || self.cluster.create(one, &more)));
             for one in creating {
                 one.join().map_err(|_| anyhow::anyhow!("creating panicked"))??;
             }
