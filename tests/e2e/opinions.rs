@@ -49,6 +49,9 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
         cluster.add_coordinator(name, Some(Arc::clone(host)))?;
     }
     cluster.add_fake_node("n1", Some(Arc::clone(&node)))?;
+    cluster.warren(&["client", "create", "acme"])?;
+    let create = ["workspace", "create", "acme/web", "--memory", "64M", "--disk", "64M"];
+    cluster.warren(&create)?;
     for at in 0..3 {
         wait_until("every coordinator hears it", SOON, || {
             let seen = ask(&cluster, &hosts[0], (at, "n1"))?;
@@ -64,6 +67,11 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
         Ok(seen)
     })?;
     ensure!(heard.liveness() == NodeLiveness::Suspect, "{}", heard.reason);
+    // whoever asks the third first gets through all the same
+    let config = cluster.knowing("config", &[2, 0, 1])?;
+    let exec = cluster.cli()?.env("WARREN_CONFIG_DIR", &config);
+    let exec = exec.args(["workspace", "exec", "acme/web", "--", "echo", "through"]).run()?;
+    ensure!(exec.success()?.stdout.contains("through"), "it answers");
     // well past the time at which it would be called unreachable
     let until = std::time::Instant::now() + Duration::from_secs(25);
     while std::time::Instant::now() < until {

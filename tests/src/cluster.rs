@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    Coordinator, Daemon, Engine, Host, Output, Program, Stage, lab::Around, program::binary,
+    Coordinator, Daemon, Engine, Host, Node, Output, Program, Stage, lab::Around, program::binary,
     wait_until,
 };
 
@@ -25,18 +25,6 @@ pub struct Cluster {
     pub coordinators: Vec<Coordinator>,
     /// The nodes, in the order they joined.
     pub nodes: Vec<Node>,
-}
-
-/// One node agent.
-#[derive(Debug)]
-pub struct Node {
-    name: String,
-    host: Option<Arc<Host>>,
-    folder: PathBuf,
-    /// The file that it sees as `/etc/machine-id`; this machine's own without one.
-    machine: Option<PathBuf>,
-    /// The process; none while it is stopped.
-    pub agent: Option<Daemon>,
 }
 
 /// Runs `program` in the host's network, or as it is.
@@ -208,6 +196,28 @@ impl Cluster {
         Ok(program.args([format!("WARREN_CONFIG_DIR={}", self.folder().join("config").display())]))
     }
 
+    /// Copies contexts so that they know these coordinators alone, in this order; returns their
+    /// folder. Whose they are says the name of the folder beside the first coordinator's state.
+    ///
+    /// # Errors
+    /// Fails where they cannot be copied.
+    pub fn knowing(&self, whose: &str, places: &[usize]) -> Result<PathBuf> {
+        let numbers: String = places.iter().map(|place| (place + 1).to_string()).collect();
+        let config = self.folder().join(format!("{whose}-{numbers}"));
+        let known = self.folder().join(whose);
+        Program::new("cp").args(["-aT"]).args([&known, &config]).run()?.success()?;
+        let addresses = places.iter().map(|place| self.coordinators[*place].api_address());
+        let only = format!("coordinators = {:?}\n", addresses.collect::<Result<Vec<_>>>()?);
+        let file = config.join("config.toml");
+        let text = fs::read_to_string(&file)?;
+        let lines = text.lines().map(|line| match line.starts_with("coordinators = ") {
+            true => only.clone(),
+            false => format!("{line}\n"),
+        });
+        fs::write(&file, lines.collect::<String>())?;
+        Ok(config)
+    }
+
     /// Runs the command line, expecting success.
     ///
     /// # Errors
@@ -314,7 +324,7 @@ impl Cluster {
         let join = at(host.as_ref(), binary("warren-node-agent")?);
         let join = join.args(["join", &token, "--config", &file.to_string_lossy(), "--name", name]);
         join.run()?.success()?;
-        let mut node = Node { name: name.to_owned(), host, folder, machine: None, agent: None };
+        let mut node = Node::new(name, host, folder);
         node.start()?;
         self.nodes.push(node);
         self.wait_ready(name)
@@ -367,116 +377,6 @@ impl Cluster {
             anyhow::ensure!(workspace["phase"] == phase, "it is {workspace}");
             Ok(workspace)
         })
-    }
-}
-
-impl Node {
-    /// Returns its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns its folder, with `state/` and the log.
-    pub fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
-    /// Starts the agent's process, from the binary as it is now.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start(&mut self) -> Result<()> {
-        self.start_binary(binary("warren-node-agent")?)
-    }
-
-    /// Starts the agent's process in an environment of its own.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start_in(&mut self, environment: &[(&str, String)]) -> Result<()> {
-        let mut program = self.program(binary("warren-node-agent")?);
-        for (name, value) in environment {
-            program = program.env(name, value);
-        }
-        self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
-        Ok(())
-    }
-
-    /// Copies its state folder as it is now, for an agent in another host that is not started yet.
-    ///
-    /// # Errors
-    /// Fails where it cannot be copied.
-    pub fn copy(&self, stage: &Stage, name: &str, host: Option<Arc<Host>>) -> Result<Self> {
-        let folder = stage.folder(name)?;
-        let state = self.folder.join("state");
-        // files come and go in the state of an agent that runs
-        wait_until("its state is copied", START, || {
-            let copying = Program::new("cp").args(["-a"]).args([&state, &folder]);
-            copying.run()?.success().map(drop)
-        })?;
-        let config = fs::read_to_string(self.folder.join("node-agent.toml"))?;
-        let [ours, theirs] =
-            [&self.folder, &folder].map(|one| one.join("state").display().to_string());
-        let config = config.replace(&ours, &theirs);
-        let run = stage.folder(&format!("run-{name}"))?;
-        let runtime = format!("runtime_dir = \"{}\"\n", run.display());
-        let lines = config.lines().filter(|line| !line.starts_with("runtime_dir"));
-        let config = runtime + &lines.collect::<Vec<_>>().join("\n");
-        fs::write(folder.join("node-agent.toml"), config)?;
-        Ok(Self { name: self.name.clone(), host, folder, machine: None, agent: None })
-    }
-
-    /// Lets it see another `/etc/machine-id`, as another machine has, from its next start on.
-    ///
-    /// # Errors
-    /// Fails where the file cannot be written.
-    pub fn move_to_machine(&mut self, id: &str) -> Result<()> {
-        let file = self.folder.join("machine-id");
-        fs::write(&file, format!("{id}\n"))?;
-        self.machine = Some(file);
-        Ok(())
-    }
-
-    fn program(&self, binary: PathBuf) -> Program {
-        let config = self.folder.join("node-agent.toml");
-        let program = match &self.machine {
-            None => at(self.host.as_ref(), binary),
-            Some(file) => {
-                let script = "mount --bind \"$0\" /etc/machine-id && exec \"$@\"";
-                let shell = at(self.host.as_ref(), PathBuf::from("unshare"));
-                let shell = shell.args(["-m", "--propagation", "slave", "sh", "-c", script]);
-                shell.args([file, &binary])
-            }
-        };
-        program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()])
-    }
-
-    /// Starts the agent's process from another build.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start_binary(&mut self, binary: PathBuf) -> Result<()> {
-        let program = self.program(binary);
-        self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
-        Ok(())
-    }
-
-    /// Runs another command of the agent with its configuration, expecting success.
-    ///
-    /// # Errors
-    /// Fails with what it wrote where its exit code is not 0.
-    pub fn command(&self, arguments: &[&str]) -> Result<Output> {
-        let config = self.folder.join("node-agent.toml");
-        let program = at(self.host.as_ref(), binary("warren-node-agent")?);
-        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
-    }
-
-    /// Kills the agent's process with SIGKILL.
-    ///
-    /// # Errors
-    /// Fails while it is stopped.
-    pub fn kill(&mut self) -> Result<()> {
-        self.agent.take().context("the agent is stopped")?.kill()
     }
 }
 
