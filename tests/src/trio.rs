@@ -1,7 +1,7 @@
 //! Three hosts with everything on each: a coordinator, a node agent and its engine. Beside them a
 //! host that plays the internet with repositories to clone, and one that people sit at.
 
-use std::{fs, path::PathBuf, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -47,6 +47,7 @@ impl Trio {
             NAMES.iter().map(|name| network.host(name).map(Arc::new)).collect::<Result<_>>()?;
         let (internet, desk) = (Arc::new(network.host("inet")?), Arc::new(network.host("desk")?));
         let repositories = repo::start(&stage, &internet)?;
+        hosts.iter().try_for_each(|host| keep_in_memory(&stage, host))?;
         // an image takes an engine seconds: all at once, while the coordinators find each other
         let (engines, cluster) = thread::scope(|scope| {
             let starting: Vec<_> = hosts
@@ -131,28 +132,8 @@ impl Trio {
     /// # Errors
     /// Fails where the contexts cannot be copied.
     pub fn through(&self, place: usize, (from, whose): (&Arc<Host>, &str)) -> Result<Program> {
-        let config = self.only(place, whose)?;
+        let config = self.cluster.knowing(whose, &[place])?;
         Ok(at(Some(from), binary("warren")?).env("WARREN_CONFIG_DIR", config))
-    }
-
-    /// Copies contexts so that they know one coordinator alone; returns the folder.
-    ///
-    /// # Errors
-    /// Fails where they cannot be copied.
-    pub fn only(&self, place: usize, whose: &str) -> Result<PathBuf> {
-        let known = self.cluster.folder().join(whose);
-        let config = self.stage.root().join(format!("{whose}-{place}"));
-        let copied = Program::new("cp").args(["-aT".as_ref(), known.as_os_str()]).args([&config]);
-        copied.run()?.success()?;
-        let file = config.join("config.toml");
-        let only = format!("coordinators = [\"{}\"]\n", self.address_of(place)?);
-        let text = fs::read_to_string(&file)?;
-        let lines = text.lines().map(|line| match line.starts_with("coordinators = ") {
-            true => only.clone(),
-            false => format!("{line}\n"),
-        });
-        fs::write(&file, lines.collect::<String>())?;
-        Ok(config)
     }
 
     /// Runs the administrator's command line on the desk through one coordinator.
@@ -161,11 +142,6 @@ impl Trio {
     /// Fails with what it wrote where its exit code is not 0.
     pub fn warren_through(&self, place: usize, arguments: &[&str]) -> Result<Output> {
         self.through(place, (&self.desk, "config"))?.args(arguments).run()?.success()
-    }
-
-    fn address_of(&self, place: usize) -> Result<String> {
-        let one = self.cluster.coordinators.get(place).context("a coordinator")?;
-        one.api_address()
     }
 
     /// Returns the containers of a workspace on all hosts, as their engines see them.
@@ -194,6 +170,14 @@ impl Trio {
         let pid = containers[0]["State"]["Pid"].as_u64().filter(|pid| *pid > 0);
         pid.with_context(|| format!("{address} does not run"))
     }
+}
+
+/// Keeps the data of a host's engine in memory: an image is thousands of small files, and three of
+/// them keep a disk busy for longer than a test takes.
+fn keep_in_memory(stage: &Stage, host: &Host) -> Result<()> {
+    let data = stage.folder(&format!("docker-{}/data", host.name()))?;
+    let mount = Program::new("mount").args(["-t", "tmpfs", "-o", "mode=0711", "warren-test"]);
+    mount.args([data]).run()?.success().map(drop)
 }
 
 /// Three coordinators, one on each host.
