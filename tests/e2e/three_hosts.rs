@@ -224,26 +224,6 @@ const LATE: Duration = Duration::from_secs(8);
 /// From the last sign of life to the moment at which a test can know that it was the last.
 const EARLY: Duration = Duration::from_secs(3);
 
-/// Waits until both coordinators that are left call the node of the third host so, and judges when,
-/// counted from the cut.
-fn called(
-    trio: &Trio,
-    (left, gone): ([usize; 2], usize),
-    (expected, after, since): (NodeLiveness, Duration, Instant),
-) -> Result<()> {
-    for place in left {
-        wait_until("it is called so", after + SOON, || {
-            let seen = ask(&trio.cluster, &trio.desk, (place, NAMES[gone]))?;
-            ensure!(seen.liveness() == expected, "{}: {}", place + 1, seen.reason);
-            Ok(())
-        })?;
-        let took = since.elapsed();
-        eprintln!("coordinator {}: {expected:?} after {took:.1?}", place + 1);
-        ensure!(took + EARLY >= after && took <= after + LATE, "{expected:?} after {took:?}");
-    }
-    Ok(())
-}
-
 /// Ensures that the list of workspaces that a program writes tells truly which run.
 fn list_is_true(list: Program, seen: &dyn Fn(&str) -> bool, of: &[(&str, usize)]) -> Result<()> {
     let listed = list.args(["-o", "json"]).run()?.success()?.json()?;
@@ -263,6 +243,15 @@ fn list_is_true(list: Program, seen: &dyn Fn(&str) -> bool, of: &[(&str, usize)]
     Ok(())
 }
 
+/// Returns which registration each node is at.
+fn epochs(trio: &Trio) -> Result<Vec<u64>> {
+    let epoch = |name: &&str| {
+        let node = trio.cluster.json(&["node", "show", name])?;
+        node["epoch"].as_u64().context("an epoch")
+    };
+    NAMES.iter().map(epoch).collect()
+}
+
 fn codes(trio: &Trio, place: usize, node: &str) -> Result<Vec<String>> {
     let shown = trio.warren_through(place, &["node", "show", node, "-o", "json"])?.json()?;
     let code = |one: &Value| one["code"].as_str().map(str::to_owned);
@@ -276,64 +265,23 @@ fn of_a_host_cut_off_everybody_says_last_seen_and_no_copy_of_it_gets_in() -> Res
     let (mut trio, pulses) = built()?;
     let gone = trio.seat_of(WORKSPACES[2])?;
     let left = [(gone + 1) % 3, (gone + 2) % 3];
-    let seats: Vec<(&str, usize)> =
-        WORKSPACES.iter().map(|one| Ok((*one, trio.seat_of(one)?))).collect::<Result<_>>()?;
-    // what leads goes with it
-    lead(&trio, gone)?;
-    let since = Instant::now();
-    trio.hosts[gone].cut()?;
-    let sides = (left, gone);
-    called(&trio, sides, (NodeLiveness::Suspect, Duration::from_secs(12), since))?;
-    let there = |trio: &Trio, place: usize, from: &Arc<Host>| -> Result<Program> {
-        Ok(trio.through(place, (from, "config"))?.args(["workspace", "list"]))
-    };
-    let on = |seat: usize| {
-        let seats = seats.clone();
-        move |address: &str| seats.iter().any(|(one, at)| *one == address && *at == seat)
-    };
-    let majority = |trio: &Trio| -> Result<()> {
-        for place in left {
-            list_is_true(there(trio, place, &trio.desk)?, &|one| !on(gone)(one), &seats)?;
-        }
-        Ok(())
-    };
-    majority(&trio)?;
-    // the side that is cut off knows of itself alone, and says that it is no majority
-    let alone = Arc::clone(&trio.hosts[gone]);
-    there(&trio, gone, &alone)?.run()?.with_code(5)?;
-    list_is_true(there(&trio, gone, &alone)?.args(["--stale"]), &on(gone), &seats)?;
-    called(&trio, sides, (NodeLiveness::Unreachable, Duration::from_secs(30), since))?;
-    majority(&trio)?;
-
-    // somebody starts a copy of the silent node's state on another host
-    let mut copy = trio.cluster.nodes[gone].copy(
-        &trio.stage,
-        "copy",
-        Some(Arc::clone(&trio.hosts[left[0]])),
-    )?;
-    let config = copy.folder().join("node-agent.toml");
-    let [here, from] = [left[0], gone].map(|at| &trio.engines[at]);
-    let text = fs::read_to_string(&config)?
-        .replace(&from.socket().display().to_string(), &here.socket().display().to_string())
-        .replace(from.cgroup(), here.cgroup());
-    fs::write(&config, text)?;
-    copy.move_to_machine("4f1c0a8e4f1c0a8e4f1c0a8e4f1c0a8e")?;
-    copy.start()?;
-    wait_until("the copy is refused", SOON, || {
-        let log = copy.agent.as_ref().context("it runs")?.log();
-        ensure!(log.contains("on another machine"), "it says {log}");
-        Ok(())
-    })?;
-    for place in left {
-        wait_until("everybody is told of it", SOON, || {
-            let codes = codes(&trio, place, NAMES[gone])?;
-            ensure!(codes.iter().any(|code| code == "IDENTITY_CONFLICT"), "{codes:?}");
-            Ok(())
+    let seats = WORKSPACES.map(|one| Ok((one, trio.seat_of(one)?)));
+    let seats = seats.into_iter().collect::<Result<Vec<_>>>()?;
+    lead_and_be_known(&trio, gone)?;
+    let cut = Cut { trio: &trio, gone, left, seats };
+    for (place, from) in trio.hosts.iter().enumerate() {
+        wait_until("everybody sees everything run", SOON, || {
+            list_is_true(cut.list(place, from)?, &|_| true, &cut.seats)
         })?;
     }
-    majority(&trio)?;
-    copy.kill()?;
-
+    // what leads goes with it
+    let since = Instant::now();
+    trio.hosts[gone].cut()?;
+    cut.called(NodeLiveness::Suspect, (Duration::from_secs(12), since))?;
+    cut.lists_are_true()?;
+    cut.called(NodeLiveness::Unreachable, (Duration::from_secs(30), since))?;
+    cut.lists_are_true()?;
+    cut.a_copy_is_refused()?;
     trio.hosts[gone].mend()?;
     let back = Instant::now();
     trio.cluster.wait_ready(NAMES[gone])?;
@@ -341,11 +289,100 @@ fn of_a_host_cut_off_everybody_says_last_seen_and_no_copy_of_it_gets_in() -> Res
     for pulse in &pulses {
         pulse.unchanged(&trio, "after the cut")?;
     }
-    for place in 0..3 {
-        obeys_through(&trio, place)?;
-    }
+    (0..3).try_for_each(|place| obeys_through(&trio, place))?;
     a_clock_is_wrong(&mut trio, left[0], &pulses)?;
     a_firewall_is_flushed(&trio, left[1], &pulses)
+}
+
+/// Hands the lead to the coordinator on a host and waits until every node has registered with it.
+fn lead_and_be_known(trio: &Trio, place: usize) -> Result<()> {
+    let (before, led) = (epochs(trio)?, leader(trio)? == place);
+    lead(trio, place)?;
+    wait_until("every node has registered with it", SOON, || {
+        let now = epochs(trio)?;
+        let all = now.iter().zip(&before).all(|(now, before)| led || now > before);
+        ensure!(all, "they were {before:?}, are {now:?}");
+        Ok(())
+    })
+}
+
+/// A host that is cut off, and the two that are left.
+struct Cut<'a> {
+    trio: &'a Trio,
+    gone: usize,
+    left: [usize; 2],
+    /// On which host each workspace is.
+    seats: Vec<(&'static str, usize)>,
+}
+
+impl Cut<'_> {
+    /// Names the list of workspaces as one coordinator tells it to somebody on a host.
+    fn list(&self, place: usize, from: &Arc<Host>) -> Result<Program> {
+        Ok(self.trio.through(place, (from, "config"))?.args(["workspace", "list"]))
+    }
+
+    /// Waits until both coordinators that are left call the node so, and judges when, counted from
+    /// the cut.
+    fn called(&self, expected: NodeLiveness, (after, since): (Duration, Instant)) -> Result<()> {
+        let Self { trio, gone, left, .. } = self;
+        for place in left {
+            wait_until("it is called so", after + SOON, || {
+                let seen = ask(&trio.cluster, &trio.desk, (*place, NAMES[*gone]))?;
+                ensure!(seen.liveness() == expected, "{}: {}", place + 1, seen.reason);
+                Ok(())
+            })?;
+            let took = since.elapsed();
+            eprintln!("coordinator {}: {expected:?} after {took:.1?}", place + 1);
+            let in_time = took + EARLY >= after && took <= after + LATE;
+            ensure!(in_time, "{expected:?} after {took:?}");
+        }
+        Ok(())
+    }
+
+    /// Every list is true on both sides; the one that is cut off says that it is no majority.
+    fn lists_are_true(&self) -> Result<()> {
+        let there =
+            |one: &str| self.seats.iter().any(|(on, seat)| *on == one && *seat == self.gone);
+        for place in self.left {
+            let list = self.list(place, &self.trio.desk)?;
+            list_is_true(list, &|one| !there(one), &self.seats)?;
+        }
+        let alone = &self.trio.hosts[self.gone];
+        self.list(self.gone, alone)?.run()?.with_code(5)?;
+        // it may have heard of the others a moment later than they of it
+        wait_until("it knows that the others are silent", SOON, || {
+            list_is_true(self.list(self.gone, alone)?.args(["--stale"]), &there, &self.seats)
+        })
+    }
+
+    /// Somebody starts a copy of the silent node's state on another host.
+    fn a_copy_is_refused(&self) -> Result<()> {
+        let Self { trio, gone, left, .. } = self;
+        let host = Arc::clone(&trio.hosts[left[0]]);
+        let mut copy = trio.cluster.nodes[*gone].copy(&trio.stage, "copy", Some(host))?;
+        let config = copy.folder().join("node-agent.toml");
+        let [here, from] = [left[0], *gone].map(|at| &trio.engines[at]);
+        let text = fs::read_to_string(&config)?
+            .replace(&from.socket().display().to_string(), &here.socket().display().to_string())
+            .replace(from.cgroup(), here.cgroup());
+        fs::write(&config, text)?;
+        copy.move_to_machine("4f1c0a8e4f1c0a8e4f1c0a8e4f1c0a8e")?;
+        copy.start()?;
+        wait_until("the copy is refused", SOON, || {
+            let log = copy.agent.as_ref().context("it runs")?.log();
+            ensure!(log.contains("on another machine"), "it says {log}");
+            Ok(())
+        })?;
+        for place in left {
+            wait_until("everybody is told of it", SOON, || {
+                let codes = codes(trio, *place, NAMES[*gone])?;
+                ensure!(codes.iter().any(|code| code == "IDENTITY_CONFLICT"), "{codes:?}");
+                Ok(())
+            })?;
+        }
+        self.lists_are_true()?;
+        copy.kill()
+    }
 }
 
 /// A host whose clock is an hour behind has the lead: it is told, and nothing else is different.
