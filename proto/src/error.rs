@@ -91,8 +91,11 @@ pub mod reason {
     pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
     /// No coordinator was reached.
     pub const UNREACHABLE: &str = "UNREACHABLE";
-    /// The workspace's node is not connected.
+    /// The workspace's node does not answer.
     pub const NODE_UNREACHABLE: &str = "NODE_UNREACHABLE";
+    /// The workspace's node takes no streams from this coordinator, which asked it for nothing:
+    /// another one may reach it.
+    pub const NODE_ELSEWHERE: &str = "NODE_ELSEWHERE";
     /// The workspace does not run.
     pub const NOT_RUNNING: &str = "NOT_RUNNING";
     /// No session of this name.

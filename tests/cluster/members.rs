@@ -84,6 +84,7 @@ fn a_cluster_grows_to_three_with_the_printed_command_and_loses_any_one() -> Resu
         let status = cluster.json(&["cluster", "status"])?;
         let row = row(&status, lost as u64 + 1)?;
         ensure!(row["trouble"].is_string(), "it is said to answer: {row}");
+        nothing_is_handed_to(&cluster, lost as u64 + 1)?;
         cluster.coordinators[lost].start()?;
         settled(&cluster, &[1, 2, 3])?;
     }
@@ -93,6 +94,21 @@ fn a_cluster_grows_to_three_with_the_printed_command_and_loses_any_one() -> Resu
     let again = cluster.coordinators[1].join(&cluster.coordinator_token(&[])?)?;
     ensure!(again.stdout.contains("coordinator 2 already"), "{}", again.stdout);
     settled(&cluster, &[1, 2, 3]).map(drop)
+}
+
+/// A dead coordinator is not waited for: whoever leads goes on leading, and writes go on.
+fn nothing_is_handed_to(cluster: &Cluster, dead: u64) -> Result<()> {
+    wait_until("the leader knows that it is silent", SOON, || {
+        let status = cluster.json(&["cluster", "status"])?;
+        let contact = row(&status, dead)?["contact_ms"].as_u64();
+        ensure!(contact.is_none_or(|ms| ms > 1500), "it answered {contact:?} ms ago");
+        Ok(())
+    })?;
+    let leads = leader(cluster)?;
+    let transfer = ["cluster", "transfer", &dead.to_string(), "--timeout", "2s"];
+    cluster.refuses(&transfer, 5, &[&format!("coordinator {dead} does not answer")])?;
+    ensure!(leader(cluster)? == leads, "another one leads");
+    Ok(())
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use warren_tests::{Cluster, Daemon, Program, Stage, program::binary, wait_until};
+use warren_tests::{Cluster, Daemon, Node, Stage, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 /// From the answer to `node remove` to the end of every stream of the node.
@@ -21,56 +21,22 @@ fn create(cluster: &Cluster, address: &str) -> Result<()> {
     cluster.warren(&create).map(drop)
 }
 
-/// A second agent with the first node's state, as copying its folder leaves it.
-struct Copy {
-    folder: PathBuf,
-    agent: Option<Daemon>,
+/// Lets a copy stand on another machine, or in another boot, as the fake engine tells it.
+fn elsewhere(copy: &Node, what: &str, id: &str) -> Result<()> {
+    Ok(fs::write(copy.folder().join("state/fake-engine").join(what), id)?)
 }
 
-impl Copy {
-    fn of(stage: &Stage, node: &Path, name: &str) -> Result<Self> {
-        let folder = stage.folder(name)?;
-        let copied = Program::new("cp").args(["-a"]).args([node.join("state"), folder.clone()]);
-        copied.run()?.success()?;
-        let config = fs::read_to_string(node.join("node-agent.toml"))?;
-        let config = config.replace(
-            &node.join("state").display().to_string(),
-            &folder.join("state").display().to_string(),
-        );
-        let run = stage.folder(&format!("run-{name}"))?;
-        let runtime = format!("runtime_dir = \"{}\"\n", run.display());
-        let lines = config.lines().filter(|line| !line.starts_with("runtime_dir"));
-        let config = runtime + &lines.collect::<Vec<_>>().join("\n");
-        fs::write(folder.join("node-agent.toml"), config)?;
-        Ok(Self { folder, agent: None })
-    }
+fn log(node: &Node) -> String {
+    node.agent.as_ref().map(Daemon::log).unwrap_or_default()
+}
 
-    /// Lets it stand on another machine, or in another boot.
-    fn elsewhere(&self, what: &str, id: &str) -> Result<()> {
-        fs::write(self.folder.join("state/fake-engine").join(what), id)?;
-        Ok(())
-    }
-
-    fn start(&mut self) -> Result<()> {
-        let config = self.folder.join("node-agent.toml");
-        let agent = Program::new(binary("warren-node-agent")?);
-        let agent = agent.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        self.agent = Some(Daemon::start("node-agent", &self.folder, agent)?);
-        Ok(())
-    }
-
-    fn log(&self) -> String {
-        self.agent.as_ref().map(Daemon::log).unwrap_or_default()
-    }
-
-    /// What its engine holds: the names of workspaces.
-    fn holds(folder: &Path, address: &str) -> bool {
-        let engine = folder.join("state/fake-engine");
-        let files = fs::read_dir(engine).into_iter().flatten().flatten();
-        let name = address.replace('/', "-");
-        let named = |text: String| text.contains(&name);
-        files.filter_map(|file| fs::read_to_string(file.path()).ok()).any(named)
-    }
+/// Whether an engine holds a workspace of this name.
+fn holds(folder: &Path, address: &str) -> bool {
+    let engine = folder.join("state/fake-engine");
+    let files = fs::read_dir(engine).into_iter().flatten().flatten();
+    let name = address.replace('/', "-");
+    let named = |text: String| text.contains(&name);
+    files.filter_map(|file| fs::read_to_string(file.path()).ok()).any(named)
 }
 
 fn finding(cluster: &Cluster, code: &str) -> Result<bool> {
@@ -87,7 +53,7 @@ fn of_two_agents_with_a_copied_state_folder_the_older_stops_acting() -> Result<(
     cluster.warren(&["client", "create", "acme"])?;
     create(&cluster, "acme/before")?;
     let original = cluster.nodes[0].folder().to_owned();
-    let mut copy = Copy::of(&stage, &original, "copy")?;
+    let mut copy = cluster.nodes[0].copy(&stage, "copy", None)?;
     let epoch = cluster.json(&["node", "show", "n1"])?["epoch"].as_u64().context("an epoch")?;
     copy.start()?;
     wait_until("the older one stops acting", SOON, || {
@@ -106,19 +72,19 @@ fn of_two_agents_with_a_copied_state_folder_the_older_stops_acting() -> Result<(
 
     // what is ordered now is done by the one that acts, and by no other
     create(&cluster, "acme/after")?;
-    ensure!(Copy::holds(&copy.folder, "acme/after"), "the newer one did not act");
-    ensure!(!Copy::holds(&original, "acme/after"), "the older one acted");
-    ensure!(Copy::holds(&original, "acme/before"), "the probe is blind");
+    ensure!(holds(copy.folder(), "acme/after"), "the newer one did not act");
+    ensure!(!holds(&original, "acme/after"), "the older one acted");
+    ensure!(holds(&original, "acme/before"), "the probe is blind");
     let stopped = cluster.warren(&["workspace", "stop", "acme/before"])?;
     ensure!(stopped.code == 0);
 
     // and the other way round, once somebody says so
-    copy.agent.take().context("it runs")?.kill()?;
+    copy.kill()?;
     cluster.warren(&["node", "rejoin", "n1"])?;
     cluster.wait_ready("n1")?;
     ensure!(!finding(&cluster, "IDENTITY_CONFLICT")?, "it was settled");
     create(&cluster, "acme/again")?;
-    ensure!(Copy::holds(&original, "acme/again"), "the older one acts again");
+    ensure!(holds(&original, "acme/again"), "the older one acts again");
     Ok(())
 }
 
@@ -130,28 +96,28 @@ fn a_copy_on_another_machine_or_in_another_boot_is_refused_and_the_node_goes_on(
     cluster.warren(&["client", "create", "acme"])?;
     create(&cluster, "acme/web")?;
     let original = cluster.nodes[0].folder().to_owned();
-    let mut moved = Copy::of(&stage, &original, "moved")?;
-    moved.elsewhere("machine", "another machine")?;
+    let mut moved = cluster.nodes[0].copy(&stage, "moved", None)?;
+    elsewhere(&moved, "machine", "another machine")?;
     moved.start()?;
     wait_until("the copy is refused", SOON, || {
-        ensure!(moved.log().contains("on another machine"), "it says {}", moved.log());
+        ensure!(log(&moved).contains("on another machine"), "it says {}", log(&moved));
         Ok(())
     })?;
     ensure!(finding(&cluster, "IDENTITY_CONFLICT")?, "no finding");
-    moved.agent.take().context("it runs")?.kill()?;
+    moved.kill()?;
 
     // a clone has the machine's id too, and another boot
-    let mut clone = Copy::of(&stage, &original, "clone")?;
-    clone.elsewhere("boot", "0199a0b2-7f00-4000-8000-0000000000aa")?;
+    let mut clone = cluster.nodes[0].copy(&stage, "clone", None)?;
+    elsewhere(&clone, "boot", "0199a0b2-7f00-4000-8000-0000000000aa")?;
     clone.start()?;
     wait_until("the clone is refused", SOON, || {
-        ensure!(clone.log().contains("another boot is heard"), "it says {}", clone.log());
+        ensure!(log(&clone).contains("another boot is heard"), "it says {}", log(&clone));
         Ok(())
     })?;
     let log = cluster.nodes[0].agent.as_ref().context("it runs")?.log();
     ensure!(!log.contains("stops acting"), "the node was disturbed: {log}");
     create(&cluster, "acme/later")?;
-    ensure!(Copy::holds(&original, "acme/later"), "the node does not act");
+    ensure!(holds(&original, "acme/later"), "the node does not act");
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use warren_tests::{Cluster, Host, Network, Stage, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Asks one coordinator what it sees, whatever the others do.
-fn ask(cluster: &Cluster, from: &Host, at: usize) -> Result<Node> {
+/// Asks one coordinator what it sees of a node, whatever the others do.
+pub(crate) fn ask(cluster: &Cluster, from: &Host, (at, node): (usize, &str)) -> Result<Node> {
     let identity = Folder::open(cluster.folder().join("config/contexts/test"))?.load()?;
     let identity = identity.context("an identity")?;
     let address = cluster.coordinators[at].api_address()?;
@@ -25,7 +25,7 @@ fn ask(cluster: &Cluster, from: &Host, at: usize) -> Result<Node> {
                 let tls = ClientTls::new(&identity.credentials, &identity.trust_pem)?;
                 let channel = connect(&Arc::new(tls), &[address]).await?;
                 let read = Read { consistency: Consistency::Stale.into(), min_revision: 0 };
-                let request = GetNodeRequest { node: "n1".to_owned(), read: Some(read) };
+                let request = GetNodeRequest { node: node.to_owned(), read: Some(read) };
                 let answer = NodeAdminServiceClient::new(channel).get_node(request).await?;
                 answer.into_inner().node.context("the node")
             })
@@ -49,9 +49,12 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
         cluster.add_coordinator(name, Some(Arc::clone(host)))?;
     }
     cluster.add_fake_node("n1", Some(Arc::clone(&node)))?;
+    cluster.warren(&["client", "create", "acme"])?;
+    let create = ["workspace", "create", "acme/web", "--memory", "64M", "--disk", "64M"];
+    cluster.warren(&create)?;
     for at in 0..3 {
         wait_until("every coordinator hears it", SOON, || {
-            let seen = ask(&cluster, &hosts[0], at)?;
+            let seen = ask(&cluster, &hosts[0], (at, "n1"))?;
             ensure!(seen.liveness() == NodeLiveness::Ready, "{}: {}", at + 1, seen.reason);
             Ok(())
         })?;
@@ -59,7 +62,7 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
     // the third stops hearing the node; the two others hear it, and it hears them
     hosts[2].ignore(&[&node])?;
     let heard = wait_until("the third is told by another", SOON, || {
-        let seen = ask(&cluster, &hosts[0], 2)?;
+        let seen = ask(&cluster, &hosts[0], (2, "n1"))?;
         ensure!(seen.reason.contains("heard it"), "{}", seen.reason);
         Ok(seen)
     })?;
@@ -67,15 +70,23 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
     // well past the time at which it would be called unreachable
     let until = std::time::Instant::now() + Duration::from_secs(25);
     while std::time::Instant::now() < until {
-        let seen = ask(&cluster, &hosts[0], 2)?;
+        let seen = ask(&cluster, &hosts[0], (2, "n1"))?;
         ensure!(seen.liveness() == NodeLiveness::Suspect, "it is {:?}", seen.liveness());
         std::thread::park_timeout(Duration::from_millis(500));
     }
+    // whoever asks the third first gets through all the same, once it knows that its stream is dead
+    let config = cluster.knowing("config", &[2, 0, 1])?;
+    wait_until("another coordinator is asked", SOON, || {
+        let exec = cluster.cli()?.env("WARREN_CONFIG_DIR", &config);
+        let exec = exec.args(["workspace", "exec", "acme/web", "--", "echo", "through"]).run()?;
+        ensure!(exec.success()?.stdout.contains("through"), "it answers nothing");
+        Ok(())
+    })?;
     // nobody hears it any more: then it is gone
     node.cut()?;
     wait_until("it is unreachable everywhere", SOON, || {
         for at in 0..3 {
-            let seen = ask(&cluster, &hosts[0], at)?;
+            let seen = ask(&cluster, &hosts[0], (at, "n1"))?;
             ensure!(seen.liveness() == NodeLiveness::Unreachable, "{}: {}", at + 1, seen.reason);
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 use serde_json::Value;
-use warren_tests::{Lab, program::binary};
+use warren_tests::{Cluster, Lab, program::binary};
 
 fn pid(lab: &Lab, address: &str) -> Result<Value> {
     Ok(lab.container(address)?["State"]["Pid"].clone())
@@ -52,12 +52,12 @@ fn coordinator_and_node_agent_are_killed_and_replaced_and_containers_keep_their_
 }
 
 /// The lasting processes inside a workspace: pid, start time and name of each.
-fn inside(lab: &Lab, address: &str) -> Result<Vec<String>> {
+pub(crate) fn inside(cluster: &Cluster, address: &str) -> Result<Vec<String>> {
     let line = "for p in /proc/[0-9]*; do n=$(cat $p/comm 2>/dev/null) || continue; \
                 case $n in inside|'tmux: server') echo ${p#/proc/} $(sed 's/.*) //' $p/stat | cut -d' ' -f20) $n;; \
                 bash) tr '\\0' ' ' <$p/cmdline | grep -q count.sh \
                 && echo ${p#/proc/} $(sed 's/.*) //' $p/stat | cut -d' ' -f20) count;; esac; done; true";
-    let listed = lab.shell(address, line)?;
+    let listed = cluster.try_shell(address, line)?.success()?.stdout;
     let pid = |line: &&str| line.split(' ').next().and_then(|pid| pid.parse::<u32>().ok());
     let mut found: Vec<&str> = listed.lines().collect();
     found.sort_by_key(pid);
@@ -79,7 +79,7 @@ fn docker_and_node_agent_are_killed_and_replaced_and_no_process_inside_notices()
     let mut lab = Lab::new()?;
     let repo = lab.repository("hello");
     lab.create("acme/web", &["--repo", &repo, "--session", "main=bash count.sh"])?;
-    let (before, pid_of_one) = (inside(&lab, "acme/web")?, pid(&lab, "acme/web")?);
+    let (before, pid_of_one) = (inside(&lab.cluster, "acme/web")?, pid(&lab, "acme/web")?);
     let run = lab.cluster.workspace("acme/web")?["run_serial"].clone();
     let mut count = lab.wait_count_past("acme/web", 0)?;
     let node = std::sync::Arc::clone(&lab.node);
@@ -108,7 +108,7 @@ fn docker_and_node_agent_are_killed_and_replaced_and_no_process_inside_notices()
             Ok(())
         })?;
         count = lab.wait_count_past("acme/web", count)?;
-        let now = inside(&lab, "acme/web")?;
+        let now = inside(&lab.cluster, "acme/web")?;
         anyhow::ensure!(now == before, "{round}: inside were {before:?}, now {now:?}");
         anyhow::ensure!(pid(&lab, "acme/web")? == pid_of_one, "{round}: another PID 1");
         let web = lab.cluster.workspace("acme/web")?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    Coordinator, Daemon, Engine, Host, Output, Program, Stage, lab::Around, program::binary,
+    Coordinator, Daemon, Engine, Host, Node, Output, Program, Stage, lab::Around, program::binary,
     wait_until,
 };
 
@@ -25,16 +25,6 @@ pub struct Cluster {
     pub coordinators: Vec<Coordinator>,
     /// The nodes, in the order they joined.
     pub nodes: Vec<Node>,
-}
-
-/// One node agent.
-#[derive(Debug)]
-pub struct Node {
-    name: String,
-    host: Option<Arc<Host>>,
-    folder: PathBuf,
-    /// The process; none while it is stopped.
-    pub agent: Option<Daemon>,
 }
 
 /// Runs `program` in the host's network, or as it is.
@@ -206,6 +196,28 @@ impl Cluster {
         Ok(program.args([format!("WARREN_CONFIG_DIR={}", self.folder().join("config").display())]))
     }
 
+    /// Copies contexts so that they know these coordinators alone, in this order; returns their
+    /// folder. Whose they are says the name of the folder beside the first coordinator's state.
+    ///
+    /// # Errors
+    /// Fails where they cannot be copied.
+    pub fn knowing(&self, whose: &str, places: &[usize]) -> Result<PathBuf> {
+        let numbers: String = places.iter().map(|place| (place + 1).to_string()).collect();
+        let config = self.folder().join(format!("{whose}-{numbers}"));
+        let known = self.folder().join(whose);
+        Program::new("cp").args(["-aT"]).args([&known, &config]).run()?.success()?;
+        let addresses = places.iter().map(|place| self.coordinators[*place].api_address());
+        let only = format!("coordinators = {:?}\n", addresses.collect::<Result<Vec<_>>>()?);
+        let file = config.join("config.toml");
+        let text = fs::read_to_string(&file)?;
+        let lines = text.lines().map(|line| match line.starts_with("coordinators = ") {
+            true => only.clone(),
+            false => format!("{line}\n"),
+        });
+        fs::write(&file, lines.collect::<String>())?;
+        Ok(config)
+    }
+
     /// Runs the command line, expecting success.
     ///
     /// # Errors
@@ -312,7 +324,7 @@ impl Cluster {
         let join = at(host.as_ref(), binary("warren-node-agent")?);
         let join = join.args(["join", &token, "--config", &file.to_string_lossy(), "--name", name]);
         join.run()?.success()?;
-        let mut node = Node { name: name.to_owned(), host, folder, agent: None };
+        let mut node = Node::new(name, host, folder);
         node.start()?;
         self.nodes.push(node);
         self.wait_ready(name)
@@ -338,6 +350,23 @@ impl Cluster {
         self.json(&["workspace", "show", address])
     }
 
+    /// Makes a workspace with 256 MiB and waits until it runs.
+    ///
+    /// # Errors
+    /// Fails with what the command line wrote.
+    pub fn create(&self, address: &str, more: &[&str]) -> Result<Output> {
+        let small = ["workspace", "create", address, "--memory", "256M", "--disk", "1G"];
+        self.warren(&[&small[..], more].concat())
+    }
+
+    /// Runs a shell line in a workspace, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where it cannot be run.
+    pub fn try_shell(&self, address: &str, line: &str) -> Result<Output> {
+        self.cli()?.args(["workspace", "exec", address, "--", "bash", "-c", line]).run()
+    }
+
     /// Waits until a workspace's phase is `phase`.
     ///
     /// # Errors
@@ -348,73 +377,6 @@ impl Cluster {
             anyhow::ensure!(workspace["phase"] == phase, "it is {workspace}");
             Ok(workspace)
         })
-    }
-}
-
-impl Node {
-    /// Returns its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns its folder, with `state/` and the log.
-    pub fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
-    /// Starts the agent's process, from the binary as it is now.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start(&mut self) -> Result<()> {
-        self.start_binary(binary("warren-node-agent")?)
-    }
-
-    /// Starts the agent's process in an environment of its own.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start_in(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        let mut program = self.program(binary("warren-node-agent")?);
-        for (name, value) in environment {
-            program = program.env(name, value);
-        }
-        self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
-        Ok(())
-    }
-
-    fn program(&self, binary: PathBuf) -> Program {
-        let config = self.folder.join("node-agent.toml");
-        let program = at(self.host.as_ref(), binary);
-        program.args(["run".as_ref(), "--config".as_ref(), config.as_os_str()])
-    }
-
-    /// Starts the agent's process from another build.
-    ///
-    /// # Errors
-    /// Fails where it cannot be started.
-    pub fn start_binary(&mut self, binary: PathBuf) -> Result<()> {
-        let program = self.program(binary);
-        self.agent = Some(Daemon::start("node-agent", &self.folder, program)?);
-        Ok(())
-    }
-
-    /// Runs another command of the agent with its configuration, expecting success.
-    ///
-    /// # Errors
-    /// Fails with what it wrote where its exit code is not 0.
-    pub fn command(&self, arguments: &[&str]) -> Result<Output> {
-        let config = self.folder.join("node-agent.toml");
-        let program = at(self.host.as_ref(), binary("warren-node-agent")?);
-        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
-    }
-
-    /// Kills the agent's process with SIGKILL.
-    ///
-    /// # Errors
-    /// Fails while it is stopped.
-    pub fn kill(&mut self) -> Result<()> {
-        self.agent.take().context("the agent is stopped")?.kill()
     }
 }
 

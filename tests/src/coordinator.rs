@@ -43,8 +43,19 @@ impl Coordinator {
     /// # Errors
     /// Fails where it cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.start_in(&[])
+    }
+
+    /// As [`Coordinator::start`], in an environment of its own.
+    ///
+    /// # Errors
+    /// Fails where it cannot be started.
+    pub fn start_in(&mut self, environment: &[(&str, String)]) -> Result<()> {
         self.keep_ports()?;
-        self.process = Some(Daemon::start("coordinator", &self.folder, self.program()?)?);
+        let program = environment
+            .iter()
+            .fold(self.program()?, |program, (name, value)| program.env(name, value));
+        self.process = Some(Daemon::start("coordinator", &self.folder, program)?);
         Ok(())
     }
 

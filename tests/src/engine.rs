@@ -157,6 +157,25 @@ impl Engine {
         self.docker(&["load", "-q", "-i", &image.to_string_lossy()]).map(drop)
     }
 
+    /// Loads the workspace image, as [`Engine::load_image`].
+    ///
+    /// # Errors
+    /// As [`Engine::load_image`].
+    pub fn with_image(self) -> Result<Self> {
+        self.load_image()?;
+        Ok(self)
+    }
+
+    /// Returns the ids of a workspace's containers, those that ended too.
+    ///
+    /// # Errors
+    /// Fails where the engine does not answer.
+    pub fn of_workspace(&self, id: &str) -> Result<Vec<String>> {
+        let filter = format!("label=warren.workspace={id}");
+        let listed = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &filter])?.stdout;
+        Ok(listed.split_whitespace().map(str::to_owned).collect())
+    }
+
     fn wait(&mut self) -> Result<()> {
         let url = self.url();
         let daemon = &mut self.daemon;

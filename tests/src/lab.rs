@@ -125,10 +125,7 @@ impl Lab {
     /// # Errors
     /// Fails with what the command line wrote.
     pub fn create(&self, address: &str, more: &[&str]) -> Result<Output> {
-        let mut arguments =
-            vec!["workspace", "create", address, "--memory", "256M", "--disk", "1G"];
-        arguments.extend(more);
-        self.cluster.warren(&arguments)
+        self.cluster.create(address, more)
     }
 
     /// Runs a shell line in a workspace and returns what it wrote.
@@ -144,7 +141,7 @@ impl Lab {
     /// # Errors
     /// Fails where it cannot be run.
     pub fn try_shell(&self, address: &str, line: &str) -> Result<Output> {
-        self.cluster.cli()?.args(["workspace", "exec", address, "--", "bash", "-c", line]).run()
+        self.cluster.try_shell(address, line)
     }
 
     /// Returns the number that a counting session has reached, from its file in the home.
@@ -174,10 +171,8 @@ impl Lab {
     /// Fails where there is not exactly one.
     pub fn container(&self, address: &str) -> Result<Value> {
         let id = self.cluster.workspace(address)?["id"].as_str().context("an id")?.to_owned();
-        let filter = format!("label=warren.workspace={id}");
-        let listed = self.engine.docker(&["ps", "-aq", "--no-trunc", "--filter", &filter])?.stdout;
-        let containers: Vec<&str> = listed.split_whitespace().collect();
+        let containers = self.engine.of_workspace(&id)?;
         anyhow::ensure!(containers.len() == 1, "{address} has {} containers", containers.len());
-        crate::engine::inspect(&self.engine, containers[0])
+        crate::engine::inspect(&self.engine, &containers[0])
     }
 }

@@ -6,6 +6,7 @@
 //! killed run leaves is found by its prefix and cleaned at the next start.
 
 pub mod bench;
+pub mod clock;
 pub mod cluster;
 pub mod coordinator;
 pub mod crowd;
@@ -13,21 +14,27 @@ pub mod daemon;
 pub mod engine;
 pub mod host;
 pub mod lab;
+pub mod node;
 pub mod program;
 pub mod repo;
 pub mod stage;
+pub mod stream;
 pub mod swap;
 pub mod terminal;
 pub mod torture;
+pub mod trio;
 pub mod wait;
 
-pub use cluster::{Cluster, Node};
+pub use cluster::Cluster;
 pub use coordinator::Coordinator;
 pub use crowd::Crowd;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::{Host, Network, Way};
 pub use lab::Lab;
+pub use node::Node;
 pub use program::{Output, Program};
 pub use stage::Stage;
+pub use stream::Stream;
+pub use trio::Trio;
 pub use wait::wait_until;

@@ -118,11 +118,16 @@ pub(crate) fn may_pass(status: &Status) -> bool {
     if status.metadata().get(HAS_REASON).is_some() {
         return match said.reason.as_ref() {
             reason::NOT_LEADER | reason::NO_QUORUM | reason::OUTCOME_UNKNOWN => true,
-            reason::NODE_UNREACHABLE => false,
+            reason::NODE_UNREACHABLE | reason::NODE_ELSEWHERE => false,
             _ => said.code == Code::Unavailable,
         };
     }
     is_lost(status) && matches!(trouble(status), None | Some(Trouble::Unreachable(_)))
+}
+
+/// Whether nothing was done, and another coordinator may be able to.
+pub(super) fn is_elsewhere(status: &Status) -> bool {
+    ApiError::from(status).reason == reason::NODE_ELSEWHERE
 }
 
 /// Returns why the connection failed; none where the coordinator answered.
@@ -252,6 +257,8 @@ mod tests {
         assert!(may_pass(&of(Code::Unavailable, reason::NOT_LEADER)));
         assert!(may_pass(&of(Code::DeadlineExceeded, reason::OUTCOME_UNKNOWN)));
         assert!(!may_pass(&of(Code::Unavailable, reason::NODE_UNREACHABLE)));
+        let elsewhere = of(Code::Unavailable, reason::NODE_ELSEWHERE);
+        assert!(!may_pass(&elsewhere) && is_elsewhere(&elsewhere));
         assert!(!may_pass(&of(Code::NotFound, reason::NOT_FOUND)));
         assert!(may_pass(&Status::unavailable("tcp connect error")));
         let refused = "certificate refused: it was not issued by this cluster";

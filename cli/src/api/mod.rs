@@ -142,10 +142,17 @@ impl Api {
         };
         let mut pause = FIRST_PAUSE;
         let mut said = false;
+        let mut others = self.context.coordinators.len();
         loop {
             let error = match self.attempt(patience, until, &call).await {
                 Ok(answer) => return Ok(answer),
-                Err(Attempt::Final(error)) => return Err(error.request(&self.request)),
+                Err(Attempt::Elsewhere(_)) if others > 1 => {
+                    others -= 1;
+                    continue;
+                }
+                Err(Attempt::Final(error) | Attempt::Elsewhere(error)) => {
+                    return Err(error.request(&self.request));
+                }
                 Err(Attempt::Again(error)) => error.request(&self.request),
             };
             if Instant::now() + pause >= retry_until {
@@ -184,14 +191,17 @@ impl Api {
             return Err(Attempt::Final(error));
         }
         let error = self.failed(&status);
-        if patience != Patience::Once && failure::may_pass(&status) {
-            // the next attempt asks the next coordinator on a fresh connection
-            self.channel = None;
-            self.first += 1;
-            Err(Attempt::Again(error))
-        } else {
-            Err(Attempt::Final(error))
-        }
+        let failed = match failure::is_elsewhere(&status) {
+            true => Attempt::Elsewhere(error),
+            false if patience != Patience::Once && failure::may_pass(&status) => {
+                Attempt::Again(error)
+            }
+            false => return Err(Attempt::Final(error)),
+        };
+        // the next attempt asks the next coordinator on a fresh connection
+        self.channel = None;
+        self.first += 1;
+        Err(failed)
     }
 
     /// Returns the connection in use, or connects to the first coordinator that answers.
@@ -246,6 +256,8 @@ impl Api {
 pub(crate) enum Attempt {
     /// Trying again can help.
     Again(Error),
+    /// Another coordinator can help; this one did nothing.
+    Elsewhere(Error),
     /// It cannot.
     Final(Error),
 }

@@ -58,7 +58,7 @@ impl Api {
                 Ok(())
             }
             Ok(Err(failed)) if expired => Err(match failed {
-                Attempt::Again(error) => Attempt::Again(error),
+                Attempt::Again(error) | Attempt::Elsewhere(error) => Attempt::Again(error),
                 Attempt::Final(error) => {
                     Attempt::Final(not_renewed(error, &self.context, self.expires))
                 }

@@ -131,7 +131,13 @@ impl Workspace {
     fn status_text(&self) -> String {
         let node = self.node.as_deref().unwrap_or("no node");
         let (Some(observed), Some(at)) = (&self.observed, self.observed_at) else {
-            return if self.run == "deleted" { "deleting" } else { self.phase }.to_owned();
+            return match self.silent_since {
+                _ if self.run == "deleted" => "deleting".to_owned(),
+                Some(at) => {
+                    format!("{}, {node} silent since {}", self.phase, rfc3339_seconds(at.0))
+                }
+                None => self.phase.to_owned(),
+            };
         };
         if self.node.is_some() && !self.observed_live {
             return format!("last seen {} at {} on {node}", observed.state, rfc3339_seconds(at.0));
@@ -465,5 +471,17 @@ mod tests {
             (String::new(), "512 MiB of 20 GiB".to_owned())
         );
         assert_eq!(workspace(20 * gib, false).home(), "20 GiB", "its node is silent");
+    }
+    #[test]
+    fn of_a_silent_node_nobody_is_said_to_run_though_nothing_was_heard_of_them_here() {
+        let mut unheard = pb::Workspace {
+            phase: pb::Phase::Active.into(),
+            node: "n1".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(Workspace::from(unheard.clone()).status, "active");
+        unheard.silent_since_unix_ms = 1_000;
+        let silent = Workspace::from(unheard);
+        assert_eq!(silent.status, "active, n1 silent since 1970-01-01T00:00:01Z");
     }
 }

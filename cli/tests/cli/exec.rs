@@ -6,7 +6,8 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use warren_proto::Method;
+use tonic::Code;
+use warren_proto::{ApiError, Method, error::reason};
 
 use crate::support::Bench;
 
@@ -55,6 +56,26 @@ fn a_program_is_never_started_twice() {
     let run = bench.warren(&["ws", "exec", "acme/web", "--", "drop"]);
     assert_eq!(run.code, 5, "{run:?}");
     assert!(run.stderr.contains("error: the connection to acme/web broke\n"), "{run:?}");
+}
+
+#[test]
+fn a_coordinator_that_does_not_hear_the_node_is_passed_over_and_each_is_asked_once() {
+    let bench = Bench::new();
+    let deaf = || {
+        let message = "the workspace's node cannot be reached";
+        ApiError::new(Code::Unavailable, reason::NODE_ELSEWHERE, message)
+    };
+    bench.point_at(&format!("{0}\", \"{0}", bench.address));
+    bench.fake.fail(Method::SessionOpenStream, deaf());
+    let run = bench.warren(&["ws", "exec", "acme/web", "--", "echo", "a"]);
+    assert_eq!((run.code, run.stdout.as_str()), (7, "a\n"), "{run:?}");
+    assert_eq!(bench.fake.calls(Method::SessionOpenStream), 2);
+    for _ in 0..2 {
+        bench.fake.fail(Method::SessionOpenStream, deaf());
+    }
+    let run = bench.warren(&["ws", "exec", "acme/web", "--", "echo", "a"]);
+    assert_eq!((run.code, bench.fake.calls(Method::SessionOpenStream)), (5, 4), "{run:?}");
+    assert!(run.stderr.contains("the workspace's node cannot be reached"), "{run:?}");
 }
 
 #[test]

@@ -106,10 +106,12 @@ impl Api {
             generation: workspace.generation.0,
             open: Some(Open { what: Some(what) }),
         };
-        hub.open_tunnel(node, order).map_err(|why| node_silent(&why.to_string()))?;
+        let asked = hub.open_tunnel(node, order);
+        asked.map_err(|why| node_silent(reason::NODE_ELSEWHERE, &why.to_string()))?;
         request.answered().await.ok_or_else(|| {
             let limit = Limits::TUNNEL_TIMEOUT.as_secs();
-            node_silent(&format!("it did not open the stream within {limit} s"))
+            let why = format!("it did not open the stream within {limit} s");
+            node_silent(reason::NODE_UNREACHABLE, &why)
         })
     }
 }
@@ -193,9 +195,9 @@ fn too_many() -> ApiError {
         .next("close another terminal, exec or log of it")
 }
 
-fn node_silent(why: &str) -> ApiError {
+fn node_silent(reason: &'static str, why: &str) -> ApiError {
     let message = "the workspace's node cannot be reached";
-    ApiError::new(Code::Unavailable, reason::NODE_UNREACHABLE, message)
+    ApiError::new(Code::Unavailable, reason, message)
         .why(why)
         .next("warren node list; what runs in the workspace runs on")
 }

@@ -13,11 +13,13 @@ use warren_proto::{
 use super::{Failed, Members, changed, unknown};
 use crate::{
     api::errors,
-    raft::{ProposeError, Status, TransferError},
+    raft::{ProposeError, ReplicaRole, Status, TransferError},
 };
 
 /// A voter that has not answered for this long does not count as healthy.
 const SILENT: Duration = Duration::from_secs(5);
+/// A voter that has not answered for this long is handed nothing: it could not say that it took it.
+const UNANSWERED: Duration = Duration::from_secs(1);
 /// The encoding of a command that is passed on.
 const VERSION: u8 = 1;
 
@@ -71,6 +73,7 @@ impl Members {
         if to == self.0.parts.replica && status.leader == Some(to) {
             return Ok(to);
         }
+        answers(&status, to)?;
         match consensus.transfer_to(to).await {
             Ok(()) => Ok(to),
             Err(error) => Err(self.not_transferred(error).into()),
@@ -102,6 +105,20 @@ fn best(status: &Status) -> Option<ReplicaId> {
     let voters = status.members.iter().filter(|one| one.voter && one.replica != status.replica);
     let healthy = voters.filter(|one| one.contact.is_some_and(|ago| ago < SILENT));
     healthy.max_by_key(|one| (one.matched, std::cmp::Reverse(one.replica))).map(|one| one.replica)
+}
+
+/// Refuses to hand over to a voter that does not answer: from then on this one takes no write, and
+/// all would wait until the others elect somebody.
+fn answers(status: &Status, to: ReplicaId) -> Result<(), ApiError> {
+    let leads = status.role == ReplicaRole::Leader;
+    let voter = status.members.iter().find(|one| one.voter && one.replica == to);
+    let Some(voter) = voter.filter(|_| leads) else { return Ok(()) };
+    if voter.contact.is_some_and(|ago| ago < UNANSWERED) {
+        return Ok(());
+    }
+    let message = format!("coordinator {to} does not answer the one that leads");
+    Err(ApiError::new(Code::Unavailable, reason::TIMEOUT, message)
+        .next("warren cluster status shows who answers; without a number the best of them leads"))
 }
 
 /// Refuses what the state would refuse once the vote is gone: a refused call changes nothing.
