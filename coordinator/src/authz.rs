@@ -282,6 +282,17 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     }
 }
 
+/// How a peer stands, whatever the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its certificate is good until it expires.
+    Good,
+    /// Its certificate is on the deny-list, or its holder is gone.
+    Revoked,
+    /// It is a node that was taken out: it is to stop what it runs.
+    Removed,
+}
+
 /// Checks that a certificate is good now for this call: TLS looked at it when the connection began,
 /// and lets expired ones in because they may renew.
 ///
@@ -290,13 +301,20 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
 pub fn check_standing(
     peer: &Peer,
     method: Option<Method>,
-    (revoked, now): (bool, Timestamp),
+    (standing, now): (Standing, Timestamp),
 ) -> Result<(), ApiError> {
     let name = &peer.identity;
-    if revoked {
-        let message = format!("the certificate of {name} was revoked");
-        return Err(ApiError::new(Code::Unauthenticated, reason::CERTIFICATE_REVOKED, message)
-            .next("ask an administrator for a new invitation or token"));
+    let revoked = |reason, why| {
+        let message = format!("the certificate of {name} was revoked{why}");
+        ApiError::new(Code::Unauthenticated, reason, message)
+            .next("ask an administrator for a new invitation or token")
+    };
+    match standing {
+        Standing::Good => {}
+        Standing::Revoked => return Err(revoked(reason::CERTIFICATE_REVOKED, "")),
+        Standing::Removed => {
+            return Err(revoked(reason::NODE_REMOVED, ": the node was removed"));
+        }
     }
     if peer.is_expired(now) && method != Some(Method::EnrollRenew) {
         let message = format!("the certificate of {name} has expired");

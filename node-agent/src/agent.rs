@@ -39,6 +39,7 @@ use crate::{
     measure::{self, Counted},
     network::{self, NoWalls, Walls},
     reconciler::{self, Place},
+    removed,
     seat::{self, Seat, SeatError},
     tunnel::Tunnels,
     uplink::{self, Coordinators, CoordinatorsError, UplinkView},
@@ -162,6 +163,7 @@ impl Agent {
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
         let probing = probe.run(facts, usage);
         shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
+        let removed = removed::start(Arc::clone(&hands.engine), &shutdown);
         let parts = reconciler::Parts {
             place: place(&config, &membership, hands.boot),
             engine: hands.engine,
@@ -174,8 +176,7 @@ impl Agent {
             levels: hands.levels,
             walls,
         };
-        let measuring = shutdown.child_token().run_until_cancelled_owned(hands.gauge.run());
-        shutdown.spawn(measuring);
+        shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(hands.gauge.run()));
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
             name: membership.name.clone(),
@@ -191,6 +192,7 @@ impl Agent {
             seat: Arc::new(Mutex::new(seat)),
             lease,
             held,
+            removed,
         };
         let uplink = uplink::start(parts, &shutdown);
         if let Some(counted) = &counted {

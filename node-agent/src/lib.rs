@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod measure;
 pub mod network;
 pub mod reconciler;
+pub mod removed;
 pub mod seat;
 pub mod tunnel;
 pub mod uplink;

@@ -57,6 +57,8 @@ pub mod reason {
     pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
     /// The certificate is on the deny-list.
     pub const CERTIFICATE_REVOKED: &str = "CERTIFICATE_REVOKED";
+    /// The certificate was a node's that was taken out: it is to stop what it runs.
+    pub const NODE_REMOVED: &str = "NODE_REMOVED";
     /// The expired certificate is not the newest on record: it was renewed before.
     pub const CERTIFICATE_REPLACED: &str = "CERTIFICATE_REPLACED";
     /// TLS refused a certificate, on either side.

@@ -214,6 +214,14 @@ fn a_node_is_removed(admin: &Caller<'_>, (host, address): (usize, &str)) -> Resu
     })?;
     eprintln!("the agent of the removed node was told {told:.1?} after the answer");
     ensure!(viewer.wait(SOON)? != 0, "the viewer ended as if all were well");
+    // it may be started elsewhere now, and must not run twice: the node stops what it runs, and keeps it
+    wait_until("the removed node runs nothing", SOON, || {
+        let engine = &trio.engines[host];
+        ensure!(engine.docker(&["ps", "-q"])?.stdout.is_empty(), "it still runs something");
+        ensure!(!engine.docker(&["ps", "-aq"])?.stdout.is_empty(), "it removed a container");
+        Ok(())
+    })?;
+    eprintln!("the removed node ran nothing {:.1?} after the answer", asked.elapsed());
     let shown = admin.program()?.args(["workspace", "show", address]).run()?.success()?;
     ensure!(shown.stdout.contains("NODE_REMOVED"), "{}", shown.stdout);
     admin.program()?.args(exec(address)).run()?.with_code(4).map(drop)

@@ -22,7 +22,7 @@ use tracing::info;
 use warren_daemon::{clock, identity::Peer};
 use warren_proto::{ApiError, Method};
 
-use super::{Caller, check_standing, decide, layer::Revoked};
+use super::{Caller, check_standing, decide, layer::Look};
 
 /// The clock may jump, and expiry makes no noise: look at least this often.
 const LOOK: Duration = Duration::from_secs(30);
@@ -31,26 +31,26 @@ const LOOK: Duration = Duration::from_secs(30);
 pub(super) struct Guard(Pin<Box<dyn Future<Output = ApiError> + Send>>);
 
 impl Guard {
-    /// Watches over one caller of one streaming method: whether it is revoked, looked at again
-    /// when told to.
+    /// Watches over one caller of one streaming method: how it stands, looked at again when
+    /// told to.
     pub(super) fn new(
         method: Method,
         (caller, peer): (Caller, Arc<Peer>),
-        (revoked, mut doubts): (Revoked, watch::Receiver<()>),
+        (look, mut doubts): (Look, watch::Receiver<()>),
     ) -> Self {
         Self(Box::pin(async move {
             loop {
                 doubts.mark_unchanged();
                 let now = clock::now();
-                let good = check_standing(&peer, Some(method), (revoked(&peer), now));
+                let good = check_standing(&peer, Some(method), (look(&peer), now));
                 if let Err(error) = good.and_then(|()| decide(method, &caller)) {
                     info!(path = method.path(), reason = %error.reason, %error, "stream ended");
                     return error;
                 }
-                let look = tokio::time::sleep(peer.not_after.since(now).min(LOOK));
+                let later = tokio::time::sleep(peer.not_after.since(now).min(LOOK));
                 tokio::select! {
                     Ok(()) = doubts.changed() => {}
-                    () = look => {}
+                    () = later => {}
                 }
             }
         }))

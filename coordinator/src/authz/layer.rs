@@ -19,7 +19,7 @@ use warren_daemon::{
 use warren_proto::{ApiError, Method, error::reason};
 
 use super::{
-    Caller, check_standing, decide,
+    Caller, Standing, check_standing, decide,
     guard::{Guard, Guarding},
     no_certificate,
 };
@@ -34,22 +34,21 @@ const STANDARD: [&str; 3] = [
 /// The installer's files are no RPCs: it looks at tokens itself.
 const INSTALLER: &str = "/warren.install.v1.Install/";
 
-pub(super) type Revoked = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
+pub(super) type Look = Arc<dyn Fn(&Peer) -> Standing + Send + Sync>;
 
 /// Lets through what the table allows, with the [`Caller`] in the request's extensions, and answers
 /// the rest. A stream is let through for as long as its caller would be: it ends with the error
 /// that a new call would get.
 #[derive(Clone)]
 pub struct Authz {
-    revoked: Revoked,
+    look: Look,
     doubts: watch::Receiver<()>,
 }
 
 impl Authz {
-    /// Makes the layer; `revoked` is asked on each call whether a peer's serial is on the deny-list
-    /// or its node is gone, so it must be quick.
-    pub fn new(revoked: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        Self { revoked: Arc::new(revoked), doubts: watch::Sender::new(()).subscribe() }
+    /// Makes the layer; `look` is asked on each call how a peer stands, so it must be quick.
+    pub fn new(look: impl Fn(&Peer) -> Standing + Send + Sync + 'static) -> Self {
+        Self { look: Arc::new(look), doubts: watch::Sender::new(()).subscribe() }
     }
 
     /// Has streams look again whenever `doubts` changes, beside now and then.
@@ -111,7 +110,7 @@ impl Authz {
     fn guard(&self, method: Option<Method>, caller: &Caller) -> Option<Guard> {
         let method = method.filter(|method| method.streams())?;
         let Caller::Peer { peer, .. } = caller else { return None };
-        let look = (self.revoked.clone(), self.doubts.clone());
+        let look = (self.look.clone(), self.doubts.clone());
         Some(Guard::new(method, (caller.clone(), peer.clone()), look))
     }
 
@@ -123,7 +122,7 @@ impl Authz {
             ApiError::new(Code::Internal, reason::INTERNAL, "the connection is of no known kind")
         })?);
         if let Caller::Peer { peer, .. } = &caller {
-            check_standing(peer, method, ((self.revoked)(peer), clock::now()))?;
+            check_standing(peer, method, ((self.look)(peer), clock::now()))?;
         }
         match method {
             Some(method) => decide(method, &caller)?,

@@ -177,15 +177,20 @@ fn a_viewer_looks_and_types_nothing() {
 #[test]
 fn a_certificate_ends_with_its_time_and_with_its_revocation() {
     let Caller::Peer { peer, .. } = person(Role::Admin) else { panic!("a peer") };
-    let standing = |method, revoked, at| check_standing(&peer, method, (revoked, Timestamp(at)));
+    let check = |method, standing, at| check_standing(&peer, method, (standing, Timestamp(at)));
     for method in Method::ALL.iter().copied().map(Some).chain([None]) {
-        assert!(standing(method, false, 999).is_ok());
-        let refused = |revoked, at| standing(method, revoked, at).expect_err("refused").reason;
-        assert_eq!(refused(true, 0), reason::CERTIFICATE_REVOKED);
-        assert_eq!(refused(true, 1000), reason::CERTIFICATE_REVOKED, "revoked and expired");
+        assert!(check(method, Standing::Good, 999).is_ok());
+        let refused = |standing, at| check(method, standing, at).expect_err("refused").reason;
+        assert_eq!(refused(Standing::Revoked, 0), reason::CERTIFICATE_REVOKED);
+        assert_eq!(refused(Standing::Revoked, 1000), reason::CERTIFICATE_REVOKED, "and expired");
+        assert_eq!(refused(Standing::Removed, 1000), reason::NODE_REMOVED);
         match method {
-            Some(Method::EnrollRenew) => assert!(standing(method, false, 1000).is_ok()),
-            _ => assert_eq!(refused(false, 1000), reason::CERTIFICATE_EXPIRED),
+            Some(Method::EnrollRenew) => assert!(check(method, Standing::Good, 1000).is_ok()),
+            _ => assert_eq!(refused(Standing::Good, 1000), reason::CERTIFICATE_EXPIRED),
         }
     }
+}
+
+fn revoked_if(revoked: bool) -> Standing {
+    if revoked { Standing::Revoked } else { Standing::Good }
 }

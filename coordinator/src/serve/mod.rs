@@ -40,7 +40,7 @@ use warren_proto::{
 
 use crate::{
     api::{Api, Parts},
-    authz::{Authz, principal},
+    authz::{Authz, Standing, principal},
     bootstrap::{Admission, Record},
     ca::Ca,
     config::Config,
@@ -234,7 +234,7 @@ impl Start {
 
     fn authz(&self, doubts: watch::Receiver<()>) -> Authz {
         let consensus = self.consensus.clone();
-        Authz::new(move |peer| is_condemned(&consensus.local(), peer)).looking_again(doubts)
+        Authz::new(move |peer| standing(&consensus.local(), peer)).looking_again(doubts)
     }
 
     async fn api_router(
@@ -330,16 +330,23 @@ async fn keep_looking(consensus: Consensus, live: Arc<Live>) {
     }
 }
 
-/// Whether a peer's certificate is refused although it has not expired.
-fn is_condemned(state: &ClusterState, peer: &Peer) -> bool {
-    let retired = match &peer.identity {
+/// How a peer stands whose certificate has not expired.
+fn standing(state: &ClusterState, peer: &Peer) -> Standing {
+    let revoked = match &peer.identity {
         PeerIdentity::Node(node) => {
-            state.nodes.get(node).is_some_and(|node| node.availability == Availability::Retired)
+            let node = state.nodes.get(node);
+            if node.is_some_and(|node| node.availability == Availability::Retired) {
+                return Standing::Removed;
+            }
+            false
         }
         PeerIdentity::Coordinator(replica) => state.was_removed(*replica),
         PeerIdentity::Person { .. } => false,
     };
-    retired || state.refuses(&principal(&peer.identity), &peer.serial)
+    match revoked || state.refuses(&principal(&peer.identity), &peer.serial) {
+        true => Standing::Revoked,
+        false => Standing::Good,
+    }
 }
 
 /// Ends the streams of those who were let in before they were condemned, and then cuts their
@@ -358,7 +365,7 @@ async fn cut_revoked(consensus: Consensus, doubts: watch::Sender<()>, connection
         }
         doubts.send_replace(());
         tokio::time::sleep(FAREWELL).await;
-        let cut = connections.close_where(|peer| is_condemned(&state, peer));
+        let cut = connections.close_where(|peer| standing(&state, peer) != Standing::Good);
         if cut > 0 {
             info!(cut, "connections of revoked certificates were cut");
         }

@@ -86,11 +86,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Stops acting where another agent has this identity: nothing more is reported or done until this
-/// one is let in again. What runs is left alone.
+/// Stops acting where another agent has this identity, or the node was removed: nothing more is
+/// reported or done until this one is let in again. What runs is left alone, unless it was removed.
 fn hold(shared: &Shared, ended: &LinkError) {
     let LinkError::Refused(refused) = ended else { return };
-    if refused.reason != IDENTITY_CONFLICT {
+    let removed = refused.reason == reason::NODE_REMOVED;
+    if refused.reason != IDENTITY_CONFLICT && !removed {
         return;
     }
     let why = refused.message.clone();
@@ -100,7 +101,11 @@ fn hold(shared: &Shared, ended: &LinkError) {
         news
     });
     if news {
-        error!(why, "this agent stops acting; what runs is left alone");
+        let then = if removed { "what runs is stopped" } else { "what runs is left alone" };
+        error!(why, "this agent stops acting; {then}");
+    }
+    if removed {
+        shared.parts.removed.send_replace(true);
     }
     // ends the streams of reports: they are the other agent's
     shared.registration.send_replace(None);

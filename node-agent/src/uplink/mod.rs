@@ -73,6 +73,8 @@ pub struct Parts {
     pub lease: Arc<Lease>,
     /// Told why this agent may not act, and that it may again.
     pub held: watch::Sender<Option<String>>,
+    /// Told when the node was taken out of the cluster.
+    pub removed: watch::Sender<bool>,
 }
 
 /// The state that the connections share.

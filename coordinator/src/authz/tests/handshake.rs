@@ -97,7 +97,8 @@ impl Site {
         let stream = incoming(listener, tls.clone(), connections.clone(), &shutdown);
         let revoked = Arc::new(Mutex::new(BTreeSet::<Vec<u8>>::new()));
         let list = revoked.clone();
-        let layer = Authz::new(move |peer| list.lock().expect("whole").contains(&peer.serial));
+        let layer =
+            Authz::new(move |peer| revoked_if(list.lock().expect("whole").contains(&peer.serial)));
         let (_, health) = tonic_health::server::health_reporter();
         let ended = shutdown.clone();
         shutdown.spawn(async move {
@@ -344,7 +345,7 @@ async fn the_local_socket_serves_its_own_calls_only() {
     let stream = incoming_local(&path, &shutdown).expect("bound");
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = asked.clone();
-    let layer = Authz::new(move |_| counter.fetch_add(1, Ordering::Relaxed) > 0);
+    let layer = Authz::new(move |_| revoked_if(counter.fetch_add(1, Ordering::Relaxed) > 0));
     let (_, service) = tonic_health::server::health_reporter();
     let ended = shutdown.clone();
     shutdown.spawn(async move {

@@ -51,7 +51,7 @@ impl Site {
     /// Opens a stream for a person whose certificate is good for `lasts`.
     async fn open(&self, method: Method, lasts: Duration) -> Body {
         let revoked = self.revoked.clone();
-        let layer = Authz::new(move |_| revoked.load(Ordering::Acquire));
+        let layer = Authz::new(move |_| revoked_if(revoked.load(Ordering::Acquire)));
         let layer = layer.looking_again(self.doubts.subscribe());
         let left = self.left.clone();
         let mut service = layer.layer(service_fn(move |_: HttpRequest<()>| {
