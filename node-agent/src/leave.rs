@@ -15,7 +15,7 @@ use crate::{
     },
     join,
     network::{self, NetworkError},
-    volume::{VolumeError, choose::HOMES},
+    volume::{VolumeError, btrfs::BtrfsStore, choose::HOMES},
 };
 
 /// Why a machine could not be given back. The same call goes on from there.
@@ -33,6 +33,14 @@ pub enum LeaveError {
     /// The pool.
     #[error("the pool could not be unmounted: leave its folders, and run this again")]
     Pool(#[source] VolumeError),
+    /// Something of a workspace's runs.
+    #[error("{count} processes of workspaces run in {}: stop them first", cgroup.display())]
+    Inhabited {
+        /// Where.
+        cgroup: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// The cgroups.
     #[error("the cgroups cannot be looked at")]
     Cgroups(#[source] io::Error),
@@ -59,30 +67,37 @@ impl fmt::Display for Homes {
     }
 }
 
-/// Removes what is the agent's in this machine's kernel and says where the homes are. No agent may
-/// run, and no container of the node may be left; what is gone already is fine.
+/// Removes what is the agent's in this machine's kernel and says where the homes are; what is gone
+/// already is fine. The walls go last. No agent may run, and nothing of a workspace.
 ///
 /// # Errors
 /// The first thing that could not be removed.
 pub async fn leave(config: &Config) -> Result<Homes, LeaveError> {
     let state = &config.state_dir;
     let _lock = agent::lock(state)?;
-    if config.engine.kind == EngineKind::Docker {
-        network::remove().await?;
-        let layout = Layout::read().map_err(LeaveError::Cgroups)?;
-        for parent in parents(config)? {
-            level::sweep(&layout, &parent, |_| false);
-            level::remove(&layout, &parent);
-        }
+    let (pool, parents) = (agent::pool(config)?.filter(BtrfsStore::is_made), parents(config)?);
+    let real = config.engine.kind == EngineKind::Docker;
+    let layout = Layout::read().map_err(LeaveError::Cgroups)?;
+    // the walls stand for as long as anything is behind them
+    if real && let Some(found) = parents.iter().find_map(|one| level::inhabited(&layout, one)) {
+        return Err(LeaveError::Inhabited { cgroup: found.folder, count: found.pids.len() });
     }
-    swapfile::settle(&SwapConfig { size: None, ..config.swap.clone() }, state).await?;
-    let Some(pool) = agent::pool(config)?.filter(|pool| pool.is_made()) else {
-        return Ok(Homes::Folder(state.join(HOMES)));
+    let homes = match pool {
+        Some(pool) => tokio::task::spawn_blocking(move || pool.close())
+            .await
+            .map_err(|error| LeaveError::Cgroups(io::Error::other(error)))?
+            .map_err(LeaveError::Pool)?,
+        None => Homes::Folder(state.join(HOMES)),
     };
-    tokio::task::spawn_blocking(move || pool.close())
-        .await
-        .map_err(|error| LeaveError::Cgroups(io::Error::other(error)))?
-        .map_err(LeaveError::Pool)
+    swapfile::settle(&SwapConfig { size: None, ..config.swap.clone() }, state).await?;
+    if real {
+        for parent in &parents {
+            level::sweep(&layout, parent, |_| false);
+            level::remove(&layout, parent);
+        }
+        network::remove().await?;
+    }
+    Ok(homes)
 }
 
 /// Where the engine may have put this node's cgroups: without an engine to ask, either driver's place.

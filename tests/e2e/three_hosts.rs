@@ -123,9 +123,8 @@ fn daemons_are_killed(trio: &mut Trio, pulses: &[Pulse]) -> Result<()> {
     (0..3).try_for_each(|place| obeys_through(trio, place))
 }
 
-/// From the answer to a revocation to the end of every stream; two seconds are asked for, and a busy
-/// machine gets more.
-const CUT: Duration = Duration::from_secs(10);
+/// From the answer to a revocation to the end of every stream.
+const CUT: Duration = Duration::from_secs(2);
 
 /// Somebody whose command line knows one coordinator alone, which does not lead.
 struct Caller<'a> {

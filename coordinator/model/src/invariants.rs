@@ -347,7 +347,7 @@ pub fn only_facts_overcommit(before: &ClusterState, after: &ClusterState) -> Res
             // what a restored state hears of its nodes: a workspace, or the caps of one
             let known = before.workspaces.get(&one.id);
             let other = known.is_some_and(|known| known.spec.resources != one.spec.resources);
-            let resized = other && after.restored.is_some();
+            let resized = other && after.restored.is_some() && !after.resized.contains(&one.id);
             earlier && (resized || !before.placed.contains(&(new.id, one.id)))
         });
         if !old.overcommitted && old.facts == new.facts && !found {

@@ -127,19 +127,38 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Lends the copy what the checkout has built of other people's code: the same files by another
-    /// name, which neither build writes to again.
+    /// Lends the copy what the checkout has built of other people's code: the same libraries by
+    /// another name, which neither build writes to again. What cargo notes of them, and writes to, is
+    /// copied.
     fn seed(&self) -> Result<()> {
         let (from, to) = (root()?.join("target/debug"), self.build.join("debug"));
         if to.exists() || !from.exists() {
             return Ok(());
         }
         let part = self.build.join("debug.part");
-        fs::create_dir_all(&part)?;
-        for folder in ["deps", "build", ".fingerprint"] {
-            let copied =
-                Command::new("cp").arg("-al").arg(from.join(folder)).arg(&part).status()?;
-            ensure!(copied.success(), "{folder} cannot be linked");
+        for folder in ["build", ".fingerprint"] {
+            fs::create_dir_all(&part)?;
+            let copied = Command::new("cp").arg("-a").arg(from.join(folder)).arg(&part).status()?;
+            ensure!(copied.success(), "{folder} cannot be copied");
+        }
+        let deps = part.join("deps");
+        fs::create_dir_all(&deps)?;
+        for entry in fs::read_dir(from.join("deps"))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = name.rsplit_once('.').map_or("", |(_, kind)| kind);
+            match kind {
+                _ if is_own(&name) => {}
+                "d" => drop(fs::copy(entry.path(), deps.join(&name))?),
+                "rlib" | "rmeta" | "so" => fs::hard_link(entry.path(), deps.join(&name))?,
+                _ => {}
+            }
+        }
+        for entry in fs::read_dir(part.join(".fingerprint"))? {
+            let entry = entry?;
+            if is_own(&entry.file_name().to_string_lossy()) {
+                fs::remove_dir_all(entry.path())?;
+            }
         }
         Ok(fs::rename(part, to)?)
     }
@@ -204,4 +223,10 @@ impl Tree {
         fs::File::options().write(true).open(&path)?.set_modified(SystemTime::now())?;
         Ok(!outcome.with_context(|| mutant.name.to_owned())?)
     }
+}
+
+/// Whether a file of a build is of the workspace's own code.
+fn is_own(name: &str) -> bool {
+    let name = name.strip_prefix("lib").unwrap_or(name);
+    name.starts_with("warren") || name.starts_with("xtask")
 }

@@ -15,7 +15,7 @@ use tokio::{
     process::Command,
     time::{sleep, timeout},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_common::WorkspaceId;
 
 use super::cgroup::{
@@ -78,18 +78,41 @@ impl Levels {
         }
     }
 
-    /// Returns what runs in a level that should be empty; what a container that was just removed
+    /// Returns what runs in levels that should be empty; what a container that was just removed
     /// leaves behind is given a moment to end.
-    pub async fn inhabited(&self, parent: &str) -> Option<Inhabited> {
-        let layout = self.layout.as_ref()?;
+    pub async fn inhabited(&self, parents: &[String]) -> Option<Inhabited> {
         let until = Instant::now() + EMPTYING.0;
         loop {
-            let found = level::inhabited(layout, parent)?;
+            let found = self.look(parents, level::inhabited).await?;
             if Instant::now() >= until {
                 return Some(found);
             }
             sleep(EMPTYING.1).await;
         }
+    }
+
+    /// Kills what runs in levels that should be empty, and returns what does not end.
+    pub async fn end(&self, parents: &[String]) -> Option<Inhabited> {
+        let until = Instant::now() + EMPTYING.0;
+        loop {
+            let found = self.look(parents, kill_one).await?;
+            if Instant::now() >= until {
+                return Some(found);
+            }
+            sleep(EMPTYING.1).await;
+        }
+    }
+
+    async fn look(
+        &self,
+        parents: &[String],
+        at: fn(&Layout, &str) -> Option<Inhabited>,
+    ) -> Option<Inhabited> {
+        let (layout, parents) = (self.layout.clone()?, parents.to_vec());
+        let looked = tokio::task::spawn_blocking(move || {
+            parents.iter().find_map(|parent| at(&layout, parent))
+        });
+        looked.await.ok().flatten()
     }
 
     /// Removes a level where nothing is in it.
@@ -120,6 +143,15 @@ impl Levels {
 }
 
 /// Returns what `systemctl` is told: until the next boot, since the agent makes them again.
+fn kill_one(layout: &Layout, parent: &str) -> Option<Inhabited> {
+    let found = level::inhabited(layout, parent)?;
+    match level::kill(layout, parent) {
+        Ok(()) => warn!(cgroup = %found.folder.display(), "killed what ran without a container"),
+        Err(error) => warn!(cgroup = %found.folder.display(), %error, "it cannot be killed yet"),
+    }
+    Some(found)
+}
+
 fn properties(slice: &str, caps: Caps, version: u32) -> Vec<String> {
     let (memory, swap) = (caps.memory.0, caps.swap.0);
     let set = match version {
@@ -178,13 +210,16 @@ mod tests {
         let levels = Levels::off();
         levels.ensure("/warren-n1/x", CAPS).await.expect("nothing to do");
         levels.remove("/warren-n1/x").await;
-        assert_eq!(levels.inhabited("/warren-n1/x").await, None);
+        let parents = ["/warren-n1/x".to_owned()];
+        assert_eq!(levels.inhabited(&parents).await, None);
+        assert_eq!(levels.end(&parents).await, None);
     }
 
     #[tokio::test]
     async fn a_level_is_given_a_moment_to_empty() {
         let dir = tempfile::tempdir().expect("folder");
-        let (procs, parent) = (dir.path().join("warren-n1/x/cgroup.procs"), "/warren-n1/x");
+        let (procs, parents) =
+            (dir.path().join("warren-n1/x/cgroup.procs"), ["/warren-n1/x".to_owned()]);
         std::fs::create_dir_all(dir.path().join("warren-n1/x")).expect("folder");
         let mounts = format!("none {} cgroup rw,memory 0 0\n", dir.path().display());
         let levels = Levels::new(Layout::parse(&mounts, |_| String::new()));
@@ -193,9 +228,9 @@ mod tests {
             sleep(EMPTYING.1).await;
             std::fs::write(&procs, "").expect("file");
         };
-        assert_eq!(tokio::join!(levels.inhabited(parent), ends).0, None);
+        assert_eq!(tokio::join!(levels.inhabited(&parents), ends).0, None);
         std::fs::write(&procs, "7\n").expect("file");
-        let stays = levels.inhabited(parent).await.expect("it runs on");
+        let stays = levels.inhabited(&parents).await.expect("it runs on");
         assert_eq!(stays.pids, [7].into());
     }
 }

@@ -241,7 +241,7 @@ fn everything() -> Memory {
         boot: boot(1),
         settled: true,
         caps: Some(caps),
-        next: None,
+        next: Some(Caps { memory: Bytes::gib(3), ..caps }),
     };
     let client = order(1, generation).client;
     Memory {
@@ -262,7 +262,7 @@ fn what_older_versions_wrote_is_read() {
     let today = Strings::from([("format 2".to_owned(), bytes)]);
     let mut first = everything();
     for started in first.started.values_mut() {
-        started.caps = None;
+        (started.caps, started.next) = (None, None);
     }
     let written = [
         ("v0.2-ledger.txt", "format 2", today, everything()),

@@ -58,6 +58,8 @@ impl Worker {
                 Ok(())
             }
             (Action::EnsureNetwork, Some(order), _) => {
+                // it may wait, and then others need the turn
+                self.nothing_runs().await?;
                 let _turn = shared.steps.acquire().await;
                 self.picture.begin(CONTAINER, CONTAINER);
                 self.make_network(order).await
@@ -105,16 +107,33 @@ impl Worker {
 
     /// Refuses to go on while something of the workspace runs that the engine does not list: a
     /// second container would run on the same home.
-    async fn nothing_runs(&self) -> Result<(), Failure> {
-        match self.shared.parts.levels.inhabited(&self.level().await?).await {
+    pub(super) async fn nothing_runs(&self) -> Result<(), Failure> {
+        match self.shared.parts.levels.inhabited(&self.levels().await?).await {
             Some(found) => Err(Failure::still_runs(&found)),
             None => Ok(()),
         }
     }
 
+    /// Ends what runs of a workspace that is to be stopped or gone, although the engine lists no
+    /// container of it.
+    pub(super) async fn end_unlisted(&self) -> Result<(), Failure> {
+        match self.shared.parts.levels.end(&self.levels().await?).await {
+            Some(found) => Err(Failure::still_runs(&found)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns every level that the workspace may have: the engine may have had another driver.
+    async fn levels(&self) -> Result<Vec<String>, Failure> {
+        let (now, place) = (self.level().await?, &self.shared.parts.place);
+        let both = [true, false].map(|systemd| place.cgroup_of_node(systemd));
+        let other = both.iter().map(|node| workspace_parent(node, self.workspace));
+        let other = other.filter(|other| *other != now).take(1).collect::<Vec<_>>();
+        Ok([vec![now], other].concat())
+    }
+
     /// Makes sure of the network, for a container that does not run yet.
     pub(super) async fn make_network(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
-        self.nothing_runs().await?;
         let ground = self.ground(None).await?;
         let range = &self.shared.parts.place.network_range;
         let plan = plan_network(order, &ground, range);

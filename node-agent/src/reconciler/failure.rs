@@ -23,9 +23,6 @@ const CGROUP_FAILED: &str = "CGROUP_FAILED";
 const STILL_RUNS: &str = "STILL_RUNS";
 const DRIFTED: &str = "CONTAINER_DRIFTED";
 
-/// Processes that are named.
-const NAMED: usize = 8;
-
 /// A step that failed: the code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -63,15 +60,12 @@ impl Failure {
         Self { code: CGROUP_FAILED, retry: true, message }
     }
 
-    /// Something runs on the home although the engine lists no container that does: it was made by
-    /// an engine with another data folder, as with another `userns-remap`.
+    /// Something runs on the home although the engine lists no container that does.
     pub(super) fn still_runs(found: &Inhabited) -> Self {
-        let pids: Vec<String> = found.pids.iter().take(NAMED).map(u32::to_string).collect();
-        let (cgroup, pids) = (found.folder.display(), pids.join(" "));
+        let (cgroup, count) = (found.folder.display(), found.pids.len());
         let message = reason(&format!(
-            "processes of an earlier engine still run in {cgroup}: userns-remap or data-root was \
-             changed while the workspace ran; stop them: kill -KILL {pids}; or change it back and \
-             stop the workspace first"
+            "{count} processes run in {cgroup} that the engine does not list, as after another \
+             userns-remap or data-root; end them with: warren workspace stop, or change the engine back"
         ));
         Self { code: STILL_RUNS, retry: true, message }
     }

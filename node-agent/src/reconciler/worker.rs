@@ -155,6 +155,14 @@ impl Worker {
         let decide = if memory.recovering { diff_recovering } else { diff };
         let next = decide(order.as_ref(), &found.held, self.shared.parts.place.boot);
         debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
+        let ends = order.as_ref().map_or(!memory.recovering, |order| order.run != Run::Running);
+        if ends
+            && !held
+            && found.container.is_none()
+            && let Err(failure) = self.end_unlisted().await
+        {
+            return self.blind(order, &failure);
+        }
         let gone = order.is_none() && next.report == RunState::Absent;
         if gone {
             return self.leave().await;

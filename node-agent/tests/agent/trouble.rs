@@ -2,7 +2,8 @@
 
 use warren_common::{
     Generation,
-    status::{RunState, StepState},
+    spec::{Run, WorkspaceOrder},
+    status::{RunState, StepState, WorkspaceObserved},
 };
 use warren_proto::pb::inside::v1::{self as inside, frame::Kind, open::What};
 
@@ -255,7 +256,7 @@ async fn nothing_is_made_while_processes_of_an_engine_that_lists_nothing_run() {
     let refused = RunState::Failed { code: "STILL_RUNS".to_owned(), retry: true };
     let seen = world.coordinator.sees(web(), |seen| seen.state == refused).await;
     let told = seen.reason;
-    assert!(told.contains("kill -KILL 4711 4712") && told.contains("warren-n1/"), "{told}");
+    assert!(told.contains("2 processes run in") && told.contains("warren-n1/"), "{told}");
     let record = std::fs::read_to_string(world.fake_engine().join("engine.json"));
     assert!(!record.expect("its record").contains("warren-acme-web"), "no container was made");
     std::fs::write(level.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("written");
@@ -266,4 +267,25 @@ async fn nothing_is_made_while_processes_of_an_engine_that_lists_nothing_run() {
     world.coordinator.sees(web(), |seen| seen.state == refused).await;
     std::fs::write(level.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("written");
     world.coordinator.sees(web(), |seen| seen.state == RunState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_a_workspace_ends_what_the_engine_does_not_list() {
+    let mut world = World::bare().await;
+    world.join().await.expect("joined");
+    let level = world.fake_engine().join("cgroups/warren-n1").join(web().to_string());
+    std::fs::create_dir_all(&level).expect("folder");
+    std::fs::write(level.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("written");
+    std::fs::write(level.join("cgroup.kill"), "").expect("written");
+    world.run().await;
+    let stopped = WorkspaceOrder { run: Run::Stopped, ..order(1) };
+    world.coordinator.order(|spec| spec.workspaces = vec![stopped]).await;
+    // it is not told as stopped while anything of it runs
+    let refused = RunState::Failed { code: "STILL_RUNS".to_owned(), retry: true };
+    world.coordinator.sees(web(), |seen| seen.state == refused).await;
+    let asked = std::fs::read_to_string(level.join("cgroup.kill")).expect("there");
+    assert_eq!(asked, "1", "the kernel was not asked to end it");
+    std::fs::write(level.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("written");
+    let ended = |seen: &WorkspaceObserved| matches!(seen.state, RunState::Stopped { .. });
+    world.coordinator.sees(web(), ended).await;
 }

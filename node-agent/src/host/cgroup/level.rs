@@ -16,10 +16,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use tracing::debug;
 use warren_common::{Bytes, WorkspaceId};
 
 use super::Layout;
+use crate::host::freezer;
 
 /// Controllers of version 1 in which a level is made before the engine needs it: those with caps,
 /// and the freezer. The engine makes the others.
@@ -133,6 +138,35 @@ pub fn inhabited(layout: &Layout, parent: &str) -> Option<Inhabited> {
         populated.then_some(Inhabited { folder, pids })
     };
     layout.roots().into_iter().find_map(of)
+}
+
+/// Kills everything that is in the level or below it; what is gone already is fine. Blocks.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
+    let path = below(parent);
+    let roots = layout.roots();
+    if let Some(file) =
+        roots.iter().map(|root| root.join(&path).join("cgroup.kill")).find(|file| file.exists())
+    {
+        return fs::write(file, "1");
+    }
+    // before Linux 5.14, and with version 1: what stands still starts nothing, and no number that is
+    // read is another program's when it is killed
+    let freezer = layout.root("freezer").map(|root| root.join(&path));
+    if let Some(folder) = &freezer {
+        freezer::freeze(folder)?;
+    }
+    let mut pids = BTreeSet::new();
+    roots.iter().for_each(|root| gather(&root.join(&path), &mut pids));
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+        match kill_process(pid, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    freezer.as_deref().map_or(Ok(()), freezer::thaw)
 }
 
 /// Collects the processes of a cgroup and of those below it; what is gone has none.
