@@ -148,6 +148,7 @@ impl Worker {
 
     /// Image, folders, socket, container: everything but the start.
     async fn create(&mut self, order: &WorkspaceOrder) -> Result<(), Failure> {
+        self.shared.ask_info().await?;
         // before the image, which another data folder lacks: that is not what is to be told
         self.nothing_runs().await?;
         self.picture.pause(CONTAINER);

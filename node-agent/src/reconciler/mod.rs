@@ -268,6 +268,11 @@ impl Shared {
         if let Some(known) = known {
             return Ok(known);
         }
+        self.ask_info().await
+    }
+
+    /// Asks the engine what it is now: another one may have come before its events are heard again.
+    async fn ask_info(&self) -> Result<EngineInfo, crate::engine::EngineError> {
         let asked = self.parts.engine.info().await?;
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked.clone());
         Ok(asked)
@@ -276,8 +281,7 @@ impl Shared {
     /// Removes empty cgroups of workspaces that are not of this node any more.
     async fn sweep_levels(&self) {
         // what the engine offers can change while it runs
-        self.info.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Ok(info) = self.info().await else { return };
+        let Ok(info) = self.ask_info().await else { return };
         let node = self.parts.place.cgroup_of_node(info.systemd_cgroups);
         self.parts.levels.sweep(&node, |id| self.parts.ledger.order(id).is_some());
     }
