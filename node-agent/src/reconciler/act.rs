@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use warren_common::{
     Limits,
-    spec::{IsolationTier, WorkspaceOrder},
+    spec::{IsolationTier, Run, WorkspaceOrder},
     status::StepState,
 };
 use warren_model::Action;
@@ -14,7 +14,7 @@ use warren_model::Action;
 use super::{
     failure::Failure,
     picture::{CONTAINER, IMAGE, VOLUME},
-    worker::{Found, LAST_GRACE, Worker, setup},
+    worker::{Follow, Found, LAST_GRACE, Worker, setup},
 };
 use crate::{
     container::{Ground, network_name, plan, plan::RESOLV_CONF, plan_network},
@@ -115,10 +115,19 @@ impl Worker {
     }
 
     /// Ends what runs of a workspace that is to be stopped or gone, although the engine lists no
-    /// container of it.
-    pub(super) async fn end_unlisted(&self) -> Result<(), Failure> {
+    /// container of it. A recovering cluster may not know yet what is to run.
+    pub(super) async fn end_unlisted(
+        &self,
+        order: Option<&WorkspaceOrder>,
+        found: &Found,
+    ) -> Result<(), Failure> {
+        let recovering = self.shared.parts.ledger.memory().recovering;
+        let ends = order.map_or(!recovering, |order| order.run != Run::Running);
+        if !ends || found.container.is_some() {
+            return Ok(());
+        }
         match self.shared.parts.levels.end(&self.levels().await?).await {
-            Some(found) => Err(Failure::still_runs(&found)),
+            Some(left) => Err(Failure::still_runs(&left)),
             None => Ok(()),
         }
     }
@@ -312,6 +321,19 @@ impl Worker {
     async fn own(&self) -> Result<(), Failure> {
         let base = self.shared.info().await?.remap.unwrap_or_default();
         Ok(self.shared.parts.volumes.give(self.workspace, base).await?)
+    }
+
+    /// Nothing is left: forgets everything but the generation.
+    pub(super) async fn leave(&mut self) -> Follow {
+        self.shared.forget_kills(self.workspace);
+        self.remove_level().await;
+        self.shared.parts.gauge.forget(self.workspace);
+        self.shared.parts.doors.close(self.workspace).await;
+        if let Err(failed) = self.shared.parts.ledger.forget(self.workspace).await {
+            return self.blind(None, &failed.into());
+        }
+        self.picture.erase();
+        Follow::Gone
     }
 
     /// Returns where the workspace finds the node's resolver.

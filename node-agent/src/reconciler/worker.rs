@@ -155,12 +155,7 @@ impl Worker {
         let decide = if memory.recovering { diff_recovering } else { diff };
         let next = decide(order.as_ref(), &found.held, self.shared.parts.place.boot);
         debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
-        let ends = order.as_ref().map_or(!memory.recovering, |order| order.run != Run::Running);
-        if ends
-            && !held
-            && found.container.is_none()
-            && let Err(failure) = self.end_unlisted().await
-        {
+        if !held && let Err(failure) = self.end_unlisted(order.as_ref(), &found).await {
             return self.blind(order, &failure);
         }
         let gone = order.is_none() && next.report == RunState::Absent;
@@ -229,7 +224,7 @@ impl Worker {
     }
 
     /// The engine or the disk does not answer. What ran goes on running as far as anybody knows.
-    fn blind(&mut self, order: Option<WorkspaceOrder>, failure: &Failure) -> Follow {
+    pub(super) fn blind(&mut self, order: Option<WorkspaceOrder>, failure: &Failure) -> Follow {
         let (code, error) = (failure.code, &failure.message);
         if self.backoff.failures() == 0 {
             warn!(workspace = %self.workspace, code, %error, "cannot look; trying again");
@@ -244,19 +239,6 @@ impl Worker {
             self.picture.stand(Standing { run, state: failure.state(), reason, pid: None });
         }
         Follow::Failed(order.map(Box::new), Some(self.backoff.next_wait().min(BLIND)))
-    }
-
-    /// Nothing is left: forgets everything but the generation.
-    async fn leave(&mut self) -> Follow {
-        self.shared.forget_kills(self.workspace);
-        self.remove_level().await;
-        self.shared.parts.gauge.forget(self.workspace);
-        self.shared.parts.doors.close(self.workspace).await;
-        if let Err(failed) = self.shared.parts.ledger.forget(self.workspace).await {
-            return self.blind(None, &failed.into());
-        }
-        self.picture.erase();
-        Follow::Gone
     }
 
     /// What is done where there is nothing to do.
