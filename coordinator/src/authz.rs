@@ -290,7 +290,10 @@ pub enum Standing {
     /// Its certificate is on the deny-list, or its holder is gone.
     Revoked,
     /// It is a node that was taken out: it is to stop what it runs.
-    Removed,
+    Removed {
+        /// Of the cluster that took it out.
+        incarnation: u32,
+    },
 }
 
 /// Checks that a certificate is good now for this call: TLS looked at it when the connection began,
@@ -312,8 +315,9 @@ pub fn check_standing(
     match standing {
         Standing::Good => {}
         Standing::Revoked => return Err(revoked(reason::CERTIFICATE_REVOKED, "")),
-        Standing::Removed => {
-            return Err(revoked(reason::NODE_REMOVED, ": the node was removed"));
+        Standing::Removed { incarnation } => {
+            let removed = revoked(reason::NODE_REMOVED, ": the node was removed");
+            return Err(removed.incarnation(incarnation));
         }
     }
     if peer.is_expired(now) && method != Some(Method::EnrollRenew) {

@@ -11,6 +11,7 @@ use crate::{
     host::{
         self,
         cgroup::{Layout, level},
+        levels::Levels,
         swapfile::{self, SwapConfig, SwapError},
     },
     join,
@@ -34,7 +35,7 @@ pub enum LeaveError {
     #[error("the pool could not be unmounted: leave its folders, and run this again")]
     Pool(#[source] VolumeError),
     /// Something of a workspace's runs.
-    #[error("{count} processes of workspaces run in {}: stop them first", cgroup.display())]
+    #[error("{count} processes of workspaces run in {}: remove their containers, or let them be killed: leave --kill", cgroup.display())]
     Inhabited {
         /// Where.
         cgroup: PathBuf,
@@ -68,18 +69,23 @@ impl fmt::Display for Homes {
 }
 
 /// Removes what is the agent's in this machine's kernel and says where the homes are; what is gone
-/// already is fine. The walls go last. No agent may run, and nothing of a workspace.
+/// already is fine. The walls go last. No agent may run, and nothing of a workspace, unless what runs is
+/// killed.
 ///
 /// # Errors
 /// The first thing that could not be removed.
-pub async fn leave(config: &Config) -> Result<Homes, LeaveError> {
+pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
     let state = &config.state_dir;
     let _lock = agent::lock(state)?;
     let (pool, parents) = (agent::pool(config)?.filter(BtrfsStore::is_made), parents(config)?);
     let real = config.engine.kind == EngineKind::Docker;
     let layout = Layout::read().map_err(LeaveError::Cgroups)?;
+    let levels: Vec<String> =
+        parents.iter().flat_map(|parent| level::levels(&layout, parent)).collect();
+    let hands = if real { Levels::new(layout.clone()) } else { Levels::off() };
     // the walls stand for as long as anything is behind them
-    if real && let Some(found) = parents.iter().find_map(|one| level::inhabited(&layout, one)) {
+    let left = if kills { hands.end(&levels).await } else { hands.inhabited(&levels).await };
+    if let Some(found) = left {
         return Err(LeaveError::Inhabited { cgroup: found.folder, count: found.pids.len() });
     }
     let homes = match pool {

@@ -65,7 +65,11 @@ enum Command {
     },
     /// Remove what the agent keeps in this machine's kernel (firewall table, routing rules, swap
     /// file, cgroups, the pool's mount): for a machine that stops being a node. Homes stay.
-    Leave,
+    Leave {
+        /// Kill what still runs of workspaces; without it that is refused.
+        #[arg(long)]
+        kill: bool,
+    },
     /// Read the configuration and say whether it can be used.
     CheckConfig,
 }
@@ -112,8 +116,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::LiveRestore { .. } => Ok(()),
         Command::CheckConfig => say("the configuration is fine"),
-        Command::Leave => {
-            let homes = leave::leave(&config).await?;
+        Command::Leave { kill } => {
+            let homes = leave::leave(&config, kill).await?;
             say("removed: firewall table, routing rules, swap file, cgroups, mounts")?;
             say(&format!("homes: {homes}"))
         }

@@ -16,8 +16,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks: an engine may be away, and a start may have been under way.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Returns whom to tell of the removal: from then on every container of this node is stopped, for as
-/// long as the agent runs.
+/// Returns whom to tell of the removal: from then on every container of this node is stopped, until
+/// it is told that the node is one again.
 pub fn start(engine: Arc<dyn Engine>, shutdown: &Shutdown) -> watch::Sender<bool> {
     let removed = watch::Sender::new(false);
     let stopping = stop_all(engine, removed.subscribe());
@@ -26,10 +26,7 @@ pub fn start(engine: Arc<dyn Engine>, shutdown: &Shutdown) -> watch::Sender<bool
 }
 
 async fn stop_all(engine: Arc<dyn Engine>, mut removed: watch::Receiver<bool>) {
-    if removed.wait_for(|removed| *removed).await.is_err() {
-        return;
-    }
-    loop {
+    while removed.wait_for(|removed| *removed).await.is_ok() {
         match engine.list().await {
             Ok(seen) => {
                 let runs =

@@ -6,7 +6,7 @@
 //! least that new should be read. Which error becomes an `ApiError` is
 //! decided where it is handled, not here.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, num::NonZeroU32};
 
 use tonic::{
     Code, Status,
@@ -115,6 +115,7 @@ const WHY: &str = "warren-why-bin";
 const NEXT: &str = "warren-next-bin";
 const LEADER: &str = "warren-leader";
 const REVISION: &str = "warren-revision";
+const INCARNATION: &str = "warren-incarnation";
 
 /// Says on a status how new the state must at least be that its caller reads next.
 #[must_use]
@@ -143,6 +144,8 @@ pub struct ApiError {
     pub next: Option<String>,
     /// host:port of the coordinator to ask instead.
     pub leader: Option<Box<str>>,
+    /// Of the cluster that says so, where it matters that it is not an older one.
+    pub incarnation: Option<NonZeroU32>,
 }
 
 impl ApiError {
@@ -153,7 +156,8 @@ impl ApiError {
         message: impl fmt::Display,
     ) -> Self {
         let message = message.to_string();
-        Self { code, reason: reason.into(), message, why: None, next: None, leader: None }
+        let (why, next, leader) = (None, None, None);
+        Self { code, reason: reason.into(), message, why, next, leader, incarnation: None }
     }
 
     /// Says why.
@@ -167,6 +171,13 @@ impl ApiError {
     #[must_use]
     pub fn next(mut self, next: impl fmt::Display) -> Self {
         self.next = Some(next.to_string());
+        self
+    }
+
+    /// Says which incarnation of the cluster says so.
+    #[must_use]
+    pub fn incarnation(mut self, incarnation: u32) -> Self {
+        self.incarnation = NonZeroU32::new(incarnation);
         self
     }
 
@@ -209,6 +220,9 @@ impl From<ApiError> for Status {
         {
             metadata.insert(LEADER, value);
         }
+        if let Some(incarnation) = error.incarnation {
+            metadata.insert(INCARNATION, MetadataValue::from(incarnation.get()));
+        }
         for (key, text) in [(WHY, error.why), (NEXT, error.next)] {
             if let Some(text) = text {
                 let text = clean(&text, Limits::REASON_BYTES);
@@ -246,6 +260,7 @@ impl From<&Status> for ApiError {
             why: binary(WHY),
             next: binary(NEXT),
             leader: text(LEADER).map(Into::into),
+            incarnation: text(INCARNATION).and_then(|number| number.parse().ok()),
         }
     }
 }
@@ -286,7 +301,8 @@ mod tests {
         )
         .why("of 3 nodes 2 lack memory – größter Rest 11.2 GiB")
         .next("warren workspace explain acme/web, or lower --memory")
-        .leader("10.0.0.1:7400");
+        .leader("10.0.0.1:7400")
+        .incarnation(u32::MAX);
         assert_eq!(ApiError::from(&Status::from(error.clone())), error);
         let plain = ApiError::new(Code::NotFound, reason::NOT_FOUND, "no workspace x");
         let http = Status::from(plain.clone()).into_http::<()>();

@@ -151,13 +151,18 @@ fn a_node_is_cordoned_labelled_and_removed_and_what_was_asked_twice_happens_once
     let asked = Instant::now();
     let cut = wait_until("the node is cut off", SOON, || {
         let log = cluster.nodes[0].agent.as_ref().context("it runs")?.log();
-        ensure!(log.contains("was revoked"), "it says {log}");
+        ensure!(log.contains("was revoked: the node was removed"), "it says {log}");
         Ok(Instant::now())
     })?;
     let took = cut.saturating_duration_since(asked);
     ensure!(took <= CUT + LOOK, "its streams went on for {took:?}");
     eprintln!("a removed node is cut off {took:?} after the answer");
     ensure!(removed["availability"] == "retired", "{removed}");
+    wait_until("it stops what it ran", SOON, || {
+        let log = cluster.nodes[0].agent.as_ref().context("it runs")?.log();
+        ensure!(log.contains("stopped: the node was removed"), "it says {log}");
+        Ok(())
+    })?;
     let again = cluster.json(&remove)?;
     ensure!(again["availability"] == "retired", "a retry is answered alike: {again}");
     ensure!(cluster.json(&["node", "list"])?.as_array().is_some_and(Vec::is_empty));

@@ -183,7 +183,7 @@ fn a_certificate_ends_with_its_time_and_with_its_revocation() {
         let refused = |standing, at| check(method, standing, at).expect_err("refused").reason;
         assert_eq!(refused(Standing::Revoked, 0), reason::CERTIFICATE_REVOKED);
         assert_eq!(refused(Standing::Revoked, 1000), reason::CERTIFICATE_REVOKED, "and expired");
-        assert_eq!(refused(Standing::Removed, 1000), reason::NODE_REMOVED);
+        assert_eq!(refused(Standing::Removed { incarnation: 7 }, 1000), reason::NODE_REMOVED);
         match method {
             Some(Method::EnrollRenew) => assert!(check(method, Standing::Good, 1000).is_ok()),
             _ => assert_eq!(refused(Standing::Good, 1000), reason::CERTIFICATE_EXPIRED),

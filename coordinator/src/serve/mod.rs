@@ -336,7 +336,9 @@ fn standing(state: &ClusterState, peer: &Peer) -> Standing {
         PeerIdentity::Node(node) => {
             let node = state.nodes.get(node);
             if node.is_some_and(|node| node.availability == Availability::Retired) {
-                return Standing::Removed;
+                let cluster = state.cluster.as_ref();
+                let incarnation = cluster.map_or(0, |cluster| cluster.incarnation);
+                return Standing::Removed { incarnation };
             }
             false
         }

@@ -142,7 +142,7 @@ impl Levels {
     }
 }
 
-/// Returns what `systemctl` is told: until the next boot, since the agent makes them again.
+/// Returns what was in a level, and kills it.
 fn kill_one(layout: &Layout, parent: &str) -> Option<Inhabited> {
     let found = level::inhabited(layout, parent)?;
     match level::kill(layout, parent) {
@@ -152,6 +152,7 @@ fn kill_one(layout: &Layout, parent: &str) -> Option<Inhabited> {
     Some(found)
 }
 
+/// Returns what `systemctl` is told: until the next boot, since the agent makes them again.
 fn properties(slice: &str, caps: Caps, version: u32) -> Vec<String> {
     let (memory, swap) = (caps.memory.0, caps.swap.0);
     let set = match version {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     container::{Ground, network_name, plan, plan::RESOLV_CONF, plan_network},
-    engine::{ContainerSeen, EngineInfo, GVISOR, Gvisor, Progress},
+    engine::{ContainerSeen, ContainerState, EngineInfo, GVISOR, Gvisor, Progress},
     host::{
         self,
         cgroup::level::{Caps, workspace_parent},
@@ -115,15 +115,20 @@ impl Worker {
     }
 
     /// Ends what runs of a workspace that is to be stopped or gone, although the engine lists no
-    /// container of it. A recovering cluster may not know yet what is to run.
+    /// container of it that does. A recovering cluster may not know yet what is to run.
     pub(super) async fn end_unlisted(
         &self,
         order: Option<&WorkspaceOrder>,
         found: &Found,
     ) -> Result<(), Failure> {
         let recovering = self.shared.parts.ledger.memory().recovering;
-        let ends = order.map_or(!recovering, |order| order.run != Run::Running);
-        if !ends || found.container.is_some() {
+        let ends = match order.map(|order| order.run) {
+            Some(Run::Running) => false,
+            Some(Run::Stopped) => true,
+            Some(Run::Removed) | None => !recovering,
+        };
+        let container = found.container.as_ref().map(|one| one.state);
+        if !ends || matches!(container, Some(ContainerState::Running { .. })) {
             return Ok(());
         }
         match self.shared.parts.levels.end(&self.levels().await?).await {

@@ -155,7 +155,8 @@ impl Worker {
         let decide = if memory.recovering { diff_recovering } else { diff };
         let next = decide(order.as_ref(), &found.held, self.shared.parts.place.boot);
         debug!(workspace = %self.workspace, action = ?next.action, state = ?next.report, "turn");
-        if !held && let Err(failure) = self.end_unlisted(order.as_ref(), &found).await {
+        let acts = !held && next.action != Action::Refuse;
+        if acts && let Err(failure) = self.end_unlisted(order.as_ref(), &found).await {
             return self.blind(order, &failure);
         }
         let gone = order.is_none() && next.report == RunState::Absent;

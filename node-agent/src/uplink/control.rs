@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU32,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -90,7 +91,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// reported or done until this one is let in again. What runs is left alone, unless it was removed.
 fn hold(shared: &Shared, ended: &LinkError) {
     let LinkError::Refused(refused) = ended else { return };
-    let removed = refused.reason == reason::NODE_REMOVED;
+    // a coordinator of before a restore may know of a removal that the cluster does not
+    let said = refused.incarnation.map_or(0, NonZeroU32::get);
+    let of_today = said >= shared.parts.ledger.incarnation();
+    let removed = refused.reason == reason::NODE_REMOVED && of_today;
     if refused.reason != IDENTITY_CONFLICT && !removed {
         return;
     }
@@ -132,6 +136,7 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
             counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
             shared.parts.held.send_replace(None);
+            shared.parts.removed.send_replace(false);
             let mut session =
                 Session { shared, queue, incoming, renewals: 0, sent: VecDeque::new() };
             match session.serve().await {

@@ -143,30 +143,53 @@ pub fn inhabited(layout: &Layout, parent: &str) -> Option<Inhabited> {
 /// Kills everything that is in the level or below it; what is gone already is fine. Blocks.
 ///
 /// # Errors
-/// What the kernel says.
+/// What the kernel says. The same call goes on from there.
 pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
     let path = below(parent);
     let roots = layout.roots();
-    if let Some(file) =
-        roots.iter().map(|root| root.join(&path).join("cgroup.kill")).find(|file| file.exists())
+    let file = roots.iter().map(|root| root.join(&path).join("cgroup.kill"));
+    if layout.version == 2
+        && let Some(file) = file.clone().find(|file| file.exists())
     {
         return fs::write(file, "1");
     }
-    // before Linux 5.14, and with version 1: what stands still starts nothing, and no number that is
-    // read is another program's when it is killed
+    // what stands still starts nothing, and no number that is read is another program's when it is
+    // killed; where one of them does not stop, the rest is killed all the same
     let freezer = layout.root("freezer").map(|root| root.join(&path));
-    if let Some(folder) = &freezer {
-        freezer::freeze(folder)?;
+    if let Some(Err(error)) = freezer.as_deref().map(freezer::freeze) {
+        debug!(cgroup = parent, %error, "killed without standing still");
     }
     let mut pids = BTreeSet::new();
     roots.iter().for_each(|root| gather(&root.join(&path), &mut pids));
+    let mut outcome = Ok(());
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
         match kill_process(pid, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => outcome = Err(error.into()),
         }
     }
-    freezer.as_deref().map_or(Ok(()), freezer::thaw)
+    // a container below may have been paused: nobody dies who stands still
+    match freezer {
+        Some(folder) => outcome.and(thaw_all(&folder)),
+        None => outcome,
+    }
+}
+
+/// Thaws a cgroup and those below it, the highest first.
+fn thaw_all(folder: &Path) -> io::Result<()> {
+    let outcome = freezer::thaw(folder);
+    let Ok(entries) = fs::read_dir(folder) else { return outcome };
+    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.fold(outcome, |outcome, below| outcome.and(thaw_all(&below.path())))
+}
+
+/// Returns the levels of workspaces below the node's, in any tree.
+pub fn levels(layout: &Layout, node: &str) -> BTreeSet<String> {
+    let entries =
+        layout.roots().into_iter().filter_map(|root| fs::read_dir(root.join(below(node))).ok());
+    let names = entries.flat_map(|entries| entries.flatten()).map(|entry| entry.file_name());
+    let ids = names.filter_map(|name| name.to_str().and_then(level_of));
+    ids.map(|id| workspace_parent(node, id)).collect()
 }
 
 /// Collects the processes of a cgroup and of those below it; what is gone has none.
@@ -359,6 +382,35 @@ mod tests {
             assert_eq!(read("cpu.weight"), "39", "1024 shares as Docker turns them");
             assert!(text(&dir.path().join("cgroup.subtree_control")).starts_with('+'));
         }
+    }
+
+    #[test]
+    fn what_is_in_a_level_is_killed_standing_still_and_thawed_again() {
+        let dir = tempfile::tempdir().expect("folder");
+        let mounts = format!("none {} cgroup rw,freezer 0 0\n", dir.path().display());
+        let layout = Layout::parse(&mounts, |_| String::new());
+        let parent = workspace_parent("/warren-n1", id());
+        let level = dir.path().join(below(&parent));
+        let container = level.join("4f1c");
+        fs::create_dir_all(&container).expect("folder");
+        let mut one = std::process::Command::new("sleep").arg("600").spawn().expect("a program");
+        fs::write(level.join("freezer.state"), "THAWED").expect("file");
+        fs::write(container.join("freezer.state"), "FROZEN").expect("file");
+        fs::write(container.join("cgroup.procs"), format!("{}\n", one.id())).expect("file");
+        assert_eq!(levels(&layout, "/warren-n1"), [parent.clone()].into());
+        kill(&layout, &parent).expect("killed");
+        let ended = std::os::unix::process::ExitStatusExt::signal(&one.wait().expect("ended"));
+        assert_eq!(ended, Some(9));
+        for folder in [&level, &container] {
+            assert_eq!(text(&folder.join("freezer.state")), "THAWED");
+        }
+        // one whose process does not stand still is killed all the same
+        let mut other = std::process::Command::new("sleep").arg("600").spawn().expect("a program");
+        fs::write(container.join("cgroup.procs"), format!("{}\n", other.id())).expect("file");
+        fs::remove_file(level.join("freezer.state")).expect("removed");
+        fs::create_dir(level.join("freezer.state")).expect("in the way");
+        kill(&layout, &parent).expect_err("it cannot be thawed");
+        assert!(other.wait().is_ok_and(|ended| !ended.success()));
     }
 
     #[test]
