@@ -78,7 +78,7 @@ fn a_workspace_no_node_can_hold_is_explained() -> Result<()> {
     anyhow::ensure!(explained.stdout.contains("memory"), "{}", explained.stdout);
     let shown = cluster.workspace("acme/big")?;
     let reason = shown["reason"].as_str().unwrap_or_default();
-    anyhow::ensure!(reason.contains("of memory"), "{reason}");
+    anyhow::ensure!(reason.contains("lacks memory"), "{reason}");
     Ok(())
 }
 
