@@ -1,6 +1,7 @@
 //! Running other programs: shown before they run, checked after.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -19,6 +20,21 @@ pub fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
 
+/// Names what is to be run, without what cargo told this program of itself: build scripts that look
+/// at such a variable run again where it differs, and with them everything above their package.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_")
+        });
+        if told {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a program in the checkout with its output shown, and says how long it took.
 ///
 /// # Errors
@@ -35,7 +51,7 @@ pub fn run_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -
     let shown = shown(program, arguments);
     eprintln!("xtask: {shown}");
     let began = Instant::now();
-    let status = Command::new(program)
+    let status = command(program)
         .args(arguments)
         .envs(variables.iter().copied())
         .current_dir(root()?)
@@ -54,7 +70,7 @@ pub fn run_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -
 /// # Errors
 /// Fails where the program cannot be started.
 pub fn capture(program: &str, arguments: &[&str]) -> Result<(bool, String, String)> {
-    let output = Command::new(program)
+    let output = command(program)
         .args(arguments)
         .current_dir(root()?)
         .stdin(Stdio::null())

@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use crate::command::{cargo, command};
+
 /// Label that carries the hash of the image's inputs.
 const LABEL: &str = "warren.image.inputs";
 /// Build arguments that a proxy needs; passed on where the environment has them.
@@ -80,13 +82,13 @@ pub(crate) fn inside(_args: &InsideArgs) -> anyhow::Result<PathBuf> {
     // For its target alone: build scripts and every other binary keep their flags, so that nothing
     // else is built again.
     let flags = format!(r#"target.{target}.rustflags=["-C","target-feature=+crt-static"]"#);
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
-    cargo.args(["build", "--locked", "--profile", "inside", "--package", "warren-inside"]);
-    cargo.args(["--target", &target, "--config", &flags]);
+    let mut built = command(cargo());
+    built.current_dir(root());
+    built.args(["build", "--locked", "--profile", "inside", "--package", "warren-inside"]);
+    built.args(["--target", &target, "--config", &flags]);
     // They would win over the flags above.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    ensure!(cargo.status().context("cannot run cargo")?.success(), "warren-inside does not build");
+    built.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    ensure!(built.status().context("cannot run cargo")?.success(), "warren-inside does not build");
     let path = target_folder().join(&target).join("inside/warren-inside");
     let binary = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if needs_loader(&binary)? {

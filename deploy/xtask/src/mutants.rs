@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::command::{cargo, files, root};
+use crate::command::{cargo, command, files, root};
 
 /// Where the tests take the node agent from, where it is set.
 const AGENT: &str = "WARREN_TEST_NODE_AGENT";
@@ -178,7 +178,7 @@ impl Tree {
         // the whole workspace, so that libraries have the features they were built with
         let arguments = ["build", "--locked", "--workspace", "--bin", "warren-node-agent"];
         eprintln!("xtask: cargo {} (mutants)", arguments.join(" "));
-        let built = Command::new(cargo())
+        let built = command(cargo())
             .args(arguments)
             .arg("--quiet")
             .env("CARGO_TARGET_DIR", &self.build)
@@ -196,7 +196,7 @@ impl Tree {
             let out = fs::File::create(&log)?;
             (out.try_clone()?, out)
         };
-        let status = Command::new(cargo())
+        let status = command(cargo())
             .args(["test", "--locked", "--quiet", "--workspace", "--test", "security", "--"])
             .args(["--exact", test])
             .env(AGENT, agent)
