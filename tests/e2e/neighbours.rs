@@ -18,7 +18,8 @@ fn a_hog_a_fork_bomb_and_floods_leave_the_neighbours_steps_as_they_were() -> Res
         lab.container("acme/a")?["State"]["Pid"].as_u64().context("A runs")
     };
     let first = pid(&lab)?;
-    let paces = neighbours::measure(&lab, (1, false), |paces| match paces.noise {
+    let noises = neighbours::noises(&lab);
+    let paces = neighbours::measure(&lab, &noises, (1, false), |paces| match paces.noise {
         // before others end for want of memory: the last few are kept
         "hog" => {
             let a = lab.cluster.workspace("acme/a")?;

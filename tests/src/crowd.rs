@@ -191,6 +191,13 @@ fn observed(order: &pb::WorkspaceOrder) -> pb::WorkspaceObserved {
         active_unix_ms: now,
         ..Default::default()
     };
+    let own = [("volume", "home volume"), ("image", "image"), ("container", "container")];
+    let own = own.map(|(name, title)| step(name, title));
+    let inside = sessions.clone().map(|one| {
+        let name = format!("session:{}", one.name);
+        let title = format!("session {}", one.name);
+        step(&name, &title)
+    });
     pb::WorkspaceObserved {
         workspace_id: order.workspace_id.clone(),
         generation: order.generation,
@@ -198,11 +205,7 @@ fn observed(order: &pb::WorkspaceOrder) -> pb::WorkspaceObserved {
         state: state.into(),
         since_unix_ms: now,
         pid: runs.then_some(4242),
-        steps: if runs {
-            vec![step("home", "home volume"), step("container", "container")]
-        } else {
-            Vec::new()
-        },
+        steps: if runs { own.into_iter().chain(inside).collect() } else { Vec::new() },
         sessions: if runs { sessions.map(session).collect() } else { Vec::new() },
         usage: Some(pb::Usage { memory_bytes: 64 << 20, pids: 12, ..Default::default() }),
         ..Default::default()

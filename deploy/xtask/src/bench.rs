@@ -1,11 +1,11 @@
 //! Prepares and runs a benchmark of `tests/src/bench`, optimised as people install it.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::command::{cargo, root};
+use crate::command::{cargo, command, root};
 
 /// The benchmarks there are.
 pub const NAMES: [&str; 6] = ["start", "commit", "handover", "read", "footprint", "neighbours"];
@@ -28,6 +28,10 @@ pub struct Options {
     /// Callers at once, such as 1,16,256 (commit and read)
     #[arg(long, value_name = "LIST")]
     callers: Option<String>,
+    /// Rows with one of these in their names (footprint: node agent, coordinator; neighbours: hog,
+    /// fork, disk, log, connection)
+    #[arg(long, value_name = "LIST")]
+    only: Option<String>,
 }
 
 impl Options {
@@ -37,6 +41,7 @@ impl Options {
             ("--engine", &self.engine),
             ("--replicas", &self.replicas),
             ("--callers", &self.callers),
+            ("--only", &self.only),
         ];
         for (name, list) in lists {
             arguments.extend(list.iter().flat_map(|list| [name, list.as_str()]));
@@ -64,7 +69,7 @@ pub fn run(name: &str, options: &Options) -> Result<()> {
 
 /// Runs a program in the checkout; its standard output becomes talk where `quiet`.
 fn shown(program: &str, arguments: &[&str], quiet: bool) -> Result<()> {
-    let mut command = Command::new(program);
+    let mut command = command(program);
     command.args(arguments).current_dir(root()?).stdin(Stdio::null());
     if quiet {
         command.stdout(std::io::stderr());

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Row, is_noisy, round};
+use super::{Options, Row, is_noisy, round};
 use crate::{Lab, wait_until};
 
 /// B does the same piece of work again and again, some milliseconds of counting and one small file,
@@ -33,7 +33,7 @@ const GOAL: f64 = 1.5;
 /// What A does, one after the other: takes memory beyond its cap, forks until it cannot while each of
 /// its processes spins, fills its home and empties it, writes to its log without pause, and opens
 /// connections as fast as it can.
-fn noises(lab: &Lab) -> [(&'static str, String); 5] {
+pub fn noises(lab: &Lab) -> [(&'static str, String); 5] {
     let connect = format!(
         "import socket\nheld=[]\nwhile True:\n s=socket.socket()\n s.setblocking(False)\n\
          \x20s.connect_ex((\"{}\",80))\n held.append(s)\n del held[:-500]",
@@ -68,13 +68,15 @@ impl Paces {
     }
 }
 
-/// Measures and returns the JSON line; `quick` makes one pair of each.
+/// Measures and returns the JSON line; `--quick` makes one pair of each.
 ///
 /// # Errors
 /// Fails where the installation cannot be built; a missed goal is no fault.
-pub fn run(quick: bool) -> Result<Value> {
-    let lab = lab()?;
-    let paces = measure(&lab, (if quick { 1 } else { 5 }, true), |_| Ok(()))?;
+pub fn run(options: &Options) -> Result<Value> {
+    let (lab, quick) = (lab()?, options.quick);
+    let noises = noises(&lab).into_iter().filter(|(name, _)| options.takes(name));
+    let noises: Vec<_> = noises.collect();
+    let paces = measure(&lab, &noises, (if quick { 1 } else { 5 }, true), |_| Ok(()))?;
     let rows: Vec<Row> = paces.into_iter().map(Paces::row).collect();
     let worst = rows.iter().filter_map(Row::ratio).fold(0.0, f64::max);
     Ok(json!({
@@ -107,23 +109,23 @@ pub fn lab() -> Result<Lab> {
 }
 
 /// Makes so many pairs of a quiet and a loud round of each noise; `waits` for a quiet machine before
-/// each. After each noise `look` may look at
-/// what it left.
+/// each. After each noise `look` may look at what it left.
 ///
 /// # Errors
 /// B makes no steps, A cannot be asked, or what `look` says.
 pub fn measure(
     lab: &Lab,
+    noises: &[(&'static str, String)],
     (pairs, waits): (usize, bool),
     mut look: impl FnMut(&Paces) -> Result<()>,
 ) -> Result<Vec<Paces>> {
     let mut all = Vec::new();
-    for (noise, line) in noises(lab) {
-        let mut paces = Paces { noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
+    for (noise, line) in noises {
+        let mut paces = Paces { noise: *noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
         for _ in 0..pairs {
             paces.noisy |= waits && is_noisy()?;
             paces.quiet.push(quiet(lab)?);
-            paces.loud.push(loud(lab, &line)?);
+            paces.loud.push(loud(lab, line)?);
         }
         eprintln!("{noise}: p99 of a step {:?} us quiet, {:?} us loud", paces.quiet, paces.loud);
         look(&paces)?;

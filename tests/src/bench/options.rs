@@ -46,10 +46,18 @@ pub struct Options {
     pub replicas: Vec<usize>,
     /// Callers at once.
     pub callers: Vec<usize>,
+    /// Only rows with one of these in their names; all where there is none.
+    pub only: Vec<String>,
 }
 
 impl Options {
-    /// Reads `--quick`, and `--engine`, `--replicas` and `--callers` with lists such as `1,16`.
+    /// Whether a row is asked for.
+    pub fn takes(&self, row: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| row.contains(part))
+    }
+
+    /// Reads `--quick`, and `--engine`, `--replicas`, `--callers` and `--only` with lists such as
+    /// `1,16`.
     ///
     /// # Errors
     /// Names the argument that is unknown or out of bounds.
@@ -59,6 +67,7 @@ impl Options {
             engines: vec![Engine::Sled, Engine::Redb],
             replicas: vec![1, 3],
             callers: vec![1, 16, 256],
+            only: Vec::new(),
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
@@ -71,6 +80,7 @@ impl Options {
                 "--engine" => options.engines = list(value)?,
                 "--replicas" => options.replicas = list(value)?,
                 "--callers" => options.callers = list(value)?,
+                "--only" => options.only = list(value)?,
                 _ => bail!("unknown argument {name}"),
             }
         }
@@ -106,6 +116,9 @@ mod tests {
         assert_eq!((all.replicas, all.callers, all.quick), (vec![1, 3], vec![1, 16, 256], false));
         let some = read("--quick --engine redb --replicas 3 --callers 16,64").expect("some");
         assert_eq!((some.engines, some.callers), (vec![Engine::Redb], vec![16, 64]));
+        let few = read("--only disk,log").expect("some");
+        assert!(few.takes("log flood") && !few.takes("hog"));
+        assert!(read("").expect("everything").takes("hog"));
         for odd in ["--slow 1", "--callers", "--callers 0", "--replicas 2", "--engine none"] {
             assert!(read(odd).is_err(), "{odd} passed");
         }

@@ -4,7 +4,8 @@ use anyhow::bail;
 use warren_tests::bench::{Options, commit, footprint, handover, neighbours, start};
 
 const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint|neighbours [--quick] \
-                     [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256]";
+                     [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256] \
+                     [--only PART,PART]";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -13,9 +14,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::read(arguments)?;
     let line = match name.as_str() {
         "start" => tokio::task::spawn_blocking(move || start::run(options.quick)).await??,
-        "neighbours" => {
-            tokio::task::spawn_blocking(move || neighbours::run(options.quick)).await??
-        }
+        "neighbours" => tokio::task::spawn_blocking(move || neighbours::run(&options)).await??,
         "commit" => commit::run(&options).await?,
         "read" => commit::run_reads(&options).await?,
         "footprint" => footprint::run(&options).await?,
