@@ -20,13 +20,12 @@ use clock::{Clock, Set};
 use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
-    NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId,
-    measure::Pressure,
-    status::{NodeFacts, WorkspaceObserved},
+    NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId, measure::Pressure,
+    status::NodeFacts,
 };
 use warren_model::{
-    ClusterState, LiveView, NodeLive, NodeStanding, Opinion, Report, command::Availability,
-    liveness, state::Node,
+    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report,
+    command::Availability, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
 
@@ -270,7 +269,7 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
 }
 
 /// Whether the two say the same to the planner: what is used and shown aside.
-fn stands_alike(one: Option<&WorkspaceObserved>, other: Option<&WorkspaceObserved>) -> bool {
+fn stands_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => {
             one.generation == other.generation
@@ -288,7 +287,7 @@ mod tests {
     use uuid::Uuid;
     use warren_common::{
         Generation,
-        status::{RunState, Usage},
+        status::{RunState, Usage, WorkspaceObserved},
     };
 
     use super::*;

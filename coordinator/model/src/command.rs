@@ -14,11 +14,13 @@ use warren_common::{
     status::NodeFacts,
 };
 
+mod named;
 pub mod node;
 mod recovery;
 mod replica;
 mod resize;
 
+pub use named::Touched;
 pub use node::NodeCommand;
 pub use recovery::{
     AccountNode, AdoptNode, AdoptWorkspace, BeginIncarnation, EndRecovery, NoteBackup,

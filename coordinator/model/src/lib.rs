@@ -14,6 +14,7 @@ pub mod invariants;
 pub mod live;
 pub mod liveness;
 mod node_spec;
+mod observed;
 pub mod plan;
 pub mod state;
 
@@ -25,5 +26,6 @@ pub use event::{Event, EventKind};
 pub use live::{LiveView, NodeLive, Opinion, Report, Seen};
 pub use liveness::{LeaseStanding, Liveness, NodeStanding, Standing, lease, liveness, standing};
 pub use node_spec::node_spec;
+pub use observed::Observed;
 pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview, reads_alike};
 pub use state::ClusterState;

@@ -15,6 +15,8 @@ use warren_common::{
     status::{NodeFacts, WorkspaceObserved},
 };
 
+use crate::observed::Observed;
+
 /// What all nodes report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LiveView {
@@ -67,7 +69,7 @@ pub struct Seen {
     /// When it came, by this coordinator's clock.
     pub received: Timestamp,
     /// What the node said.
-    pub observed: Arc<WorkspaceObserved>,
+    pub observed: Arc<Observed>,
 }
 
 /// One report as it came in.
@@ -136,7 +138,7 @@ impl LiveView {
             let id = observed.workspace;
             let room = live.workspaces.len() < Limits::OBSERVED_PER_NODE;
             if room || live.workspaces.contains_key(&id) {
-                let seen = Seen { received: report.received, observed: Arc::new(observed) };
+                let seen = Seen { received: report.received, observed: Arc::new(observed.into()) };
                 live.workspaces.insert(id, seen);
             }
         }

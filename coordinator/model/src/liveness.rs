@@ -5,12 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use warren_common::{
-    NodeEpoch, NodeId, Timestamp, WorkspaceId, spec::Failover, status::WorkspaceObserved,
-};
+use warren_common::{NodeEpoch, NodeId, Timestamp, WorkspaceId, spec::Failover};
 
 use crate::{
     live::{LiveView, NodeLive},
+    observed::Observed,
     state::{ClusterState, Node, Workspace},
 };
 
@@ -125,7 +124,7 @@ pub struct LeaseStanding {
 pub fn lease(live: &LiveView, workspace: &Workspace) -> Option<LeaseStanding> {
     let node = workspace.assignment.as_ref()?.node;
     let confirmed = live.confirmed(node)?;
-    let expires = match workspace.spec.failover {
+    let expires = match workspace.spec.failover() {
         Failover::Auto => Some(confirmed.plus(FENCE_WINDOW)),
         Failover::Manual => None,
     };
@@ -147,7 +146,7 @@ pub enum Standing {
         /// Its node.
         node: NodeId,
         /// What it said.
-        observed: Arc<WorkspaceObserved>,
+        observed: Arc<Observed>,
     },
     /// Its node is silent: "last seen running at T on N".
     Silent {
@@ -156,7 +155,7 @@ pub enum Standing {
         /// When the node was last heard from.
         last_seen: Option<Timestamp>,
         /// What it said of the workspace then.
-        observed: Option<Arc<WorkspaceObserved>>,
+        observed: Option<Arc<Observed>>,
     },
 }
 

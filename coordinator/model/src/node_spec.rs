@@ -36,7 +36,7 @@ fn order(state: &ClusterState, workspace: &Workspace) -> Option<WorkspaceOrder> 
         run: run(workspace),
         run_serial: workspace.run_serial,
         permit: assignment.permit,
-        spec: workspace.spec.clone(),
+        spec: workspace.spec.whole(),
         request: state.origins.get(&workspace.id).copied(),
     })
 }

@@ -139,7 +139,7 @@ impl View<'_> {
             silent_since_unix_ms: node
                 .and_then(|node| self.silent_since(node))
                 .map_or(0, |at| at.0),
-            observed: seen.map(|seen| seen.observed.as_ref().clone().into()),
+            observed: seen.map(|seen| seen.observed.whole(workspace.id).into()),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
             request_id: self.origin(workspace),
@@ -165,7 +165,7 @@ impl View<'_> {
         };
         let client = self.state.clients.get(&workspace.client);
         let client = client.map(|client| client.name.to_string()).unwrap_or_default();
-        let mut sessions = seen.observed.sessions.clone();
+        let mut sessions = seen.observed.whole(workspace.id).sessions;
         sessions.sort_by(|one, other| one.name.cmp(&other.name));
         let show = |session: warren_common::status::SessionObserved| pb::Session {
             client: client.clone(),
@@ -243,10 +243,10 @@ pub fn workspace(workspace: &Workspace, client: &str, node: &str) -> pb::Workspa
         id: workspace.id.to_string(),
         client: client.to_owned(),
         name: workspace.name.to_string(),
-        spec: Some(workspace.spec.clone().into()),
+        spec: Some(workspace.spec.whole().into()),
         run: desired(workspace.desired).into(),
         phase: phase(&workspace.phase.kind).into(),
-        reason: workspace.phase.reason.clone(),
+        reason: workspace.phase.reason.to_string(),
         phase_since_unix_ms: workspace.phase.since.0,
         phase_deadline_unix_ms: workspace.phase.deadline.map(|at| at.0),
         generation: workspace.generation.0,

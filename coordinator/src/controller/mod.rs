@@ -143,7 +143,7 @@ impl Controller {
     /// What it did for a workspace is logged with the request that asked for the workspace's run.
     async fn propose(&self, state: &ClusterState, commands: Vec<Command>, at: Timestamp) {
         let proposing = stream::iter(commands).map(|command| {
-            let (name, subject) = (name(&command), subject(&command));
+            let (name, subject) = (name(&command), command.workspace());
             let envelope = Envelope {
                 request: RequestId::new(Uuid::now_v7()),
                 principal: Principal::Coordinator(self.replica),
@@ -171,44 +171,6 @@ impl Controller {
                 }
             }
         }
-    }
-}
-
-/// Returns the workspace that a command is about.
-fn subject(command: &Command) -> Option<WorkspaceId> {
-    match command {
-        Command::CreateWorkspace(create) => Some(create.workspace),
-        Command::SetRun(set) => Some(set.workspace),
-        Command::Assign(assign) => Some(assign.workspace),
-        Command::Advance(advance) => Some(advance.workspace),
-        Command::Forget(forget) => Some(forget.workspace),
-        Command::InitCluster(_)
-        | Command::SetReplica(_)
-        | Command::CreateClient(_)
-        | Command::DeleteClient(_)
-        | Command::IssueToken(_)
-        | Command::JoinNode(_)
-        | Command::RegisterNode(_)
-        | Command::UpdateNodeFacts(_)
-        | Command::SetNodeAvailability(_)
-        | Command::RevokeCertificate(_)
-        | Command::InvitePerson(_)
-        | Command::EnrolPerson(_)
-        | Command::RecordCertificate(_)
-        | Command::RevokePerson(_)
-        | Command::BeginIncarnation(_)
-        | Command::AdoptNode(_)
-        | Command::AdoptWorkspace(_)
-        | Command::AccountNode(_)
-        | Command::EndRecovery(_)
-        | Command::UpdateClient(_)
-        | Command::IssueCoordinatorToken(_)
-        | Command::JoinReplica(_)
-        | Command::RemoveReplica(_)
-        | Command::NoteBackup(_)
-        | Command::Node(_)
-        | Command::ResizeWorkspace(_)
-        | Command::ChangeAllowed(_) => None,
     }
 }
 

@@ -4,13 +4,10 @@
 //! when it says something new: while one is on its way, changes gather and the next one holds them
 //! all. Registrations and changed facts, which the log keeps, are taken once a second. A lease is confirmed after a round of reads that began when the renewal was here (rule R2).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    pin::Pin,
-};
+use std::{future::Future, pin::Pin};
 
 use futures_util::{Stream, StreamExt as _};
+use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -19,9 +16,7 @@ use tonic::{Code, Status};
 use tracing::{debug, info};
 use uuid::Uuid;
 use warren_common::{
-    ClientId, Limits, NodeEpoch, NodeId, RequestId, Revision,
-    spec::{Destination, WorkspaceOrder},
-    status::NodeFacts,
+    Limits, NodeEpoch, NodeId, RequestId, Revision, spec::NodeSpec, status::NodeFacts,
 };
 use warren_daemon::clock;
 use warren_model::{
@@ -41,8 +36,6 @@ use crate::{
 };
 
 type Answer = Result<pb::ControlResponse, Status>;
-/// What a document says: recovering, its orders, what clients are allowed.
-type Told = (bool, Vec<WorkspaceOrder>, BTreeMap<ClientId, BTreeSet<Destination>>);
 type Round =
     Pin<Box<dyn Future<Output = (pb::RenewLease, Result<ClusterState, ReadError>)> + Send>>;
 
@@ -53,8 +46,8 @@ struct Session {
     epoch: NodeEpoch,
     term: u64,
     answers: mpsc::Sender<Answer>,
-    /// What the node was last told.
-    told: Option<Told>,
+    /// The hash of the document that the node was last told, its revision aside.
+    told: Option<[u8; 32]>,
     /// The renewal that is being confirmed.
     round: Option<Round>,
     /// The newest renewal that waits for the next round.
@@ -238,12 +231,12 @@ impl Session {
         &mut self,
         requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
     ) -> Result<(), ApiError> {
-        let mut decided = self.up.consensus.changes();
+        let mut document = self.up.consensus.document(self.node);
         let mut leadership = self.up.consensus.leadership();
         self.tell().await;
         loop {
             tokio::select! {
-                changed = decided.changed() => match changed {
+                changed = document.changed() => match changed {
                     Ok(()) => self.tell().await,
                     Err(_) => return Ok(()),
                 },
@@ -305,8 +298,8 @@ impl Session {
     async fn tell(&mut self) {
         let state = self.up.consensus.local();
         let spec = warren_model::node_spec(&state, self.node, self.term);
-        let told = (spec.recovering, spec.workspaces.clone(), spec.allowed.clone());
-        if self.told.as_ref() == Some(&told) {
+        let told = hash(&spec);
+        if self.told == Some(told) {
             return;
         }
         self.told = Some(told);
@@ -367,6 +360,15 @@ async fn finished(round: &mut Option<Round>) -> (pb::RenewLease, Result<ClusterS
         Some(round) => round.as_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// Hashes what a document says, whatever its revision: two of them say the same where this is the
+/// same, and a session need not keep the last one.
+fn hash(spec: &NodeSpec) -> [u8; 32] {
+    let NodeSpec { incarnation, term, revision: _, workspaces, recovering, allowed } = spec;
+    let said = (incarnation, term, workspaces, recovering, allowed);
+    let said = postcard::to_stdvec(&said).expect("its types are plain and memory is the bound");
+    Sha256::digest(said).into()
 }
 
 fn facts(facts: Option<pb::NodeFacts>) -> Result<NodeFacts, InvalidMessage> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use serde::Deserialize;
 use warren_common::{
     ClientId, ClientName, NodeId, NodeName, ReplicaId, Revision, Timestamp, TokenId, WorkspaceId,
@@ -13,7 +13,7 @@ use warren_common::{
 };
 use warren_model::{
     AuditHead, ClusterState,
-    state::{Client, ClusterInfo, JoinToken, Node, Replica, RequestTable, Workspace},
+    state::{Client, ClusterInfo, JoinToken, Nested, Node, Replica, RequestTable, Workspace},
 };
 
 #[derive(Deserialize)]
@@ -27,8 +27,8 @@ pub(super) struct StateV1 {
     node_names: OrdMap<NodeName, NodeId>,
     tokens: OrdMap<TokenId, JoinToken>,
     workspaces: OrdMap<WorkspaceId, Arc<Workspace>>,
-    workspace_names: OrdMap<(ClientId, WorkspaceName), WorkspaceId>,
-    placed: OrdSet<(NodeId, WorkspaceId)>,
+    workspace_names: Nested<ClientId, WorkspaceName, WorkspaceId>,
+    placed: Nested<NodeId, WorkspaceId, ()>,
     revoked: OrdMap<Vec<u8>, Timestamp>,
     requests: RequestTable,
     audit: AuditHead,

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use warren_common::{Limits, ReplicaId, Revision};
+use warren_common::{Limits, NodeId, ReplicaId, Revision};
 use warren_model::ClusterState;
 
 use super::{
@@ -218,6 +218,11 @@ impl Consensus {
     /// Tells the revision of [`Consensus::local`] after each change of it.
     pub fn changes(&self) -> watch::Receiver<Revision> {
         self.inner.view.changes()
+    }
+
+    /// Tells when the document of a node may say something else than before.
+    pub fn document(&self, node: NodeId) -> watch::Receiver<u64> {
+        self.inner.view.document(node)
     }
 
     /// Returns the newest events of what was applied here; [`Consensus::changes`] tells when there

@@ -4,9 +4,10 @@
 //! Readers get what is applied through [`View`], an O(1) clone that never waits for a writer.
 
 use std::{
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -18,8 +19,8 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine},
 };
 use tokio::sync::watch;
-use warren_common::Revision;
-use warren_model::{AuditRecord, ClusterState};
+use warren_common::{NodeId, Revision};
+use warren_model::{AuditRecord, ClusterState, command::Touched};
 
 use super::{
     checkpoint::{Checkpoints, Loaded},
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     audit::{AuditLog, AuditSync},
     store::Flusher,
+    sync::locked,
     watch::{Gathered, Ring},
 };
 
@@ -39,6 +41,8 @@ pub(crate) struct View {
     /// Index of the newest entry in the state; told after the state is there.
     applied: watch::Sender<Option<u64>>,
     events: Arc<Ring>,
+    /// Of each node that somebody tells its document.
+    documents: Mutex<BTreeMap<NodeId, watch::Sender<u64>>>,
 }
 
 impl View {
@@ -68,6 +72,23 @@ impl View {
         self.events.clone()
     }
 
+    /// Tells when a node's document may say something else; costs nothing for the others.
+    pub(crate) fn document(&self, node: NodeId) -> watch::Receiver<u64> {
+        let mut documents = locked(&self.documents);
+        documents.retain(|_, sender| sender.receiver_count() > 0);
+        documents.entry(node).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    /// Wakes those who tell the nodes; after the state is there.
+    fn tell(&self, touched: &Touched) {
+        let documents = locked(&self.documents);
+        let wake = |sender: &watch::Sender<u64>| sender.send_modify(|n| *n = n.wrapping_add(1));
+        match touched.all {
+            true => documents.values().for_each(wake),
+            false => touched.nodes.iter().filter_map(|id| documents.get(id)).for_each(wake),
+        }
+    }
+
     fn publish(&self, state: &ClusterState, applied: Option<u64>) {
         self.state.store(Arc::new(state.clone()));
         self.applied.send_replace(applied);
@@ -80,10 +101,16 @@ impl View {
 }
 
 /// What applying a batch gathers for the files and the readers.
-#[derive(Default)]
 struct Gains {
     records: Vec<AuditRecord>,
     events: Gathered,
+    touched: Touched,
+}
+
+impl Gains {
+    fn none(state: &ClusterState) -> Self {
+        Self { records: Vec::new(), events: Gathered::default(), touched: Touched::none(state) }
+    }
 }
 
 /// Returns which cluster's which state this is.
@@ -120,6 +147,7 @@ impl Machine {
             applied: watch::Sender::new(meta.last_log_id.map(|id| id.index)),
             revision: watch::Sender::new(revision),
             events: Arc::new(Ring::new(incarnation, revision)),
+            documents: Mutex::default(),
         });
         let (applied, membership) = (meta.last_log_id, meta.last_membership);
         Self { state, applied, membership, audit, checkpoints, view, flusher }
@@ -148,6 +176,8 @@ impl Machine {
                     io::Error::other(format!("applying log entry {position} panicked"))
                 })?;
                 gains.records.extend(effect.audit);
+                let (command, named) = (&proposal.0.command, before.as_deref());
+                gains.touched.take(command, named, &self.state);
                 gains.events.take(&self.state, before.as_ref(), effect.events);
                 Reply(Some(effect.result))
             }
@@ -187,6 +217,9 @@ impl Machine {
         let (incarnation, revision) = position(&self.state);
         self.view.events.replace(incarnation, revision);
         self.view.publish(&self.state, self.applied.map(|id| id.index));
+        let mut touched = Touched::none(&self.state);
+        touched.all = true;
+        self.view.tell(&touched);
         Ok(())
     }
 }
@@ -213,7 +246,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         let began = Instant::now();
-        let (mut answers, mut gains) = (Vec::new(), Gains::default());
+        let (mut answers, mut gains) = (Vec::new(), Gains::none(&self.state));
         while let Some((entry, responder)) = entries.try_next().await? {
             let reply = self.apply_one(entry, &mut gains).map_err(|error| self.failed(error))?;
             answers.extend(responder.map(|responder| (responder, reply)));
@@ -225,6 +258,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let events = gains.events.into_records();
         self.view.events.append(position(&self.state), events, Instant::now());
         self.view.publish(&self.state, self.applied.map(|id| id.index));
+        self.view.tell(&gains.touched);
         metrics::histogram!("warren_raft_apply_seconds").record(began.elapsed().as_secs_f64());
         for (responder, reply) in answers {
             responder.send(reply);

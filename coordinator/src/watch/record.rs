@@ -59,42 +59,9 @@ pub struct Placed {
 pub(crate) struct Gathered(Vec<Record>);
 
 impl Gathered {
-    /// Returns the workspace that a command may change, as it is before.
+    /// Returns the workspace that a command is about, as it is before.
     pub(crate) fn before(state: &ClusterState, command: &Command) -> Option<Arc<Workspace>> {
-        let id = match command {
-            Command::SetRun(command) => command.workspace,
-            Command::Assign(command) => command.workspace,
-            Command::Advance(command) => command.workspace,
-            Command::Forget(command) => command.workspace,
-            Command::AdoptWorkspace(command) => command.held.order.workspace,
-            Command::ResizeWorkspace(command) => command.workspace,
-            Command::InitCluster(_)
-            | Command::SetReplica(_)
-            | Command::CreateClient(_)
-            | Command::DeleteClient(_)
-            | Command::IssueToken(_)
-            | Command::JoinNode(_)
-            | Command::RegisterNode(_)
-            | Command::UpdateNodeFacts(_)
-            | Command::SetNodeAvailability(_)
-            | Command::CreateWorkspace(_)
-            | Command::RevokeCertificate(_)
-            | Command::BeginIncarnation(_)
-            | Command::AdoptNode(_)
-            | Command::AccountNode(_)
-            | Command::EndRecovery(_)
-            | Command::InvitePerson(_)
-            | Command::EnrolPerson(_)
-            | Command::RecordCertificate(_)
-            | Command::RevokePerson(_)
-            | Command::UpdateClient(_)
-            | Command::IssueCoordinatorToken(_)
-            | Command::JoinReplica(_)
-            | Command::RemoveReplica(_)
-            | Command::NoteBackup(_)
-            | Command::ChangeAllowed(_)
-            | Command::Node(_) => return None,
-        };
+        let id = command.workspace()?;
         state.workspaces.get(&id).cloned()
     }
 
@@ -255,17 +222,8 @@ impl Record {
                 size_of::<Node>() + labels(&node.facts.labels) + findings.sum::<usize>() + 256
             }
             Subject::Workspace(placed) => {
-                let spec = &placed.workspace.spec;
-                let sessions = spec
-                    .sessions
-                    .iter()
-                    .map(|one| one.command.as_ref().map_or(64, |text| text.len() + 64));
-                let texts = spec.image.len() + placed.workspace.phase.reason.len() + 256;
-                size_of::<Workspace>()
-                    + spec.setup.as_ref().map_or(0, String::len)
-                    + sessions.sum::<usize>()
-                    + labels(&spec.labels)
-                    + texts
+                let Workspace { spec, phase, .. } = placed.workspace.as_ref();
+                size_of::<Workspace>() + spec.weight() + phase.reason.len() + 256
             }
         }
     }

@@ -12,11 +12,14 @@ use std::collections::BTreeMap;
 
 use warren_common::{
     Bytes, ClientId, ClientName, Limits, NodeEpoch,
-    spec::{IsolationTier, Resources, WorkspaceSpec},
+    spec::{IsolationTier, PlacementRules, Resources, WorkspaceSpec},
     status::NodeFacts,
 };
 
-use crate::{command::Availability, state::Node};
+use crate::{
+    command::Availability,
+    state::{Client, Node, Workspace},
+};
 
 /// A node's label naming the one client whose workspaces it takes.
 pub const CLIENT_LABEL: &str = "warren.client";
@@ -185,8 +188,29 @@ pub struct Need<'a> {
     pub client: ClientId,
     /// Their name, for nodes that belong to one.
     pub client_name: &'a ClientName,
-    /// What was asked for.
-    pub spec: &'a WorkspaceSpec,
+    /// Caps and weights.
+    pub resources: &'a Resources,
+    /// Where it may run.
+    pub placement: &'a PlacementRules,
+}
+
+impl<'a> Need<'a> {
+    /// What a workspace of this client needs.
+    pub fn of(client: &'a Client, workspace: &'a Workspace) -> Self {
+        Self::new(client, (&workspace.spec.resources, workspace.spec.placement()))
+    }
+
+    /// What one that does not exist yet would need.
+    pub fn asked(client: &'a Client, spec: &'a WorkspaceSpec) -> Self {
+        Self::new(client, (&spec.resources, &spec.placement))
+    }
+
+    fn new(
+        client: &'a Client,
+        (resources, placement): (&'a Resources, &'a PlacementRules),
+    ) -> Self {
+        Self { client: client.id, client_name: &client.name, resources, placement }
+    }
 }
 
 /// What is set aside on a node for the workspaces assigned to it, whether they run or not.
@@ -305,7 +329,7 @@ impl Capacity {
 pub fn fit(node: &Node, load: &Load, need: &Need<'_>) -> Result<(), Misfit> {
     schedulable(node)?;
     rules(node, need)?;
-    room(node, load, &need.spec.resources)
+    room(node, load, need.resources)
 }
 
 fn schedulable(node: &Node) -> Result<(), Misfit> {
@@ -330,7 +354,7 @@ fn schedulable(node: &Node) -> Result<(), Misfit> {
 }
 
 fn rules(node: &Node, need: &Need<'_>) -> Result<(), Misfit> {
-    let rules = &need.spec.placement;
+    let rules = need.placement;
     if rules.pin.is_some_and(|pin| pin != node.id) {
         return Err(Misfit::new(Cause::NotPinned, "pinned to another node"));
     }

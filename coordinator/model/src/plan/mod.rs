@@ -155,7 +155,7 @@ pub fn explain(
         }
         let mut explanation = place::choose(&round, &need(state, workspace)?);
         explanation.node = Some(assignment.node);
-        explanation.summary.clone_from(&assignment.reason);
+        explanation.summary = assignment.reason.to_string();
         return Some(explanation);
     }
     // those before it are placed first
@@ -169,7 +169,7 @@ pub fn explain(
         None => {
             let mut explanation = place::choose(&round, &need(state, workspace)?);
             explanation.node = None;
-            explanation.summary.clone_from(&workspace.phase.reason);
+            explanation.summary = workspace.phase.reason.to_string();
             Some(explanation)
         }
     }
@@ -188,7 +188,7 @@ pub fn preview(
     let mut before = Plan::default();
     place_queued(&mut round, &mut before, None);
     let client = state.clients.get(&ask.client)?;
-    let need = Need { client: client.id, client_name: &client.name, spec: ask.spec };
+    let need = Need::asked(client, ask.spec);
     let mut explanation = place::choose(&round, &need);
     hold_back(state, &mut explanation);
     if explanation.node.is_none() {
@@ -207,7 +207,7 @@ fn hold_back(state: &ClusterState, explanation: &mut Explanation) {
 
 fn need<'a>(state: &'a ClusterState, workspace: &'a Workspace) -> Option<Need<'a>> {
     let client = state.clients.get(&workspace.client)?;
-    Some(Need { client: client.id, client_name: &client.name, spec: &workspace.spec })
+    Some(Need::of(client, workspace))
 }
 
 /// Places what is queued, oldest first; a small one may pass a large one that fits nowhere. Of each

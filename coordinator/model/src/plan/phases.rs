@@ -6,15 +6,13 @@
 
 use std::time::Duration;
 
-use warren_common::{
-    NodeId, Timestamp,
-    status::{RunState, WorkspaceObserved},
-};
+use warren_common::{NodeId, Timestamp, status::RunState};
 
 use crate::{
     command::{Advance, Command, Forget, Step},
     live::Seen,
     liveness::{Liveness, span},
+    observed::Observed,
     plan::Round,
     state::{Assignment, Desired, PhaseKind, Workspace},
 };
@@ -77,7 +75,7 @@ fn current<'a>(
     same.then_some(seen)
 }
 
-fn forget(workspace: &Workspace, observed: &WorkspaceObserved) -> Option<Command> {
+fn forget(workspace: &Workspace, observed: &Observed) -> Option<Command> {
     let gone = observed.state == RunState::Absent;
     gone.then(|| {
         let generation = workspace.generation;
@@ -85,7 +83,7 @@ fn forget(workspace: &Workspace, observed: &WorkspaceObserved) -> Option<Command
     })
 }
 
-fn stopped(workspace: &Workspace, observed: &WorkspaceObserved) -> Option<Command> {
+fn stopped(workspace: &Workspace, observed: &Observed) -> Option<Command> {
     let stopped = match observed.state {
         RunState::Stopped { .. } | RunState::Absent => true,
         RunState::Preparing
@@ -115,7 +113,7 @@ fn running(
             Some(Step::Ended { reason: how_it_ended(*exit_code, *oom) })
         }
         RunState::Failed { code, retry: false } => {
-            Some(Step::Fail { code: code.clone(), reason: observed.reason.clone() })
+            Some(Step::Fail { code: code.clone(), reason: observed.reason.to_string() })
         }
         RunState::Starting | RunState::Running => (*kind == StartPermitted).then_some(Step::Active),
         RunState::Preparing | RunState::Prepared | RunState::Absent if *kind == Active => {

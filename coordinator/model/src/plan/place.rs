@@ -113,7 +113,7 @@ fn judge(
         node: node.id,
         name: node.name.clone(),
         misfit,
-        free: Capacity::of(&node.facts).free_memory(load, &need.spec.resources),
+        free: Capacity::of(&node.facts).free_memory(load, need.resources),
         workspaces: load.count,
         of_client: load.of(need.client),
         score: score::total(&parts),

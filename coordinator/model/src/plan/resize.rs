@@ -103,7 +103,7 @@ pub fn in_use(
     if !less || liveness(node, live, now).liveness != Liveness::Ready {
         return None;
     }
-    let seen = &live.observed(node.id, workspace.id)?.observed;
+    let seen = live.observed(node.id, workspace.id)?.observed.whole(workspace.id);
     if seen.generation != workspace.generation {
         return None;
     }
@@ -122,7 +122,7 @@ pub fn in_use(
 /// Says what follows of a home that has more in it than it may: none where it has not.
 pub fn home_over(live: &LiveView, workspace: &Workspace) -> Option<String> {
     let node = workspace.assignment.as_ref()?.node;
-    let used = live.observed(node, workspace.id)?.observed.volume?.used;
+    let used = live.observed(node, workspace.id)?.observed.whole(workspace.id).volume?.used;
     let limit = workspace.spec.resources.disk;
     (used > limit && limit >= Limits::DISK_MIN).then(|| {
         format!(

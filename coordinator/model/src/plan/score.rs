@@ -59,7 +59,7 @@ fn full(name: &'static str, weight: u32, detail: &str) -> ScorePart {
 /// How full the node is with the workspace on it, per-mille: the fuller of the two memory rules.
 fn fill(node: &Node, load: &Load, need: &Need<'_>) -> u32 {
     let capacity = Capacity::of(&node.facts);
-    let asked = &need.spec.resources;
+    let asked = need.resources;
     let reserved = load.reserved.plus(asked.reserve);
     let caps = load.caps.plus(load.swap).plus(asked.memory).plus(asked.swap);
     per_mille(reserved, capacity.reserve).max(per_mille(caps, capacity.caps))

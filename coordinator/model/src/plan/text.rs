@@ -30,7 +30,7 @@ pub(crate) fn nowhere(candidates: &[Candidate], need: &Need<'_>) -> String {
         }
     }
     groups.sort_by_key(|(cause, of)| (usize::MAX - of.len(), *cause));
-    let asks = asks(&need.spec.resources, &groups);
+    let asks = asks(need.resources, &groups);
     let told = groups.iter().map(|(cause, of)| group(*cause, of));
     match candidates.len() {
         0 => format!("it asks for {asks}; the cluster has no nodes yet"),

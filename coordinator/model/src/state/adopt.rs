@@ -131,7 +131,7 @@ fn make(
 ) -> Result<Change, Refusal> {
     let order = &command.held.order;
     let owner: ClientId = client.id;
-    let taken = |name: &_| state.workspace_names.contains_key(&(owner, Clone::clone(name)));
+    let taken = |name: &_| state.workspace_names.contains(&(owner, Clone::clone(name)));
     let name = free(&order.address.workspace, taken)?;
     let mut spec = order.spec.clone();
     spec.placement.pin = spec.placement.pin.filter(|pin| state.nodes.contains_key(pin));
@@ -139,7 +139,7 @@ fn make(
         id: order.workspace,
         client: owner,
         name: name.clone(),
-        spec,
+        spec: spec.into(),
         desired: Desired::Running,
         run_serial: order.run_serial.max(started_run),
         generation: order.generation,
@@ -155,7 +155,7 @@ fn make(
     take_order(&mut workspace, &command.held, context);
     let to = workspace.phase.kind.clone();
     let address = WorkspaceAddress { client: client.name, workspace: name.clone() };
-    state.placed.insert((command.node, order.workspace));
+    state.placed.insert((command.node, order.workspace), ());
     state.workspace_names.insert((owner, name), order.workspace);
     state.workspaces.insert(order.workspace, Arc::new(workspace));
     state.weigh(command.node);
@@ -190,7 +190,7 @@ fn correct(
     let untouched = known.revision <= restored;
     let resized = state.resized.contains(&id);
     if moved {
-        workspace.spec = order.spec.clone();
+        workspace.spec = order.spec.clone().into();
         place(&mut workspace, command, &on);
     }
     if resized {
@@ -220,7 +220,7 @@ fn correct(
         state.placed.remove(&(at, id));
         state.weigh(at);
     }
-    state.placed.insert((*node, id));
+    state.placed.insert((*node, id), ());
     state.weigh(*node);
     Ok(Change::new("workspace.adopt", Outcome::Workspace(id))
         .object(&label, &id)
@@ -234,7 +234,7 @@ fn place(workspace: &mut Workspace, command: &AdoptWorkspace, on: &str) {
         node: command.node,
         generation: workspace.generation,
         permit: None,
-        reason: format!("found on {on} after a restore"),
+        reason: format!("found on {on} after a restore").into(),
     });
 }
 

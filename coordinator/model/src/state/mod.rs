@@ -9,6 +9,7 @@ pub mod allowed;
 pub mod certificate;
 pub mod client;
 pub(crate) mod cluster;
+mod nested;
 pub mod node;
 pub(crate) mod node_end;
 pub mod person;
@@ -17,6 +18,7 @@ pub mod replica;
 pub mod requests;
 pub(crate) mod resize;
 pub mod seat;
+mod spec;
 pub mod token;
 pub mod workspace;
 mod workspace_run;
@@ -34,6 +36,7 @@ use crate::{audit::AuditHead, command::Principal};
 
 pub use certificate::Certificate;
 pub use client::Client;
+pub use nested::Nested;
 pub use node::Node;
 pub use node_end::NodeLabels;
 pub use person::{Invitation, Person};
@@ -41,6 +44,7 @@ pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use seat::{Rival, Seat};
+pub use spec::Spec;
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
 
@@ -66,9 +70,9 @@ pub struct ClusterState {
     /// Workspaces by id.
     pub workspaces: OrdMap<WorkspaceId, Arc<Workspace>>,
     /// Their names.
-    pub workspace_names: OrdMap<(ClientId, WorkspaceName), WorkspaceId>,
+    pub workspace_names: Nested<ClientId, WorkspaceName, WorkspaceId>,
     /// Which workspaces are assigned to which node.
-    pub placed: OrdSet<(NodeId, WorkspaceId)>,
+    pub placed: Nested<NodeId, WorkspaceId, ()>,
     /// Serials that are refused although their certificates have not expired, with when they would.
     pub revoked: OrdMap<Vec<u8>, Timestamp>,
     /// The answers that are given again where a request is repeated.
@@ -168,16 +172,11 @@ impl ClusterState {
 
     /// Returns the workspaces assigned to `node`, by id.
     pub fn workspaces_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Workspace>> {
-        let from = (node, WorkspaceId::MIN);
-        let placed = self.placed.range(from..).take_while(move |(on, _)| *on == node);
-        placed.filter_map(|(_, id)| self.workspaces.get(id))
+        self.placed.of(&node).filter_map(|(id, ())| self.workspaces.get(id))
     }
 
     /// Returns the workspaces of `client`, by name.
     pub fn workspaces_of(&self, client: ClientId) -> impl Iterator<Item = &Arc<Workspace>> {
-        let lowest: WorkspaceName = "0".parse().expect("the shortest and lowest name is one");
-        let named = self.workspace_names.range((client, lowest)..);
-        let named = named.take_while(move |((of, _), _)| *of == client);
-        named.filter_map(|(_, id)| self.workspaces.get(id))
+        self.workspace_names.of(&client).filter_map(|(_, id)| self.workspaces.get(id))
     }
 }

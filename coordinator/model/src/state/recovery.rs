@@ -149,7 +149,7 @@ pub(crate) fn account(
         .event(EventKind::NodeAccounted(*id));
     for workspace in lost {
         let Some(one) = state.workspaces.get_mut(&workspace).map(Arc::make_mut) else { continue };
-        let (from, to) = (one.phase.kind.clone(), PhaseKind::Failed { code: MISSING.to_owned() });
+        let (from, to) = (one.phase.kind.clone(), PhaseKind::Failed { code: MISSING.into() });
         let why = format!(
             "node {name} does not hold it: it was deleted or moved after the backup; delete it, \
              or start it anew with an empty home"

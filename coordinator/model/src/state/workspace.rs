@@ -7,9 +7,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, Generation, Limits, NodeId, Revision, Timestamp, WorkspaceAddress, WorkspaceId,
-    WorkspaceName,
-    spec::{Permit, WorkspaceSpec},
-    status::reason,
+    WorkspaceName, spec::Permit, status::reason,
 };
 
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
     command::{Assign, CreateWorkspace, Forget},
     event::EventKind,
     plan::fit::{Need, fit},
-    state::{ClusterState, node, recovery},
+    state::{ClusterState, Spec, node, recovery},
 };
 
 pub use super::workspace_run::{RUN_WELL, back_off};
@@ -43,7 +41,7 @@ pub struct Workspace {
     /// Its name, unique within the client.
     pub name: WorkspaceName,
     /// What was asked for.
-    pub spec: WorkspaceSpec,
+    pub spec: Spec,
     /// Whether it should run.
     pub desired: Desired,
     /// Counts the runs asked for or granted again; starts at 1.
@@ -85,7 +83,7 @@ pub struct Assignment {
     /// The right to start the current run.
     pub permit: Option<Permit>,
     /// Why there.
-    pub reason: String,
+    pub reason: Box<str>,
 }
 
 /// Where a workspace stands, why, since when and until when.
@@ -94,7 +92,7 @@ pub struct Phase {
     /// Which phase.
     pub kind: PhaseKind,
     /// Why, for people; never empty.
-    pub reason: String,
+    pub reason: Box<str>,
     /// When it was entered.
     pub since: Timestamp,
     /// By when it should have ended; none for the phases that may last.
@@ -129,7 +127,7 @@ pub enum PhaseKind {
     /// It cannot run; the code says why.
     Failed {
         /// Stable code such as `IMAGE_MISSING`.
-        code: String,
+        code: Box<str>,
     },
 }
 
@@ -172,7 +170,7 @@ impl Phase {
     /// Enters a phase: its deadline follows from its kind, counted from the end of a back-off.
     pub(crate) fn enter(kind: PhaseKind, why: &str, (at, from): (Timestamp, Timestamp)) -> Self {
         let deadline = kind.within().map(|within| from.max(at).plus(within));
-        Self { kind, reason: reason(why), since: at, deadline }
+        Self { kind, reason: reason(why).into(), since: at, deadline }
     }
 }
 
@@ -227,7 +225,7 @@ pub(crate) fn create(
         id: *id,
         client: *client,
         name: name.clone(),
-        spec: spec.clone(),
+        spec: spec.clone().into(),
         desired: Desired::Running,
         run_serial: 1,
         generation: Generation::default(),
@@ -270,7 +268,7 @@ pub(crate) fn assign(
     let node = state.nodes.get(target).ok_or_else(|| node::missing(*target))?;
     let name = node.name.clone();
     let owner = state.clients.get(&workspace.client).ok_or_else(|| missing(*id))?;
-    let need = Need { client: owner.id, client_name: &owner.name, spec: &workspace.spec };
+    let need = Need::of(owner, workspace);
     fit(node, &state.load(*target), &need).map_err(|misfit| {
         let (is, _) = misfit.cause.phrase();
         let detail = misfit.detail;
@@ -284,10 +282,10 @@ pub(crate) fn assign(
     let given = if reason.is_empty() { format!("placed on {name}") } else { reason };
     workspace.generation = generation;
     workspace.assignment =
-        Some(Assignment { node: *target, generation, permit: None, reason: given.clone() });
+        Some(Assignment { node: *target, generation, permit: None, reason: given.as_str().into() });
     workspace.enter(PhaseKind::Assigned, &given, context.at);
     workspace.revision = context.revision;
-    state.placed.insert((*target, *id));
+    state.placed.insert((*target, *id), ());
     let (from, to) = (Some(PhaseKind::Queued), PhaseKind::Assigned);
     Ok(Change::new("workspace.assign", Outcome::Workspace(*id))
         .object(&label, id)

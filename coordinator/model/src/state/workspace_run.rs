@@ -215,7 +215,7 @@ fn take(workspace: &mut Workspace, step: &Step, at: Timestamp) {
             let code = if code.is_empty() { "UNKNOWN".to_owned() } else { code };
             let why = one_line(reason);
             let why = if why.trim().is_empty() { code.clone() } else { why };
-            workspace.enter(PhaseKind::Failed { code }, &why, at);
+            workspace.enter(PhaseKind::Failed { code: code.into() }, &why, at);
         }
     }
 }

@@ -138,7 +138,7 @@ fn create_crash_restart_stop_start_delete() {
     node.exit(1, true);
     run(&mut world, &mut node);
     assert_eq!(phase(&world), PhaseKind::Preparing, "it waits for its back-off");
-    let reason = &world.workspace(1).phase.reason;
+    let reason = world.workspace(1).phase.reason.as_ref();
     assert_eq!(reason, "it was killed for memory; it starts again after 1 s");
     wake(&mut world, &mut node);
     assert_eq!((phase(&world), world.workspace(1).run_serial), (PhaseKind::Active, 2));
@@ -233,9 +233,9 @@ fn what_cannot_run_fails_until_somebody_asks_again() {
     said.reason = "image warren-workspace:latest is not on this node".to_owned();
     world.report(1, true, vec![said]);
     world.settle();
-    assert_eq!(phase(&world), PhaseKind::Failed { code });
+    assert_eq!(phase(&world), PhaseKind::Failed { code: code.into() });
     assert_eq!(
-        world.workspace(1).phase.reason,
+        world.workspace(1).phase.reason.as_ref(),
         "image warren-workspace:latest is not on this node"
     );
     let order = node_spec(&world.state, crate::make::node(1), 1).workspaces.remove(0);

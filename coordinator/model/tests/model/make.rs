@@ -4,15 +4,16 @@ use uuid::Uuid;
 use warren_common::{
     BootId, Bytes, ClientId, ClusterId, Generation, MilliCpus, NodeEpoch, NodeId, ReplicaId,
     RequestId, Timestamp, TokenId, WorkspaceId,
-    spec::{Failover, Labels, PlacementRules, Resources, WorkspaceSpec},
+    spec::{Failover, Labels, NodeSpec, PlacementRules, Resources, WorkspaceSpec},
     status::{NodeFacts, RunState, Usage, WorkspaceObserved},
 };
 use warren_model::{
     Applied, ClusterState, Command, Effect, Envelope, LiveView, Principal, Refusal, Report,
     command::{
         CreateClient, CreateWorkspace, InitCluster, IssueCoordinatorToken, IssueToken, JoinNode,
-        JoinReplica, RegisterNode, RemoveReplica, RunRequest, SetReplica, SetRun,
+        JoinReplica, RegisterNode, RemoveReplica, RunRequest, SetReplica, SetRun, Touched,
     },
+    node_spec,
     state::Workspace,
 };
 
@@ -173,6 +174,18 @@ pub(crate) struct World {
     reports: u64,
 }
 
+/// Panics where a node is told something else after a command that is not said to touch it.
+pub(crate) fn documents_follow(before: &ClusterState, after: &ClusterState, command: &Command) {
+    let named = command.workspace().and_then(|id| before.workspaces.get(&id));
+    let mut touched = Touched::none(before);
+    touched.take(command, named.map(AsRef::as_ref), after);
+    for node in before.nodes.keys().chain(after.nodes.keys()) {
+        let [old, new] = [before, after].map(|state| node_spec(state, *node, 1));
+        let old = NodeSpec { revision: new.revision, ..old };
+        assert!(old == new || touched.holds(*node), "{node} is told {new:?} after {command:?}");
+    }
+}
+
 impl World {
     /// An initialised cluster with client `acme` and no nodes.
     pub(crate) fn new() -> Self {
@@ -231,6 +244,7 @@ impl World {
         let effect = self.state.apply(envelope);
         warren_model::invariants::check(&self.state).expect("every invariant");
         warren_model::invariants::check_step(&before, &self.state).expect("every step");
+        documents_follow(&before, &self.state, &envelope.command);
         effect
     }
 

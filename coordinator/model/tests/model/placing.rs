@@ -46,9 +46,9 @@ fn the_sentences_are_the_designs() {
     assert_eq!(placed.summary, "placed on n2 (11.2 GiB free, 0 workspaces of acme)");
     world.settle();
     let reason = &world.workspace(1).assignment.as_ref().expect("placed").reason;
-    assert_eq!(reason, &placed.summary);
+    assert_eq!(reason.as_ref(), placed.summary);
     let explained = explain(&world.state, &world.live, workspace(1), world.now).expect("there");
-    assert_eq!((explained.node, &explained.summary), (Some(node(2)), reason));
+    assert_eq!((explained.node, explained.summary.as_str()), (Some(node(2)), reason.as_ref()));
 }
 
 #[test]
@@ -262,7 +262,7 @@ proptest! {
         let asked = spec(Bytes::mib(asked));
         let answer = would_go(&world, &asked);
         let acme = world.state.clients.get(&client(1)).expect("there");
-        let need = Need { client: acme.id, client_name: &acme.name, spec: &asked };
+        let need = Need::asked(acme, &asked);
         for candidate in &answer.candidates {
             let node = world.state.nodes.get(&candidate.node).expect("there");
             let fits = fit(node, &world.state.load(node.id), &need).is_ok();
@@ -272,7 +272,7 @@ proptest! {
         for candidate in &answer.candidates {
             let free = spec(candidate.free);
             let acceptable = free.validate().is_ok();
-            let need = Need { spec: &free, ..need };
+            let need = Need::asked(acme, &free);
             let node = world.state.nodes.get(&candidate.node).expect("there");
             let fits = fit(node, &world.state.load(node.id), &need).is_ok();
             prop_assert!(fits || !acceptable, "{} on {}", candidate.free, candidate.name);

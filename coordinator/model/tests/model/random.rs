@@ -18,8 +18,8 @@ use warren_model::{
 use crate::{
     make::{
         START, boot, client, coordinator, coordinator_token, create_client, create_workspace,
-        facts, issue, join, join_replica, node, person, remove_replica, request, set_replica,
-        set_run, spec, workspace,
+        documents_follow, facts, issue, join, join_replica, node, person, remove_replica, request,
+        set_replica, set_run, spec, workspace,
     },
     naive::{Naive, NaiveWorkspace},
 };
@@ -278,6 +278,7 @@ pub(crate) fn apply_checked(
     let effect = state.apply(envelope);
     invariants::check(state).expect("every invariant holds");
     invariants::check_step(&before, state).expect("every step is allowed");
+    documents_follow(&before, state, &envelope.command);
     if reads_alike(&before, state) {
         let live = LiveView::default();
         let plans = [&before, &*state].map(|state| plan(state, &live, envelope.at));

@@ -181,7 +181,7 @@ fn a_checkpoint_of_0_1_is_read_and_is_what_its_log_gives() {
     assert_eq!(n1.availability, Availability::Cordoned);
     assert_eq!(read.tokens.keys().copied().collect::<Vec<_>>(), [token(1), token(2)]);
     let web = &read.workspaces[&workspace(1)];
-    assert_eq!((web.spec.clone(), web.desired), (spec(), Desired::Running));
+    assert_eq!((web.spec.whole(), web.desired), (spec(), Desired::Running));
     assert_eq!(read.workspaces[&workspace(2)].phase.kind, PhaseKind::Preparing);
     assert_eq!(read.workspaces.len(), 2, "the third was forgotten");
     assert_eq!(read.placed.len(), 2);

@@ -1,0 +1,122 @@
+//! What a command names: its workspace, and the nodes that are told something else after it.
+
+use std::collections::BTreeSet;
+
+use warren_common::{NodeId, WorkspaceId};
+
+use super::{Command, node::NodeCommand};
+use crate::state::{ClusterState, Workspace};
+
+impl Command {
+    /// Returns the workspace that the command is about.
+    pub fn workspace(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::CreateWorkspace(create) => Some(create.workspace),
+            Self::SetRun(set) => Some(set.workspace),
+            Self::ResizeWorkspace(resize) => Some(resize.workspace),
+            Self::Assign(assign) => Some(assign.workspace),
+            Self::Advance(advance) => Some(advance.workspace),
+            Self::Forget(forget) => Some(forget.workspace),
+            Self::AdoptWorkspace(adopt) => Some(adopt.held.order.workspace),
+            Self::InitCluster(_)
+            | Self::SetReplica(_)
+            | Self::CreateClient(_)
+            | Self::DeleteClient(_)
+            | Self::IssueToken(_)
+            | Self::JoinNode(_)
+            | Self::RegisterNode(_)
+            | Self::UpdateNodeFacts(_)
+            | Self::SetNodeAvailability(_)
+            | Self::RevokeCertificate(_)
+            | Self::BeginIncarnation(_)
+            | Self::AdoptNode(_)
+            | Self::AccountNode(_)
+            | Self::EndRecovery(_)
+            | Self::InvitePerson(_)
+            | Self::EnrolPerson(_)
+            | Self::RecordCertificate(_)
+            | Self::RevokePerson(_)
+            | Self::UpdateClient(_)
+            | Self::IssueCoordinatorToken(_)
+            | Self::JoinReplica(_)
+            | Self::RemoveReplica(_)
+            | Self::NoteBackup(_)
+            | Self::ChangeAllowed(_)
+            | Self::Node(_) => None,
+        }
+    }
+}
+
+/// The nodes whose document ([`crate::node_spec`]) commands may have changed, the revision aside:
+/// the others need not be looked at. A cluster has many nodes, and nearly every command is about
+/// one of them or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touched {
+    /// All of them.
+    pub all: bool,
+    /// These.
+    pub nodes: BTreeSet<NodeId>,
+    recovering: bool,
+}
+
+impl Touched {
+    /// Begins with none, before the first command is applied to `state`.
+    pub fn none(state: &ClusterState) -> Self {
+        Self { all: false, nodes: BTreeSet::new(), recovering: state.recovery.is_some() }
+    }
+
+    /// Whether this node's may have changed.
+    pub fn holds(&self, node: NodeId) -> bool {
+        self.all || self.nodes.contains(&node)
+    }
+
+    /// Adds those of a command that was applied. `before` is the workspace that it names as it was
+    /// before it, `after` the state after it.
+    pub fn take(&mut self, command: &Command, before: Option<&Workspace>, after: &ClusterState) {
+        // it may end with whatever is said of the last node that was waited for
+        self.all |= self.recovering != after.recovery.is_some();
+        if let Some(id) = command.workspace() {
+            let now = after.workspaces.get(&id).map(AsRef::as_ref);
+            let on = |one: &Workspace| Some(one.assignment.as_ref()?.node);
+            self.nodes.extend([before, now].into_iter().flatten().filter_map(on));
+        }
+        match command {
+            Command::Node(command) => match command.as_ref() {
+                NodeCommand::Enter(enter) => drop(self.nodes.insert(enter.node)),
+                NodeCommand::Remove(remove) => drop(self.nodes.insert(remove.node)),
+                NodeCommand::NoteRival(_) | NodeCommand::Rejoin(_) | NodeCommand::Label(_) => {}
+            },
+            Command::RegisterNode(register) => drop(self.nodes.insert(register.node)),
+            Command::InitCluster(_)
+            | Command::BeginIncarnation(_)
+            | Command::AdoptNode(_)
+            | Command::AccountNode(_)
+            | Command::EndRecovery(_)
+            | Command::ChangeAllowed(_) => self.all = true,
+            Command::CreateWorkspace(_)
+            | Command::SetRun(_)
+            | Command::ResizeWorkspace(_)
+            | Command::Assign(_)
+            | Command::Advance(_)
+            | Command::Forget(_)
+            | Command::AdoptWorkspace(_)
+            | Command::SetReplica(_)
+            | Command::CreateClient(_)
+            | Command::DeleteClient(_)
+            | Command::IssueToken(_)
+            | Command::JoinNode(_)
+            | Command::UpdateNodeFacts(_)
+            | Command::SetNodeAvailability(_)
+            | Command::RevokeCertificate(_)
+            | Command::InvitePerson(_)
+            | Command::EnrolPerson(_)
+            | Command::RecordCertificate(_)
+            | Command::RevokePerson(_)
+            | Command::UpdateClient(_)
+            | Command::IssueCoordinatorToken(_)
+            | Command::JoinReplica(_)
+            | Command::RemoveReplica(_)
+            | Command::NoteBackup(_) => {}
+        }
+    }
+}
