@@ -11,7 +11,7 @@ use crate::{
     host::{
         self,
         cgroup::{Layout, level},
-        levels::Levels,
+        levels::{Levels, NotEmpty},
         swapfile::{self, SwapConfig, SwapError},
     },
     join,
@@ -45,6 +45,17 @@ pub enum LeaveError {
     /// The cgroups.
     #[error("the cgroups cannot be looked at")]
     Cgroups(#[source] io::Error),
+}
+
+impl From<NotEmpty> for LeaveError {
+    fn from(not: NotEmpty) -> Self {
+        match not {
+            NotEmpty::Inhabited(found) => {
+                Self::Inhabited { cgroup: found.folder, count: found.pids.len() }
+            }
+            NotEmpty::Unknown(error) => Self::Cgroups(error),
+        }
+    }
 }
 
 /// Where homes are after it.
@@ -84,9 +95,10 @@ pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
         parents.iter().flat_map(|parent| level::levels(&layout, parent)).collect();
     let hands = if real { Levels::new(layout.clone()) } else { Levels::off() };
     // the walls stand for as long as anything is behind them
-    let left = if kills { hands.end(&levels).await } else { hands.inhabited(&levels).await };
-    if let Some(found) = left {
-        return Err(LeaveError::Inhabited { cgroup: found.folder, count: found.pids.len() });
+    if kills {
+        hands.end(&levels).await?
+    } else {
+        hands.empty(&levels).await?
     }
     let homes = match pool {
         Some(pool) => tokio::task::spawn_blocking(move || pool.close())

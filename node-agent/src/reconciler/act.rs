@@ -108,10 +108,7 @@ impl Worker {
     /// Refuses to go on while something of the workspace runs that the engine does not list: a
     /// second container would run on the same home.
     pub(super) async fn nothing_runs(&self) -> Result<(), Failure> {
-        match self.shared.parts.levels.inhabited(&self.levels().await?).await {
-            Some(found) => Err(Failure::still_runs(&found)),
-            None => Ok(()),
-        }
+        Ok(self.shared.parts.levels.empty(&self.levels().await?).await?)
     }
 
     /// Ends what runs of a workspace that is to be stopped or gone, although the engine lists no
@@ -131,10 +128,7 @@ impl Worker {
         if !ends || matches!(container, Some(ContainerState::Running { .. })) {
             return Ok(());
         }
-        match self.shared.parts.levels.end(&self.levels().await?).await {
-            Some(left) => Err(Failure::still_runs(&left)),
-            None => Ok(()),
-        }
+        Ok(self.shared.parts.levels.end(&self.levels().await?).await?)
     }
 
     /// Returns every level that the workspace may have: the engine may have had another driver.

@@ -123,21 +123,25 @@ pub struct Inhabited {
 }
 
 /// Returns what runs in the level or below it; none where nothing does.
-pub fn inhabited(layout: &Layout, parent: &str) -> Option<Inhabited> {
+///
+/// # Errors
+/// A cgroup that is there cannot be read: something may run in it.
+pub fn inhabited(layout: &Layout, parent: &str) -> io::Result<Option<Inhabited>> {
     let path = below(parent);
-    let unified = layout.version == 2;
-    let of = |root: &Path| {
+    for root in layout.roots() {
         let folder = root.join(&path);
         let mut pids = BTreeSet::new();
-        gather(&folder, &mut pids);
-        let populated = match unified {
-            true => fs::read_to_string(folder.join("cgroup.events"))
-                .is_ok_and(|events| events.lines().any(|line| line == "populated 1")),
-            false => !pids.is_empty(),
+        let gathered = gather(&folder, &mut pids);
+        let populated = match layout.version {
+            2 => is_populated(&folder)?,
+            _ if pids.is_empty() => gathered.map(|()| false)?,
+            _ => true,
         };
-        populated.then_some(Inhabited { folder, pids })
-    };
-    layout.roots().into_iter().find_map(of)
+        if populated {
+            return Ok(Some(Inhabited { folder, pids }));
+        }
+    }
+    Ok(None)
 }
 
 /// Kills everything that is in the level or below it; what is gone already is fine. Blocks.
@@ -160,8 +164,8 @@ pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
         debug!(cgroup = parent, %error, "killed without standing still");
     }
     let mut pids = BTreeSet::new();
-    roots.iter().for_each(|root| gather(&root.join(&path), &mut pids));
-    let mut outcome = Ok(());
+    let gathered = roots.iter().map(|root| gather(&root.join(&path), &mut pids));
+    let mut outcome = gathered.fold(Ok(()), Result::and);
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
         match kill_process(pid, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -170,17 +174,25 @@ pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
     }
     // a container below may have been paused: nobody dies who stands still
     match freezer {
-        Some(folder) => outcome.and(thaw_all(&folder)),
+        Some(folder) => outcome.and(walk(&folder, &mut |one| freezer::thaw(one))),
         None => outcome,
     }
 }
 
-/// Thaws a cgroup and those below it, the highest first.
-fn thaw_all(folder: &Path) -> io::Result<()> {
-    let outcome = freezer::thaw(folder);
-    let Ok(entries) = fs::read_dir(folder) else { return outcome };
-    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.fold(outcome, |outcome, below| outcome.and(thaw_all(&below.path())))
+/// Visits a cgroup and those below it, the highest first; what is gone has none below it. It goes on
+/// after an error, and returns the first.
+fn walk(folder: &Path, visit: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let outcome = visit(folder);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) => return outcome,
+        Err(error) => return outcome.and(Err(error)),
+    };
+    let below = entries.map(|entry| {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { walk(&entry.path(), visit) } else { Ok(()) }
+    });
+    below.fold(outcome, Result::and)
 }
 
 /// Returns the levels of workspaces below the node's, in any tree.
@@ -192,15 +204,34 @@ pub fn levels(layout: &Layout, node: &str) -> BTreeSet<String> {
     ids.map(|id| workspace_parent(node, id)).collect()
 }
 
-/// Collects the processes of a cgroup and of those below it; what is gone has none.
-fn gather(folder: &Path, pids: &mut BTreeSet<u32>) {
-    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
-    for below in folders {
-        gather(&below.path(), pids);
+/// Collects the processes of a cgroup and of those below it. What cannot be read keeps nothing else
+/// from being collected.
+fn gather(folder: &Path, pids: &mut BTreeSet<u32>) -> io::Result<()> {
+    walk(folder, &mut |folder| {
+        let procs = read(&folder.join("cgroup.procs"))?;
+        pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+        Ok(())
+    })
+}
+
+/// Returns whether the kernel has processes in a cgroup of version 2 or below it.
+fn is_populated(folder: &Path) -> io::Result<bool> {
+    let events = read(&folder.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "populated 1"))
+}
+
+/// Reads a file of a cgroup; nothing is in one that is gone.
+fn read(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Err(error) if is_gone(&error) => Ok(String::new()),
+        read => read,
     }
+}
+
+/// Whether a cgroup went before or while it was looked at.
+fn is_gone(error: &io::Error) -> bool {
+    let went = Some(Errno::NODEV.raw_os_error());
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == went
 }
 
 /// Removes every empty level below the node's that belongs to none of the workspaces `kept`.
@@ -294,6 +325,10 @@ mod tests {
 
     fn id() -> WorkspaceId {
         "0199a0b2-7f00-7000-8000-0000deadbeef".parse().expect("an id")
+    }
+
+    fn look(layout: &Layout, parent: &str) -> Option<Inhabited> {
+        inhabited(layout, parent).expect("readable")
     }
 
     const CAPS: Caps =
@@ -424,17 +459,21 @@ mod tests {
         };
         let mounts = trees.iter().map(line).collect::<String>();
         let layout = Layout::parse(&mounts, |_| String::new());
-        assert_eq!(inhabited(&layout, &parent), None, "it is not there");
+        assert_eq!(look(&layout, &parent), None, "it is not there");
         let levels = trees.map(|root| root.join(below(&parent)));
         for level in &levels {
             fs::create_dir_all(level.join("4f1c")).expect("folder");
             fs::write(level.join("cgroup.procs"), "").expect("file");
             fs::write(level.join("4f1c/cgroup.procs"), "").expect("file");
         }
-        assert_eq!(inhabited(&layout, &parent), None, "nothing runs");
+        assert_eq!(look(&layout, &parent), None, "nothing runs");
         fs::write(levels[1].join("4f1c/cgroup.procs"), "12\n7\n").expect("file");
-        let found = inhabited(&layout, &parent).expect("one tree is enough");
+        let found = look(&layout, &parent).expect("one tree is enough");
         assert_eq!((found.folder, found.pids), (levels[1].clone(), BTreeSet::from([7, 12])));
+        // what cannot be read may have something in it
+        fs::remove_file(levels[1].join("4f1c/cgroup.procs")).expect("removed");
+        fs::create_dir(levels[1].join("4f1c/cgroup.procs")).expect("in the way");
+        inhabited(&layout, &parent).expect_err("unreadable");
     }
 
     #[test]
@@ -446,11 +485,15 @@ mod tests {
         kernel(&level.join("docker-4f1c.scope"), &[]);
         for (events, wanted) in [("populated 0\nfrozen 0\n", false), ("populated 1\n", true)] {
             fs::write(level.join("cgroup.events"), events).expect("file");
-            assert_eq!(inhabited(&layout, &parent).is_some(), wanted, "{events}");
+            assert_eq!(look(&layout, &parent).is_some(), wanted, "{events}");
         }
         fs::write(level.join("docker-4f1c.scope/cgroup.procs"), "7\n").expect("file");
-        let pids = inhabited(&layout, &parent).map(|found| found.pids);
+        let pids = look(&layout, &parent).map(|found| found.pids);
         assert_eq!(pids, Some(BTreeSet::from([7])));
+        fs::remove_file(level.join("cgroup.events")).expect("removed");
+        assert_eq!(look(&layout, &parent), None, "it is gone");
+        fs::create_dir(level.join("cgroup.events")).expect("in the way");
+        inhabited(&layout, &parent).expect_err("unreadable");
     }
 
     #[test]
