@@ -129,6 +129,21 @@ impl Node {
         program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
     }
 
+    /// Returns what the running agent has counted, by the name and labels of a series as a scrape shows
+    /// them; 0 before the first.
+    ///
+    /// # Errors
+    /// Fails where it cannot be scraped.
+    pub fn counted(&self, series: &str) -> Result<u64> {
+        let addresses = fs::read_to_string(self.folder.join("state/addresses.json"))?;
+        let addresses: serde_json::Value = serde_json::from_str(&addresses)?;
+        let url = format!("http://{}/metrics", addresses["metrics"].as_str().context("metrics")?);
+        let scrape = at(self.host.as_ref(), PathBuf::from("curl"));
+        let text = scrape.args(["-fsS", "--max-time", "5", &url]).run()?.success()?.stdout;
+        let count = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(count.map(str::parse).transpose()?.unwrap_or(0))
+    }
+
     /// Kills the agent's process with SIGKILL.
     ///
     /// # Errors
