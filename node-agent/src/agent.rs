@@ -163,9 +163,11 @@ impl Agent {
         let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
         let probing = probe.run(facts, usage);
         shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
-        let removed = removed::start(Arc::clone(&hands.engine), &shutdown);
+        let place = place(&config, &membership, hands.boot);
+        let cgroups = (Arc::clone(&hands.levels), place.cgroups_of_node());
+        let removed = removed::start(Arc::clone(&hands.engine), cgroups, &shutdown);
         let parts = reconciler::Parts {
-            place: place(&config, &membership, hands.boot),
+            place,
             engine: hands.engine,
             volumes: hands.volumes,
             doors: Arc::clone(&doors),
@@ -253,12 +255,23 @@ pub fn pool(config: &Config) -> Result<Option<BtrfsStore>, AgentError> {
     })
 }
 
+/// Returns the cgroups that this agent works in.
+pub(crate) fn levels(config: &Config) -> io::Result<Levels> {
+    let shown = config.state_dir.join(FAKE).join(FAKE_CGROUPS);
+    match config.engine.kind {
+        EngineKind::Docker => Layout::read().map(Levels::new),
+        // a test shows what runs in cgroups by a folder here
+        EngineKind::Fake if shown.is_dir() => Ok(Levels::new(Layout::unified(&shown))),
+        EngineKind::Fake => Ok(Levels::off()),
+    }
+}
+
 /// What acts on this machine.
 struct Hands {
     engine: Arc<dyn Engine>,
     volumes: Arc<dyn VolumeStore>,
     gauge: Gauge,
-    levels: Levels,
+    levels: Arc<Levels>,
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
@@ -273,6 +286,8 @@ impl Hands {
             let path = path.to_owned();
             move |source| AgentError::Io { verb, path, source }
         };
+        let levels = levels(config).map_err(failed("read", Path::new("/proc/self/mounts")))?;
+        let levels = Arc::new(levels);
         let host = || host::boot_id().map_err(failed("read", Path::new("/proc/sys/kernel")));
         match config.engine.kind {
             EngineKind::Docker => {
@@ -281,7 +296,7 @@ impl Hands {
                     Layout::read().map_err(failed("read", Path::new("/proc/self/mounts")))?;
                 Ok(Self {
                     gauge: Gauge::new(cgroups.clone()),
-                    levels: Levels::new(cgroups),
+                    levels,
                     engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
                     volumes: match pool(config)? {
                         Some(pool) => Arc::new(pool),
@@ -303,11 +318,7 @@ impl Hands {
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
                     gauge: Gauge::off(),
-                    levels: match folder.join(FAKE_CGROUPS) {
-                        // a test shows what runs in cgroups by a folder here
-                        cgroups if cgroups.is_dir() => Levels::new(Layout::unified(&cgroups)),
-                        _ => Levels::off(),
-                    },
+                    levels,
                     engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,

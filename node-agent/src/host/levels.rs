@@ -92,6 +92,17 @@ impl Levels {
         }
     }
 
+    /// Returns the levels of workspaces that are there below these parents.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub fn below(&self, parents: &[String]) -> Result<Vec<String>, NotEmpty> {
+        let Some(layout) = &self.layout else { return Ok(Vec::new()) };
+        let levels = parents.iter().map(|parent| level::levels(layout, parent));
+        let levels = levels.collect::<io::Result<Vec<_>>>().map_err(NotEmpty::Unknown)?;
+        Ok(levels.into_iter().flatten().collect())
+    }
+
     /// Makes sure that nothing runs in levels that should be empty; what a container that was just
     /// removed leaves behind is given a moment to end.
     ///
@@ -226,6 +237,7 @@ mod tests {
         let levels = Levels::off();
         levels.ensure("/warren-n1/x", CAPS).await.expect("nothing to do");
         levels.remove("/warren-n1/x").await;
+        assert_eq!(levels.below(&["/warren-n1".to_owned()]).expect("none"), Vec::<String>::new());
         let parents = ["/warren-n1/x".to_owned()];
         levels.empty(&parents).await.expect("nothing to look at");
         levels.end(&parents).await.expect("nothing to end");

@@ -2,7 +2,7 @@
 //! document is and sees what the node reports.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) reports: watch::Sender<u64>,
     /// Reports that are dropped without a word, as a follower does that knows no registration yet.
     pub(crate) deaf: Mutex<u32>,
+    /// Nodes that were taken out of the cluster.
+    removed: Mutex<BTreeSet<NodeId>>,
     status: Mutex<Option<mpsc::Sender<Result<pb::StatusResponse, Status>>>>,
     tunnels: Mutex<HashMap<Vec<u8>, oneshot::Sender<Tunnel>>>,
 }
@@ -119,6 +121,7 @@ impl Coordinator {
             seen: watch::Sender::default(),
             reports: watch::Sender::default(),
             deaf: Mutex::default(),
+            removed: Mutex::default(),
             status: Mutex::default(),
             tunnels: Mutex::default(),
         });
@@ -192,6 +195,12 @@ impl Coordinator {
                 panic!("never seen; last: {:#?}", self.state.seen.borrow().get(&workspace))
             }
         }
+    }
+
+    /// Takes a node out of the cluster, and cuts it off.
+    pub(crate) fn remove(&self, node: NodeId) {
+        self.state.removed.lock().expect("lock").insert(node);
+        self.connections.close_where(|_| true);
     }
 
     /// Asks the node for a stream and waits for it to dial back.
@@ -388,7 +397,12 @@ impl NodeService for Served {
         &self,
         request: Request<Streaming<pb::ControlRequest>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        node_of(&request)?;
+        let node = node_of(&request)?;
+        if self.state.removed.lock().expect("lock").contains(&node) {
+            let (code, why) = (tonic::Code::Unauthenticated, "the node was removed");
+            let removed = ApiError::new(code, reason::NODE_REMOVED, why);
+            return Err(removed.incarnation(self.state.spec.borrow().incarnation).into());
+        }
         let leader = self.state.leader.lock().expect("lock").clone();
         if leader.as_ref() != Some(&self.address) {
             let error = ApiError::new(

@@ -5,6 +5,7 @@ mod coordinator;
 mod engine;
 mod joining;
 mod lifecycle;
+mod removal;
 mod resizing;
 mod trouble;
 mod world;

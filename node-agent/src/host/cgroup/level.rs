@@ -196,12 +196,23 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path) -> io::Result<()>) -> io::R
 }
 
 /// Returns the levels of workspaces below the node's, in any tree.
-pub fn levels(layout: &Layout, node: &str) -> BTreeSet<String> {
-    let entries =
-        layout.roots().into_iter().filter_map(|root| fs::read_dir(root.join(below(node))).ok());
-    let names = entries.flat_map(|entries| entries.flatten()).map(|entry| entry.file_name());
-    let ids = names.filter_map(|name| name.to_str().and_then(level_of));
-    ids.map(|id| workspace_parent(node, id)).collect()
+///
+/// # Errors
+/// One that is there cannot be read.
+pub fn levels(layout: &Layout, node: &str) -> io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for root in layout.roots() {
+        let entries = match fs::read_dir(root.join(below(node))) {
+            Ok(entries) => entries,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let id = entry?.file_name().to_str().and_then(level_of);
+            found.extend(id.map(|id| workspace_parent(node, id)));
+        }
+    }
+    Ok(found)
 }
 
 /// Collects the processes of a cgroup and of those below it. What cannot be read keeps nothing else
@@ -432,7 +443,8 @@ mod tests {
         fs::write(level.join("freezer.state"), "THAWED").expect("file");
         fs::write(container.join("freezer.state"), "FROZEN").expect("file");
         fs::write(container.join("cgroup.procs"), format!("{}\n", one.id())).expect("file");
-        assert_eq!(levels(&layout, "/warren-n1"), [parent.clone()].into());
+        let found = levels(&layout, "/warren-n1").expect("readable");
+        assert_eq!(found, [parent.clone()].into());
         kill(&layout, &parent).expect("killed");
         let ended = std::os::unix::process::ExitStatusExt::signal(&one.wait().expect("ended"));
         assert_eq!(ended, Some(9));
