@@ -203,6 +203,11 @@ impl Coordinator {
         self.connections.close_where(|_| true);
     }
 
+    /// Lets every node in again, as a cluster does that was restored to before their removal.
+    pub(crate) fn let_in_again(&self) {
+        self.state.removed.lock().expect("lock").clear();
+    }
+
     /// Asks the node for a stream and waits for it to dial back.
     pub(crate) async fn tunnel(
         &self,

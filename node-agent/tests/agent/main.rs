@@ -4,6 +4,7 @@ mod authority;
 mod coordinator;
 mod engine;
 mod joining;
+mod leaving;
 mod lifecycle;
 mod removal;
 mod resizing;
