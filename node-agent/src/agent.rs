@@ -23,6 +23,7 @@ use warren_daemon::{
     metrics::{self, Metrics},
     telemetry::Chain,
 };
+use warren_proto::pb::node::v1::NodeUsage;
 
 use crate::{
     board::Board,
@@ -31,7 +32,14 @@ use crate::{
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
     gauge::Gauge,
-    host::{self, cgroup::Layout, levels::Levels},
+    host::{
+        self,
+        cgroup::{
+            Layout,
+            owner::{self, Owner, OwnerError},
+        },
+        levels::Levels,
+    },
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
     lease::Lease,
@@ -71,6 +79,9 @@ pub enum AgentError {
     /// Another agent runs.
     #[error("another node agent runs with the state folder {}", .0.display())]
     Taken(PathBuf),
+    /// Another agent has this one's cgroups.
+    #[error(transparent)]
+    Owner(OwnerError),
     /// A folder or file.
     #[error("cannot {verb} {}", path.display())]
     Io {
@@ -114,7 +125,7 @@ pub struct Agent {
     ledger: Ledger,
     tunnels: Tunnels,
     shutdown: Shutdown,
-    _lock: File,
+    _locks: (File, Owner),
 }
 
 #[derive(Serialize)]
@@ -138,6 +149,9 @@ impl Agent {
         let lock = lock(&state)?;
         let (membership, identity) =
             join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
+        let parents =
+            host::cgroup_parents(config.engine.cgroup_parent.as_deref(), membership.name.as_str());
+        let locks = (lock, own(&config, &parents).await?);
         let ledger = Ledger::open(&state)?;
         let hands = Hands::open(&config, (membership.cluster, membership.node))?;
         let doors = doors(config.runtime_of(&membership.name), hands.check)?;
@@ -157,17 +171,12 @@ impl Agent {
         let coordinators = Coordinators::open(&state, &config.coordinators)?;
         let walls = walls(&config, (&ledger, &board, &coordinators), &shutdown).await;
         let view = walls.view();
-        let mut probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
-        let facts = watch::Sender::new(probe.first().await);
-        let usage = watch::Sender::new(probe.usage().await);
-        let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
-        let probing = probe.run(facts, usage);
-        shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
-        let place = place(&config, &membership, hands.boot);
-        let cgroups = (Arc::clone(&hands.levels), place.cgroups_of_node());
+        let probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
+        let (facts, usage) = probed(probe, &shutdown).await;
+        let cgroups = (Arc::clone(&hands.levels), parents);
         let removed = removed::start(Arc::clone(&hands.engine), cgroups, &shutdown);
         let parts = reconciler::Parts {
-            place,
+            place: place(&config, &membership, hands.boot),
             engine: hands.engine,
             volumes: hands.volumes,
             doors: Arc::clone(&doors),
@@ -188,8 +197,8 @@ impl Agent {
             ledger: ledger.clone(),
             board: Arc::clone(&board),
             tunnels: tunnels.clone(),
-            facts: facts_seen,
-            usage: usage_seen,
+            facts,
+            usage,
             changed: changes,
             seat: Arc::new(Mutex::new(seat)),
             lease,
@@ -203,7 +212,7 @@ impl Agent {
         }
         let metrics = serve_metrics(&config, counted, &shutdown).await?;
         info!(node = %membership.name, id = %membership.node, "the node agent runs");
-        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _lock: lock })
+        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _locks: locks })
     }
 
     /// Waits for the end to be asked for, then until every part is through or the deadline is.
@@ -214,6 +223,19 @@ impl Agent {
         self.ledger.close().await;
         through && streams.is_ok()
     }
+}
+
+/// Returns what the machine is and has, and what it uses: read now, and again and again.
+async fn probed(
+    mut probe: Probe,
+    shutdown: &Shutdown,
+) -> (watch::Receiver<NodeFacts>, watch::Receiver<NodeUsage>) {
+    let facts = watch::Sender::new(probe.first().await);
+    let usage = watch::Sender::new(probe.usage().await);
+    let seen = (facts.subscribe(), usage.subscribe());
+    let probing = probe.run(facts, usage);
+    shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
+    seen
 }
 
 fn doors(runtime: PathBuf, check: PeerCheck) -> Result<Arc<Doors>, AgentError> {
@@ -381,6 +403,17 @@ pub(crate) fn lock(state: &Path) -> Result<File, AgentError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(AgentError::Taken(state.to_owned())),
+    }
+}
+
+/// Two agents with one parent of cgroups would end what the other one runs.
+pub(crate) async fn own(config: &Config, parents: &[String]) -> Result<Owner, AgentError> {
+    match config.engine.kind {
+        EngineKind::Docker => {
+            let owner = Owner::take(Path::new(owner::FOLDER), parents, &config.state_dir).await;
+            owner.map_err(AgentError::Owner)
+        }
+        EngineKind::Fake => Ok(Owner::default()),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 /// Why a machine could not be given back. The same call goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaveError {
-    /// An agent runs, or its state cannot be used.
+    /// An agent runs, on this state or in these cgroups, or its state cannot be used.
     #[error(transparent)]
     Agent(#[from] AgentError),
     /// Table or rules.
@@ -88,6 +88,7 @@ pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
     let state = &config.state_dir;
     let _lock = agent::lock(state)?;
     let (pool, parents) = (agent::pool(config)?.filter(BtrfsStore::is_made), parents(config)?);
+    let _owner = agent::own(config, &parents).await?;
     let hands = agent::levels(config).map_err(LeaveError::Cgroups)?;
     let levels = hands.below(&parents)?;
     // the walls stand for as long as anything is behind them

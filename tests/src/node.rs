@@ -124,9 +124,17 @@ impl Node {
     /// # Errors
     /// Fails with what it wrote where its exit code is not 0.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
+        self.try_command(arguments)?.success()
+    }
+
+    /// Runs another command of the agent with its configuration, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where it cannot be run.
+    pub fn try_command(&self, arguments: &[&str]) -> Result<Output> {
         let config = self.folder.join("node-agent.toml");
         let program = at(self.host.as_ref(), binary("warren-node-agent")?);
-        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
+        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()
     }
 
     /// Returns what the running agent has counted, by the name and labels of a series as a scrape shows

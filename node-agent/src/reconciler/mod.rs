@@ -109,7 +109,7 @@ impl Place {
     }
 
     /// Returns every parent that workspaces may have.
-    pub fn cgroups_of_node(&self) -> Vec<String> {
+    fn cgroups_of_node(&self) -> Vec<String> {
         crate::host::cgroup_parents(self.cgroup_parent.as_deref(), &self.name)
     }
 }
