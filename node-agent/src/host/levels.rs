@@ -20,7 +20,8 @@ use warren_common::WorkspaceId;
 
 use super::cgroup::{
     Layout,
-    level::{self, Caps, Inhabited},
+    inhabited::{self, Inhabited},
+    level::{self, Caps},
 };
 
 /// One call of `systemctl`.
@@ -109,7 +110,7 @@ impl Levels {
     /// # Errors
     /// Something runs in one of them, or nobody can say.
     pub async fn empty(&self, parents: &[String]) -> Result<(), NotEmpty> {
-        self.until_empty(parents, level::inhabited).await
+        self.until_empty(parents, inhabited::inhabited).await
     }
 
     /// Kills what runs in levels that should be empty.
@@ -170,8 +171,8 @@ impl Levels {
 
 /// Returns what was in a level, and kills it.
 fn kill_one(layout: &Layout, parent: &str) -> io::Result<Option<Inhabited>> {
-    let Some(found) = level::inhabited(layout, parent)? else { return Ok(None) };
-    match level::kill(layout, parent) {
+    let Some(found) = inhabited::inhabited(layout, parent)? else { return Ok(None) };
+    match inhabited::kill(layout, parent) {
         Ok(()) => warn!(cgroup = %found.folder.display(), "killed what ran without a container"),
         Err(error) => warn!(cgroup = %found.folder.display(), %error, "it cannot be killed yet"),
     }

@@ -12,7 +12,7 @@ use warren_daemon::telemetry::Chain;
 use crate::{
     container::Drift,
     engine::EngineError,
-    host::{cgroup::level::Inhabited, levels::NotEmpty},
+    host::{cgroup::inhabited::Inhabited, levels::NotEmpty},
     ledger::LedgerError,
     network::NetworkError,
     volume::VolumeError,

@@ -36,7 +36,10 @@ use warren_proto::{
     },
 };
 
-use crate::authority::{Authority, FRESH, Life};
+use crate::{
+    authority::{Authority, FRESH, Life},
+    tunnel::Tunnel,
+};
 
 /// Everything in these tests happens within this time, or the test fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -77,12 +80,6 @@ pub(crate) struct State {
     removed: Mutex<BTreeSet<NodeId>>,
     status: Mutex<Option<mpsc::Sender<Result<pb::StatusResponse, Status>>>>,
     tunnels: Mutex<HashMap<Vec<u8>, oneshot::Sender<Tunnel>>>,
-}
-
-/// A node's half of a stream, as the coordinator holds it.
-pub(crate) struct Tunnel {
-    incoming: Streaming<pb::TunnelRequest>,
-    outgoing: mpsc::Sender<Result<pb::TunnelResponse, Status>>,
 }
 
 /// A coordinator that listens.
@@ -233,48 +230,6 @@ impl Coordinator {
 
 fn rand_id() -> Vec<u8> {
     uuid::Uuid::new_v4().as_bytes().to_vec()
-}
-
-impl Tunnel {
-    /// Returns the next frame; none at the end.
-    pub(crate) async fn next(&mut self) -> Option<inside::frame::Kind> {
-        let message = timeout(SOON, self.incoming.message()).await.expect("in time");
-        match message.ok()??.kind? {
-            tunnel_request::Kind::Frame(frame) => frame.kind,
-            tunnel_request::Kind::Hello(_) => panic!("a second hello"),
-        }
-    }
-
-    pub(crate) async fn send(&self, kind: inside::frame::Kind) {
-        let frame = Some(inside::Frame { kind: Some(kind) });
-        self.outgoing.send(Ok(pb::TunnelResponse { frame })).await.expect("connected");
-    }
-
-    /// Waits until the output has had this text in it.
-    pub(crate) async fn says(&mut self, text: &str) {
-        let mut output = String::new();
-        while !output.contains(text) {
-            match self.next().await {
-                Some(inside::frame::Kind::Stdout(bytes)) => {
-                    output.push_str(&String::from_utf8_lossy(&bytes));
-                }
-                Some(inside::frame::Kind::Opened(_)) => {}
-                other => panic!("{other:?} after {output:?}"),
-            }
-        }
-    }
-
-    /// Collects output until the last frame, which is returned too.
-    pub(crate) async fn rest(&mut self) -> (String, Option<inside::frame::Kind>) {
-        let mut output = Vec::new();
-        loop {
-            match self.next().await {
-                Some(inside::frame::Kind::Stdout(bytes)) => output.extend_from_slice(&bytes),
-                Some(inside::frame::Kind::Opened(_)) => {}
-                last => return (String::from_utf8_lossy(&output).into_owned(), last),
-            }
-        }
-    }
 }
 
 #[derive(Clone)]

@@ -9,4 +9,5 @@ mod lifecycle;
 mod removal;
 mod resizing;
 mod trouble;
+mod tunnel;
 mod world;
