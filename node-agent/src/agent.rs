@@ -23,6 +23,7 @@ use warren_daemon::{
     metrics::{self, Metrics},
     telemetry::Chain,
 };
+use warren_proto::pb::node::v1::NodeUsage;
 
 use crate::{
     board::Board,
@@ -31,7 +32,14 @@ use crate::{
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
     gauge::Gauge,
-    host::{self, cgroup::Layout, levels::Levels},
+    host::{
+        self,
+        cgroup::{
+            Layout,
+            owner::{self, Owner, OwnerError},
+        },
+        levels::Levels,
+    },
     inside::{Doors, PeerCheck},
     join::{self, JoinError, Membership},
     lease::Lease,
@@ -71,6 +79,9 @@ pub enum AgentError {
     /// Another agent runs.
     #[error("another node agent runs with the state folder {}", .0.display())]
     Taken(PathBuf),
+    /// Another agent has this one's cgroups.
+    #[error(transparent)]
+    Owner(OwnerError),
     /// A folder or file.
     #[error("cannot {verb} {}", path.display())]
     Io {
@@ -114,7 +125,7 @@ pub struct Agent {
     ledger: Ledger,
     tunnels: Tunnels,
     shutdown: Shutdown,
-    _lock: File,
+    _locks: (File, Owner),
 }
 
 #[derive(Serialize)]
@@ -138,6 +149,9 @@ impl Agent {
         let lock = lock(&state)?;
         let (membership, identity) =
             join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
+        let parents =
+            host::cgroup_parents(config.engine.cgroup_parent.as_deref(), membership.name.as_str());
+        let locks = (lock, own(&config, &parents).await?);
         let ledger = Ledger::open(&state)?;
         let hands = Hands::open(&config, (membership.cluster, membership.node))?;
         let doors = doors(config.runtime_of(&membership.name), hands.check)?;
@@ -157,13 +171,10 @@ impl Agent {
         let coordinators = Coordinators::open(&state, &config.coordinators)?;
         let walls = walls(&config, (&ledger, &board, &coordinators), &shutdown).await;
         let view = walls.view();
-        let mut probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
-        let facts = watch::Sender::new(probe.first().await);
-        let usage = watch::Sender::new(probe.usage().await);
-        let (facts_seen, usage_seen) = (facts.subscribe(), usage.subscribe());
-        let probing = probe.run(facts, usage);
-        shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
-        let removed = removed::start(Arc::clone(&hands.engine), &shutdown);
+        let probe = Probe::new(both, ledger.clone(), config.clone(), (hands.boot, view));
+        let (facts, usage) = probed(probe, &shutdown).await;
+        let cgroups = (Arc::clone(&hands.levels), parents);
+        let removed = removed::start(Arc::clone(&hands.engine), cgroups, &shutdown);
         let parts = reconciler::Parts {
             place: place(&config, &membership, hands.boot),
             engine: hands.engine,
@@ -186,8 +197,8 @@ impl Agent {
             ledger: ledger.clone(),
             board: Arc::clone(&board),
             tunnels: tunnels.clone(),
-            facts: facts_seen,
-            usage: usage_seen,
+            facts,
+            usage,
             changed: changes,
             seat: Arc::new(Mutex::new(seat)),
             lease,
@@ -201,7 +212,7 @@ impl Agent {
         }
         let metrics = serve_metrics(&config, counted, &shutdown).await?;
         info!(node = %membership.name, id = %membership.node, "the node agent runs");
-        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _lock: lock })
+        Ok(Self { membership, uplink, board, metrics, ledger, tunnels, shutdown, _locks: locks })
     }
 
     /// Waits for the end to be asked for, then until every part is through or the deadline is.
@@ -212,6 +223,19 @@ impl Agent {
         self.ledger.close().await;
         through && streams.is_ok()
     }
+}
+
+/// Returns what the machine is and has, and what it uses: read now, and again and again.
+async fn probed(
+    mut probe: Probe,
+    shutdown: &Shutdown,
+) -> (watch::Receiver<NodeFacts>, watch::Receiver<NodeUsage>) {
+    let facts = watch::Sender::new(probe.first().await);
+    let usage = watch::Sender::new(probe.usage().await);
+    let seen = (facts.subscribe(), usage.subscribe());
+    let probing = probe.run(facts, usage);
+    shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(probing));
+    seen
 }
 
 fn doors(runtime: PathBuf, check: PeerCheck) -> Result<Arc<Doors>, AgentError> {
@@ -253,12 +277,23 @@ pub fn pool(config: &Config) -> Result<Option<BtrfsStore>, AgentError> {
     })
 }
 
+/// Returns the cgroups that this agent works in.
+pub(crate) fn levels(config: &Config) -> io::Result<Levels> {
+    let shown = config.state_dir.join(FAKE).join(FAKE_CGROUPS);
+    match config.engine.kind {
+        EngineKind::Docker => Layout::read().map(Levels::new),
+        // a test shows what runs in cgroups by a folder here
+        EngineKind::Fake if shown.is_dir() => Ok(Levels::new(Layout::unified(&shown))),
+        EngineKind::Fake => Ok(Levels::off()),
+    }
+}
+
 /// What acts on this machine.
 struct Hands {
     engine: Arc<dyn Engine>,
     volumes: Arc<dyn VolumeStore>,
     gauge: Gauge,
-    levels: Levels,
+    levels: Arc<Levels>,
     /// How whoever dials a workspace's socket is checked.
     check: PeerCheck,
     boot: BootId,
@@ -273,6 +308,8 @@ impl Hands {
             let path = path.to_owned();
             move |source| AgentError::Io { verb, path, source }
         };
+        let levels = levels(config).map_err(failed("read", Path::new("/proc/self/mounts")))?;
+        let levels = Arc::new(levels);
         let host = || host::boot_id().map_err(failed("read", Path::new("/proc/sys/kernel")));
         match config.engine.kind {
             EngineKind::Docker => {
@@ -281,7 +318,7 @@ impl Hands {
                     Layout::read().map_err(failed("read", Path::new("/proc/self/mounts")))?;
                 Ok(Self {
                     gauge: Gauge::new(cgroups.clone()),
-                    levels: Levels::new(cgroups),
+                    levels,
                     engine: Arc::new(Counted(Arc::new(DockerEngine::new(address, cluster, node)))),
                     volumes: match pool(config)? {
                         Some(pool) => Arc::new(pool),
@@ -303,11 +340,7 @@ impl Hands {
                 let engine = FakeEngine::open(&folder, boot_id).map_err(failed("open", &folder))?;
                 Ok(Self {
                     gauge: Gauge::off(),
-                    levels: match folder.join(FAKE_CGROUPS) {
-                        // a test shows what runs in cgroups by a folder here
-                        cgroups if cgroups.is_dir() => Levels::new(Layout::unified(&cgroups)),
-                        _ => Levels::off(),
-                    },
+                    levels,
                     engine: Arc::new(Counted(Arc::new(engine))),
                     volumes: Arc::new(FakeStore::new(state.join(HOMES))),
                     check: PeerCheck::Off,
@@ -370,6 +403,17 @@ pub(crate) fn lock(state: &Path) -> Result<File, AgentError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(AgentError::Taken(state.to_owned())),
+    }
+}
+
+/// Two agents with one parent of cgroups would end what the other one runs.
+pub(crate) async fn own(config: &Config, parents: &[String]) -> Result<Owner, AgentError> {
+    match config.engine.kind {
+        EngineKind::Docker => {
+            let owner = Owner::take(Path::new(owner::FOLDER), parents, &config.state_dir).await;
+            owner.map_err(AgentError::Owner)
+        }
+        EngineKind::Fake => Ok(Owner::default()),
     }
 }
 

@@ -10,8 +10,7 @@ use crate::{
     config::{Config, EngineKind},
     host::{
         self,
-        cgroup::{Layout, level},
-        levels::Levels,
+        levels::NotEmpty,
         swapfile::{self, SwapConfig, SwapError},
     },
     join,
@@ -22,7 +21,7 @@ use crate::{
 /// Why a machine could not be given back. The same call goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaveError {
-    /// An agent runs, or its state cannot be used.
+    /// An agent runs, on this state or in these cgroups, or its state cannot be used.
     #[error(transparent)]
     Agent(#[from] AgentError),
     /// Table or rules.
@@ -45,6 +44,17 @@ pub enum LeaveError {
     /// The cgroups.
     #[error("the cgroups cannot be looked at")]
     Cgroups(#[source] io::Error),
+}
+
+impl From<NotEmpty> for LeaveError {
+    fn from(not: NotEmpty) -> Self {
+        match not {
+            NotEmpty::Inhabited(found) => {
+                Self::Inhabited { cgroup: found.folder, count: found.pids.len() }
+            }
+            NotEmpty::Unknown(error) => Self::Cgroups(error),
+        }
+    }
 }
 
 /// Where homes are after it.
@@ -78,15 +88,14 @@ pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
     let state = &config.state_dir;
     let _lock = agent::lock(state)?;
     let (pool, parents) = (agent::pool(config)?.filter(BtrfsStore::is_made), parents(config)?);
-    let real = config.engine.kind == EngineKind::Docker;
-    let layout = Layout::read().map_err(LeaveError::Cgroups)?;
-    let levels: Vec<String> =
-        parents.iter().flat_map(|parent| level::levels(&layout, parent)).collect();
-    let hands = if real { Levels::new(layout.clone()) } else { Levels::off() };
+    let _owner = agent::own(config, &parents).await?;
+    let hands = agent::levels(config).map_err(LeaveError::Cgroups)?;
+    let levels = hands.below(&parents)?;
     // the walls stand for as long as anything is behind them
-    let left = if kills { hands.end(&levels).await } else { hands.inhabited(&levels).await };
-    if let Some(found) = left {
-        return Err(LeaveError::Inhabited { cgroup: found.folder, count: found.pids.len() });
+    if kills {
+        hands.end(&levels).await?
+    } else {
+        hands.empty(&levels).await?
     }
     let homes = match pool {
         Some(pool) => tokio::task::spawn_blocking(move || pool.close())
@@ -96,11 +105,11 @@ pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
         None => Homes::Folder(state.join(HOMES)),
     };
     swapfile::settle(&SwapConfig { size: None, ..config.swap.clone() }, state).await?;
-    if real {
-        for parent in &parents {
-            level::sweep(&layout, parent, |_| false);
-            level::remove(&layout, parent);
-        }
+    for parent in &parents {
+        hands.sweep(parent, |_| false);
+        hands.remove(parent).await;
+    }
+    if config.engine.kind == EngineKind::Docker {
         network::remove().await?;
     }
     Ok(homes)
@@ -112,7 +121,7 @@ fn parents(config: &Config) -> Result<Vec<String>, AgentError> {
         return Ok(vec![parent.clone()]);
     }
     let membership = join::membership(&config.state_dir).map_err(AgentError::Join)?;
-    let names = membership.map(|(membership, _)| membership.name.to_string());
-    let both = |name: String| [true, false].map(|systemd| host::cgroup_parent(&name, systemd));
-    Ok(names.into_iter().flat_map(both).collect())
+    let both =
+        membership.map(|(membership, _)| host::cgroup_parents(None, membership.name.as_str()));
+    Ok(both.unwrap_or_default())
 }

@@ -9,36 +9,70 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 use warren_daemon::{Shutdown, telemetry::Chain};
 
-use crate::engine::{ContainerSeen, ContainerState, Engine};
+use crate::{
+    engine::{ContainerSeen, ContainerState, Engine},
+    host::levels::Levels,
+};
 
 /// What a workspace is given for its end.
 const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks: an engine may be away, and a start may have been under way.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Returns whom to tell of the removal: from then on every container of this node is stopped, until
-/// it is told that the node is one again.
-pub fn start(engine: Arc<dyn Engine>, shutdown: &Shutdown) -> watch::Sender<bool> {
+/// What of this node may run.
+struct Remains {
+    engine: Arc<dyn Engine>,
+    levels: Arc<Levels>,
+    /// The parents of their cgroups.
+    parents: Vec<String>,
+}
+
+/// Returns whom to tell of the removal: from then on every container of this node is stopped, and
+/// whatever else runs in the cgroups below `parents` ended, until it is told that the node is one again.
+pub fn start(
+    engine: Arc<dyn Engine>,
+    (levels, parents): (Arc<Levels>, Vec<String>),
+    shutdown: &Shutdown,
+) -> watch::Sender<bool> {
     let removed = watch::Sender::new(false);
-    let stopping = stop_all(engine, removed.subscribe());
+    let remains = Remains { engine, levels, parents };
+    let stopping = remains.end(removed.subscribe());
     shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(stopping));
     removed
 }
 
-async fn stop_all(engine: Arc<dyn Engine>, mut removed: watch::Receiver<bool>) {
-    while removed.wait_for(|removed| *removed).await.is_ok() {
-        match engine.list().await {
+impl Remains {
+    async fn end(self, mut removed: watch::Receiver<bool>) {
+        while removed.wait_for(|removed| *removed).await.is_ok() {
+            let round = async {
+                self.stop_all().await;
+                sleep(AGAIN).await;
+            };
+            tokio::select! {
+                // a node again: what it starts from now on is not to be ended
+                Ok(_) = removed.wait_for(|removed| !*removed) => {}
+                () = round => {}
+            }
+        }
+    }
+
+    async fn stop_all(&self) {
+        match self.engine.list().await {
             Ok(seen) => {
                 let runs =
                     |one: &ContainerSeen| matches!(one.state, ContainerState::Running { .. });
                 let running = seen.into_iter().filter(runs);
-                join_all(running.map(|one| stop(engine.as_ref(), one))).await;
+                join_all(running.map(|one| stop(self.engine.as_ref(), one))).await;
             }
             Err(error) => {
-                warn!(error = %Chain(&error), "what runs on this removed node is unknown")
+                warn!(error = %Chain(&error), "what the engine runs on this removed node is unknown");
             }
         }
-        sleep(AGAIN).await;
+        // what the engine does not list, as after another data-root, and what it could not stop
+        let ended = async { self.levels.end(&self.levels.below(&self.parents)?).await };
+        if let Err(error) = ended.await {
+            warn!(error = %Chain(&error), "this removed node still runs something");
+        }
     }
 }
 

@@ -7,6 +7,10 @@ use serde_json::Value;
 use warren_tests::{Lab, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
+/// The agent's looks at workspaces.
+const LOOKS: &str = "warren_node_rounds_total";
+/// Those in which it compared a container with what it was made as.
+const READINGS: &str = "warren_engine_call_seconds_count{operation=\"check\"}";
 
 /// Folder of a workspace's own cgroup in one tree of version 1.
 fn level(container: &Value, controller: &str) -> Result<PathBuf> {
@@ -21,6 +25,19 @@ fn number(file: PathBuf) -> Result<u64> {
 
 fn pid(container: &Value) -> Result<u64> {
     container["State"]["Pid"].as_u64().filter(|pid| *pid > 0).context("it runs")
+}
+
+/// Lets the engine tell of a change that changes nothing, and waits until the agent has counted one
+/// more of this series for it.
+fn look_again(lab: &Lab, (id, memory): (&str, &str), series: &str) -> Result<()> {
+    let node = lab.cluster.nodes.first().context("a node")?;
+    let before = node.counted(series)?;
+    lab.engine.docker(&["update", "--memory", memory, "--memory-swap", memory, id])?;
+    wait_until("the agent has looked again", SOON, || {
+        let now = node.counted(series)?;
+        anyhow::ensure!(now > before, "{series} is {now} as before");
+        Ok(())
+    })
 }
 
 #[test]
@@ -47,9 +64,14 @@ fn a_container_changed_behind_our_back_is_stopped_and_named_and_not_started_by_i
     anyhow::ensure!(told, "no event tells of it:\n{events}");
     let audit = lab.cluster.warren(&["audit", "list"])?.stdout;
     anyhow::ensure!(audit.contains("drifted"), "no record tells of it:\n{audit}");
-    std::thread::sleep(Duration::from_secs(5));
-    let still = lab.cluster.workspace("acme/web")?;
-    anyhow::ensure!(still["phase"] == "failed" && still["run_serial"] == seen["run_serial"]);
+    for _ in 0..2 {
+        look_again(&lab, (&id, "512M"), LOOKS)?;
+        let still = lab.cluster.workspace("acme/web")?;
+        anyhow::ensure!(still["phase"] == "failed" && still["run_serial"] == seen["run_serial"]);
+        let container = lab.container("acme/web")?;
+        let stays = container["Id"] == *id && container["State"]["Status"] == "exited";
+        anyhow::ensure!(stays, "it was started again: {}", container["State"]);
+    }
     anyhow::ensure!(pid(&lab.container("beta/b")?)? == neighbour, "the neighbour was touched");
     // a person may: the next container is as planned
     lab.cluster.warren(&["workspace", "start", "acme/web"])?;
@@ -124,12 +146,18 @@ fn what_was_made_on_other_ground_is_adopted_as_it_runs_and_still_guarded() -> Re
     node.kill()?;
     node.start()?;
     lab.cluster.wait_ready("n1")?;
-    // longer than two readings in a row take
-    std::thread::sleep(Duration::from_secs(8));
+    let node = lab.cluster.nodes.first().context("a node")?;
+    wait_until("it is read back", SOON, || {
+        anyhow::ensure!(node.counted(READINGS)? > 0, "not yet");
+        Ok(())
+    })?;
+    let id = container["Id"].as_str().context("an id")?;
+    look_again(&lab, (id, "256M"), READINGS)?;
+    let log = node.agent.as_ref().context("it runs")?.log();
+    anyhow::ensure!(!log.contains("it differs"), "it is held against it: {log}");
     let seen = lab.cluster.workspace("acme/web")?;
     anyhow::ensure!(seen["status"] == "running", "it is {}", seen["status"]);
     anyhow::ensure!(pid(&lab.container("acme/web")?)? == before, "it was started anew");
-    let id = container["Id"].as_str().context("an id")?;
     lab.engine.docker(&["update", "--pids-limit", "-1", id])?;
     let seen = lab.cluster.wait_phase("acme/web", "failed")?;
     let reason = seen["reason"].as_str().unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Each test builds an installation of its own (`warren_tests::Lab`) and needs root and the
 //! workspace image; `./deploy/test e2e` prepares both.
 
+mod agents;
 mod drift;
 mod harness;
 mod hosts;

@@ -371,7 +371,7 @@ impl Cut<'_> {
         let [here, from] = [left[0], *gone].map(|at| &trio.engines[at]);
         let text = fs::read_to_string(&config)?
             .replace(&from.socket().display().to_string(), &here.socket().display().to_string())
-            .replace(from.cgroup(), here.cgroup());
+            .replace(&format!("{}/warren", from.cgroup()), &format!("{}/copy", here.cgroup()));
         fs::write(&config, text)?;
         copy.move_to_machine("4f1c0a8e4f1c0a8e4f1c0a8e4f1c0a8e")?;
         copy.start()?;

@@ -231,6 +231,13 @@ impl Drop for Engine {
             remove_cgroup(&controller.path().join(self.cgroup.trim_start_matches('/')));
         }
         remove_cgroup(&Path::new("/sys/fs/cgroup").join(self.cgroup.trim_start_matches('/')));
+        // an agent that was killed leaves what it had locked of them
+        let ours = format!("cgroup%{}%", self.cgroup.trim_start_matches('/'));
+        for lock in std::fs::read_dir("/run/warren").into_iter().flatten().flatten() {
+            if lock.file_name().to_string_lossy().starts_with(&ours) {
+                std::fs::remove_file(lock.path()).ok();
+            }
+        }
     }
 }
 

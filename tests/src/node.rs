@@ -124,9 +124,32 @@ impl Node {
     /// # Errors
     /// Fails with what it wrote where its exit code is not 0.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
+        self.try_command(arguments)?.success()
+    }
+
+    /// Runs another command of the agent with its configuration, whatever its exit code.
+    ///
+    /// # Errors
+    /// Fails where it cannot be run.
+    pub fn try_command(&self, arguments: &[&str]) -> Result<Output> {
         let config = self.folder.join("node-agent.toml");
         let program = at(self.host.as_ref(), binary("warren-node-agent")?);
-        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()?.success()
+        program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()
+    }
+
+    /// Returns what the running agent has counted, by the name and labels of a series as a scrape shows
+    /// them; 0 before the first.
+    ///
+    /// # Errors
+    /// Fails where it cannot be scraped.
+    pub fn counted(&self, series: &str) -> Result<u64> {
+        let addresses = fs::read_to_string(self.folder.join("state/addresses.json"))?;
+        let addresses: serde_json::Value = serde_json::from_str(&addresses)?;
+        let url = format!("http://{}/metrics", addresses["metrics"].as_str().context("metrics")?);
+        let scrape = at(self.host.as_ref(), PathBuf::from("curl"));
+        let text = scrape.args(["-fsS", "--max-time", "5", &url]).run()?.success()?.stdout;
+        let count = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(count.map(str::parse).transpose()?.unwrap_or(0))
     }
 
     /// Kills the agent's process with SIGKILL.

@@ -20,13 +20,28 @@ use warren_common::WorkspaceId;
 
 use super::cgroup::{
     Layout,
-    level::{self, Caps, Inhabited},
+    inhabited::{self, Inhabited},
+    level::{self, Caps},
 };
 
 /// One call of `systemctl`.
 const SYSTEMCTL: Duration = Duration::from_secs(20);
 /// How long a level may take to empty after its container was removed, and how often it is looked at.
 const EMPTYING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
+
+/// One look at a level: what runs in it.
+type Look = fn(&Layout, &str) -> io::Result<Option<Inhabited>>;
+
+/// Why a level is not known to be empty.
+#[derive(Debug, thiserror::Error)]
+pub enum NotEmpty {
+    /// Something runs in it.
+    #[error("{} processes run in {}", .0.pids.len(), .0.folder.display())]
+    Inhabited(Inhabited),
+    /// It cannot be looked at: something may run in it.
+    #[error("the cgroups cannot be looked at")]
+    Unknown(#[source] io::Error),
+}
 
 /// The levels of this node.
 #[derive(Debug)]
@@ -78,41 +93,53 @@ impl Levels {
         }
     }
 
-    /// Returns what runs in levels that should be empty; what a container that was just removed
-    /// leaves behind is given a moment to end.
-    pub async fn inhabited(&self, parents: &[String]) -> Option<Inhabited> {
-        let until = Instant::now() + EMPTYING.0;
-        loop {
-            let found = self.look(parents, level::inhabited).await?;
-            if Instant::now() >= until {
-                return Some(found);
-            }
-            sleep(EMPTYING.1).await;
-        }
+    /// Returns the levels of workspaces that are there below these parents.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub fn below(&self, parents: &[String]) -> Result<Vec<String>, NotEmpty> {
+        let Some(layout) = &self.layout else { return Ok(Vec::new()) };
+        let levels = parents.iter().map(|parent| level::levels(layout, parent));
+        let levels = levels.collect::<io::Result<Vec<_>>>().map_err(NotEmpty::Unknown)?;
+        Ok(levels.into_iter().flatten().collect())
     }
 
-    /// Kills what runs in levels that should be empty, and returns what does not end.
-    pub async fn end(&self, parents: &[String]) -> Option<Inhabited> {
-        let until = Instant::now() + EMPTYING.0;
-        loop {
-            let found = self.look(parents, kill_one).await?;
-            if Instant::now() >= until {
-                return Some(found);
-            }
-            sleep(EMPTYING.1).await;
-        }
+    /// Makes sure that nothing runs in levels that should be empty; what a container that was just
+    /// removed leaves behind is given a moment to end.
+    ///
+    /// # Errors
+    /// Something runs in one of them, or nobody can say.
+    pub async fn empty(&self, parents: &[String]) -> Result<(), NotEmpty> {
+        self.until_empty(parents, inhabited::inhabited).await
     }
 
-    async fn look(
-        &self,
-        parents: &[String],
-        at: fn(&Layout, &str) -> Option<Inhabited>,
-    ) -> Option<Inhabited> {
-        let (layout, parents) = (self.layout.clone()?, parents.to_vec());
-        let looked = tokio::task::spawn_blocking(move || {
-            parents.iter().find_map(|parent| at(&layout, parent))
-        });
-        looked.await.ok().flatten()
+    /// Kills what runs in levels that should be empty.
+    ///
+    /// # Errors
+    /// Something does not end, or nobody can say.
+    pub async fn end(&self, parents: &[String]) -> Result<(), NotEmpty> {
+        self.until_empty(parents, kill_one).await
+    }
+
+    /// Looks at levels until nothing is in them any more, for a moment.
+    async fn until_empty(&self, parents: &[String], look: Look) -> Result<(), NotEmpty> {
+        let Some(layout) = &self.layout else { return Ok(()) };
+        let until = Instant::now() + EMPTYING.0;
+        loop {
+            let (layout, parents) = (layout.clone(), parents.to_vec());
+            // at all of them each time: a look may kill
+            let looking = tokio::task::spawn_blocking(move || {
+                parents.iter().map(|parent| look(&layout, parent)).collect::<Vec<_>>()
+            });
+            // one that broke off has seen nothing, and that is no word for empty
+            let looked = looking.await.map_err(|broken| NotEmpty::Unknown(broken.into()))?;
+            let found = looked.into_iter().find_map(Result::transpose).transpose();
+            match found.map_err(NotEmpty::Unknown)? {
+                None => return Ok(()),
+                Some(found) if Instant::now() >= until => return Err(NotEmpty::Inhabited(found)),
+                Some(_) => sleep(EMPTYING.1).await,
+            }
+        }
     }
 
     /// Removes a level where nothing is in it.
@@ -143,13 +170,13 @@ impl Levels {
 }
 
 /// Returns what was in a level, and kills it.
-fn kill_one(layout: &Layout, parent: &str) -> Option<Inhabited> {
-    let found = level::inhabited(layout, parent)?;
-    match level::kill(layout, parent) {
+fn kill_one(layout: &Layout, parent: &str) -> io::Result<Option<Inhabited>> {
+    let Some(found) = inhabited::inhabited(layout, parent)? else { return Ok(None) };
+    match inhabited::kill(layout, parent) {
         Ok(()) => warn!(cgroup = %found.folder.display(), "killed what ran without a container"),
         Err(error) => warn!(cgroup = %found.folder.display(), %error, "it cannot be killed yet"),
     }
-    Some(found)
+    Ok(Some(found))
 }
 
 /// Returns what `systemctl` is told: until the next boot, since the agent makes them again.
@@ -211,27 +238,48 @@ mod tests {
         let levels = Levels::off();
         levels.ensure("/warren-n1/x", CAPS).await.expect("nothing to do");
         levels.remove("/warren-n1/x").await;
+        assert_eq!(levels.below(&["/warren-n1".to_owned()]).expect("none"), Vec::<String>::new());
         let parents = ["/warren-n1/x".to_owned()];
-        assert_eq!(levels.inhabited(&parents).await, None);
-        assert_eq!(levels.end(&parents).await, None);
+        levels.empty(&parents).await.expect("nothing to look at");
+        levels.end(&parents).await.expect("nothing to end");
+    }
+
+    /// One level in a folder, with its file of processes.
+    fn stage() -> (tempfile::TempDir, std::path::PathBuf, Levels) {
+        let dir = tempfile::tempdir().expect("folder");
+        let level = dir.path().join("warren-n1/x");
+        std::fs::create_dir_all(&level).expect("folder");
+        let mounts = format!("none {} cgroup rw,memory 0 0\n", dir.path().display());
+        let levels = Levels::new(Layout::parse(&mounts, |_| String::new()));
+        (dir, level.join("cgroup.procs"), levels)
     }
 
     #[tokio::test]
     async fn a_level_is_given_a_moment_to_empty() {
-        let dir = tempfile::tempdir().expect("folder");
-        let (procs, parents) =
-            (dir.path().join("warren-n1/x/cgroup.procs"), ["/warren-n1/x".to_owned()]);
-        std::fs::create_dir_all(dir.path().join("warren-n1/x")).expect("folder");
-        let mounts = format!("none {} cgroup rw,memory 0 0\n", dir.path().display());
-        let levels = Levels::new(Layout::parse(&mounts, |_| String::new()));
+        let (_dir, procs, levels) = stage();
+        let parents = ["/warren-n1/x".to_owned()];
         std::fs::write(&procs, "7\n").expect("file");
         let ends = async {
             sleep(EMPTYING.1).await;
             std::fs::write(&procs, "").expect("file");
         };
-        assert_eq!(tokio::join!(levels.inhabited(&parents), ends).0, None);
+        tokio::join!(levels.empty(&parents), ends).0.expect("it ended");
         std::fs::write(&procs, "7\n").expect("file");
-        let stays = levels.inhabited(&parents).await.expect("it runs on");
-        assert_eq!(stays.pids, [7].into());
+        match levels.empty(&parents).await {
+            Err(NotEmpty::Inhabited(stays)) => assert_eq!(stays.pids, [7].into()),
+            other => panic!("it runs on: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_no_word_for_empty() {
+        let (_dir, procs, levels) = stage();
+        let parents = ["/warren-n1/x".to_owned()];
+        let broken = levels.until_empty(&parents, |_, _| panic!("as a fault of ours")).await;
+        assert!(matches!(broken, Err(NotEmpty::Unknown(_))), "{broken:?}");
+        std::fs::create_dir(&procs).expect("in the way");
+        for looked in [levels.empty(&parents).await, levels.end(&parents).await] {
+            assert!(matches!(looked, Err(NotEmpty::Unknown(_))), "{looked:?}");
+        }
     }
 }

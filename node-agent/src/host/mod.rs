@@ -32,6 +32,15 @@ pub fn cgroup_parent(node: &str, systemd: bool) -> String {
     }
 }
 
+/// Returns the parents that this node's workspaces may have: the one that is configured, else the
+/// place of either driver, since the engine may have had the other one.
+pub fn cgroup_parents(named: Option<&str>, node: &str) -> Vec<String> {
+    match named {
+        Some(named) => vec![named.to_owned()],
+        None => [true, false].map(|systemd| cgroup_parent(node, systemd)).to_vec(),
+    }
+}
+
 /// Returns the id of the running boot.
 ///
 /// # Errors

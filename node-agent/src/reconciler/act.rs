@@ -108,10 +108,7 @@ impl Worker {
     /// Refuses to go on while something of the workspace runs that the engine does not list: a
     /// second container would run on the same home.
     pub(super) async fn nothing_runs(&self) -> Result<(), Failure> {
-        match self.shared.parts.levels.inhabited(&self.levels().await?).await {
-            Some(found) => Err(Failure::still_runs(&found)),
-            None => Ok(()),
-        }
+        Ok(self.shared.parts.levels.empty(&self.levels()).await?)
     }
 
     /// Ends what runs of a workspace that is to be stopped or gone, although the engine lists no
@@ -131,19 +128,13 @@ impl Worker {
         if !ends || matches!(container, Some(ContainerState::Running { .. })) {
             return Ok(());
         }
-        match self.shared.parts.levels.end(&self.levels().await?).await {
-            Some(left) => Err(Failure::still_runs(&left)),
-            None => Ok(()),
-        }
+        Ok(self.shared.parts.levels.end(&self.levels()).await?)
     }
 
     /// Returns every level that the workspace may have: the engine may have had another driver.
-    async fn levels(&self) -> Result<Vec<String>, Failure> {
-        let (now, place) = (self.level().await?, &self.shared.parts.place);
-        let both = [true, false].map(|systemd| place.cgroup_of_node(systemd));
-        let other = both.iter().map(|node| workspace_parent(node, self.workspace));
-        let other = other.filter(|other| *other != now).take(1).collect::<Vec<_>>();
-        Ok([vec![now], other].concat())
+    fn levels(&self) -> Vec<String> {
+        let nodes = self.shared.parts.place.cgroups_of_node();
+        nodes.iter().map(|node| workspace_parent(node, self.workspace)).collect()
     }
 
     /// Makes sure of the network, for a container that does not run yet.

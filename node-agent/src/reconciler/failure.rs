@@ -10,8 +10,12 @@ use warren_common::{
 use warren_daemon::telemetry::Chain;
 
 use crate::{
-    container::Drift, engine::EngineError, host::cgroup::level::Inhabited, ledger::LedgerError,
-    network::NetworkError, volume::VolumeError,
+    container::Drift,
+    engine::EngineError,
+    host::{cgroup::inhabited::Inhabited, levels::NotEmpty},
+    ledger::LedgerError,
+    network::NetworkError,
+    volume::VolumeError,
 };
 
 /// Codes of the agent's own, beside those of engine and volumes.
@@ -60,8 +64,16 @@ impl Failure {
         Self { code: CGROUP_FAILED, retry: true, message }
     }
 
+    /// Nobody can say whether something of the workspace runs.
+    fn unseen(error: &io::Error) -> Self {
+        let message = reason(&format!(
+            "cannot see whether anything of the workspace still runs in its cgroup: {error}"
+        ));
+        Self { code: CGROUP_FAILED, retry: true, message }
+    }
+
     /// Something runs on the home although the engine lists no container that does.
-    pub(super) fn still_runs(found: &Inhabited) -> Self {
+    fn still_runs(found: &Inhabited) -> Self {
         let (cgroup, count) = (found.folder.display(), found.pids.len());
         let message = reason(&format!(
             "{count} processes run in {cgroup} that the engine does not list, as after another \
@@ -78,6 +90,15 @@ impl Failure {
             Drift::list(drifts)
         ));
         Self { code: DRIFTED, retry: false, message }
+    }
+}
+
+impl From<NotEmpty> for Failure {
+    fn from(not: NotEmpty) -> Self {
+        match not {
+            NotEmpty::Inhabited(found) => Self::still_runs(&found),
+            NotEmpty::Unknown(error) => Self::unseen(&error),
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Parts {
     /// What measures.
     pub gauge: Gauge,
     /// The cgroups above those of containers.
-    pub levels: Levels,
+    pub levels: Arc<Levels>,
     /// What keeps workspaces apart on the network.
     pub walls: Arc<dyn Walls>,
 }
@@ -106,6 +106,11 @@ impl Place {
     fn cgroup_of_node(&self, systemd: bool) -> String {
         let named = self.cgroup_parent.clone();
         named.unwrap_or_else(|| crate::host::cgroup_parent(&self.name, systemd))
+    }
+
+    /// Returns every parent that workspaces may have.
+    fn cgroups_of_node(&self) -> Vec<String> {
+        crate::host::cgroup_parents(self.cgroup_parent.as_deref(), &self.name)
     }
 }
 

@@ -135,8 +135,9 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
             *registered = true;
             counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
-            shared.parts.held.send_replace(None);
+            // in this order: what is started from now on is not to be stopped
             shared.parts.removed.send_replace(false);
+            shared.parts.held.send_replace(None);
             let mut session =
                 Session { shared, queue, incoming, renewals: 0, sent: VecDeque::new() };
             match session.serve().await {

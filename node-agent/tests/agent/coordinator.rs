@@ -2,7 +2,7 @@
 //! document is and sees what the node reports.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -36,7 +36,10 @@ use warren_proto::{
     },
 };
 
-use crate::authority::{Authority, FRESH, Life};
+use crate::{
+    authority::{Authority, FRESH, Life},
+    tunnel::Tunnel,
+};
 
 /// Everything in these tests happens within this time, or the test fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -73,14 +76,10 @@ pub(crate) struct State {
     pub(crate) reports: watch::Sender<u64>,
     /// Reports that are dropped without a word, as a follower does that knows no registration yet.
     pub(crate) deaf: Mutex<u32>,
+    /// Nodes that were taken out of the cluster.
+    removed: Mutex<BTreeSet<NodeId>>,
     status: Mutex<Option<mpsc::Sender<Result<pb::StatusResponse, Status>>>>,
     tunnels: Mutex<HashMap<Vec<u8>, oneshot::Sender<Tunnel>>>,
-}
-
-/// A node's half of a stream, as the coordinator holds it.
-pub(crate) struct Tunnel {
-    incoming: Streaming<pb::TunnelRequest>,
-    outgoing: mpsc::Sender<Result<pb::TunnelResponse, Status>>,
 }
 
 /// A coordinator that listens.
@@ -119,6 +118,7 @@ impl Coordinator {
             seen: watch::Sender::default(),
             reports: watch::Sender::default(),
             deaf: Mutex::default(),
+            removed: Mutex::default(),
             status: Mutex::default(),
             tunnels: Mutex::default(),
         });
@@ -194,6 +194,17 @@ impl Coordinator {
         }
     }
 
+    /// Takes a node out of the cluster, and cuts it off.
+    pub(crate) fn remove(&self, node: NodeId) {
+        self.state.removed.lock().expect("lock").insert(node);
+        self.connections.close_where(|_| true);
+    }
+
+    /// Lets every node in again, as a cluster does that was restored to before their removal.
+    pub(crate) fn let_in_again(&self) {
+        self.state.removed.lock().expect("lock").clear();
+    }
+
     /// Asks the node for a stream and waits for it to dial back.
     pub(crate) async fn tunnel(
         &self,
@@ -219,48 +230,6 @@ impl Coordinator {
 
 fn rand_id() -> Vec<u8> {
     uuid::Uuid::new_v4().as_bytes().to_vec()
-}
-
-impl Tunnel {
-    /// Returns the next frame; none at the end.
-    pub(crate) async fn next(&mut self) -> Option<inside::frame::Kind> {
-        let message = timeout(SOON, self.incoming.message()).await.expect("in time");
-        match message.ok()??.kind? {
-            tunnel_request::Kind::Frame(frame) => frame.kind,
-            tunnel_request::Kind::Hello(_) => panic!("a second hello"),
-        }
-    }
-
-    pub(crate) async fn send(&self, kind: inside::frame::Kind) {
-        let frame = Some(inside::Frame { kind: Some(kind) });
-        self.outgoing.send(Ok(pb::TunnelResponse { frame })).await.expect("connected");
-    }
-
-    /// Waits until the output has had this text in it.
-    pub(crate) async fn says(&mut self, text: &str) {
-        let mut output = String::new();
-        while !output.contains(text) {
-            match self.next().await {
-                Some(inside::frame::Kind::Stdout(bytes)) => {
-                    output.push_str(&String::from_utf8_lossy(&bytes));
-                }
-                Some(inside::frame::Kind::Opened(_)) => {}
-                other => panic!("{other:?} after {output:?}"),
-            }
-        }
-    }
-
-    /// Collects output until the last frame, which is returned too.
-    pub(crate) async fn rest(&mut self) -> (String, Option<inside::frame::Kind>) {
-        let mut output = Vec::new();
-        loop {
-            match self.next().await {
-                Some(inside::frame::Kind::Stdout(bytes)) => output.extend_from_slice(&bytes),
-                Some(inside::frame::Kind::Opened(_)) => {}
-                last => return (String::from_utf8_lossy(&output).into_owned(), last),
-            }
-        }
-    }
 }
 
 #[derive(Clone)]
@@ -388,7 +357,12 @@ impl NodeService for Served {
         &self,
         request: Request<Streaming<pb::ControlRequest>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        node_of(&request)?;
+        let node = node_of(&request)?;
+        if self.state.removed.lock().expect("lock").contains(&node) {
+            let (code, why) = (tonic::Code::Unauthenticated, "the node was removed");
+            let removed = ApiError::new(code, reason::NODE_REMOVED, why);
+            return Err(removed.incarnation(self.state.spec.borrow().incarnation).into());
+        }
         let leader = self.state.leader.lock().expect("lock").clone();
         if leader.as_ref() != Some(&self.address) {
             let error = ApiError::new(

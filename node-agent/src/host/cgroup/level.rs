@@ -16,15 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, kill_process},
-};
 use tracing::debug;
 use warren_common::{Bytes, WorkspaceId};
 
-use super::Layout;
-use crate::host::freezer;
+use super::{Layout, inhabited::is_gone};
 
 /// Controllers of version 1 in which a level is made before the engine needs it: those with caps,
 /// and the freezer. The engine makes the others.
@@ -113,94 +108,24 @@ pub fn remove(layout: &Layout, parent: &str) {
     }
 }
 
-/// What runs in a level.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inhabited {
-    /// The level in one of the trees that have processes in it.
-    pub folder: PathBuf,
-    /// The processes that could be read there, in order.
-    pub pids: BTreeSet<u32>,
-}
-
-/// Returns what runs in the level or below it; none where nothing does.
-pub fn inhabited(layout: &Layout, parent: &str) -> Option<Inhabited> {
-    let path = below(parent);
-    let unified = layout.version == 2;
-    let of = |root: &Path| {
-        let folder = root.join(&path);
-        let mut pids = BTreeSet::new();
-        gather(&folder, &mut pids);
-        let populated = match unified {
-            true => fs::read_to_string(folder.join("cgroup.events"))
-                .is_ok_and(|events| events.lines().any(|line| line == "populated 1")),
-            false => !pids.is_empty(),
-        };
-        populated.then_some(Inhabited { folder, pids })
-    };
-    layout.roots().into_iter().find_map(of)
-}
-
-/// Kills everything that is in the level or below it; what is gone already is fine. Blocks.
+/// Returns the levels of workspaces below the node's, in any tree.
 ///
 /// # Errors
-/// What the kernel says. The same call goes on from there.
-pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
-    let path = below(parent);
-    let roots = layout.roots();
-    let file = roots.iter().map(|root| root.join(&path).join("cgroup.kill"));
-    if layout.version == 2
-        && let Some(file) = file.clone().find(|file| file.exists())
-    {
-        return fs::write(file, "1");
-    }
-    // what stands still starts nothing, and no number that is read is another program's when it is
-    // killed; where one of them does not stop, the rest is killed all the same
-    let freezer = layout.root("freezer").map(|root| root.join(&path));
-    if let Some(Err(error)) = freezer.as_deref().map(freezer::freeze) {
-        debug!(cgroup = parent, %error, "killed without standing still");
-    }
-    let mut pids = BTreeSet::new();
-    roots.iter().for_each(|root| gather(&root.join(&path), &mut pids));
-    let mut outcome = Ok(());
-    for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
-        match kill_process(pid, Signal::KILL) {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => outcome = Err(error.into()),
+/// One that is there cannot be read.
+pub fn levels(layout: &Layout, node: &str) -> io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for root in layout.roots() {
+        let entries = match fs::read_dir(root.join(below(node))) {
+            Ok(entries) => entries,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let id = entry?.file_name().to_str().and_then(level_of);
+            found.extend(id.map(|id| workspace_parent(node, id)));
         }
     }
-    // a container below may have been paused: nobody dies who stands still
-    match freezer {
-        Some(folder) => outcome.and(thaw_all(&folder)),
-        None => outcome,
-    }
-}
-
-/// Thaws a cgroup and those below it, the highest first.
-fn thaw_all(folder: &Path) -> io::Result<()> {
-    let outcome = freezer::thaw(folder);
-    let Ok(entries) = fs::read_dir(folder) else { return outcome };
-    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.fold(outcome, |outcome, below| outcome.and(thaw_all(&below.path())))
-}
-
-/// Returns the levels of workspaces below the node's, in any tree.
-pub fn levels(layout: &Layout, node: &str) -> BTreeSet<String> {
-    let entries =
-        layout.roots().into_iter().filter_map(|root| fs::read_dir(root.join(below(node))).ok());
-    let names = entries.flat_map(|entries| entries.flatten()).map(|entry| entry.file_name());
-    let ids = names.filter_map(|name| name.to_str().and_then(level_of));
-    ids.map(|id| workspace_parent(node, id)).collect()
-}
-
-/// Collects the processes of a cgroup and of those below it; what is gone has none.
-fn gather(folder: &Path, pids: &mut BTreeSet<u32>) {
-    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let folders = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
-    for below in folders {
-        gather(&below.path(), pids);
-    }
+    Ok(found)
 }
 
 /// Removes every empty level below the node's that belongs to none of the workspaces `kept`.
@@ -382,75 +307,6 @@ mod tests {
             assert_eq!(read("cpu.weight"), "39", "1024 shares as Docker turns them");
             assert!(text(&dir.path().join("cgroup.subtree_control")).starts_with('+'));
         }
-    }
-
-    #[test]
-    fn what_is_in_a_level_is_killed_standing_still_and_thawed_again() {
-        let dir = tempfile::tempdir().expect("folder");
-        let mounts = format!("none {} cgroup rw,freezer 0 0\n", dir.path().display());
-        let layout = Layout::parse(&mounts, |_| String::new());
-        let parent = workspace_parent("/warren-n1", id());
-        let level = dir.path().join(below(&parent));
-        let container = level.join("4f1c");
-        fs::create_dir_all(&container).expect("folder");
-        let mut one = std::process::Command::new("sleep").arg("600").spawn().expect("a program");
-        fs::write(level.join("freezer.state"), "THAWED").expect("file");
-        fs::write(container.join("freezer.state"), "FROZEN").expect("file");
-        fs::write(container.join("cgroup.procs"), format!("{}\n", one.id())).expect("file");
-        assert_eq!(levels(&layout, "/warren-n1"), [parent.clone()].into());
-        kill(&layout, &parent).expect("killed");
-        let ended = std::os::unix::process::ExitStatusExt::signal(&one.wait().expect("ended"));
-        assert_eq!(ended, Some(9));
-        for folder in [&level, &container] {
-            assert_eq!(text(&folder.join("freezer.state")), "THAWED");
-        }
-        // one whose process does not stand still is killed all the same
-        let mut other = std::process::Command::new("sleep").arg("600").spawn().expect("a program");
-        fs::write(container.join("cgroup.procs"), format!("{}\n", other.id())).expect("file");
-        fs::remove_file(level.join("freezer.state")).expect("removed");
-        fs::create_dir(level.join("freezer.state")).expect("in the way");
-        kill(&layout, &parent).expect_err("it cannot be thawed");
-        assert!(other.wait().is_ok_and(|ended| !ended.success()));
-    }
-
-    #[test]
-    fn a_level_is_inhabited_where_a_process_is_in_it_or_below() {
-        let dir = tempfile::tempdir().expect("folder");
-        let parent = workspace_parent("/warren-n1", id());
-        let trees = ["memory", "freezer"].map(|name| dir.path().join(name));
-        let line = |root: &PathBuf| {
-            let name = root.file_name().and_then(|name| name.to_str()).expect("a name");
-            format!("none {} cgroup rw,{name} 0 0\n", root.display())
-        };
-        let mounts = trees.iter().map(line).collect::<String>();
-        let layout = Layout::parse(&mounts, |_| String::new());
-        assert_eq!(inhabited(&layout, &parent), None, "it is not there");
-        let levels = trees.map(|root| root.join(below(&parent)));
-        for level in &levels {
-            fs::create_dir_all(level.join("4f1c")).expect("folder");
-            fs::write(level.join("cgroup.procs"), "").expect("file");
-            fs::write(level.join("4f1c/cgroup.procs"), "").expect("file");
-        }
-        assert_eq!(inhabited(&layout, &parent), None, "nothing runs");
-        fs::write(levels[1].join("4f1c/cgroup.procs"), "12\n7\n").expect("file");
-        let found = inhabited(&layout, &parent).expect("one tree is enough");
-        assert_eq!((found.folder, found.pids), (levels[1].clone(), BTreeSet::from([7, 12])));
-    }
-
-    #[test]
-    fn of_version_2_the_kernel_says_whether_a_level_is_inhabited() {
-        let dir = tempfile::tempdir().expect("folder");
-        let parent = workspace_parent("warren-n1.slice", id());
-        let level = dir.path().join(below(&parent));
-        let layout = Layout::unified(dir.path());
-        kernel(&level.join("docker-4f1c.scope"), &[]);
-        for (events, wanted) in [("populated 0\nfrozen 0\n", false), ("populated 1\n", true)] {
-            fs::write(level.join("cgroup.events"), events).expect("file");
-            assert_eq!(inhabited(&layout, &parent).is_some(), wanted, "{events}");
-        }
-        fs::write(level.join("docker-4f1c.scope/cgroup.procs"), "7\n").expect("file");
-        let pids = inhabited(&layout, &parent).map(|found| found.pids);
-        assert_eq!(pids, Some(BTreeSet::from([7])));
     }
 
     #[test]
