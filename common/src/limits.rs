@@ -203,6 +203,8 @@ impl Limits {
     pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(600);
     /// Opening a terminal, exec or log stream on a node.
     pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
+    /// For a node to take the request for a stream, where another coordinator can ask it too.
+    pub const TUNNEL_TAKEN: Duration = Duration::from_secs(3);
     /// One call of the container engine, streams and pulls aside.
     pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(120);
     /// A clone, unless the template says otherwise.

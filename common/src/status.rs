@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId,
     measure::{Kill, Pressure},
-    spec::Labels,
+    spec::{Labels, Resources},
 };
 
 /// What a node is and has, sent when it registers and when it changes.
@@ -88,6 +88,13 @@ pub struct WorkspaceObserved {
     /// What its volume takes, running or not; none where the node does not meter volumes.
     #[serde(default)]
     pub volume: Option<VolumeUse>,
+    /// What it is held to, or will be when it starts; none before the node has looked.
+    #[serde(default)]
+    pub caps: Option<CapsHeld>,
+    /// Why that is not what was ordered, at most [`Limits::REASON_BYTES`]; empty where it is, or soon
+    /// will be.
+    #[serde(default)]
+    pub caps_reason: String,
     /// The last processes killed for memory, newest first, over all its runs that this agent saw; at
     /// most [`Limits::KILLS`].
     #[serde(default)]
@@ -186,6 +193,26 @@ pub struct VolumeUse {
     pub used: Bytes,
     /// What its quota allows.
     pub limit: Bytes,
+}
+
+/// The hard caps that a node holds a workspace to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapsHeld {
+    /// Of memory.
+    pub memory: Bytes,
+    /// Of swap beyond it.
+    pub swap: Bytes,
+    /// Of the processor; none without one.
+    pub cpus: Option<MilliCpus>,
+    /// Of the home.
+    pub disk: Bytes,
+}
+
+impl From<&Resources> for CapsHeld {
+    fn from(resources: &Resources) -> Self {
+        let Resources { memory, swap, cpus, disk, .. } = *resources;
+        Self { memory, swap, cpus, disk }
+    }
 }
 
 impl VolumeUse {

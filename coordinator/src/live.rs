@@ -313,6 +313,8 @@ mod tests {
             sessions: Vec::new(),
             usage: Usage::default(),
             volume: None,
+            caps: None,
+            caps_reason: String::new(),
             kills: Vec::new(),
         }
     }

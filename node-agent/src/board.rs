@@ -116,6 +116,8 @@ mod tests {
             sessions: Vec::new(),
             usage: Default::default(),
             volume: None,
+            caps: None,
+            caps_reason: String::new(),
             kills: Vec::new(),
         }
     }

@@ -95,8 +95,8 @@ pub mod reason {
     pub const UNREACHABLE: &str = "UNREACHABLE";
     /// The workspace's node does not answer.
     pub const NODE_UNREACHABLE: &str = "NODE_UNREACHABLE";
-    /// The workspace's node takes no streams from this coordinator, which asked it for nothing:
-    /// another one may reach it.
+    /// The workspace's node takes no streams from this coordinator, or not in time, and opened
+    /// nothing: another one may reach it.
     pub const NODE_ELSEWHERE: &str = "NODE_ELSEWHERE";
     /// The workspace does not run.
     pub const NOT_RUNNING: &str = "NOT_RUNNING";

@@ -32,6 +32,7 @@ fn a_hog_over_its_cap_is_killed_and_its_neighbour_counts_on() -> Result<()> {
     })?;
     the_kill_has_a_name(&lab)?;
     in_a_session_it_has_that_too(&lab)?;
+    panes_go_before_tmux(&lab)?;
 
     // the hog's own workspace lives on, and the neighbour was never touched
     lab.shell("acme/hog", "true")?;
@@ -78,6 +79,30 @@ fn in_a_session_it_has_that_too(lab: &Lab) -> Result<()> {
     anyhow::ensure!(kill["session"] == "main", "{kill}");
     let sessions = lab.cluster.warren(&["session", "list", "acme/hog"])?.stdout;
     anyhow::ensure!(sessions.contains("running, oom: perl"), "the list does not tell:\n{sessions}");
+    Ok(())
+}
+
+/// However a pane was opened, the kernel takes it before tmux and PID 1.
+fn panes_go_before_tmux(lab: &Lab) -> Result<()> {
+    const OPEN: &str = "open() { tmux \"$1\" -d -t =main: -P -F '#{pane_pid}' \"${@:2}\"; }
+        open new-window 'exec sleep 1000'; open split-window 'exec sleep 1000'
+        open new-window; open new-window sleep 1000";
+    let panes = lab.shell("acme/hog", OPEN)?;
+    let pids: Vec<&str> = panes.split_whitespace().collect();
+    anyhow::ensure!(pids.len() == 4, "{panes}");
+    let score = |pid: &str| -> Result<i32> {
+        Ok(lab.shell("acme/hog", &format!("cat /proc/{pid}/oom_score_adj"))?.trim().parse()?)
+    };
+    let server = lab.shell("acme/hog", "tmux display-message -p -t =main: '#{pid}'")?;
+    let kept = score("1")?;
+    anyhow::ensure!(score(server.trim())? == kept, "tmux is not kept");
+    for pid in pids {
+        wait_until("the pane is marked", Duration::from_secs(10), || {
+            let score = score(pid)?;
+            anyhow::ensure!(score > kept, "pane {pid} has {score}, PID 1 has {kept}");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 

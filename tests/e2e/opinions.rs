@@ -1,6 +1,9 @@
 //! Several coordinators, and a node that one of them does not hear.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use warren_daemon::identity::{ClientTls, Folder, connect};
@@ -59,6 +62,26 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
             Ok(())
         })?;
     }
+    let config = cluster.knowing("config", &[2, 0, 1])?;
+    let through = || -> Result<Duration> {
+        let began = Instant::now();
+        let exec = cluster.cli()?.env("WARREN_CONFIG_DIR", &config);
+        let exec = exec.args(["workspace", "exec", "acme/web", "--", "echo", "through"]).run()?;
+        ensure!(exec.success()?.stdout.contains("through"), "it answers nothing");
+        Ok(began.elapsed())
+    };
+    through().context("before anything is cut")?;
+    // the node does not hear the third, which still takes its stream for a good one
+    node.ignore(&[&hosts[2]])?;
+    let took = through().context("through the next one")?;
+    ensure!(took >= Duration::from_secs(3), "the third heard it, after {took:?}");
+    ensure!(took < Duration::from_secs(7), "it took {took:?}");
+    node.ignore(&[])?;
+    wait_until("the third reaches it again", SOON, || {
+        let took = through()?;
+        ensure!(took < Duration::from_secs(3), "it took {took:?}");
+        Ok(())
+    })?;
     // the third stops hearing the node; the two others hear it, and it hears them
     hosts[2].ignore(&[&node])?;
     let heard = wait_until("the third is told by another", SOON, || {
@@ -68,20 +91,14 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
     })?;
     ensure!(heard.liveness() == NodeLiveness::Suspect, "{}", heard.reason);
     // well past the time at which it would be called unreachable
-    let until = std::time::Instant::now() + Duration::from_secs(25);
-    while std::time::Instant::now() < until {
+    let until = Instant::now() + Duration::from_secs(25);
+    while Instant::now() < until {
         let seen = ask(&cluster, &hosts[0], (2, "n1"))?;
         ensure!(seen.liveness() == NodeLiveness::Suspect, "it is {:?}", seen.liveness());
         std::thread::park_timeout(Duration::from_millis(500));
     }
-    // whoever asks the third first gets through all the same, once it knows that its stream is dead
-    let config = cluster.knowing("config", &[2, 0, 1])?;
-    wait_until("another coordinator is asked", SOON, || {
-        let exec = cluster.cli()?.env("WARREN_CONFIG_DIR", &config);
-        let exec = exec.args(["workspace", "exec", "acme/web", "--", "echo", "through"]).run()?;
-        ensure!(exec.success()?.stdout.contains("through"), "it answers nothing");
-        Ok(())
-    })?;
+    // whoever asks the third first gets through all the same, now that it knows its stream is dead
+    wait_until("another coordinator is asked", SOON, || through().map(drop))?;
     // nobody hears it any more: then it is gone
     node.cut()?;
     wait_until("it is unreachable everywhere", SOON, || {

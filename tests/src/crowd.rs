@@ -208,6 +208,12 @@ fn observed(order: &pb::WorkspaceOrder) -> pb::WorkspaceObserved {
         steps: if runs { own.into_iter().chain(inside).collect() } else { Vec::new() },
         sessions: if runs { sessions.map(session).collect() } else { Vec::new() },
         usage: Some(pb::Usage { memory_bytes: 64 << 20, pids: 12, ..Default::default() }),
+        caps: order.spec.as_ref().and_then(|spec| spec.resources).map(|asked| pb::CapsHeld {
+            memory_bytes: asked.memory_bytes,
+            swap_bytes: asked.swap_bytes,
+            milli_cpus: asked.milli_cpus,
+            disk_bytes: asked.disk_bytes,
+        }),
         ..Default::default()
     }
 }

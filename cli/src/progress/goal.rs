@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Kind},
-    view::workspace::Workspace,
+    view::{observed::Caps, workspace::Workspace},
 };
 
 /// What is waited for.
@@ -17,6 +17,13 @@ pub(crate) enum Goal {
     },
     /// It has stopped.
     Stopped,
+    /// Its node holds it to these caps.
+    Held {
+        /// What was asked for.
+        caps: Caps,
+        /// Of the workspace, with them in it.
+        revision: u64,
+    },
     /// It is gone.
     Deleted,
 }
@@ -39,6 +46,7 @@ impl Goal {
             Self::Placed => "placed",
             Self::Running { .. } => "running",
             Self::Stopped => "stopped",
+            Self::Held { .. } => "held to its new caps",
             Self::Deleted => "deleted",
         }
     }
@@ -60,6 +68,7 @@ impl Goal {
                     .next(format!("warren workspace show {}", workspace.address)),
             ),
             Self::Stopped if workspace.phase == "failed" => Verdict::Over(failed(workspace)),
+            Self::Held { caps, revision } => held(workspace, (caps, revision)),
             Self::Placed | Self::Stopped | Self::Deleted => Verdict::Going,
         }
     }
@@ -80,6 +89,24 @@ fn running(workspace: &Workspace, run_serial: u64) -> Verdict {
     let ended = seen.steps.iter().all(|s| !matches!(s.state, "pending" | "running" | "unknown"));
     let up = workspace.phase == "active" && seen.state == "running" && workspace.observed_live;
     if up && this_run && ended { Verdict::Reached } else { Verdict::Going }
+}
+
+fn held(workspace: &Workspace, (asked, revision): (Caps, u64)) -> Verdict {
+    if workspace.revision < revision {
+        // a coordinator that has not heard of it yet
+        return Verdict::Going;
+    }
+    if Caps::from(&workspace.spec.resources) != asked {
+        return Verdict::Over(
+            crossed(workspace, "resized")
+                .next(format!("warren workspace show {}", workspace.address)),
+        );
+    }
+    // nothing runs that could be held: its next start is
+    let nowhere = workspace.node.is_none() || workspace.phase == "failed";
+    let seen = workspace.observed.as_ref().filter(|_| workspace.observed_live);
+    let told = seen.and_then(|seen| seen.caps) == Some(asked);
+    if nowhere || told { Verdict::Reached } else { Verdict::Going }
 }
 
 /// Someone else asked for something else meanwhile.

@@ -36,6 +36,17 @@ impl Progress {
         self.new_note(workspace).into_iter().collect()
     }
 
+    /// Returns what newly keeps its node from holding it to new caps.
+    pub(super) fn holding(&mut self, workspace: &Workspace) -> Vec<String> {
+        self.say(held_back(workspace)).into_iter().collect()
+    }
+
+    /// Returns the line that counts on while the node is to hold it to new caps.
+    pub(super) fn live_caps(workspace: &Workspace, took: Duration) -> String {
+        let node = workspace.node.as_deref().unwrap_or("its node");
+        line(&format!("new caps on {node}"), took)
+    }
+
     /// Returns the lines of a start that are new.
     pub(super) fn update(&mut self, workspace: &Workspace, took: Duration) -> Vec<String> {
         let mut lines = Vec::new();
@@ -67,7 +78,11 @@ impl Progress {
 
     /// What holds it up, once per reason.
     fn new_note(&mut self, workspace: &Workspace) -> Option<String> {
-        let note = note(workspace)?;
+        self.say(note(workspace))
+    }
+
+    fn say(&mut self, note: Option<String>) -> Option<String> {
+        let note = note?;
         if note == self.note {
             return None;
         }
@@ -98,9 +113,8 @@ fn note(workspace: &Workspace) -> Option<String> {
     }
     let seen = workspace.observed.as_ref()?;
     let node = workspace.node.as_deref().unwrap_or("its node");
-    if !workspace.observed_live && workspace.node.is_some() {
-        let at = workspace.observed_at.map_or(Timestamp(0), |at| at.0);
-        return Some(format!("{node} is silent since {}", rfc3339_seconds(at)));
+    if let Some(silent) = silent(workspace) {
+        return Some(silent);
     }
     if seen.state == "failed" && seen.failure_retry {
         let why = reason(seen.reason.as_deref().unwrap_or("no reason given"));
@@ -110,6 +124,20 @@ fn note(workspace: &Workspace) -> Option<String> {
     let again =
         workspace.phase == "preparing" && seen.state == "stopped" && seen.exit_code.is_some();
     again.then(|| format!("preparing: {}", reason(&workspace.reason)))
+}
+
+/// Why its node does not hold it to what was asked for.
+pub(super) fn held_back(workspace: &Workspace) -> Option<String> {
+    let seen = workspace.observed.as_ref()?;
+    let node = workspace.node.as_deref().unwrap_or("its node");
+    let why = || Some(format!("{node}: {}; it tries again", reason(seen.caps_reason.as_deref()?)));
+    silent(workspace).or_else(why)
+}
+
+fn silent(workspace: &Workspace) -> Option<String> {
+    let node = workspace.node.as_deref().filter(|_| !workspace.observed_live)?;
+    let at = workspace.observed_at.map_or(Timestamp(0), |at| at.0);
+    Some(format!("{node} is silent since {}", rfc3339_seconds(at)))
 }
 
 /// `  title                                                0.1 s`

@@ -115,6 +115,7 @@ impl Waiter {
         let lines = match self.goal {
             Goal::Placed | Goal::Running { .. } => self.progress.update(workspace, took),
             Goal::Stopped | Goal::Deleted => self.progress.ending(workspace),
+            Goal::Held { .. } => self.progress.holding(workspace),
         };
         for line in lines {
             self.screen.line(&line);
@@ -123,7 +124,10 @@ impl Waiter {
             Verdict::Reached => Some(Ok(())),
             Verdict::Over(error) => Some(Err(error)),
             Verdict::Going => {
-                let line = self.progress.live(workspace, took);
+                let line = match self.goal {
+                    Goal::Held { .. } => Progress::live_caps(workspace, took),
+                    _ => self.progress.live(workspace, took),
+                };
                 self.screen.show_live(&line);
                 None
             }
@@ -134,8 +138,15 @@ impl Waiter {
         let limit = show_duration(self.limit);
         let address = &last.address;
         let message = format!("{address} is not {} after {limit}", self.goal.word());
+        let why = match self.goal {
+            Goal::Held { .. } => lines::held_back(last).unwrap_or_else(|| {
+                let node = last.node.as_deref().unwrap_or("its node");
+                format!("{node} has not told that it holds them; an older node agent never does")
+            }),
+            _ => format!("{}: {}", last.status, last.reason),
+        };
         Error::new(Kind::Timeout, "WAIT_TIMEOUT", message)
-            .why(format!("{}: {}", last.status, last.reason))
+            .why(why)
             .next(format!("it goes on; warren workspace show {address}"))
     }
 }
@@ -215,6 +226,10 @@ pub(crate) fn finish(app: &App, done: Done) -> Outcome {
                 _ => format!("{address} is stopped; warren workspace start {address}\n"),
             };
             app.output.object(&workspace, &address, || text)?;
+            return Ok(0);
+        }
+        Goal::Held { .. } => {
+            app.output.object(&workspace, &address, || workspace.resized())?;
             return Ok(0);
         }
         Goal::Running { .. } => {}

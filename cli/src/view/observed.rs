@@ -9,6 +9,7 @@ use super::{
     measure::{Kill, Pressure, share},
     moment,
     session::SessionSeen,
+    spec::Resources,
 };
 
 /// One workspace as its node saw it.
@@ -28,6 +29,10 @@ pub(crate) struct Observed {
     pub(crate) usage: Usage,
     /// None where the node does not meter volumes.
     pub(crate) volume: Option<Volume>,
+    /// What it is held to, or will be when it starts; none before the node has looked.
+    pub(crate) caps: Option<Caps>,
+    /// Why that is not what was asked for.
+    pub(crate) caps_reason: Option<String>,
     /// The last processes killed for memory, newest first.
     pub(crate) kills: Vec<Kill>,
 }
@@ -39,6 +44,16 @@ pub(crate) struct Volume {
     pub(crate) limit_bytes: u64,
     /// Next to nothing can be written any more.
     pub(crate) full: bool,
+}
+
+/// The hard caps of one workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Caps {
+    pub(crate) memory_bytes: u64,
+    pub(crate) swap_bytes: u64,
+    /// None without a cap.
+    pub(crate) milli_cpus: Option<u32>,
+    pub(crate) disk_bytes: u64,
 }
 
 /// One startup step.
@@ -87,6 +102,8 @@ impl From<pb::WorkspaceObserved> for Observed {
             sessions: seen.sessions.into_iter().map(SessionSeen::from).collect(),
             usage: seen.usage.map(Usage::from).unwrap_or_default(),
             volume: seen.volume.map(Volume::from),
+            caps: seen.caps.map(Caps::from),
+            caps_reason: filled(&seen.caps_reason),
             kills: seen.kills.into_iter().map(Kill::from).collect(),
         }
     }
@@ -96,6 +113,20 @@ impl From<pb::VolumeUsage> for Volume {
     fn from(volume: pb::VolumeUsage) -> Self {
         let pb::VolumeUsage { used_bytes, limit_bytes } = volume;
         Self { used_bytes, limit_bytes, full: VolumeUse::from(volume).is_full() }
+    }
+}
+
+impl From<pb::CapsHeld> for Caps {
+    fn from(caps: pb::CapsHeld) -> Self {
+        let pb::CapsHeld { memory_bytes, swap_bytes, milli_cpus, disk_bytes } = caps;
+        Self { memory_bytes, swap_bytes, milli_cpus, disk_bytes }
+    }
+}
+
+impl From<&Resources> for Caps {
+    fn from(asked: &Resources) -> Self {
+        let Resources { memory_bytes, swap_bytes, milli_cpus, disk_bytes, .. } = *asked;
+        Self { memory_bytes, swap_bytes, milli_cpus, disk_bytes }
     }
 }
 

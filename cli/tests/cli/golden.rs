@@ -198,7 +198,7 @@ fn changes_and_tokens() {
     transcript.add(&bench, &["cluster", "transfer"]);
     transcript.add(&bench, &["workspace", "stop", "acme/web", "--no-wait"]);
     bench.fake.state().follow.push_back(Follow::Gone);
-    transcript.add(&bench, &["workspace", "resize", "acme/web", "--disk", "8G"]);
+    transcript.add(&bench, &["workspace", "resize", "acme/web", "--disk", "8G", "--no-wait"]);
     transcript.add(&bench, &["workspace", "resize", "acme/web", "--memory", "4G", "-o", "name"]);
     transcript.add(&bench, &["workspace", "resize", "acme/web"]);
     transcript.add(&bench, &["workspace", "delete", "acme/web", "--yes"]);

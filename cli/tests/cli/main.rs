@@ -8,6 +8,7 @@ mod errors;
 mod exec;
 mod golden;
 mod init;
+mod resize;
 mod stale;
 mod support;
 mod watch;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     Generation, Timestamp, WorkspaceId,
     measure::Kill,
-    status::{RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved},
+    status::{CapsHeld, RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved},
 };
 
 /// What a node said of a workspace.
@@ -35,6 +35,8 @@ struct Rest {
     sessions: Vec<SessionObserved>,
     usage: Usage,
     volume: Option<VolumeUse>,
+    caps: Option<CapsHeld>,
+    caps_reason: String,
     kills: Vec<Kill>,
 }
 
@@ -42,7 +44,7 @@ impl Observed {
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
         let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
-        let Rest { since, pid, steps, sessions, usage, volume, kills } = rest;
+        let Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills } = rest;
         WorkspaceObserved {
             workspace,
             generation: self.generation,
@@ -55,6 +57,8 @@ impl Observed {
             sessions,
             usage,
             volume,
+            caps,
+            caps_reason,
             kills,
         }
     }
@@ -74,9 +78,12 @@ impl From<WorkspaceObserved> for Observed {
             sessions,
             usage,
             volume,
+            caps,
+            caps_reason,
             kills,
         } = said;
-        let rest = Rest { since, pid, steps, sessions, usage, volume, kills };
+        let rest =
+            Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills };
         let rest = postcard::to_stdvec(&rest).expect("its types are plain and memory is the bound");
         let (reason, rest) = (reason.into_boxed_str(), rest.into_boxed_slice());
         Self { generation, run_serial, state, reason, rest }
@@ -125,6 +132,8 @@ mod tests {
             sessions: vec![session],
             usage: Usage { memory: Bytes::mib(64), ..Usage::default() },
             volume: None,
+            caps: None,
+            caps_reason: String::new(),
             kills: Vec::new(),
         };
         let kept = Observed::from(said.clone());

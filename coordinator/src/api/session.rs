@@ -74,7 +74,8 @@ impl SessionService for Api {
         let node = reachable(&moment, &workspace, &what)?;
         let hub = &self.parts().hub;
         let slot = hub.tunnels.slot(workspace.id).ok_or_else(too_many)?;
-        let node_end = self.ask_node(node, &workspace, what).await?;
+        let others = moment.state.replicas.len() > 1;
+        let node_end = self.ask_node((node, others), &workspace, what).await?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
         let viewer = End { frames: frames(requests, caller.role()), sender };
         let shutdown = self.parts().shutdown.clone();
@@ -90,10 +91,11 @@ impl SessionService for Api {
 }
 
 impl Api {
-    /// Has the node dial back for one stream.
+    /// Has the node dial back for one stream; sooner given up where there are other coordinators to
+    /// ask it. One that did not dial back in time has opened nothing.
     async fn ask_node(
         &self,
-        node: NodeId,
+        (node, others): (NodeId, bool),
         workspace: &Workspace,
         what: What,
     ) -> Result<End, ApiError> {
@@ -108,10 +110,13 @@ impl Api {
         };
         let asked = hub.open_tunnel(node, order);
         asked.map_err(|why| node_silent(reason::NODE_ELSEWHERE, &why.to_string()))?;
-        request.answered().await.ok_or_else(|| {
-            let limit = Limits::TUNNEL_TIMEOUT.as_secs();
-            let why = format!("it did not open the stream within {limit} s");
-            node_silent(reason::NODE_UNREACHABLE, &why)
+        let (limit, reason) = match others {
+            true => (Limits::TUNNEL_TAKEN, reason::NODE_ELSEWHERE),
+            false => (Limits::TUNNEL_TIMEOUT, reason::NODE_UNREACHABLE),
+        };
+        request.answered(limit).await.ok_or_else(|| {
+            let why = format!("it did not open the stream within {} s", limit.as_secs());
+            node_silent(reason, &why)
         })
     }
 }

@@ -122,7 +122,7 @@ impl Controller {
         let (live, now) = self.live.snapshot();
         let Plan { commands, report, wake_at } = plan(&state, &live, now);
         metrics::counter!("warren_planner_rounds_total", "result" => "planned").increment(1);
-        metrics::gauge!("warren_workspaces_queued").set(number(report.queued.len()));
+        metrics::gauge!("warren_workspaces_queued").set(number(report.queued.len() + report.unread));
         metrics::gauge!("warren_workspaces_overdue").set(number(report.overdue.len()));
         for (workspace, reason) in &report.overdue {
             if !known.contains(workspace) {

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -75,10 +76,15 @@ impl Request<'_> {
         self.id
     }
 
-    /// Waits for the node at most [`Limits::TUNNEL_TIMEOUT`]; none when it did not come.
-    pub async fn answered(mut self) -> Option<End> {
-        let answer = tokio::time::timeout(Limits::TUNNEL_TIMEOUT, &mut self.answer).await;
-        answer.ok()?.ok()
+    /// Waits for the node at most `limit`; none when it did not come, and then it opens nothing:
+    /// one that comes later is refused.
+    pub async fn answered(mut self, limit: Duration) -> Option<End> {
+        if let Ok(answer) = tokio::time::timeout(limit, &mut self.answer).await {
+            return answer.ok();
+        }
+        // it may have come in this moment, and was told so
+        self.answer.close();
+        self.answer.try_recv().ok()
     }
 }
 
@@ -274,6 +280,25 @@ mod tests {
         let id = request.id();
         drop(request);
         assert!(tunnels.answer(node(1), &id).is_none(), "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_comes_late_opens_nothing_and_one_that_came_is_not_given_up() {
+        let tunnels = Tunnels::default();
+        let request = tunnels.request(node(1)).expect("random bytes");
+        let id = request.id();
+        assert!(request.answered(Duration::ZERO).await.is_none());
+        assert!(tunnels.answer(node(1), &id).is_none(), "it was given up");
+
+        // both at once: the node came, and the time was over
+        let mut request = tunnels.request(node(1)).expect("random bytes");
+        let to = tunnels.answer(node(1), &request.id()).expect("it is awaited");
+        request.answer.close();
+        assert!(to.send(end().0).is_err(), "it is told that nobody waits");
+        let request = tunnels.request(node(1)).expect("random bytes");
+        let to = tunnels.answer(node(1), &request.id()).expect("it is awaited");
+        assert!(to.send(end().0).is_ok());
+        assert!(request.answered(Duration::ZERO).await.is_some());
     }
 
     #[test]

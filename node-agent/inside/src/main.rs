@@ -41,11 +41,12 @@ use crate::{
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    journal::init();
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == victim::ARGUMENT) {
-        return victim::become_program(arguments);
+    // before anything that touches standard output: it is the shell's
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next().filter(|name| victim::is_shell(name)) {
+        return victim::become_shell(&name, arguments);
     }
+    journal::init();
     let config = match Config::from_environment() {
         Ok(config) => config,
         Err(error) => {

@@ -61,6 +61,18 @@ pub(crate) fn signal_session(leader: Pid, with: Signal) {
     signal(&members, with);
 }
 
+/// Returns the process ids of the children of `parent`; none where the kernel keeps no list.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    list.unwrap_or_default().split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Returns the process ids of everything below `parent`.
+pub(crate) fn below(parent: i32) -> Vec<i32> {
+    let all = read_all();
+    descendants(&all, parent).map(|process| process.pid).filter(|pid| *pid != parent).collect()
+}
+
 fn descendants(all: &[Process], root: i32) -> impl Iterator<Item = &Process> {
     let mut family = vec![root];
     // Parents may have higher numbers than their children: repeat until nothing is added.

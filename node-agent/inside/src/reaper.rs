@@ -122,6 +122,11 @@ impl Reaper {
         self.table().closed
     }
 
+    /// Marks whatever runs below `parent` as [`Worth::Victim`], but not `parent`.
+    pub(crate) fn mark_below(&self, parent: i32) {
+        self.mark.apply_below(parent);
+    }
+
     fn collect(&self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if let Some(sender) = self.table().running.remove(&pid.as_raw_nonzero().get()) {

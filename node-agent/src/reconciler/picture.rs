@@ -11,7 +11,7 @@ use std::{
 use warren_common::{
     Generation, Limits, WorkspaceId,
     status::{
-        RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
+        CapsHeld, RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
         reason as one_line,
     },
 };
@@ -68,6 +68,8 @@ impl Picture {
             sessions: Vec::new(),
             usage: Usage::default(),
             volume: None,
+            caps: None,
+            caps_reason: String::new(),
             kills: Vec::new(),
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None };
@@ -117,6 +119,14 @@ impl Picture {
     /// Shows what its volume takes, whether it runs or not.
     pub(super) fn volume(&self, volume: Option<VolumeUse>) {
         self.change(|inner| inner.shown.volume = volume);
+    }
+
+    /// Shows what it is held to; none where that is not yet what was ordered, and why it cannot be.
+    pub(super) fn caps(&self, held: Option<CapsHeld>, reason: &str) {
+        self.change(|inner| {
+            inner.shown.caps = held.or(inner.shown.caps);
+            inner.shown.caps_reason = one_line(reason);
+        });
     }
 
     /// Shows what was measured, and who was killed.

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use warren_common::{
     Bytes,
     spec::{Run, WorkspaceOrder},
-    status::VolumeUse,
+    status::{CapsHeld, VolumeUse},
 };
 use warren_model::plan::resize::BREATH;
 
@@ -38,10 +38,12 @@ impl Worker {
     /// Brings caps and quota in line with the order; what cannot be is shown, and tried again.
     pub(super) async fn resize(&mut self, order: Option<&WorkspaceOrder>, found: &Found) {
         let Some(order) = order.filter(|order| order.run != Run::Removed) else { return };
-        let failed = match self.fit(order, found).await {
-            Ok(()) => None,
-            Err(failure) => Some(failure.message),
+        let (held, failed) = match self.fit(order, found).await {
+            Ok(as_ordered) => (as_ordered, None),
+            Err(failure) => (false, Some(failure.message)),
         };
+        let caps = held.then(|| CapsHeld::from(&order.spec.resources));
+        self.picture.caps(caps, failed.as_deref().unwrap_or_default());
         if let Some(why) = &failed {
             if self.held_back.as_ref() != Some(why) {
                 warn!(workspace = %self.workspace, why, "caps are not as ordered yet");
@@ -54,7 +56,8 @@ impl Worker {
         self.weigh().await;
     }
 
-    async fn fit(&mut self, order: &WorkspaceOrder, found: &Found) -> Result<(), Failure> {
+    /// Returns whether all is as ordered now, as far as there is something of it.
+    async fn fit(&mut self, order: &WorkspaceOrder, found: &Found) -> Result<bool, Failure> {
         let size = order.spec.resources.disk;
         if found.held.volume && self.sized != Some(size) {
             let shared = Arc::clone(&self.shared);
@@ -66,13 +69,15 @@ impl Worker {
                 && (seen.generation, seen.run_serial) == (order.generation, order.run_serial)
                 && matches!(seen.state, ContainerState::Created | ContainerState::Running { .. })
         };
-        match found.container.as_ref().filter(ours) {
-            Some(seen) => self.cap(order, seen).await,
-            None => Ok(()),
+        match &found.container {
+            Some(seen) if ours(&seen) => self.cap(order, seen).await,
+            // one that ends: the next is made as ordered
+            Some(seen) => Ok(!matches!(seen.state, ContainerState::Running { .. })),
+            None => Ok(true),
         }
     }
 
-    async fn cap(&self, order: &WorkspaceOrder, seen: &ContainerSeen) -> Result<(), Failure> {
+    async fn cap(&self, order: &WorkspaceOrder, seen: &ContainerSeen) -> Result<bool, Failure> {
         let info = self.shared.info().await?;
         let wanted = Caps::of(order, host::abilities(&info));
         let cores = capacity::cores().unwrap_or_default();
@@ -86,7 +91,7 @@ impl Worker {
             if differs || next.is_some() {
                 ledger.give(self.workspace, seen.caps).await?;
             }
-            return Ok(());
+            return Ok(true);
         }
         let engine = &self.shared.parts.engine;
         if wanted.memory < seen.caps.memory {
@@ -99,7 +104,7 @@ impl Worker {
         let taken = next.filter(|next| next.are_met_by(&seen.caps, cores)).map(|_| seen.caps);
         if given == Some(wanted) && taken.is_none() {
             // not the order changed but the container: the guard's business
-            return Ok(());
+            return Ok(false);
         }
         ledger.intend(self.workspace, (taken.or(given), wanted)).await?;
         engine.update(&seen.id, wanted).await?;
@@ -107,7 +112,7 @@ impl Worker {
         let told = Caps { cpus: wanted.cpus.or(Some(cores)), ..wanted };
         ledger.give(self.workspace, told).await?;
         info!(workspace = %self.workspace, memory = %wanted.memory, "caps were changed");
-        Ok(())
+        Ok(true)
     }
 
     /// Returns what the ledger knows of a container's run.

@@ -4,7 +4,11 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use warren_common::{Bytes, MilliCpus, spec::Run, status::RunState};
+use warren_common::{
+    Bytes, MilliCpus,
+    spec::Run,
+    status::{RunState, WorkspaceObserved},
+};
 
 use crate::world::{World, eventually, until, web};
 
@@ -36,6 +40,12 @@ async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
     };
     world.change(resources(256)).await;
     eventually("the caps are set", || memory(&world) == Bytes::mib(256).0).await;
+    let told = |mib| {
+        move |seen: &WorkspaceObserved| seen.caps.is_some_and(|caps| caps.memory == Bytes::mib(mib))
+    };
+    let seen = world.coordinator.sees(web(), told(256)).await;
+    let caps = seen.caps.expect("told");
+    assert_eq!((caps.swap, caps.cpus), (Bytes::mib(64), Some(MilliCpus(250))));
     let after = held(&world);
     assert_eq!(after["caps"]["memory_and_swap"], Bytes::mib(320).0);
     assert_eq!(after["caps"]["cpus"], 250);
@@ -46,11 +56,15 @@ async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
         &json!({"fail": {"update": {"code": "ENGINE_FAILED", "message": "busy", "times": 1}}}),
     );
     world.change(resources(512)).await;
-    let waiting = |seen: &warren_common::status::WorkspaceObserved| seen.reason.contains("busy");
+    let waiting =
+        |seen: &WorkspaceObserved| seen.reason.contains("busy") && !seen.caps_reason.is_empty();
     let seen = world.coordinator.sees(web(), waiting).await;
     assert_eq!(seen.state, RunState::Running, "it runs with its old caps");
+    assert!(told(256)(&seen) && seen.caps_reason.contains("busy"), "{seen:?}");
     eventually("it is tried again", || memory(&world) == Bytes::mib(512).0).await;
     world.coordinator.sees(web(), |seen| seen.reason == "it runs").await;
+    let seen = world.coordinator.sees(web(), told(512)).await;
+    assert_eq!(seen.caps_reason, "");
 
     // an agent that was away when they changed finds out by looking
     world.end().await;
@@ -63,6 +77,7 @@ async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
     world.change(|order| order.run = Run::Stopped).await;
     world.coordinator.sees(web(), |seen| matches!(seen.state, RunState::Stopped { .. })).await;
     world.change(resources(300)).await;
+    world.coordinator.sees(web(), told(300)).await;
     world
         .change(|order| (order.run, order.run_serial, order.permit) = (Run::Running, 2, None))
         .await;

@@ -4,7 +4,7 @@
 use warren_common::{
     Bytes, Generation, Limits, MilliCpus, Timestamp,
     measure::Pressure,
-    status::{RunState, Usage, VolumeUse, WorkspaceObserved, clean, reason},
+    status::{CapsHeld, RunState, Usage, VolumeUse, WorkspaceObserved, clean, reason},
 };
 
 use super::{InvalidMessage, convert_all, enumeration, parse, unspecified};
@@ -41,6 +41,8 @@ impl From<WorkspaceObserved> for pb::WorkspaceObserved {
             sessions: observed.sessions.into_iter().map(Into::into).collect(),
             usage: Some(observed.usage.into()),
             volume: observed.volume.map(Into::into),
+            caps: observed.caps.map(Into::into),
+            caps_reason: observed.caps_reason,
             kills: observed.kills.into_iter().map(Into::into).collect(),
         }
     }
@@ -77,6 +79,8 @@ impl TryFrom<pb::WorkspaceObserved> for WorkspaceObserved {
             sessions: convert_all("sessions", observed.sessions, Limits::SESSIONS)?,
             usage: observed.usage.map(Into::into).unwrap_or_default(),
             volume: observed.volume.map(Into::into),
+            caps: observed.caps.map(Into::into),
+            caps_reason: reason(&observed.caps_reason),
             kills: convert_all("kills", observed.kills, Limits::KILLS)?,
         })
     }
@@ -118,6 +122,28 @@ impl From<pb::Usage> for Usage {
             received: Bytes(usage.received_bytes),
             sent: Bytes(usage.sent_bytes),
             pressure: usage.pressure.map(Into::into).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<CapsHeld> for pb::CapsHeld {
+    fn from(caps: CapsHeld) -> Self {
+        Self {
+            memory_bytes: caps.memory.0,
+            swap_bytes: caps.swap.0,
+            milli_cpus: caps.cpus.map(|cpus| cpus.0),
+            disk_bytes: caps.disk.0,
+        }
+    }
+}
+
+impl From<pb::CapsHeld> for CapsHeld {
+    fn from(caps: pb::CapsHeld) -> Self {
+        Self {
+            memory: Bytes(caps.memory_bytes),
+            swap: Bytes(caps.swap_bytes),
+            cpus: caps.milli_cpus.map(MilliCpus),
+            disk: Bytes(caps.disk_bytes),
         }
     }
 }

@@ -7,8 +7,8 @@ use warren_common::{
     measure::{Kill, KillSource, Pressure},
     spec::*,
     status::{
-        Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState, StartupStep,
-        StepState, Usage, VolumeUse, WorkspaceObserved,
+        CapsHeld, Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState,
+        StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved,
     },
 };
 
@@ -149,7 +149,8 @@ fn run_state() -> impl Strategy<Value = RunState> {
 prop_compose! {
     fn observed()(
         (workspace, generation, run_serial, since) in any::<(u128, u64, u64, u64)>(),
-        (state, reason, pid) in (run_state(), line(), option::of(any::<u32>())),
+        (state, reason, pid, caps_reason) in
+            (run_state(), line(), option::of(any::<u32>()), line()),
         steps in vec(step(), 0..4), sessions in vec(session(), 0..4),
         (memory, swap, pids, cpu_ms, oom_kills) in any::<(u64, u64, u32, u64, u64)>(),
         (working_set, memory_cap, received, sent, cpu) in any::<(u64, u64, u64, u64, u32)>(),
@@ -171,6 +172,11 @@ prop_compose! {
                 pressure: Pressure { some_10, some_60, full_10, full_60 },
             },
             volume: (pids > 3).then_some(VolumeUse { used: Bytes(swap), limit: Bytes(memory) }),
+            caps: (pids > 5).then_some(CapsHeld {
+                memory: Bytes(memory), swap: Bytes(swap), disk: Bytes(received),
+                cpus: (cpu > 9).then_some(MilliCpus(cpu)),
+            }),
+            caps_reason,
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum Verb {
     /// written until enough is deleted.
     #[command(after_help = "Examples:
   warren workspace resize acme/web --memory 8G
-  warren workspace resize acme/web --disk 60G --cpus 4
+  warren workspace resize acme/web --disk 60G --cpus 4 --no-wait
   warren workspace resize acme/web --cpus 0        (no processor cap any more)")]
     Resize(resize::Resize),
     /// Delete a workspace with its home, for good.

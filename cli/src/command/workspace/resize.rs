@@ -1,10 +1,19 @@
 //! `warren workspace resize`: other caps, while it runs.
 
 use clap::{ArgGroup, Args};
+use tokio::time::Instant;
 use warren_common::{Bytes, MilliCpus};
 use warren_proto::pb::admin::v1 as pb;
 
-use crate::{api, app::App, command::Change, error::Outcome, view::workspace::Workspace};
+use super::change::Waiting;
+use crate::{
+    api,
+    app::App,
+    command::Change,
+    error::Outcome,
+    progress::{self, Goal, Waiter},
+    view::{observed::Caps, workspace::Workspace},
+};
 
 /// Arguments of `workspace resize`.
 #[derive(Debug, Args)]
@@ -32,6 +41,8 @@ pub(crate) struct Resize {
     #[arg(long, value_name = "REVISION")]
     if_revision: Option<u64>,
     #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     change: Change,
 }
 
@@ -46,21 +57,24 @@ pub(super) async fn run(app: &App, resize: &Resize) -> Outcome {
         milli_cpus: resize.cpus.map(|cpus| cpus.0),
         disk_bytes: resize.disk.map(|bytes| bytes.0),
     };
-    let mut api = app.api()?;
+    let (mut api, begun) = (app.api()?, Instant::now());
     let answer = api
         .write(async |channel| api::workspaces(channel).resize_workspace(request.clone()).await)
         .await?;
-    match answer.workspace.map(Workspace::from) {
-        Some(workspace) => {
-            app.output.object(&workspace, &workspace.address, || workspace.resized())?;
-        }
-        None => {
-            let name = &resize.workspace;
-            app.output.talk(&format!("workspace {name} was resized, and has been deleted since"));
-        }
-    }
     if !answer.notice.is_empty() {
         app.output.talk(&format!("note: {}", answer.notice));
     }
-    Ok(0)
+    let Some(workspace) = answer.workspace.map(Workspace::from) else {
+        let name = &resize.workspace;
+        app.output.talk(&format!("workspace {name} was resized, and has been deleted since"));
+        return Ok(0);
+    };
+    if resize.waiting.no_wait {
+        app.output.object(&workspace, &workspace.address, || workspace.resized())?;
+        return Ok(0);
+    }
+    let caps = Caps::from(&workspace.spec.resources);
+    let goal = Goal::Held { caps, revision: workspace.revision };
+    let done = Waiter::new(app, goal, begun).wait(&mut api, workspace).await?;
+    progress::finish(app, done)
 }

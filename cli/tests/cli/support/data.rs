@@ -216,6 +216,12 @@ fn observed(state: node::RunState, steps: Vec<node::StartupStep>) -> node::Works
             ..Default::default()
         }),
         volume: Some(node::VolumeUsage { used_bytes: 12 * GIB + GIB / 2, limit_bytes: 20 * GIB }),
+        caps: spec().resources.map(|asked| node::CapsHeld {
+            memory_bytes: asked.memory_bytes,
+            swap_bytes: asked.swap_bytes,
+            milli_cpus: asked.milli_cpus,
+            disk_bytes: asked.disk_bytes,
+        }),
         ..Default::default()
     }
 }

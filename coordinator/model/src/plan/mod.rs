@@ -53,6 +53,8 @@ pub struct PlanReport {
     pub placed: Vec<(WorkspaceId, Explanation)>,
     /// What stays queued, in queue order; an explanation's position says the place in the queue.
     pub queued: Vec<(WorkspaceId, Explanation)>,
+    /// How many more of the queue the round did not come to: it had decided enough.
+    pub unread: usize,
     /// What takes longer than it should, by workspace, with the reason.
     pub overdue: Vec<(WorkspaceId, String)>,
     /// How each node is heard from, by node; retired ones are left out.
@@ -109,7 +111,7 @@ pub fn plan(state: &ClusterState, live: &LiveView, now: Timestamp) -> Plan {
             at => at.into_iter().for_each(|at| wake.at(at)),
         }
     }
-    place_queued(&mut round, &mut plan, None);
+    place_queued(&mut round, &mut plan, Upto::Commands(Limits::PLAN_COMMANDS));
     if !plan.report.queued.is_empty() {
         wake.at(now.plus(RESCAN));
     }
@@ -160,7 +162,7 @@ pub fn explain(
     }
     // those before it are placed first
     let mut before = Plan::default();
-    place_queued(&mut round, &mut before, Some(workspace.id));
+    place_queued(&mut round, &mut before, Upto::End(Some(workspace.id)));
     let PlanReport { placed, queued, .. } = before.report;
     let mut all = placed.into_iter().chain(queued);
     let found = all.find(|(id, _)| *id == workspace.id).map(|(_, explanation)| explanation);
@@ -186,7 +188,7 @@ pub fn preview(
 ) -> Option<Explanation> {
     let mut round = Round::new(state, live, now);
     let mut before = Plan::default();
-    place_queued(&mut round, &mut before, None);
+    place_queued(&mut round, &mut before, Upto::End(None));
     let client = state.clients.get(&ask.client)?;
     let need = Need::asked(client, ask.spec);
     let mut explanation = place::choose(&round, &need);
@@ -210,10 +212,23 @@ fn need<'a>(state: &'a ClusterState, workspace: &'a Workspace) -> Option<Need<'a
     Some(Need::of(client, workspace))
 }
 
+/// How much of the queue is placed.
+#[derive(Clone, Copy)]
+enum Upto {
+    /// Until the plan has so many commands: what comes after them is for the next round.
+    Commands(usize),
+    /// All of it; of the decision on this one every candidate is kept.
+    End(Option<WorkspaceId>),
+}
+
 /// Places what is queued, oldest first; a small one may pass a large one that fits nowhere. Of each
-/// decision but that on `whole` only the first candidates are kept.
-fn place_queued(round: &mut Round<'_>, plan: &mut Plan, whole: Option<WorkspaceId>) {
+/// decision only the first candidates are kept.
+fn place_queued(round: &mut Round<'_>, plan: &mut Plan, upto: Upto) {
     let state = round.state;
+    let (most, whole) = match upto {
+        Upto::Commands(most) => (most, None),
+        Upto::End(whole) => (usize::MAX, whole),
+    };
     let keep = |explanation: &mut Explanation, id| {
         if whole != Some(id) {
             explanation.candidates.truncate(KEPT);
@@ -224,7 +239,11 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan, whole: Option<WorkspaceI
     let mut queue: Vec<&Workspace> =
         state.workspaces.values().map(AsRef::as_ref).filter(waiting).collect();
     queue.sort_by_key(|one| (one.created, one.id));
-    for workspace in queue {
+    for (at, workspace) in queue.iter().enumerate() {
+        if plan.commands.len() > most {
+            plan.report.unread = queue.len() - at;
+            break;
+        }
         let Some(need) = need(state, workspace) else { continue };
         let mut explanation = place::choose(round, &need);
         hold_back(state, &mut explanation);

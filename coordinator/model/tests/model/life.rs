@@ -315,13 +315,16 @@ fn a_round_is_bounded_and_goes_on_at_once() {
     let first = plan(&world.state, &world.live, world.now);
     assert_eq!(first.commands.len(), Limits::PLAN_COMMANDS);
     let id = |n: u128| WorkspaceId::new(uuid::Uuid::from_u128(n));
-    let Command::CreateWorkspace(mut one) = create_workspace(0, "last", spec(Bytes::mib(64)))
-    else {
-        panic!("it is one")
-    };
-    one.workspace = id(77);
-    world.must(Command::CreateWorkspace(one));
+    for (n, name) in [(77, "late"), (78, "last")] {
+        let Command::CreateWorkspace(mut one) = create_workspace(0, name, spec(Bytes::mib(64)))
+        else {
+            panic!("it is one")
+        };
+        one.workspace = id(n);
+        world.must(Command::CreateWorkspace(one));
+    }
     let second = plan(&world.state, &world.live, world.now);
     assert_eq!((second.commands.len(), second.wake_at), (Limits::PLAN_COMMANDS, Some(world.now)));
+    assert_eq!(second.report.unread, 1, "it was not looked at");
     assert!(world.settle().queued.is_empty());
 }

@@ -307,6 +307,8 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         sessions: Vec::new(),
         usage: Usage::default(),
         volume: None,
+        caps: None,
+        caps_reason: String::new(),
         kills: Vec::new(),
     }
 }

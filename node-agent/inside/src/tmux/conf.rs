@@ -4,11 +4,10 @@
 
 use std::path::Path;
 
-use crate::{config::Config, pty::known_term, victim};
+use crate::{config::Config, pty::known_term};
 
 const TEXT: &str = r##"# Written by warren-inside at each start; changes here are lost.
-set -g default-shell /bin/bash
-set -g default-command "exec '@INSIDE@' @VICTIM@ bash -l"
+set -g default-shell '@SHELL@'
 set -g default-terminal @TERMINAL@
 set -s exit-empty off
 set -g destroy-unattached off
@@ -45,26 +44,27 @@ set -g message-style "fg=colour250,bg=colour236"
 
 @HOOKS@"##;
 
-/// What changes the picture of the sessions: each wakes the process that polls.
-const HOOKS: [&str; 6] = [
+/// What changes the picture of the sessions, or what runs in them: each wakes the process that polls.
+const HOOKS: [&str; 8] = [
     "pane-died",
     "pane-exited",
+    "after-new-window",
+    "after-split-window",
     "session-created",
     "session-closed",
     "client-attached",
     "client-detached",
 ];
 
-/// Returns the configuration for this workspace and this process.
-pub(super) fn text(config: &Config, this: &Path) -> String {
+/// Returns the configuration for this workspace and this process; `shell` is what tmux runs for one.
+pub(super) fn text(config: &Config, shell: &Path) -> String {
     let terminal = known_term("tmux-256color", &config.home, "screen-256color");
     let workspace = config.workspace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
     let wake = |hook: &&str| {
         format!("set-hook -g {hook} 'run-shell -b \"kill -USR1 {}\"'\n", std::process::id())
     };
     let hooks: String = HOOKS.iter().map(wake).collect();
-    TEXT.replace("@INSIDE@", &this.to_string_lossy())
-        .replace("@VICTIM@", victim::ARGUMENT)
+    TEXT.replace("@SHELL@", &shell.to_string_lossy())
         .replace("@TERMINAL@", &terminal)
         .replace("@WORKSPACE@", &workspace)
         .replace("@HOOKS@", &hooks)

@@ -46,7 +46,9 @@ pub(crate) struct Seen {
 pub(super) struct Listing {
     /// The sessions, by name.
     pub(super) sessions: Vec<Seen>,
-    /// The server's process id where it has a pane whose program ended in an unknown way.
+    /// The server's process id where it has a pane.
+    pub(super) server: Option<i32>,
+    /// The same where it has a pane whose program ended in an unknown way.
     pub(super) unreaped: Option<i32>,
 }
 
@@ -63,11 +65,12 @@ struct Pane<'a> {
 
 /// Parses the answers to [`PANES`], [`COMMANDS`] and [`CLIENTS`].
 pub(super) fn parse(text: &str) -> Listing {
-    let mut unreaped = None;
+    let (mut server, mut unreaped) = (None, None);
     let mut sessions: BTreeMap<&str, (Seen, &str)> = BTreeMap::new();
     for line in text.lines() {
         if let Some(pane) = line.strip_prefix("P ").and_then(pane) {
             add(&mut sessions, &pane);
+            server = Some(pane.server);
             if pane.dead && pane.exit.is_none() {
                 unreaped = Some(pane.server);
             }
@@ -85,7 +88,8 @@ pub(super) fn parse(text: &str) -> Listing {
             seen.viewers += 1;
         }
     }
-    Listing { sessions: sessions.into_values().map(|(seen, _)| seen).collect(), unreaped }
+    let sessions = sessions.into_values().map(|(seen, _)| seen).collect();
+    Listing { sessions, server, unreaped }
 }
 
 fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
@@ -149,8 +153,8 @@ mod tests {
                     V 0 main\n\
                     V 0 main\n\
                     V 1 main\n";
-        let Listing { sessions: seen, unreaped } = parse(text);
-        assert_eq!(unreaped, Some(42));
+        let Listing { sessions: seen, server, unreaped } = parse(text);
+        assert_eq!((server, unreaped), (Some(42), Some(42)));
         assert_eq!(seen.last().map(|two| two.panes.as_slice()), Some(&[54, 55][..]));
         let short: Vec<_> = seen
             .iter()

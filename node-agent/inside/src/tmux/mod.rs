@@ -7,7 +7,13 @@ mod conf;
 mod keeper;
 mod list;
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -32,8 +38,9 @@ pub(crate) struct Tmux {
     socket: PathBuf,
     conf: PathBuf,
     conf_text: String,
-    /// This program, which starts what tmux runs.
+    /// This program, and the link to it that tmux takes for the shell.
     this: PathBuf,
+    shell: PathBuf,
     reaper: Reaper,
 }
 
@@ -58,14 +65,16 @@ impl Tmux {
     /// Returns tmux for this workspace; nothing is started.
     pub(crate) fn new(config: &Config, reaper: Reaper) -> Self {
         let uid = rustix::process::getuid().as_raw();
+        let shell = config.runtime.join(victim::LINK);
         let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/warren/inside"));
         Self {
             // Where `tmux` looks by itself with TMUX_TMPDIR set to the runtime folder, so that
             // programs in the workspace reach the same server.
             socket: config.runtime.join(format!("tmux-{uid}/default")),
             conf: config.runtime.join("tmux.conf"),
-            conf_text: conf::text(config, &this),
+            conf_text: conf::text(config, &shell),
             this,
+            shell,
             reaper,
         }
     }
@@ -85,11 +94,20 @@ impl Tmux {
     pub(crate) async fn start(&self) -> Result<(), TmuxError> {
         let folder = self.socket.parent().unwrap_or(&self.socket);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        let written = made.and_then(|()| fs::write(&self.conf, &self.conf_text));
+        let linked = made.and_then(|()| self.link());
+        let written = linked.and_then(|()| fs::write(&self.conf, &self.conf_text));
         written.map_err(|error| TmuxError::Folder(folder.to_owned(), error))?;
         let mut command = self.command();
         command.arg("start-server");
         self.ask(command).await.map(drop)
+    }
+
+    /// Makes the link anew: this program may have moved since an earlier run.
+    fn link(&self) -> io::Result<()> {
+        match fs::remove_file(&self.shell) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => symlink(&self.this, &self.shell),
+        }
     }
 
     /// Makes a session of this name that runs `wanted` in a login shell.
@@ -101,7 +119,7 @@ impl Tmux {
         command.args(["new-session", "-d", "-s"]).arg(&wanted.name);
         command.arg("-c").arg(&wanted.folder);
         command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
-        command.arg("--").arg(&self.this).args([victim::ARGUMENT, "bash"]);
+        command.arg("--").arg(&self.shell);
         if wanted.command.is_empty() {
             command.arg("-l");
         } else {
@@ -130,6 +148,7 @@ impl Tmux {
             Ok(text) => {
                 let listing = list::parse(&text);
                 listing.unreaped.into_iter().for_each(remind);
+                listing.server.into_iter().for_each(|server| self.reaper.mark_below(server));
                 Ok(listing.sessions)
             }
             // What list-clients says where there is no session at all.

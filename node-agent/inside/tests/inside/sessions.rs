@@ -100,3 +100,106 @@ async fn programs_inside_reach_the_same_server_and_not_the_agents_socket() {
     .await;
     assert!(!environment().contains("WARREN_SOCKET"), "{}", environment());
 }
+
+/// Where a process stands when memory runs out.
+fn score(pid: &str) -> Option<i32> {
+    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
+}
+
+fn variable(pid: &str, name: &str) -> Option<String> {
+    let all = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let start = format!("{name}=");
+    all.split('\0').find_map(|pair| pair.strip_prefix(&start)).map(str::to_owned)
+}
+
+fn command_line(pid: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")
+}
+
+#[tokio::test]
+async fn whatever_tmux_runs_is_killed_before_tmux() {
+    let (workspace, mut agent) =
+        Workspace::start(sessions(&[("main", ""), ("asked", "exec sleep 4000")]));
+    agent.until("the sessions", |status| runs(status, "main") && runs(status, "asked")).await;
+    let own = score(&workspace.pid().to_string()).expect("PID 1's");
+    let marked = (own + 200).min(1000);
+    let server = workspace.tmux(&["display-message", "-p", "-t", "=main:", "#{pid}"]);
+    let new = |arguments: &[&str]| {
+        let (command, rest) = arguments.split_first().expect("a command");
+        let mut words = vec![*command, "-d", "-t", "=main:", "-P", "-F", "#{pane_pid}"];
+        words.extend(rest);
+        workspace.tmux(&words)
+    };
+    let first = |session: &str| {
+        workspace.tmux(&["display-message", "-p", "-t", &format!("={session}:"), "#{pane_pid}"])
+    };
+    let through_a_shell = [
+        (first("main"), "bash -l "),
+        (first("asked"), "sleep 4000 "),
+        (new(&["new-window"]), "-bash "),
+        (new(&["new-window", "exec sleep 4001"]), "sleep 4001 "),
+        (new(&["split-window", "exec sleep 4002"]), "sleep 4002 "),
+    ];
+    for (pid, command) in &through_a_shell {
+        crate::workspace::wait_until(command, || command_line(pid) == *command).await;
+        assert_eq!(score(pid), Some(marked), "{command}, from its beginning");
+        assert_eq!(variable(pid, "SHELL").as_deref(), Some("/bin/bash"), "{command}");
+        assert_eq!(variable(pid, "TERM"), variable(&through_a_shell[0].0, "TERM"), "{command}");
+    }
+
+    // No shell is between, and the hint of a hook leads to the mark; so does a look for the others.
+    let direct = new(&["new-window", "bash", "-c", "sleep 4003 & sleep 4004; true"]);
+    workspace.tmux(&["set-option", "-g", "default-shell", "/bin/sh"]);
+    let theirs = new(&["split-window", "exec sleep 4005"]);
+    workspace.tmux(&["run-shell", "-b", "sleep 4006; true"]);
+    let seen = |words: &str| {
+        let found = workspace.processes(words);
+        !found.is_empty() && found.iter().all(|pid| score(&pid.to_string()) == Some(marked))
+    };
+    for words in ["sleep 4003", "sleep 4004", "sleep 4005", "sleep 4006"] {
+        crate::workspace::wait_until(words, || seen(words)).await;
+    }
+    assert_eq!(score(&direct), Some(marked));
+    assert_eq!(variable(&theirs, "SHELL").as_deref(), Some("/bin/sh"), "theirs wins");
+
+    assert_eq!(score(&server), Some(own), "tmux stays");
+    assert_eq!(score(&workspace.pid().to_string()), Some(own), "PID 1 stays");
+}
+
+#[tokio::test]
+async fn the_link_is_the_shell_in_all_but_its_score() {
+    let (workspace, mut agent) = Workspace::start(sessions(&[("main", "")]));
+    agent.until("the session", |status| runs(status, "main")).await;
+    let ask = |target: &str, format: &str| {
+        workspace.tmux(&["display-message", "-p", "-t", target, format])
+    };
+    let new = |command: &str| {
+        workspace.tmux(&["new-window", "-d", "-t", "=main:", "-P", "-F", "#{pane_id}", command])
+    };
+    let ended = new("shopt -q login_shell && exit 3; printf %s \"$0\" > ~/name; exit 7");
+    crate::workspace::wait_until("its end", || ask(&ended, "#{pane_dead_status}") == "7").await;
+    let name = std::fs::read_to_string(workspace.home().join("name")).expect("a file");
+    assert_eq!(name, "bash");
+    let killed = new("kill -9 $$");
+    crate::workspace::wait_until("the kill", || ask(&killed, "#{pane_dead_signal}") == "9").await;
+
+    let bare = workspace.tmux(&["new-window", "-d", "-t", "=main:", "-P", "-F", "#{pane_id}"]);
+    assert_eq!(ask(&bare, "#{window_name}"), "bash");
+    let shell = || ask(&bare, "#{pane_current_command}") == "bash";
+    crate::workspace::wait_until("the shell", shell).await;
+    let script = "shopt -q login_shell && echo $SHELL > ~/login; exit 5";
+    workspace.tmux(&["send-keys", "-t", &bare, script, "Enter"]);
+    crate::workspace::wait_until("its end", || ask(&bare, "#{pane_dead_status}") == "5").await;
+    let login = std::fs::read_to_string(workspace.home().join("login")).expect("a login shell");
+    assert_eq!(login.trim(), "/bin/bash");
+
+    // A program that tmux started without a shell is told of the link.
+    let link = workspace.tmux(&["show-options", "-gv", "default-shell"]);
+    let output = std::process::Command::new(&link)
+        .args(["-c", "echo $SHELL; cat; exit 9"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("it runs");
+    assert_eq!((output.status.code(), output.stdout), (Some(9), b"/bin/bash\n".to_vec()));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
