@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     Generation, Timestamp, WorkspaceId,
     measure::Kill,
-    status::{CapsHeld, RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved},
+    status::{
+        CapsHeld, RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved,
+    },
 };
 
 /// What a node said of a workspace.
@@ -82,8 +84,7 @@ impl From<WorkspaceObserved> for Observed {
             caps_reason,
             kills,
         } = said;
-        let rest =
-            Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills };
+        let rest = Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills };
         let rest = postcard::to_stdvec(&rest).expect("its types are plain and memory is the bound");
         let (reason, rest) = (reason.into_boxed_str(), rest.into_boxed_slice());
         Self { generation, run_serial, state, reason, rest }

@@ -120,9 +120,18 @@ impl Controller {
             }
         };
         let (live, now) = self.live.snapshot();
-        let Plan { commands, report, wake_at } = plan(&state, &live, now);
+        // many workspaces take a while: what answers calls goes on meanwhile
+        let on = state.clone();
+        let planned = tokio::task::spawn_blocking(move || plan(&on, &live, now)).await;
+        let Plan { commands, report, wake_at } = match planned {
+            Ok(plan) => plan,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // the process ends
+            Err(_) => return Round { wait: TICK, overdue: known, on: None },
+        };
         metrics::counter!("warren_planner_rounds_total", "result" => "planned").increment(1);
-        metrics::gauge!("warren_workspaces_queued").set(number(report.queued.len() + report.unread));
+        metrics::gauge!("warren_workspaces_queued")
+            .set(number(report.queued.len() + report.unread));
         metrics::gauge!("warren_workspaces_overdue").set(number(report.overdue.len()));
         for (workspace, reason) in &report.overdue {
             if !known.contains(workspace) {
