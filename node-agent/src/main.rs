@@ -144,7 +144,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 None => join::name_of_host(&host::hostname())
                     .context("the host's name makes no node name; give one with --name")?,
             };
-            let joined = match join::joined(&config.state_dir, &token)? {
+            let known = join::joined(&config.state_dir, &token)?;
+            let again = known.is_some();
+            let joined = match known {
                 Some(joined) => joined,
                 None => {
                     let facts = agent::facts(&config).await?;
@@ -152,6 +154,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 }
             };
             say(&format!("this machine is node {} ({})", joined.name, joined.node))?;
+            if again {
+                say("it joined before and no token was spent; where it was removed since: \
+                     warren-node-agent leave, then remove its state folder, then join again")?;
+            }
             say("next: warren-node-agent run, or start its unit where one is installed")
         }
         Command::Run => {

@@ -17,14 +17,16 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, Who, errors,
+    Api, Moment, Who, considered, errors,
     mutation::Asked,
     resolve,
     template::{self, ResourceRequest},
 };
 
-/// How long a new workspace that fits is waited for to leave the queue, so that the answer can say
-/// where it went; past it the answer says where it would go.
+/// How long a new workspace is waited for to leave the queue: the planner's next round is soon.
+const SOON: Duration = Duration::from_millis(300);
+/// The same where it fits somewhere, so that the answer can say where it went; past it the answer says
+/// where it would go.
 const PLACING: Duration = Duration::from_secs(1);
 
 impl Api {
@@ -49,28 +51,38 @@ impl Api {
             no_queue,
         };
         if no_queue && !self.took_effect(&asked) {
-            must_fit(&moment, client, &command)?;
+            must_fit(&moment, client, &command).await?;
         }
         let applied = self.mutate(&asked, Command::CreateWorkspace(Box::new(command))).await?;
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("making a workspace", "another outcome"));
         };
-        let placeable = self.local().explain(id).is_some_and(|one| !one.node.is_empty());
-        if placeable {
-            self.placed(id).await;
-        }
+        let explanation = self.decision(id).await?;
         let moment = self.local();
         // made, and perhaps removed again before this answer or the repeat of a lost one
         let workspace = moment.state.workspaces.get(&id);
         Ok(pb::CreateWorkspaceResponse {
             workspace: workspace.map(|one| moment.view().workspace(one)),
-            explanation: moment.explain(id),
+            explanation,
             revision: applied.revision.0,
         })
     }
 
-    /// Waits until the planner has placed a workspace, at most [`PLACING`].
-    async fn placed(&self, workspace: WorkspaceId) {
+    /// Says where a new workspace went; where it stays queued, where it would go, or why nowhere.
+    /// None where it is gone again.
+    async fn decision(&self, id: WorkspaceId) -> Result<Option<pb::Explanation>, ApiError> {
+        if !self.placed(id, SOON).await {
+            let waits = self.local().explain(id).await?;
+            let fits = waits.as_ref().is_some_and(|one| !one.node.is_empty());
+            if !fits || !self.placed(id, PLACING).await {
+                return Ok(waits);
+            }
+        }
+        Ok(self.local().placement(id))
+    }
+
+    /// Waits until a workspace is not queued any more, at most so long; false where it still is.
+    async fn placed(&self, workspace: WorkspaceId, within: Duration) -> bool {
         let mut changes = self.parts().consensus.changes();
         let queued = || {
             let state = self.parts().consensus.local();
@@ -78,15 +90,23 @@ impl Api {
             kind == Some(PhaseKind::Queued)
         };
         let left = async { while queued() && changes.changed().await.is_ok() {} };
-        // a workspace that stays queued is answered as such
-        let _ = tokio::time::timeout(PLACING, left).await;
+        tokio::time::timeout(within, left).await.is_ok()
     }
 }
 
 /// Refuses where no node would take it now.
-fn must_fit(moment: &Moment, client: &Client, command: &CreateWorkspace) -> Result<(), ApiError> {
-    let ask = plan::Ask { client: client.id, spec: &command.spec };
-    let preview = warren_model::preview(&moment.state, &moment.live, &ask, moment.now);
+async fn must_fit(
+    moment: &Moment,
+    client: &Client,
+    command: &CreateWorkspace,
+) -> Result<(), ApiError> {
+    let (id, spec) = (client.id, command.spec.clone());
+    let (state, live, now) = (moment.state.clone(), moment.live.clone(), moment.now);
+    let preview = considered(move || {
+        let ask = plan::Ask { client: id, spec: &spec };
+        warren_model::preview(&state, &live, &ask, now)
+    });
+    let preview = preview.await?;
     let Some(preview) = preview.filter(|preview| preview.node.is_none()) else {
         return Ok(());
     };

@@ -171,6 +171,18 @@ impl Api {
     }
 }
 
+/// Weighs all nodes, and whoever waits before, on a thread of its own: with many of them that takes a
+/// while, and what answers calls goes on meanwhile.
+///
+/// # Errors
+/// The coordinator is stopping.
+async fn considered<T: Send + 'static>(
+    weighing: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let weighed = tokio::task::spawn_blocking(weighing).await;
+    weighed.map_err(|error| errors::internal("weighing the nodes", error))
+}
+
 /// Returns who asks, as the audit log will name them, and the serial of their certificate.
 fn caller<T>(request: &Request<T>) -> Result<Who, Status> {
     let caller = Caller::of(request)?;

@@ -15,7 +15,7 @@ use warren_proto::{
 };
 
 use super::{
-    Api, Moment, Who, caller, errors, follow,
+    Api, Moment, View, Who, caller, considered, errors, follow,
     mutation::Asked,
     page::{Page, key},
     resolve,
@@ -67,7 +67,7 @@ impl WorkspaceService for Api {
         let mut shown = view.workspace(workspace);
         // that it waits is kept, what for changes from moment to moment
         if workspace.phase.kind == PhaseKind::Queued
-            && let Some(explanation) = moment.explain(workspace.id)
+            && let Some(explanation) = moment.explain(workspace.id).await?
         {
             shown.reason = explanation.summary;
         }
@@ -86,7 +86,7 @@ impl WorkspaceService for Api {
         let workspace = resolve::workspace(&moment.state, &workspace)?;
         Ok(Response::new(pb::ExplainWorkspaceResponse {
             freshness: Some(moment.freshness()),
-            explanation: moment.explain(workspace.id),
+            explanation: moment.explain(workspace.id).await?,
         }))
     }
 
@@ -187,9 +187,29 @@ impl Api {
 
 impl Moment {
     /// Explains where a workspace is, or why it is nowhere; none where there is no such workspace.
-    pub(super) fn explain(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
-        let explained = warren_model::explain(&self.state, &self.live, workspace, self.now);
-        explained.map(|explanation| self.view().explanation(explanation))
+    ///
+    /// # Errors
+    /// The coordinator is stopping.
+    pub(super) async fn explain(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Option<pb::Explanation>, ApiError> {
+        let (state, live, now) = (self.state.clone(), self.live.clone(), self.now);
+        considered(move || {
+            let explained = warren_model::explain(&state, &live, workspace, now)?;
+            Some(View { state: &state, live: &live, now }.explanation(explained))
+        })
+        .await
+    }
+
+    /// Says where a workspace is and why, without what else was considered; none where it is nowhere.
+    pub(super) fn placement(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
+        let assignment = self.state.workspaces.get(&workspace)?.assignment.as_ref()?;
+        Some(pb::Explanation {
+            summary: assignment.reason.to_string(),
+            node: self.state.node_label(assignment.node),
+            ..pb::Explanation::default()
+        })
     }
 }
 
