@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tonic::Code;
 use warren_common::{WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
@@ -28,6 +29,9 @@ const SOON: Duration = Duration::from_millis(300);
 /// The same where it fits somewhere, so that the answer can say where it went; past it the answer says
 /// where it would go.
 const PLACING: Duration = Duration::from_secs(1);
+
+/// Those whose queue is looked into for an answer.
+static WEIGHING: Semaphore = Semaphore::const_new(1);
 
 impl Api {
     /// Makes a workspace, or answers what an earlier request of this id made.
@@ -72,13 +76,17 @@ impl Api {
     /// None where it is gone again.
     async fn decision(&self, id: WorkspaceId) -> Result<Option<pb::Explanation>, ApiError> {
         if !self.placed(id, SOON).await {
+            // one at a time: whoever comes while many wait is told that it waits
+            let Ok(_turn) = WEIGHING.try_acquire() else {
+                return Ok(self.local().standing(id));
+            };
             let waits = self.local().explain(id).await?;
             let fits = waits.as_ref().is_some_and(|one| !one.node.is_empty());
             if !fits || !self.placed(id, PLACING).await {
                 return Ok(waits);
             }
         }
-        Ok(self.local().placement(id))
+        Ok(self.local().standing(id))
     }
 
     /// Waits until a workspace is not queued any more, at most so long; false where it still is.

@@ -202,12 +202,15 @@ impl Moment {
         .await
     }
 
-    /// Says where a workspace is and why, without what else was considered; none where it is nowhere.
-    pub(super) fn placement(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
-        let assignment = self.state.workspaces.get(&workspace)?.assignment.as_ref()?;
+    /// Says where a workspace is, or that it waits, and why, without what else was considered; none
+    /// where there is no such workspace.
+    pub(super) fn standing(&self, workspace: WorkspaceId) -> Option<pb::Explanation> {
+        let workspace = self.state.workspaces.get(&workspace)?;
+        let placed = workspace.assignment.as_ref();
+        let summary = placed.map_or(&workspace.phase.reason, |assignment| &assignment.reason);
         Some(pb::Explanation {
-            summary: assignment.reason.to_string(),
-            node: self.state.node_label(assignment.node),
+            summary: summary.to_string(),
+            node: placed.map(|placed| self.state.node_label(placed.node)).unwrap_or_default(),
             ..pb::Explanation::default()
         })
     }

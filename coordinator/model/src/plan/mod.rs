@@ -83,7 +83,15 @@ impl<'a> Round<'a> {
     fn new(state: &'a ClusterState, live: &'a LiveView, now: Timestamp) -> Self {
         let there = || state.nodes.values().filter(|node| place::counts(node));
         let standings = there().map(|node| (node.id, liveness(node, live, now))).collect();
-        let loads = there().map(|node| (node.id, state.load(node.id))).collect();
+        let mut loads: BTreeMap<NodeId, Load> =
+            there().map(|node| (node.id, Load::default())).collect();
+        // one walk over all of them: asking node by node takes a search for each workspace
+        for workspace in state.workspaces.values() {
+            let on = workspace.assignment.as_ref().map(|assignment| assignment.node);
+            if let Some(load) = on.and_then(|node| loads.get_mut(&node)) {
+                load.add(workspace.client, &workspace.spec.resources);
+            }
+        }
         Self { state, live, now, standings, loads }
     }
 }
