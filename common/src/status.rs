@@ -88,15 +88,16 @@ pub struct WorkspaceObserved {
     /// What its volume takes, running or not; none where the node does not meter volumes.
     #[serde(default)]
     pub volume: Option<VolumeUse>,
-    /// What it is held to, or will be when it starts; none before the node has looked.
+    /// What it is held to, or will be when it starts, of what its node can enforce; none before
+    /// the node has looked.
     #[serde(default)]
     pub caps: Option<CapsHeld>,
-    /// Why that is not what was ordered, at most [`Limits::REASON_BYTES`]; empty where it is, or soon
-    /// will be.
+    /// Why that is not what was ordered, at most [`Limits::REASON_BYTES`]; empty where it is, or
+    /// soon will be.
     #[serde(default)]
     pub caps_reason: String,
-    /// The last processes killed for memory, newest first, over all its runs that this agent saw; at
-    /// most [`Limits::KILLS`].
+    /// The last processes killed for memory, newest first, over all its runs that this agent saw;
+    /// at most [`Limits::KILLS`].
     #[serde(default)]
     pub kills: Vec<Kill>,
 }
@@ -195,7 +196,8 @@ pub struct VolumeUse {
     pub limit: Bytes,
 }
 
-/// The hard caps that a node holds a workspace to.
+/// The hard caps that a node holds a workspace to, as they were ordered. It enforces those it can:
+/// nothing caps a home in a plain folder, or swap where the kernel does not count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapsHeld {
     /// Of memory.

@@ -129,6 +129,8 @@ remove() {
   rm -f "$BIN/warren" "$BIN/warren-coordinator" "$BIN/warren-node-agent"
   remove_contexts
   rm -rf "$STATE" "$ETC" "$RUN" "$LIB" "$LOGS"
+  # node agents of other installations keep theirs there
+  rmdir /run/warren-locks 2>/dev/null || true
 }
 
 unmount() {

@@ -228,6 +228,7 @@ impl TryFrom<RawConfig> for Config {
             .map_err(|why| InvalidField::new("labels", format!("is refused: {why}")))?;
         check_labels(&raw.labels)?;
         check_range(&raw.engine.network_range)?;
+        raw.engine.cgroup_parent.as_deref().map_or(Ok(()), check_parent)?;
         Ok(Self {
             name: parsed("name", raw.name)?,
             coordinators: raw.coordinators,
@@ -280,6 +281,16 @@ fn check_path(field: &str, path: &Path) -> Result<(), InvalidField> {
         return Err(InvalidField::new(field, "must not hold '..'"));
     }
     Ok(())
+}
+
+/// One cgroup has one name by which other agents are kept out, and is never the whole tree.
+fn check_parent(parent: &str) -> Result<(), InvalidField> {
+    let refused = |why: &str| Err(InvalidField::new("engine.cgroup_parent", why));
+    match parent.split('/').find(|part| matches!(*part, "." | "..")) {
+        Some(part) => refused(&format!("must not hold '{part}'")),
+        None if parent.trim_matches('/').is_empty() => refused("must name a cgroup"),
+        None => Ok(()),
+    }
 }
 
 fn swap(raw: RawSwap, state_dir: &Path) -> Result<SwapConfig, InvalidField> {
@@ -379,6 +390,9 @@ mod tests {
             ("engine.network_range = '10.213.0.1/16'", "network_range must"),
             ("engine.network_range = '10.213.0.0/30'", "network_range must"),
             ("engine.kind = 'podman'", "podman"),
+            ("engine.cgroup_parent = './warren'", "cgroup_parent must not hold '.'"),
+            ("engine.cgroup_parent = '/a/../warren'", "cgroup_parent must not hold '..'"),
+            ("engine.cgroup_parent = '/'", "cgroup_parent must name"),
             ("labels = {'warren.tier.gvisor' = 'yes'}", "read from the engine"),
             ("host.memory_reserve = 'some'", "memory_reserve is refused"),
             ("volumes.kind = 'zfs'", "zfs"),

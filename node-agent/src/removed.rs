@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 use warren_daemon::{Shutdown, telemetry::Chain};
 
@@ -16,6 +19,8 @@ use crate::{
 
 /// What a workspace is given for its end.
 const GRACE: Duration = Duration::from_secs(2);
+/// What the engine is given for all of them: [`GRACE`], and a while to answer.
+const STOPPING: Duration = Duration::from_secs(5);
 /// Between two looks: an engine may be away, and a start may have been under way.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -28,7 +33,8 @@ struct Remains {
 }
 
 /// Returns whom to tell of the removal: from then on every container of this node is stopped, and
-/// whatever else runs in the cgroups below `parents` ended, until it is told that the node is one again.
+/// whatever else runs in the cgroups below `parents` ended, until it is told that the node is one
+/// again.
 pub fn start(
     engine: Arc<dyn Engine>,
     (levels, parents): (Arc<Levels>, Vec<String>),
@@ -57,6 +63,18 @@ impl Remains {
     }
 
     async fn stop_all(&self) {
+        // an engine that hangs over one of them keeps none of the others running
+        if timeout(STOPPING, self.stop_listed()).await.is_err() {
+            warn!("the engine does not stop in time what this removed node runs");
+        }
+        // what the engine does not list, as after another data-root, and what it did not stop
+        let ended = async { self.levels.end(&self.levels.below(&self.parents)?).await };
+        if let Err(error) = ended.await {
+            warn!(error = %Chain(&error), "this removed node still runs something");
+        }
+    }
+
+    async fn stop_listed(&self) {
         match self.engine.list().await {
             Ok(seen) => {
                 let runs =
@@ -65,13 +83,8 @@ impl Remains {
                 join_all(running.map(|one| stop(self.engine.as_ref(), one))).await;
             }
             Err(error) => {
-                warn!(error = %Chain(&error), "what the engine runs on this removed node is unknown");
+                warn!(error = %Chain(&error), "what this removed node's engine runs is unknown");
             }
-        }
-        // what the engine does not list, as after another data-root, and what it could not stop
-        let ended = async { self.levels.end(&self.levels.below(&self.parents)?).await };
-        if let Err(error) = ended.await {
-            warn!(error = %Chain(&error), "this removed node still runs something");
         }
     }
 }

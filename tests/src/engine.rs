@@ -233,7 +233,7 @@ impl Drop for Engine {
         remove_cgroup(&Path::new("/sys/fs/cgroup").join(self.cgroup.trim_start_matches('/')));
         // an agent that was killed leaves what it had locked of them
         let ours = format!("cgroup%{}%", self.cgroup.trim_start_matches('/'));
-        for lock in std::fs::read_dir("/run/warren").into_iter().flatten().flatten() {
+        for lock in std::fs::read_dir("/run/warren-locks").into_iter().flatten().flatten() {
             if lock.file_name().to_string_lossy().starts_with(&ours) {
                 std::fs::remove_file(lock.path()).ok();
             }

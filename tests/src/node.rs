@@ -137,8 +137,8 @@ impl Node {
         program.args(arguments).args(["--config".as_ref(), config.as_os_str()]).run()
     }
 
-    /// Returns what the running agent has counted, by the name and labels of a series as a scrape shows
-    /// them; 0 before the first.
+    /// Returns what the running agent has counted, by the name and labels of a series as a scrape
+    /// shows them; 0 before the first.
     ///
     /// # Errors
     /// Fails where it cannot be scraped.

@@ -130,7 +130,9 @@ fn note(workspace: &Workspace) -> Option<String> {
 pub(super) fn held_back(workspace: &Workspace) -> Option<String> {
     let seen = workspace.observed.as_ref()?;
     let node = workspace.node.as_deref().unwrap_or("its node");
-    let why = || Some(format!("{node}: {}; it tries again", reason(seen.caps_reason.as_deref()?)));
+    let over = seen.state == "failed" && !seen.failure_retry;
+    let then = if over { "" } else { "; it tries again" };
+    let why = || Some(format!("{node}: {}{then}", reason(seen.caps_reason.as_deref()?)));
     silent(workspace).or_else(why)
 }
 

@@ -141,7 +141,9 @@ impl Waiter {
         let why = match self.goal {
             Goal::Held { .. } => lines::held_back(last).unwrap_or_else(|| {
                 let node = last.node.as_deref().unwrap_or("its node");
-                format!("{node} has not told that it holds them; an older node agent never does")
+                let told = last.observed.as_ref().is_some_and(|seen| seen.caps.is_some());
+                let old = if told { "" } else { "; an older node agent never does" };
+                format!("{node} has not told that it holds them{old}")
             }),
             _ => format!("{}: {}", last.status, last.reason),
         };

@@ -80,10 +80,24 @@ fn a_node_that_does_not_come_to_hold_them_is_told_with_its_reason() {
     assert_eq!(run.code, 6, "what a silent node said is the past: {run:?}");
     assert!(run.stderr.contains("  why: n1 is silent since "), "{run:?}");
 
+    let run = timed(&bench([resized(40, 20, "")]));
+    let untold = "  why: n1 has not told that it holds them\n";
+    assert!(run.code == 6 && run.stderr.contains(untold), "it does tell: {run:?}");
+
     let mut old = resized(40, 20, "");
     old.observed.as_mut().expect("seen").caps = None;
     let run = timed(&bench([old]));
     assert!(run.code == 6 && run.stderr.contains("an older node agent never does"), "{run:?}");
+}
+
+#[test]
+fn what_is_not_tried_again_is_not_said_to_be() {
+    let mut failed = resized(40, 20, "image x is missing");
+    failed.phase = pb::Phase::Failed.into();
+    failed.observed.as_mut().expect("seen").state = node::RunState::Failed.into();
+    let run = bench([failed]).warren(&COMMAND);
+    assert_eq!(run.code, 0, "its next start is held to them: {run:?}");
+    assert!(run.stderr.ends_with("  n1: image x is missing\n"), "{run:?}");
 }
 
 #[test]

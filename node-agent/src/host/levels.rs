@@ -1,7 +1,7 @@
 //! Makes, holds and removes the cgroups of level 1, with either driver of the engine.
 //!
-//! Where the engine has systemd make cgroups, the tree is systemd's: the level is a slice whose caps
-//! are set through `systemctl`, and only told again where they differ from what was told last.
+//! Where the engine has systemd make cgroups, the tree is systemd's: the level is a slice whose
+//! caps are set through `systemctl`, and only told again where they differ from what was told last.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +15,7 @@ use tokio::{
     process::Command,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use warren_common::WorkspaceId;
 
@@ -26,7 +27,8 @@ use super::cgroup::{
 
 /// One call of `systemctl`.
 const SYSTEMCTL: Duration = Duration::from_secs(20);
-/// How long a level may take to empty after its container was removed, and how often it is looked at.
+/// How long a level may take to empty after its container was removed, and how often it is looked
+/// at.
 const EMPTYING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
 
 /// One look at a level: what runs in it.
@@ -113,7 +115,8 @@ impl Levels {
         self.until_empty(parents, inhabited::inhabited).await
     }
 
-    /// Kills what runs in levels that should be empty.
+    /// Kills what runs in levels that should be empty. Where it is dropped, the level that it is at
+    /// is the last.
     ///
     /// # Errors
     /// Something does not end, or nobody can say.
@@ -125,11 +128,16 @@ impl Levels {
     async fn until_empty(&self, parents: &[String], look: Look) -> Result<(), NotEmpty> {
         let Some(layout) = &self.layout else { return Ok(()) };
         let until = Instant::now() + EMPTYING.0;
+        let dropped = CancellationToken::new();
+        let _drops = dropped.clone().drop_guard();
         loop {
             let (layout, parents) = (layout.clone(), parents.to_vec());
+            let dropped = dropped.clone();
             // at all of them each time: a look may kill
             let looking = tokio::task::spawn_blocking(move || {
-                parents.iter().map(|parent| look(&layout, parent)).collect::<Vec<_>>()
+                // what starts after nobody asks any more is not to be killed
+                let wanted = parents.iter().take_while(|_| !dropped.is_cancelled());
+                wanted.map(|parent| look(&layout, parent)).collect::<Vec<_>>()
             });
             // one that broke off has seen nothing, and that is no word for empty
             let looked = looking.await.map_err(|broken| NotEmpty::Unknown(broken.into()))?;
@@ -212,6 +220,11 @@ async fn systemctl(arguments: &[String]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use warren_common::Bytes;
 
     use super::*;
@@ -269,6 +282,32 @@ mod tests {
             Err(NotEmpty::Inhabited(stays)) => assert_eq!(stays.pids, [7].into()),
             other => panic!("it runs on: {other:?}"),
         }
+    }
+
+    #[test]
+    fn one_that_is_dropped_looks_at_no_further_level() {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        static MEETS: Barrier = Barrier::new(2);
+        let look: Look = |_, _| {
+            if LOOKS.fetch_add(1, Ordering::Relaxed) == 0 {
+                MEETS.wait();
+                MEETS.wait();
+            }
+            Ok(None)
+        };
+        let (_dir, _procs, levels) = stage();
+        let parents = ["/warren-n1/x", "/warren-n1/y"].map(str::to_owned);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                ended = levels.until_empty(&parents, look) => panic!("it waits: {ended:?}"),
+                met = tokio::task::spawn_blocking(|| MEETS.wait()) => met.expect("they meet"),
+            }
+        });
+        MEETS.wait();
+        // waits for what blocks
+        drop(runtime);
+        assert_eq!(LOOKS.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

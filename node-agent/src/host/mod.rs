@@ -1,9 +1,9 @@
 //! What this machine is and has, read from the kernel's own files.
 //!
 //! [`capacity`] counts memory, processors and disk, [`cgroup`] reads what a container uses,
-//! [`levels`] makes the cgroup of each workspace, [`load`] reads the host, [`truth`] says what the kernel knows of a running
-//! container, and [`preflight`] judges kernel and engine. Small facts are here. Nothing is cached: files of the
-//! kernel are cheap to read, and a machine changes.
+//! [`levels`] makes the cgroup of each workspace, [`load`] reads the host, [`truth`] says what the
+//! kernel knows of a running container, and [`preflight`] judges kernel and engine. Small facts are
+//! here. Nothing is cached: files of the kernel are cheap to read, and a machine changes.
 
 pub mod capacity;
 pub mod cgroup;
@@ -91,8 +91,8 @@ fn open_files() -> u64 {
     limit.maximum.unwrap_or(u64::MAX)
 }
 
-/// Raises how many files this process may hold open to what it is allowed: each workspace takes about
-/// ten, and many systems start programs with 1,024.
+/// Raises how many files this process may hold open to what it is allowed: each workspace takes
+/// about ten, and many systems start programs with 1,024.
 pub fn raise_open_files() {
     const ENOUGH: u64 = 65_536;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

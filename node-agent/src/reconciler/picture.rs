@@ -129,6 +129,14 @@ impl Picture {
         });
     }
 
+    /// Shows why it is not held to these caps; nothing where it is.
+    pub(super) fn falls_short(&self, ordered: CapsHeld, reason: &str) {
+        self.change(|inner| {
+            let short = inner.shown.caps != Some(ordered);
+            inner.shown.caps_reason = if short { one_line(reason) } else { String::new() };
+        });
+    }
+
     /// Shows what was measured, and who was killed.
     pub(super) fn measured(&self, reading: &Reading) {
         self.change(|inner| {

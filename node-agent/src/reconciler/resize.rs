@@ -56,6 +56,13 @@ impl Worker {
         self.weigh().await;
     }
 
+    /// Shows why caps and quota could not even be compared with the order.
+    pub(super) fn falls_short(&self, order: Option<&WorkspaceOrder>, why: &str) {
+        if let Some(order) = order.filter(|order| order.run != Run::Removed) {
+            self.picture.falls_short(CapsHeld::from(&order.spec.resources), why);
+        }
+    }
+
     /// Returns whether all is as ordered now, as far as there is something of it.
     async fn fit(&mut self, order: &WorkspaceOrder, found: &Found) -> Result<bool, Failure> {
         let size = order.spec.resources.disk;

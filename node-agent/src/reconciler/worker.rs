@@ -171,11 +171,11 @@ impl Worker {
         match next.action {
             Action::Nothing | Action::AwaitPermit | Action::Refuse => {
                 self.backoff.reset();
+                self.rest(order.as_ref(), &found).await;
                 if next.action == Action::Refuse {
                     warn!(workspace = %self.workspace, reason = next.reason, "order refused");
-                }
-                self.rest(order.as_ref(), &found).await;
-                if next.action != Action::Refuse {
+                    self.falls_short(order.as_ref(), next.reason);
+                } else {
                     self.resize(order.as_ref(), &found).await;
                 }
                 Follow::Idle
@@ -219,6 +219,7 @@ impl Worker {
                 let pid = self.running.as_ref().and_then(pid_of);
                 let reason = &failure.message;
                 self.picture.stand(Standing { run, state: failure.state(), reason, pid });
+                self.falls_short(order.as_ref(), reason);
                 Follow::Failed(order.map(Box::new), failure.retry.then(|| self.backoff.next_wait()))
             }
         }
@@ -230,6 +231,7 @@ impl Worker {
         if self.backoff.failures() == 0 {
             warn!(workspace = %self.workspace, code, %error, "cannot look; trying again");
         }
+        self.falls_short(order.as_ref(), &failure.message);
         let ordered = order.as_ref().map(|order| (order.generation, order.run_serial));
         let (shown, state) = self.picture.standing();
         let ran = matches!(state, RunState::Starting | RunState::Running);

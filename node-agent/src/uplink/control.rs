@@ -13,7 +13,7 @@ use std::{
 use metrics::counter;
 use prost::Message as _;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -115,6 +115,12 @@ fn hold(shared: &Shared, ended: &LinkError) {
     shared.registration.send_replace(None);
 }
 
+/// Lets this agent act again. It is no removed one before: what it then starts is not to be stopped.
+fn let_in(removed: &watch::Sender<bool>, held: &watch::Sender<Option<String>>) {
+    removed.send_replace(false);
+    held.send_replace(None);
+}
+
 /// Returns the leader that a follower named.
 fn leader_named(ended: &LinkError) -> Option<String> {
     match ended {
@@ -135,9 +141,7 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
             *registered = true;
             counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
-            // in this order: what is started from now on is not to be stopped
-            shared.parts.removed.send_replace(false);
-            shared.parts.held.send_replace(None);
+            let_in(&shared.parts.removed, &shared.parts.held);
             let mut session =
                 Session { shared, queue, incoming, renewals: 0, sent: VecDeque::new() };
             match session.serve().await {
@@ -338,4 +342,27 @@ impl Session<'_> {
 
 fn request(kind: control_request::Kind) -> pb::ControlRequest {
     pb::ControlRequest { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_let_in_again_acts_only_once_nothing_is_stopped_any_more() {
+        let why = "the node was removed".to_owned();
+        let (removed, held) = (watch::Sender::new(true), watch::Sender::new(Some(why)));
+        let mut stops = removed.subscribe();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        std::thread::scope(|scope| {
+            // what is read cannot be changed meanwhile: nobody may act yet
+            let reading = held.borrow();
+            scope.spawn(|| let_in(&removed, &held));
+            let ended = async { timeout(RETRY.1, stops.wait_for(|stops| !*stops)).await.is_ok() };
+            assert!(runtime.block_on(ended), "it may act first");
+            assert!(reading.is_some());
+        });
+        assert_eq!(*held.borrow(), None);
+    }
 }

@@ -57,6 +57,22 @@ async fn a_removed_node_ends_what_its_engine_does_not_list_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_waits_for_no_engine_that_hangs() {
+    for hangs in ["list", "stop"] {
+        let mut world = World::bare().await;
+        world.join().await.expect("joined");
+        let level = inhabited(&world, "0199a0b2-7f00-7000-8000-00000000000e");
+        world.run().await;
+        world.up().await;
+        world.control(&serde_json::json!({ "slow_ms": { hangs: 600_000 } }));
+        world.coordinator.remove(world.membership.as_ref().expect("joined").node);
+        let asked = || fs::read_to_string(level.join("cgroup.kill")).expect("there");
+        eventually("the kernel is asked to end it", || asked() == "1").await;
+        assert!(runs(&world), "its engine answers: {hangs}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_node_that_is_let_in_again_runs_workspaces_again() {
     let world = World::start().await;
     world.up().await;

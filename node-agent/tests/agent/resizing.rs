@@ -87,6 +87,66 @@ async fn caps_change_in_what_runs_and_the_run_stays_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_caps_are_not_held_is_told_whatever_is_in_the_way() {
+    let world = World::start().await;
+    world.up().await;
+    let memory_cap = |mib| {
+        move |order: &mut warren_common::spec::WorkspaceOrder| {
+            order.spec.resources.memory = Bytes::mib(mib);
+        }
+    };
+    let fail = |operation: &str, code: &str| {
+        world.control(&json!({ "fail": { operation: { "code": code, "message": "busy" } } }));
+    };
+    let short = async |held: u64, why: &str| {
+        let told = |seen: &WorkspaceObserved| seen.caps_reason.contains(why);
+        let seen = world.coordinator.sees(web(), told).await;
+        assert_eq!(seen.caps.map(|caps| caps.memory), Some(Bytes::mib(held)), "{seen:?}");
+    };
+    let held = async |mib| {
+        let told =
+            |seen: &WorkspaceObserved| seen.caps.is_some_and(|caps| caps.memory == Bytes::mib(mib));
+        let seen = world.coordinator.sees(web(), told).await;
+        assert_eq!(seen.caps_reason, "");
+    };
+    held(128).await;
+
+    // the engine is away
+    fail("list_of", "ENGINE_UNREACHABLE");
+    world.change(memory_cap(256)).await;
+    short(128, "does not answer").await;
+    // and back in time: nothing stands in the way of what is held already
+    world.change(memory_cap(128)).await;
+    world.coordinator.sees(web(), |seen| seen.caps_reason.is_empty()).await;
+    world.change(memory_cap(256)).await;
+    world.control(&json!({}));
+    held(256).await;
+
+    // a step fails
+    fail("create", "ENGINE_FAILED");
+    world
+        .change(|order| {
+            memory_cap(300)(order);
+            (order.run_serial, order.permit) = (2, None);
+        })
+        .await;
+    short(256, "busy").await;
+    world.control(&json!({}));
+    held(300).await;
+
+    // the order is refused
+    world
+        .change(|order| {
+            memory_cap(400)(order);
+            order.run_serial = 1;
+        })
+        .await;
+    short(300, "older than what the node holds").await;
+    world.change(|order| order.run_serial = 2).await;
+    held(400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn caps_that_an_agent_set_and_could_not_note_are_not_held_against_the_container() {
     let mut world = World::start().await;
     world.up().await;

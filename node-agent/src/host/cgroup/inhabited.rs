@@ -81,8 +81,8 @@ pub fn kill(layout: &Layout, parent: &str) -> io::Result<()> {
     }
 }
 
-/// Visits a cgroup and those below it, the highest first; what is gone has none below it. It goes on
-/// after an error, and returns the first.
+/// Visits a cgroup and those below it, the highest first; what is gone has none below it. It goes
+/// on after an error, and returns the first.
 fn walk(folder: &Path, visit: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let outcome = visit(folder);
     let entries = match fs::read_dir(folder) {

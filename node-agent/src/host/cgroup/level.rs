@@ -1,11 +1,11 @@
 //! Level 1: one cgroup per workspace, `warren-<node>/<workspace>`, above that of its container.
 //!
 //! The agent makes it, holds the workspace's caps in it and removes it when it is empty; the fence
-//! alone freezes it. The container's own cgroup stands below, is the engine's, and may be frozen for
-//! a snapshot. The caps stand here a second time because what is changed behind the agent's back on
-//! the container (`docker update`), or is charged beside it while one container goes and the next
-//! comes, is then still within the workspace; the processor's weight stands here because weights
-//! only count among neighbours, and the neighbours of a container are no longer the others.
+//! alone freezes it. The container's own cgroup stands below, is the engine's, and may be frozen
+//! for a snapshot. The caps stand here a second time because what is changed behind the agent's
+//! back on the container (`docker update`), or is charged beside it while one container goes and
+//! the next comes, is then still within the workspace; the processor's weight stands here because
+//! weights only count among neighbours, and the neighbours of a container are no longer the others.
 //!
 //! Names: with the cgroupfs driver a path; with systemd a slice, whose dashes are its path
 //! (`warren-n1-<id>.slice` lies in `warren.slice/warren-n1.slice`), so ids lose theirs.

@@ -5,8 +5,8 @@
 //! given to another process meanwhile is noticed.
 //!
 //! [`level`] makes the folder above each container's own: one per workspace, the agent's, which the
-//! fence alone freezes; [`inhabited`] says what runs in it. [`owner`] keeps other agents out of them. [`crate::gauge`] keeps the files of
-//! each container open and reads them again and again.
+//! fence alone freezes; [`inhabited`] says what runs in it. [`owner`] keeps other agents out of
+//! them. [`crate::gauge`] keeps the files of each container open and reads them again and again.
 
 mod files;
 pub mod inhabited;

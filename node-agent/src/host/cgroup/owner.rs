@@ -19,8 +19,8 @@ use warren_daemon::files::{self, FileError};
 
 use super::level;
 
-/// Where the files lie.
-pub const FOLDER: &str = "/run/warren";
+/// Where the files lie: apart from what any one agent has below `/run`, which goes with it.
+pub const FOLDER: &str = "/run/warren-locks";
 /// How long an agent that is replaced may take to end, and how often that is looked at.
 const ENDING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(100));
 
@@ -56,8 +56,8 @@ pub enum OwnerError {
 pub struct Owner(Vec<(PathBuf, File)>);
 
 impl Owner {
-    /// Takes all of these parents, for the agent with this state folder. One that is about to end is
-    /// waited for, for 5 s.
+    /// Takes all of these parents, for the agent with this state folder. One that is about to end
+    /// is waited for, for 5 s.
     ///
     /// # Errors
     /// Another agent has one of them.
@@ -100,18 +100,28 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        for (path, _) in &self.0 {
-            // one that stays is taken by whoever comes next
-            let _ = fs::remove_file(path);
+        for (path, file) in &self.0 {
+            // somebody may have removed it: then another agent's lies there
+            if lies_at(file, path).is_ok_and(|ours| ours) {
+                // one that stays is taken by whoever comes next
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
 
-/// Returns the name of a parent's file: the same for every way to write that parent.
+/// Returns the name of a parent's file: the same for every way to write that parent that the
+/// configuration takes.
 fn name(parent: &str) -> String {
     let path = level::below(parent);
     let parts = path.iter().filter(|part| *part != "/").map(|part| part.to_string_lossy());
     format!("cgroup%{}.lock", parts.collect::<Vec<_>>().join("%"))
+}
+
+/// Returns whether this file is the one that lies there.
+fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (ours, there) = (file.metadata()?, fs::metadata(path));
+    Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())))
 }
 
 /// Locks a file and says in it whose it is; none where somebody else has it.
@@ -125,8 +135,7 @@ fn lock(path: &Path, state: &Path) -> io::Result<Option<File>> {
             Err(error) => return Err(error.into()),
         }
         // whoever ended meanwhile may have removed it: then the next one locks another file
-        let (ours, there) = (file.metadata()?, fs::metadata(path));
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        if lies_at(&file, path)? {
             file.set_len(0)?;
             let (pid, state) = (std::process::id(), state.display());
             writeln!(file, "process {pid} with the state folder {state}")?;
@@ -180,6 +189,31 @@ mod tests {
         let _new = new.expect("the old one ended");
         let said = fs::read_to_string(dir.path().join(name("/warren-n1"))).expect("its file");
         assert!(said.ends_with("with the state folder /new\n"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn one_whose_file_was_removed_leaves_that_of_the_next_agent() {
+        let dir = tempfile::tempdir().expect("folder");
+        let one = parents(&["/warren-n1"]);
+        let path = dir.path().join(name("/warren-n1"));
+        let first = Owner::take(dir.path(), &one, Path::new("/one")).await.expect("nobody's");
+        fs::remove_file(&path).expect("removed");
+        let second = Owner::take(dir.path(), &one, Path::new("/two")).await.expect("nobody's");
+        drop(first);
+        let said = fs::read_to_string(&path).expect("its file");
+        assert!(said.ends_with("with the state folder /two\n"), "{said}");
+        drop(second);
+        assert!(!path.exists(), "nothing is left");
+    }
+
+    #[test]
+    fn the_files_outlive_the_folders_that_one_installation_removes() {
+        let paths = include_str!("../../../../deploy/quickstart.d/paths.sh");
+        let folders = paths.lines().filter_map(|line| line.split_once("=$ROOT/"));
+        let folders: Vec<_> = folders.map(|(_, folder)| Path::new("/").join(folder)).collect();
+        assert!(folders.contains(&PathBuf::from("/run/warren")), "{folders:?}");
+        let ours = folders.iter().find(|folder| Path::new(FOLDER).starts_with(folder));
+        assert_eq!(ours, None);
     }
 
     #[tokio::test]
