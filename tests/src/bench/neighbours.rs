@@ -125,8 +125,8 @@ pub fn measure(
     mut look: impl FnMut(&Paces) -> Result<()>,
 ) -> Result<Vec<Paces>> {
     let mut all = Vec::new();
-    for (noise, line) in noises {
-        let mut paces = Paces { noise: *noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
+    for &(noise, ref line) in noises {
+        let mut paces = Paces { noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
         for _ in 0..pairs {
             paces.noisy |= waits && is_noisy()?;
             paces.quiet.push(quiet(lab)?);
