@@ -352,7 +352,7 @@ async fn open(admin: &mut Admin, workspace: &str) -> Result<Opened, tonic::Statu
     let (requests, receiver) = mpsc::channel(16);
     let attach = Attach { session: "main".to_owned(), terminal: None, read_only: false };
     let open = Some(Open { what: Some(open::What::Attach(attach)) });
-    let target = pb::StreamTarget { workspace: workspace.to_owned(), open };
+    let target = pb::StreamTarget { workspace: workspace.to_owned(), open, last: false };
     let kind = Some(open_stream_request::Kind::Target(target));
     requests.send(pb::OpenStreamRequest { kind }).await.expect("open");
     let answers = admin.sessions.open_stream(ReceiverStream::new(receiver)).await?;

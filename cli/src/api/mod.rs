@@ -134,8 +134,21 @@ impl Api {
         patience: Patience,
         call: impl AsyncFn(Link) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
+        self.call_round(patience, async |channel, _| call(channel).await).await
+    }
+
+    /// Calls one coordinator after the other until one of them can help; `call` is told whether
+    /// none is left to ask after this one.
+    ///
+    /// # Errors
+    /// What the coordinator answered, or that none did.
+    pub(crate) async fn call_round<T>(
+        &mut self,
+        patience: Patience,
+        call: impl AsyncFn(Link, bool) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error> {
         let limit = self.timeout.unwrap_or(Limits::CALL_TIMEOUT);
-        let until = Instant::now() + limit;
+        let mut until = Instant::now() + limit;
         let retry_until = match patience {
             Patience::Short | Patience::Once => Instant::now() + limit.min(Duration::from_secs(3)),
             Patience::Long => until,
@@ -144,10 +157,16 @@ impl Api {
         let mut said = false;
         let mut others = self.context.coordinators.len();
         loop {
+            let last = others <= 1;
+            let call = async |channel: Link| call(channel, last).await;
             let error = match self.attempt(patience, until, &call).await {
                 Ok(answer) => return Ok(answer),
-                Err(Attempt::Elsewhere(_)) if others > 1 => {
+                Err(Attempt::Elsewhere(_)) if !last => {
                     others -= 1;
+                    // the next one has as long, unless a person set a bound on all of them
+                    if self.timeout.is_none() {
+                        until = Instant::now() + limit;
+                    }
                     continue;
                 }
                 Err(Attempt::Final(error) | Attempt::Elsewhere(error)) => {

@@ -67,15 +67,15 @@ impl Stream {
         workspace: &str,
         (what, repeat): (open::What, Repeat),
     ) -> Result<Self, Error> {
-        let target =
-            StreamTarget { workspace: workspace.to_owned(), open: Some(Open { what: Some(what) }) };
+        let open = Some(Open { what: Some(what) });
         let patience = match repeat {
             Repeat::Allowed => Patience::Short,
             Repeat::Never => Patience::Once,
         };
-        let opened = api.call(patience, async |channel| {
+        let opened = api.call_round(patience, async |channel, last| {
             let (up, queue) = mpsc::channel(Limits::STREAM_QUEUE);
-            let kind = Some(open_stream_request::Kind::Target(target.clone()));
+            let target = StreamTarget { workspace: workspace.to_owned(), open: open.clone(), last };
+            let kind = Some(open_stream_request::Kind::Target(target));
             // the queue is empty: the first request always fits
             let _ = up.try_send(OpenStreamRequest { kind });
             let answer = api::sessions(channel).open_stream(ReceiverStream::new(queue)).await?;

@@ -65,16 +65,20 @@ fn a_coordinator_that_does_not_hear_the_node_is_passed_over_and_each_is_asked_on
         let message = "the workspace's node cannot be reached";
         ApiError::new(Code::Unavailable, reason::NODE_ELSEWHERE, message)
     };
+    let echo = || bench.warren(&["ws", "exec", "acme/web", "--", "echo", "a"]);
+    let last = || bench.fake.state().opened.pop().map(|target| target.last);
+    assert_eq!((echo().code, last()), (7, Some(true)), "there is one only");
     bench.point_at(&format!("{0}\", \"{0}", bench.address));
+    assert_eq!((echo().code, last()), (7, Some(false)), "there is another to ask");
     bench.fake.fail(Method::SessionOpenStream, deaf());
-    let run = bench.warren(&["ws", "exec", "acme/web", "--", "echo", "a"]);
+    let run = echo();
     assert_eq!((run.code, run.stdout.as_str()), (7, "a\n"), "{run:?}");
-    assert_eq!(bench.fake.calls(Method::SessionOpenStream), 2);
+    assert_eq!((bench.fake.calls(Method::SessionOpenStream), last()), (4, Some(true)));
     for _ in 0..2 {
         bench.fake.fail(Method::SessionOpenStream, deaf());
     }
-    let run = bench.warren(&["ws", "exec", "acme/web", "--", "echo", "a"]);
-    assert_eq!((run.code, bench.fake.calls(Method::SessionOpenStream)), (5, 4), "{run:?}");
+    let run = echo();
+    assert_eq!((run.code, bench.fake.calls(Method::SessionOpenStream)), (5, 6), "{run:?}");
     assert!(run.stderr.contains("the workspace's node cannot be reached"), "{run:?}");
 }
 

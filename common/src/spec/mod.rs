@@ -69,7 +69,7 @@ pub struct SessionSpec {
 }
 
 /// Where a workspace may run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PlacementRules {
     /// This node and no other.
     pub pin: Option<NodeId>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Bytes, Limits, MilliCpus};
 
 /// Caps and weights of one workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resources {
     /// The hard memory cap.
     pub memory: Bytes,

@@ -1,6 +1,6 @@
 //! `SessionService`: what runs in workspaces, and the streams of people looking at it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use prost::Message as _;
@@ -67,15 +67,15 @@ impl SessionService for Api {
     ) -> Result<Response<Self::OpenStreamStream>, Status> {
         let caller = Caller::of(&request)?.clone();
         let mut requests = request.into_inner();
-        let (text, what) = target(&mut requests).await?;
+        let Target { workspace, what, last } = target(&mut requests).await?;
         may_open(&caller, &what)?;
         let moment = self.read().await?;
-        let workspace = Arc::clone(resolve::workspace(&moment.state, &text)?);
+        let workspace = Arc::clone(resolve::workspace(&moment.state, &workspace)?);
         let node = reachable(&moment, &workspace, &what)?;
         let hub = &self.parts().hub;
         let slot = hub.tunnels.slot(workspace.id).ok_or_else(too_many)?;
-        let others = moment.state.replicas.len() > 1;
-        let node_end = self.ask_node((node, others), &workspace, what).await?;
+        let patience = patience(moment.state.replicas.len(), last);
+        let node_end = self.ask_node((node, patience), &workspace, what).await?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
         let viewer = End { frames: frames(requests, caller.role()), sender };
         let shutdown = self.parts().shutdown.clone();
@@ -91,11 +91,10 @@ impl SessionService for Api {
 }
 
 impl Api {
-    /// Has the node dial back for one stream; sooner given up where there are other coordinators to
-    /// ask it. One that did not dial back in time has opened nothing.
+    /// Has the node dial back for one stream. One that did not dial back in time has opened nothing.
     async fn ask_node(
         &self,
-        (node, others): (NodeId, bool),
+        (node, (limit, reason)): (NodeId, Patience),
         workspace: &Workspace,
         what: What,
     ) -> Result<End, ApiError> {
@@ -110,10 +109,6 @@ impl Api {
         };
         let asked = hub.open_tunnel(node, order);
         asked.map_err(|why| node_silent(reason::NODE_ELSEWHERE, &why.to_string()))?;
-        let (limit, reason) = match others {
-            true => (Limits::TUNNEL_TAKEN, reason::NODE_ELSEWHERE),
-            false => (Limits::TUNNEL_TIMEOUT, reason::NODE_UNREACHABLE),
-        };
         request.answered(limit).await.ok_or_else(|| {
             let why = format!("it did not open the stream within {} s", limit.as_secs());
             node_silent(reason, &why)
@@ -121,18 +116,37 @@ impl Api {
     }
 }
 
+/// How long a node may take to dial back, and what is told of one that did not.
+type Patience = (Duration, &'static str);
+
+/// A node is sooner given up where the caller can have another coordinator ask it.
+const fn patience(replicas: usize, last: bool) -> Patience {
+    match replicas > 1 && !last {
+        true => (Limits::TUNNEL_TAKEN, reason::NODE_ELSEWHERE),
+        false => (Limits::TUNNEL_TIMEOUT, reason::NODE_UNREACHABLE),
+    }
+}
+
+/// What a stream is opened to.
+struct Target {
+    workspace: String,
+    what: What,
+    /// Its caller has no other coordinator to ask.
+    last: bool,
+}
+
 /// What names one stream, at most: it travels to the node and on to PID 1 in one message each.
 const OPEN_BYTES: usize = Limits::INSIDE_MESSAGE_BYTES / 2;
 
 /// Reads the first request, which says what to open where.
-async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<(String, What), Status> {
+async fn target(requests: &mut Streaming<pb::OpenStreamRequest>) -> Result<Target, Status> {
     let first = tokio::time::timeout(Limits::CALL_TIMEOUT, requests.message()).await;
     let first = first.map_err(|_| errors::invalid("target", "it did not come in time"))??;
     let Some(Kind::Target(target)) = first.and_then(|first| first.kind) else {
         return Err(errors::invalid("target", "the first request must name it").into());
     };
     let what = opened(target.open.unwrap_or_default())?;
-    Ok((target.workspace, what))
+    Ok(Target { workspace: target.workspace, what, last: target.last })
 }
 
 /// Checks what is to be opened.
@@ -220,6 +234,16 @@ mod tests {
 
     fn check(what: What) -> Result<What, ApiError> {
         opened(Open { what: Some(what) })
+    }
+
+    #[test]
+    fn only_who_can_ask_another_coordinator_is_sent_there_early() {
+        let short = (Limits::TUNNEL_TAKEN, reason::NODE_ELSEWHERE);
+        let whole = (Limits::TUNNEL_TIMEOUT, reason::NODE_UNREACHABLE);
+        assert_eq!(patience(3, false), short);
+        assert_eq!(patience(3, true), whole);
+        assert_eq!(patience(1, false), whole);
+        assert_eq!(patience(1, true), whole);
     }
 
     #[test]

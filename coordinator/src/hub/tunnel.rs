@@ -82,7 +82,11 @@ impl Request<'_> {
         if let Ok(answer) = tokio::time::timeout(limit, &mut self.answer).await {
             return answer.ok();
         }
-        // it may have come in this moment, and was told so
+        self.given_up()
+    }
+
+    /// Waits no longer; the node may have come in this moment, and was told that it did.
+    fn given_up(mut self) -> Option<End> {
         self.answer.close();
         self.answer.try_recv().ok()
     }
@@ -283,22 +287,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_comes_late_opens_nothing_and_one_that_came_is_not_given_up() {
+    async fn a_node_that_comes_late_opens_nothing_and_one_that_came_is_taken() {
         let tunnels = Tunnels::default();
         let request = tunnels.request(node(1)).expect("random bytes");
         let id = request.id();
         assert!(request.answered(Duration::ZERO).await.is_none());
         assert!(tunnels.answer(node(1), &id).is_none(), "it was given up");
 
-        // both at once: the node came, and the time was over
-        let mut request = tunnels.request(node(1)).expect("random bytes");
-        let to = tunnels.answer(node(1), &request.id()).expect("it is awaited");
-        request.answer.close();
-        assert!(to.send(end().0).is_err(), "it is told that nobody waits");
+        // it named the tunnel in time and has its end only now
         let request = tunnels.request(node(1)).expect("random bytes");
         let to = tunnels.answer(node(1), &request.id()).expect("it is awaited");
-        assert!(to.send(end().0).is_ok());
-        assert!(request.answered(Duration::ZERO).await.is_some());
+        assert!(request.answered(Duration::ZERO).await.is_none());
+        assert!(to.send(end().0).is_err(), "it is told that nobody waits");
+
+        // its end comes between the end of the time and the giving up
+        let request = tunnels.request(node(1)).expect("random bytes");
+        let to = tunnels.answer(node(1), &request.id()).expect("it is awaited");
+        assert!(to.send(end().0).is_ok(), "it is told that it came");
+        assert!(request.given_up().is_some());
     }
 
     #[test]

@@ -38,9 +38,17 @@ impl Process {
 
     /// Returns whether it is a tmux server, whose end hangs up on every session.
     pub(crate) fn is_tmux_server(&self) -> bool {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        name.trim() == "tmux: server"
+        name(self.pid).trim() == "tmux: server"
     }
+}
+
+/// Returns whether it is a tmux server, or may become one in this moment.
+pub(crate) fn is_tmux(pid: i32) -> bool {
+    name(pid).starts_with("tmux")
+}
+
+fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
 }
 
 /// Sends `signal` to each of `processes`; one that has gone is not an error.

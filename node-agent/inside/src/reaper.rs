@@ -122,9 +122,19 @@ impl Reaper {
         self.table().closed
     }
 
-    /// Marks whatever runs below `parent` as [`Worth::Victim`], but not `parent`.
-    pub(crate) fn mark_below(&self, parent: i32) {
-        self.mark.apply_below(parent);
+    /// Marks as [`Worth::Victim`] whatever runs below the tmux server, and what came here from
+    /// there: the orphans. Tmux servers and what was started here stay as they are.
+    pub(crate) fn mark_strays(&self, server: i32) {
+        self.mark.apply_below(server);
+        for child in processes::children(getpid().as_raw_nonzero().get()) {
+            if self.table().running.contains_key(&child) || child == server {
+                continue;
+            }
+            match processes::is_tmux(child) {
+                true => self.mark.apply_below(child),
+                false => self.mark.apply_from(child),
+            }
+        }
     }
 
     fn collect(&self) {

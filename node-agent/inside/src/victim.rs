@@ -1,13 +1,13 @@
 //! Whom the kernel kills first where a workspace is out of memory: what runs for people, and not
 //! PID 1 or tmux, which hold everything else.
 //!
-//! A process may make itself a likelier victim and never a less likely one than its parent was; what
-//! it starts inherits that. So programs are marked before they begin, and nothing can be kept that
-//! was not.
+//! A process may make itself a likelier victim and never a less likely one than its parent was;
+//! what it starts inherits that. So programs are marked before they begin, and nothing can be kept
+//! that was not.
 //!
 //! PID 1 marks what it starts itself. What tmux starts comes through a link to this program, which
-//! tmux takes for the shell. What it starts without a shell, or with one of its own choice, is marked
-//! once it is seen.
+//! tmux takes for the shell. What it starts without a shell, or with one of its own choice, is
+//! marked once it is seen; so is what such a program left behind before that.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -27,6 +27,7 @@ const SHELL: &str = "/bin/bash";
 /// Name of the link that tmux takes for it: the same, since programs look at it.
 pub(crate) const LINK: &str = "bash";
 const SCORE: &str = "/proc/self/oom_score_adj";
+const SCORE_OF_FIRST: &str = "/proc/1/oom_score_adj";
 /// Thousandths of the workspace's memory by which a victim counts as larger than it is.
 const MORE: i32 = 200;
 /// The kernel's bound.
@@ -39,10 +40,19 @@ const ROUNDS: usize = 8;
 pub(crate) struct Mark(Option<(i32, Vec<u8>)>);
 
 impl Mark {
-    /// Reads where this process stands.
+    /// Reads where this process stands, which is not marked.
     pub(crate) fn read() -> Self {
+        Self::upto(MOST)
+    }
+
+    /// The same for a shell: what started it may be marked, and a mark is not put twice.
+    fn of_shell() -> Self {
+        Self::upto(score(SCORE_OF_FIRST).map_or(MOST, |first| first.saturating_add(MORE)))
+    }
+
+    fn upto(most: i32) -> Self {
         Self(score(SCORE).map(|now| {
-            let marked = now.saturating_add(MORE).min(MOST);
+            let marked = marked(now, most);
             (marked, marked.to_string().into_bytes())
         }))
     }
@@ -59,24 +69,43 @@ impl Mark {
         Ok(())
     }
 
+    /// Marks `pid` where it is not marked, and whatever it started before.
+    pub(crate) fn apply_from(&self, pid: i32) {
+        if self.misses(pid) && self.put(pid) {
+            self.apply_below(pid);
+        }
+    }
+
     /// Marks whatever runs below `parent` and is not marked; not `parent` itself.
     pub(crate) fn apply_below(&self, parent: i32) {
-        let Some((marked, _)) = self.0 else { return };
-        let missed = |pid: i32| score(path(pid)).is_some_and(|score| score < marked);
-        if !processes::children(parent).into_iter().any(missed) {
+        if !processes::children(parent).into_iter().any(|pid| self.misses(pid)) {
             return;
         }
         for _ in 0..ROUNDS {
             let mut found = false;
-            for pid in processes::below(parent).into_iter().filter(|pid| missed(*pid)) {
-                // one that has ended needs no mark
-                found |= fs::write(path(pid), marked.to_string()).is_ok();
+            for pid in processes::below(parent).into_iter().filter(|pid| self.misses(*pid)) {
+                found |= self.put(pid);
             }
             if !found {
                 return;
             }
         }
     }
+
+    fn misses(&self, pid: i32) -> bool {
+        let Some((marked, _)) = self.0 else { return false };
+        score(path(pid)).is_some_and(|score| score < marked)
+    }
+
+    /// Returns whether it did: one that has ended needs no mark.
+    fn put(&self, pid: i32) -> bool {
+        self.0.as_ref().is_some_and(|(_, text)| fs::write(path(pid), text).is_ok())
+    }
+}
+
+/// Returns the score of what stands at `now` once it is marked, which never makes it less.
+fn marked(now: i32, most: i32) -> i32 {
+    now.saturating_add(MORE).min(most.min(MOST)).max(now)
 }
 
 fn path(pid: i32) -> String {
@@ -97,7 +126,7 @@ pub(crate) fn is_shell(name: &OsStr) -> bool {
 /// Becomes the shell as a likely victim; a login shell where `name` begins as theirs do.
 pub(crate) fn become_shell(name: &OsStr, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // a program that runs unmarked is better than none
-    let _ = Mark::read().apply();
+    let _ = Mark::of_shell().apply();
     let login = name.as_bytes().starts_with(b"-");
     let mut shell = Command::new(SHELL);
     shell.arg0(if login { "-bash" } else { "bash" });
@@ -112,6 +141,14 @@ pub(crate) fn become_shell(name: &OsStr, arguments: impl Iterator<Item = OsStrin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_is_put_once_and_never_taken_away() {
+        for (now, most, then) in [(0, MOST, 200), (500, 700, 700), (700, 700, 700)] {
+            assert_eq!(marked(now, most), then, "from {now}, at most {most}");
+        }
+        assert_eq!((marked(900, 700), marked(900, 1100), marked(-999, -799)), (900, 1000, -799));
+    }
 
     #[test]
     fn only_the_links_name_makes_a_shell() {

@@ -24,6 +24,9 @@ use super::{
 };
 use crate::{Cluster, Crowd, Lab, Stage, wait_until};
 
+/// The rows.
+const NODE_AGENT: &str = "node agent";
+const COORDINATOR: &str = "coordinator";
 /// A node agent's memory beside its engine's daemon, and its share of a core, at most.
 const GOAL_MEMORY: f64 = 0.3;
 const GOAL_CORE_PERCENT: f64 = 1.0;
@@ -43,15 +46,16 @@ const CALLERS: usize = 64;
 /// Measures and returns the JSON line.
 ///
 /// # Errors
-/// Fails where an installation cannot be built; a missed goal is no fault.
+/// Fails where an installation cannot be built, or without such a row; a missed goal is no fault.
 pub async fn run(options: &Options) -> Result<Value> {
     let quick = options.quick;
+    options.check(&[NODE_AGENT, COORDINATOR])?;
     let mut node = Value::Null;
-    if options.takes("node agent") {
+    if options.takes(NODE_AGENT) {
         node = tokio::task::spawn_blocking(move || self::node(quick)).await??;
     }
     let mut rows = vec![node.clone()];
-    if options.takes("coordinator") {
+    if options.takes(COORDINATOR) {
         rows.push(coordinator(quick).await?);
     }
     rows.retain(|row| !row.is_null());

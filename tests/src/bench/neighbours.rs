@@ -30,6 +30,9 @@ const POOL: &str = "4G";
 /// Loud beside quiet, at most.
 const GOAL: f64 = 1.5;
 
+/// The names of what A does.
+const NOISES: [&str; 5] = ["hog", "fork bomb", "disk filler", "log flood", "connection flood"];
+
 /// What A does, one after the other: takes memory beyond its cap, forks until it cannot while each of
 /// its processes spins, fills its home and empties it, writes to its log without pause, and opens
 /// connections as fast as it can.
@@ -39,12 +42,13 @@ pub fn noises(lab: &Lab) -> [(&'static str, String); 5] {
          \x20s.connect_ex((\"{}\",80))\n held.append(s)\n del held[:-500]",
         lab.internet.address()
     );
+    let [hog, forks, filler, log, connections] = NOISES;
     [
-        ("hog", "while :; do head -c 500M /dev/zero | tail -c 500M >/dev/null; done".to_owned()),
-        ("fork bomb", "perl -e 'fork while 1'".to_owned()),
-        ("disk filler", "while :; do head -c 2G /dev/zero >~/big; rm -f ~/big; done".to_owned()),
-        ("log flood", "yes 'a line of the flood that goes on and on' >/proc/1/fd/1".to_owned()),
-        ("connection flood", format!("python3 -c '{connect}'")),
+        (hog, "while :; do head -c 500M /dev/zero | tail -c 500M >/dev/null; done".to_owned()),
+        (forks, "perl -e 'fork while 1'".to_owned()),
+        (filler, "while :; do head -c 2G /dev/zero >~/big; rm -f ~/big; done".to_owned()),
+        (log, "yes 'a line of the flood that goes on and on' >/proc/1/fd/1".to_owned()),
+        (connections, format!("python3 -c '{connect}'")),
     ]
 }
 
@@ -71,8 +75,9 @@ impl Paces {
 /// Measures and returns the JSON line; `--quick` makes one pair of each.
 ///
 /// # Errors
-/// Fails where the installation cannot be built; a missed goal is no fault.
+/// Fails where the installation cannot be built, or without such a row; a missed goal is no fault.
 pub fn run(options: &Options) -> Result<Value> {
+    options.check(&NOISES)?;
     let (lab, quick) = (lab()?, options.quick);
     let noises = noises(&lab).into_iter().filter(|(name, _)| options.takes(name));
     let noises: Vec<_> = noises.collect();
@@ -120,8 +125,8 @@ pub fn measure(
     mut look: impl FnMut(&Paces) -> Result<()>,
 ) -> Result<Vec<Paces>> {
     let mut all = Vec::new();
-    for (noise, line) in noises {
-        let mut paces = Paces { noise: *noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
+    for &(noise, ref line) in noises {
+        let mut paces = Paces { noise, quiet: Vec::new(), loud: Vec::new(), noisy: false };
         for _ in 0..pairs {
             paces.noisy |= waits && is_noisy()?;
             paces.quiet.push(quiet(lab)?);

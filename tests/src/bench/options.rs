@@ -56,6 +56,17 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|part| row.contains(part))
     }
 
+    /// Checks that `--only` names rows of a benchmark that has `rows`.
+    ///
+    /// # Errors
+    /// Names the rows there are where a part is in none of them.
+    pub fn check(&self, rows: &[&str]) -> Result<()> {
+        match self.only.iter().find(|part| !rows.iter().any(|row| row.contains(part.as_str()))) {
+            Some(part) => bail!("--only {part}: the rows are {}", rows.join(", ")),
+            None => Ok(()),
+        }
+    }
+
     /// Reads `--quick`, and `--engine`, `--replicas`, `--callers` and `--only` with lists such as
     /// `1,16`.
     ///
@@ -108,6 +119,16 @@ mod tests {
     fn read(text: &str) -> Result<Options> {
         let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         Options::read(&arguments)
+    }
+
+    #[test]
+    fn a_row_that_there_is_not_is_no_row_that_held() {
+        let rows = ["node agent", "coordinator"];
+        for fine in ["", "--only coord", "--only agent,coordinator"] {
+            assert!(read(fine).expect("some").check(&rows).is_ok(), "{fine}");
+        }
+        let typo = read("--only agent,cordinator").expect("some").check(&rows).expect_err("a typo");
+        assert_eq!(typo.to_string(), "--only cordinator: the rows are node agent, coordinator");
     }
 
     #[test]

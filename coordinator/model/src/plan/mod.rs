@@ -28,6 +28,7 @@ pub use place::{Candidate, Explanation, FilterCount};
 pub use score::ScorePart;
 
 use fit::{Load, Need};
+use place::Nowhere;
 
 /// What is queued is looked at again after this time even if nothing woke the planner.
 pub const RESCAN: Duration = Duration::from_secs(60);
@@ -126,7 +127,7 @@ pub fn plan(state: &ClusterState, live: &LiveView, now: Timestamp) -> Plan {
     for standing in round.standings.values() {
         standing.changes_at.into_iter().for_each(|at| wake.at(at));
     }
-    if plan.commands.len() > Limits::PLAN_COMMANDS {
+    if plan.commands.len() > Limits::PLAN_COMMANDS || plan.report.unread > 0 {
         plan.commands.truncate(Limits::PLAN_COMMANDS);
         wake.at = Some(now);
     }
@@ -223,7 +224,7 @@ fn need<'a>(state: &'a ClusterState, workspace: &'a Workspace) -> Option<Need<'a
 /// How much of the queue is placed.
 #[derive(Clone, Copy)]
 enum Upto {
-    /// Until the plan has so many commands: what comes after them is for the next round.
+    /// Until the plan has so many commands: what comes after them is left for the next round.
     Commands(usize),
     /// All of it; of the decision on this one every candidate is kept.
     End(Option<WorkspaceId>),
@@ -237,27 +238,32 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan, upto: Upto) {
         Upto::Commands(most) => (most, None),
         Upto::End(whole) => (usize::MAX, whole),
     };
-    let keep = |explanation: &mut Explanation, id| {
-        if whole != Some(id) {
-            explanation.candidates.truncate(KEPT);
-        }
-    };
     let waiting =
         |one: &&Workspace| one.phase.kind == PhaseKind::Queued && one.desired == Desired::Running;
     let mut queue: Vec<&Workspace> =
         state.workspaces.values().map(AsRef::as_ref).filter(waiting).collect();
     queue.sort_by_key(|one| (one.created, one.id));
+    let mut nowhere = Nowhere::default();
     for (at, workspace) in queue.iter().enumerate() {
-        if plan.commands.len() > most {
+        if plan.commands.len() >= most {
             plan.report.unread = queue.len() - at;
             break;
         }
         let Some(need) = need(state, workspace) else { continue };
-        let mut explanation = place::choose(round, &need);
-        hold_back(state, &mut explanation);
+        let kept = if whole == Some(workspace.id) {
+            nowhere = Nowhere::default();
+            usize::MAX
+        } else {
+            KEPT
+        };
+        let mut explanation = nowhere.or_judge(&need, || {
+            let mut explanation = place::choose(round, &need);
+            hold_back(state, &mut explanation);
+            explanation.candidates.truncate(kept);
+            explanation
+        });
         let Some(node) = explanation.node else {
             explanation.position = u32::try_from(plan.report.queued.len() + 1).ok();
-            keep(&mut explanation, workspace.id);
             plan.report.queued.push((workspace.id, explanation));
             continue;
         };
@@ -270,7 +276,6 @@ fn place_queued(round: &mut Round<'_>, plan: &mut Plan, upto: Upto) {
             previous: workspace.generation,
             reason: explanation.summary.clone(),
         }));
-        keep(&mut explanation, workspace.id);
         plan.report.placed.push((workspace.id, explanation));
     }
 }

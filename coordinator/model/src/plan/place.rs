@@ -1,6 +1,11 @@
 //! The choice of a node: every node is filtered and scored, and every answer is kept for the report.
 
-use warren_common::{Bytes, NodeId, NodeName};
+use std::collections::BTreeMap;
+
+use warren_common::{
+    Bytes, ClientId, NodeId, NodeName,
+    spec::{PlacementRules, Resources},
+};
 
 use crate::{
     command::Availability,
@@ -59,6 +64,32 @@ pub struct Candidate {
     pub score: u32,
     /// What the score is made of; empty where it is out.
     pub parts: Vec<ScorePart>,
+}
+
+/// What fits nowhere, by what it asks for: what asks for the same is judged once, as long as no
+/// load changes.
+#[derive(Default)]
+pub(crate) struct Nowhere<'a>(BTreeMap<(ClientId, &'a Resources, &'a PlacementRules), Explanation>);
+
+impl<'a> Nowhere<'a> {
+    /// Returns what is known of `need`, or what `judge` says.
+    pub(crate) fn or_judge(
+        &mut self,
+        need: &Need<'a>,
+        judge: impl FnOnce() -> Explanation,
+    ) -> Explanation {
+        let asked = (need.client, need.resources, need.placement);
+        if let Some(known) = self.0.get(&asked) {
+            return known.clone();
+        }
+        let judged = judge();
+        match judged.node {
+            // the load of its node changes
+            Some(_) => self.0.clear(),
+            None => drop(self.0.insert(asked, judged.clone())),
+        }
+        judged
+    }
 }
 
 /// Whether a node counts at all: a retired one is history.
@@ -168,4 +199,48 @@ fn count(candidates: &[Candidate]) -> Vec<FilterCount> {
         count
     });
     counted.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use warren_common::ClientName;
+
+    use super::*;
+
+    #[test]
+    fn what_fits_nowhere_is_judged_once_until_something_is_placed() {
+        let name: ClientName = "acme".parse().expect("a name");
+        let gib = |count| Resources::with_memory(Bytes::gib(count));
+        let (large, alike, small) = (gib(64), gib(64), gib(1));
+        let placement = PlacementRules::default();
+        let need = |client, resources| Need {
+            client: ClientId::new(Uuid::from_u128(client)),
+            client_name: &name,
+            resources,
+            placement: &placement,
+        };
+        let mut nowhere = Nowhere::default();
+        let mut judged = |client, resources, node: Option<u128>| {
+            let mut judged = false;
+            let explanation = nowhere.or_judge(&need(client, resources), || {
+                judged = true;
+                Explanation {
+                    summary: String::new(),
+                    node: node.map(|id| NodeId::new(Uuid::from_u128(id))),
+                    position: None,
+                    filters: Vec::new(),
+                    candidates: Vec::new(),
+                }
+            });
+            assert_eq!(explanation.node.is_some(), judged && node.is_some());
+            judged
+        };
+        assert!(judged(1, &large, None));
+        assert!(!judged(1, &alike, None), "it asks for the same");
+        assert!(judged(2, &large, None), "another client's");
+        assert!(judged(1, &small, Some(1)));
+        assert!(judged(1, &small, Some(1)), "what fits is judged each time");
+        assert!(judged(1, &large, None), "a load has changed");
+    }
 }

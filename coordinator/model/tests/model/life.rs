@@ -325,6 +325,7 @@ fn a_round_is_bounded_and_goes_on_at_once() {
     }
     let second = plan(&world.state, &world.live, world.now);
     assert_eq!((second.commands.len(), second.wake_at), (Limits::PLAN_COMMANDS, Some(world.now)));
-    assert_eq!(second.report.unread, 1, "it was not looked at");
+    assert_eq!(second.report.unread, 2, "they were not looked at");
+    assert_eq!(second.report.placed.len(), Limits::PLAN_COMMANDS, "no more than is proposed");
     assert!(world.settle().queued.is_empty());
 }

@@ -8,7 +8,7 @@ use warren_common::{
     status::{Finding, FindingLevel},
 };
 use warren_model::{
-    Ask, Command, Explanation,
+    Ask, Command, Explanation, Plan,
     command::{Availability, RunRequest, SetNodeAvailability},
     explain, plan,
     plan::fit::{Cause, Filter, Need, fit},
@@ -49,6 +49,36 @@ fn the_sentences_are_the_designs() {
     assert_eq!(reason.as_ref(), placed.summary);
     let explained = explain(&world.state, &world.live, workspace(1), world.now).expect("there");
     assert_eq!((explained.node, explained.summary.as_str()), (Some(node(2)), reason.as_ref()));
+}
+
+/// A plan judges what asks for the same once; `explain` judges the one it is asked for by itself.
+#[test]
+fn what_asks_for_the_same_is_told_what_it_would_be_told_alone() {
+    let mut world =
+        World::with_nodes(&[Bytes::gib(6), Bytes::gib(8), Bytes::gib(5), Bytes::gib(7)]);
+    let labelled = {
+        let mut labelled = spec(Bytes::gib(64));
+        labelled.placement.required_labels.insert("disk".to_owned(), "fast".to_owned());
+        labelled
+    };
+    let (large, small) = (spec(Bytes::gib(64)), spec(Bytes::gib(2)));
+    let asked = [&large, &large, &labelled, &small, &large, &labelled, &large, &small, &small];
+    for (n, spec) in (1..).zip(asked.into_iter().chain([&large, &large])) {
+        world.wait(1);
+        world.must(create_workspace(n, &format!("w{n}"), spec.clone()));
+    }
+    let Plan { report, .. } = plan(&world.state, &world.live, world.now);
+    assert_eq!((report.placed.len(), report.queued.len()), (3, 8));
+    for (id, told) in report.placed.iter().chain(&report.queued) {
+        let mut alone = explain(&world.state, &world.live, *id, world.now).expect("there");
+        assert_eq!(alone.candidates.len(), 4, "every node is told of");
+        alone.candidates.truncate(told.candidates.len());
+        assert_eq!(*told, alone);
+    }
+    let of_large = report.queued.iter().filter(|(_, why)| why.summary.contains("lack memory"));
+    let mut told: Vec<_> = of_large.map(|(_, why)| why.summary.as_str()).collect();
+    told.dedup();
+    assert!(told.len() > 1, "what is free has changed between them: {told:?}");
 }
 
 #[test]

@@ -44,7 +44,8 @@ set -g message-style "fg=colour250,bg=colour236"
 
 @HOOKS@"##;
 
-/// What changes the picture of the sessions, or what runs in them: each wakes the process that polls.
+/// What changes the picture of the sessions, or what runs in them: each wakes the process that
+/// polls.
 const HOOKS: [&str; 8] = [
     "pane-died",
     "pane-exited",
@@ -56,7 +57,8 @@ const HOOKS: [&str; 8] = [
     "client-detached",
 ];
 
-/// Returns the configuration for this workspace and this process; `shell` is what tmux runs for one.
+/// Returns the configuration for this workspace and this process; `shell` is what tmux runs for
+/// one.
 pub(super) fn text(config: &Config, shell: &Path) -> String {
     let terminal = known_term("tmux-256color", &config.home, "screen-256color");
     let workspace = config.workspace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();

@@ -148,7 +148,7 @@ impl Tmux {
             Ok(text) => {
                 let listing = list::parse(&text);
                 listing.unreaped.into_iter().for_each(remind);
-                listing.server.into_iter().for_each(|server| self.reaper.mark_below(server));
+                listing.server.into_iter().for_each(|server| self.reaper.mark_strays(server));
                 Ok(listing.sessions)
             }
             // What list-clients says where there is no session at all.

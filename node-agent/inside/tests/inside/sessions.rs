@@ -123,6 +123,8 @@ async fn whatever_tmux_runs_is_killed_before_tmux() {
     agent.until("the sessions", |status| runs(status, "main") && runs(status, "asked")).await;
     let own = score(&workspace.pid().to_string()).expect("PID 1's");
     let marked = (own + 200).min(1000);
+    // a shell looks at the machine's first process, which is not this workspace's here
+    let begun = once_marked(own);
     let server = workspace.tmux(&["display-message", "-p", "-t", "=main:", "#{pid}"]);
     let new = |arguments: &[&str]| {
         let (command, rest) = arguments.split_first().expect("a command");
@@ -142,7 +144,8 @@ async fn whatever_tmux_runs_is_killed_before_tmux() {
     ];
     for (pid, command) in &through_a_shell {
         crate::workspace::wait_until(command, || command_line(pid) == *command).await;
-        assert_eq!(score(pid), Some(marked), "{command}, from its beginning");
+        let score = score(pid).expect("it runs");
+        assert!((begun..=marked).contains(&score), "{command}, from its beginning: {score}");
         assert_eq!(variable(pid, "SHELL").as_deref(), Some("/bin/bash"), "{command}");
         assert_eq!(variable(pid, "TERM"), variable(&through_a_shell[0].0, "TERM"), "{command}");
     }
@@ -164,6 +167,41 @@ async fn whatever_tmux_runs_is_killed_before_tmux() {
 
     assert_eq!(score(&server), Some(own), "tmux stays");
     assert_eq!(score(&workspace.pid().to_string()), Some(own), "PID 1 stays");
+}
+
+/// Where a shell stands that something at `now` started.
+fn once_marked(now: i32) -> i32 {
+    let first = score("1").expect("the first process's");
+    (now + 200).min(first + 200).min(1000).max(now)
+}
+
+#[tokio::test]
+async fn what_an_unmarked_program_leaves_behind_is_killed_before_tmux_too() {
+    let (workspace, mut agent) = Workspace::start(sessions(&[("main", "")]));
+    agent.until("the session", |status| runs(status, "main")).await;
+    let own = score(&workspace.pid().to_string()).expect("PID 1's");
+    let server = workspace.tmux(&["display-message", "-p", "-t", "=main:", "#{pid}"]);
+    let window = ["new-window", "-d", "-t", "=main:", "env", "--ignore-signal=HUP"];
+    workspace.tmux(&[&window[..], &["setsid", "-f", "sleep", "4007"]].concat());
+    workspace.tmux(&["run-shell", "-b", "sh -c 'sleep 4009; true' & sleep 4008 &"]);
+    let seen = |words: &str| {
+        let found = workspace.processes(words);
+        let marked = |pid: &_| score(&format!("{pid}")) == Some((own + 200).min(1000));
+        !found.is_empty() && found.iter().all(marked)
+    };
+    for words in ["sleep 4007", "sleep 4008", "sleep 4009"] {
+        crate::workspace::wait_until(words, || seen(words)).await;
+    }
+    assert_eq!(score(&server), Some(own), "tmux stays");
+    workspace.tmux(&["kill-server"]);
+    agent
+        .until("the restart", |status| {
+            runs(status, "main")
+                && status.steps.iter().any(|s| s.title.contains("was started again"))
+        })
+        .await;
+    let server = workspace.tmux(&["display-message", "-p", "-t", "=main:", "#{pid}"]);
+    assert_eq!(score(&server), Some(own), "and the next one");
 }
 
 #[tokio::test]
@@ -202,4 +240,11 @@ async fn the_link_is_the_shell_in_all_but_its_score() {
         .expect("it runs");
     assert_eq!((output.status.code(), output.stdout), (Some(9), b"/bin/bash\n".to_vec()));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // A shell that a shell started is as likely a victim as that one, not a likelier one.
+    let inner = format!("{link} -c 'cat /proc/self/oom_score_adj; true'; true");
+    let output = std::process::Command::new(&link).args(["-c", &inner]).output().expect("it runs");
+    let own = score("self").expect("this process's");
+    let told: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+    assert_eq!(told, once_marked(own));
 }
