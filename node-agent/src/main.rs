@@ -144,20 +144,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 None => join::name_of_host(&host::hostname())
                     .context("the host's name makes no node name; give one with --name")?,
             };
-            let known = join::joined(&config.state_dir, &token)?;
-            let again = known.is_some();
-            let joined = match known {
-                Some(joined) => joined,
-                None => {
-                    let facts = agent::facts(&config).await?;
-                    join::join(&config.state_dir, &token, &name, facts).await?
-                }
-            };
-            say(&format!("this machine is node {} ({})", joined.name, joined.node))?;
-            if again {
-                say("it joined before and no token was spent; where it was removed since: \
-                     warren-node-agent leave, then remove its state folder, then join again")?;
-            }
+            join(&config, &token, &name).await?;
             say("next: warren-node-agent run, or start its unit where one is installed")
         }
         Command::Run => {
@@ -177,6 +164,25 @@ async fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Makes this machine a node, once.
+async fn join(config: &Config, token: &str, name: &NodeName) -> anyhow::Result<()> {
+    let known = join::joined(&config.state_dir, token)?;
+    let again = known.is_some();
+    let joined = match known {
+        Some(joined) => joined,
+        None => {
+            let facts = agent::facts(config).await?;
+            join::join(&config.state_dir, token, name, facts).await?
+        }
+    };
+    say(&format!("this machine is node {} ({})", joined.name, joined.node))?;
+    if again {
+        say("it joined before and no token was spent; where it was removed since: \
+             warren-node-agent leave, then remove its state folder, then join again")?;
+    }
+    Ok(())
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

@@ -38,6 +38,34 @@ pub(crate) fn ask(cluster: &Cluster, from: &Host, (at, node): (usize, &str)) -> 
     })
 }
 
+/// The node stops hearing the third coordinator for a while, and hears it again.
+fn deaf(
+    (cluster, config): (&Cluster, &Path),
+    (node, third): (&Host, &Host),
+    through: &(impl Fn(&Path) -> Result<Duration> + Sync),
+) -> Result<()> {
+    // the node does not hear the third, which still takes its stream for a good one
+    node.ignore(&[third])?;
+    let took = through(config).context("through the next one")?;
+    ensure!(took >= Duration::from_secs(3), "the third heard it, after {took:?}");
+    node.ignore(&[])?;
+    wait_until("the third reaches it again", SOON, || {
+        let took = through(config)?;
+        ensure!(took < Duration::from_secs(3), "it took {took:?}");
+        Ok(())
+    })?;
+    // who knows the third alone waits on: here until the node hears it again
+    let alone = cluster.knowing("config", &[2])?;
+    node.ignore(&[third])?;
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| through(&alone));
+        std::thread::park_timeout(Duration::from_millis(4500));
+        node.ignore(&[])?;
+        asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))?
+    });
+    asked.context("through the only one").map(drop)
+}
+
 #[test]
 fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when_none_does()
 -> Result<()> {
@@ -72,26 +100,7 @@ fn a_node_that_one_coordinator_does_not_hear_is_suspect_there_and_gone_only_when
         Ok(began.elapsed())
     };
     through(&config).context("before anything is cut")?;
-    // the node does not hear the third, which still takes its stream for a good one
-    node.ignore(&[&hosts[2]])?;
-    let took = through(&config).context("through the next one")?;
-    ensure!(took >= Duration::from_secs(3), "the third heard it, after {took:?}");
-    node.ignore(&[])?;
-    wait_until("the third reaches it again", SOON, || {
-        let took = through(&config)?;
-        ensure!(took < Duration::from_secs(3), "it took {took:?}");
-        Ok(())
-    })?;
-    // who knows the third alone waits on: here until the node hears it again
-    let alone = cluster.knowing("config", &[2])?;
-    node.ignore(&[&hosts[2]])?;
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| through(&alone));
-        std::thread::park_timeout(Duration::from_millis(4500));
-        node.ignore(&[])?;
-        asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))?
-    })
-    .context("through the only one")?;
+    deaf((&cluster, &config), (&node, &hosts[2]), &through)?;
     // the third stops hearing the node; the two others hear it, and it hears them
     hosts[2].ignore(&[&node])?;
     let heard = wait_until("the third is told by another", SOON, || {
