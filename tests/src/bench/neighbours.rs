@@ -2,6 +2,7 @@
 //! long they take while it is quiet.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{Options, Row, is_noisy, round};
-use crate::{Lab, wait_until};
+use crate::{Lab, Program, wait_until};
 
 /// B does the same piece of work again and again, some milliseconds of counting and one small file,
 /// and writes down when it began and how long it took, in microseconds.
@@ -20,11 +21,9 @@ const STEPS: &str = "exec perl -MTime::HiRes=time,sleep -e '\
     while (1) { my $begun = time; my $sum = 0; $sum += $_ for 1 .. 60_000; \
     open my $file, q(>), q(piece) or die; print $file q(x) x 4096; close $file; \
     printf $log qq(%.0f %.0f\\n), $begun * 1e6, (time - $begun) * 1e6; sleep 0.005 }'";
-/// One round of quiet and one of noise; the noise is left so long to begin and to end.
+/// One round of quiet and one of noise; the noise is left so long to begin and to fade.
 const ROUND: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(2);
-/// Where A says how long its noise lasted: in memory, for its home may be full.
-const ENDED: &str = "/dev/shm/ended";
 /// The pool of both homes.
 const POOL: &str = "4G";
 /// Steps in a round below which B stands still: it makes hundreds.
@@ -147,28 +146,55 @@ fn quiet(lab: &Lab) -> Result<f64> {
     slowest(lab, from, now()?)
 }
 
-/// A's session makes the noise, as a person or an agent there would.
+/// A's session makes the noise, as a person or an agent there would, until the host ends it: out of
+/// memory, whatever waits for its end inside may be killed before it.
 fn loud(lab: &Lab, noise: &str) -> Result<f64> {
-    let lasts = (ROUND + SETTLE * 2).as_secs();
-    lab.shell("acme/a", &format!("rm -f {ENDED} ~/big; printf %s {} >~/noise", quoted(noise)))?;
-    // who tells how long it lasted is small, and not the shell: that may be killed like the noise
-    let line = format!(
-        "sh -c 'trap \"\" HUP; from=$(date +%s); timeout -s KILL {lasts} bash ~/noise; \
-         echo $(($(date +%s) - from)) >{ENDED}'"
-    );
+    lab.shell("acme/a", &format!("rm -f ~/big; printf %s {} >~/noise", quoted(noise)))?;
     let alive = "test \"$(tmux display -p -t =main: '#{pane_dead}')\" = 0";
     lab.shell("acme/a", &format!("{alive} || tmux respawn-pane -t =main:"))?;
-    lab.shell("acme/a", &format!("tmux send-keys -t =main: {} Enter", quoted(&line)))?;
+    // the shell may be killed, too, and takes nothing with it
+    let line = "sh -c 'trap \"\" HUP; exec bash ~/noise'";
+    lab.shell("acme/a", &format!("tmux send-keys -t =main: {} Enter", quoted(line)))?;
     std::thread::sleep(SETTLE);
-    let took = quiet(lab)?;
-    let lasted: u64 = wait_until("the noise ends", Duration::from_secs(60), || {
-        let told =
-            lab.try_shell("acme/a", &format!("cat {ENDED} || tmux capture-pane -p -t =main:"))?;
-        told.stdout.trim().parse().with_context(|| format!("A shows {told:?}"))
+    let took = quiet(lab);
+    let lasted = !groups(lab)?.is_empty();
+    wait_until("the noise ends", Duration::from_secs(30), || {
+        let groups = groups(lab)?;
+        for group in &groups {
+            // one that ended meanwhile is fine
+            Program::new("kill").args(["-KILL", "--", &format!("-{group}")]).run()?;
+        }
+        anyhow::ensure!(groups.is_empty(), "{groups:?} run");
+        Ok(())
     })?;
-    anyhow::ensure!(lasted + 1 >= lasts, "the noise ended after {lasted} s of {lasts}");
+    anyhow::ensure!(lasted, "the noise ended before it was measured");
     std::thread::sleep(SETTLE);
-    Ok(took)
+    took
+}
+
+/// Returns the process groups of what A's shell runs, as the host numbers them.
+fn groups(lab: &Lab) -> Result<BTreeSet<u32>> {
+    let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let first = lab.container("acme/a")?["State"]["Pid"].as_u64().context("it runs")?;
+    let ours = space(&first.to_string())?;
+    let mut groups = BTreeSet::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !space(&name).is_ok_and(|space| space == ours) {
+            continue;
+        }
+        // only this file: whoever is short of memory may hold what the others wait for
+        let stat = fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let fields: Vec<&str> = fields.split_whitespace().skip(2).take(2).collect();
+        // a shell's job has a group of its own in the shell's session
+        if let [group, session] = fields[..]
+            && group != session
+        {
+            groups.insert(group.parse()?);
+        }
+    }
+    Ok(groups)
 }
 
 /// Returns how long the slowest of a hundred of B's steps took since `from`, in microseconds.
