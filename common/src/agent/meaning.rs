@@ -120,7 +120,10 @@ pub(super) fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
         AgentKind::Gemini if title.starts_with('◇') => Some(StateName::Idle),
         AgentKind::Gemini if title.starts_with('✦') => Some(StateName::Working),
         AgentKind::Gemini if title.starts_with('✋') => Some(StateName::Waiting),
-        AgentKind::Codex if title.starts_with("[ ! ]") => Some(StateName::Waiting),
+        // it blinks: every second look shows the other
+        AgentKind::Codex if title.starts_with("[ ! ]") || title.starts_with("[ . ]") => {
+            Some(StateName::Waiting)
+        }
         // the spinner: a dot pattern before the folder's name
         AgentKind::Codex if title.starts_with(|c| ('\u{2801}'..='\u{28ff}').contains(&c)) => {
             Some(StateName::Working)

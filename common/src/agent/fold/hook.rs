@@ -133,15 +133,17 @@ impl Fold {
         if self.stage == StateName::Waiting && asks && self.asked == hook.tool {
             return self.confirm(seen);
         }
-        hook.tool.clone_into(&mut self.asked);
+        // Gemini does not name the tool it asks for
+        let named = |tool: &&Tool| hook.tool.is_empty() || tool.name == hook.tool;
+        let open = self.open.iter().rfind(named);
+        self.asked = open.map_or_else(|| hook.tool.clone(), |tool| tool.name.clone());
         if let Some(ask) = &hook.ask {
             return self.ask(seen, wait(ask, seen));
         }
-        let open = self.open.iter().rfind(|tool| tool.name == hook.tool);
         let question = match open {
-            Some(tool) if hook.text.is_empty() => told(tool),
-            _ if hook.text.is_empty() => hook.tool.clone(),
-            _ => text(&format!("{}: {}", hook.tool, hook.text)),
+            Some(tool) => told(tool),
+            None if hook.tool.is_empty() => hook.text.clone(),
+            None => text(&format!("{}: {}", hook.tool, hook.text)),
         };
         self.permission(seen, question)
     }

@@ -161,6 +161,8 @@ fn texts(state: &AgentState) -> Vec<(&str, usize)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn the_order_of_arrival_does_not_matter(
         kind in kinds(),
@@ -187,7 +189,7 @@ proptest! {
     #[test]
     fn bounds_hold_whatever_comes(
         kind in kinds(),
-        all in prop::collection::vec((reports(), any::<u64>(), 0..5_u8), 0..300),
+        all in prop::collection::vec((reports(), any::<u64>(), 0..5_u8), 0..200),
     ) {
         let mut arbiter = arbiter(kind);
         for (report, stamp, other) in all {
