@@ -13,6 +13,7 @@ use super::{
     program::Seems,
     state::{
         AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, StateName, Wait, WaitKind,
+        name,
     },
 };
 use crate::{Limits, Timestamp};
@@ -54,6 +55,10 @@ pub struct Arbiter {
 impl Arbiter {
     /// Returns the arbiter of an agent that is wanted or up at `now`.
     pub fn new(kind: AgentKind, now: Timestamp) -> Self {
+        let kind = match kind {
+            AgentKind::Other(program) => AgentKind::Other(name(&program)),
+            known => known,
+        };
         Self {
             kind,
             base: Fold::new(now),
@@ -128,12 +133,19 @@ impl Arbiter {
     }
 
     /// Returns the evidence, the oldest first: of each source the newest
-    /// [`Limits::AGENT_EVIDENCE`]. The state stands on the last one that set or confirmed it.
+    /// [`Limits::AGENT_EVIDENCE`], without repetitions that changed nothing. The state stands on the
+    /// last one that set it.
     pub fn explain(&self) -> Vec<Evidence> {
         let mut all: Vec<Evidence> = self.kept.iter().chain(&self.log).cloned().collect();
         all.sort_by_key(Evidence::key);
+        let mut news: Vec<Evidence> = Vec::new();
+        for evidence in all {
+            if !repeats(&news, &evidence) {
+                news.push(evidence);
+            }
+        }
         let mut shown: Vec<Evidence> = Vec::new();
-        for evidence in all.into_iter().rev() {
+        for evidence in news.into_iter().rev() {
             if of_source(&shown, &evidence).count() < Limits::AGENT_EVIDENCE {
                 shown.push(evidence);
             }
@@ -210,6 +222,9 @@ impl Arbiter {
 
     /// Keeps a few of each source when they leave the log.
     fn keep(&mut self, evidence: Evidence) {
+        if repeats(&self.kept, &evidence) {
+            return;
+        }
         if of_source(&self.kept, &evidence).count() >= Limits::AGENT_EVIDENCE {
             let word = evidence.observation.source();
             let oldest = self.kept.iter().position(|kept| same(&kept.observation.source(), &word));
@@ -219,6 +234,13 @@ impl Arbiter {
         }
         self.kept.push(evidence);
     }
+}
+
+/// Returns whether `evidence` says what its source said last, and changed nothing.
+fn repeats(all: &[Evidence], evidence: &Evidence) -> bool {
+    let last = of_source(all, evidence).last();
+    let again = last.is_some_and(|last| last.observation.report == evidence.observation.report);
+    again && !matches!(evidence.verdict, Verdict::Set(_))
 }
 
 fn of_source<'a>(all: &'a [Evidence], like: &Evidence) -> impl Iterator<Item = &'a Evidence> {

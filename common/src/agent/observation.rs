@@ -59,7 +59,7 @@ pub enum Report {
     AppServer(AppServer),
     /// The window's title, told at every look.
     Title(String),
-    /// A rule found something in the text on the screen.
+    /// The text on the screen, told at every look.
     Screen(Screen),
     /// The process tree.
     Process(Process),

@@ -19,7 +19,7 @@ pub enum AgentKind {
     OpenCode,
     /// A shell.
     Shell,
-    /// Any other program, by its name.
+    /// Any other program, by its name of at most [`Limits::AGENT_NAME_BYTES`].
     Other(String),
 }
 

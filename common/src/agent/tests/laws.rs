@@ -114,18 +114,21 @@ fn reports() -> impl Strategy<Value = Report> {
     prop_oneof![3 => hooks(), 2 => others()]
 }
 
-/// Observations with stamps of their own, in the order of these and in another.
+/// Observations with stamps of their own, in the order of these.
+fn ordered(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Observation>> {
+    prop::collection::vec((reports(), 1..2_000_u64), length).prop_map(|reports| {
+        let mut ms = 0;
+        let stamped = reports.into_iter().map(|(report, gap)| {
+            ms += gap;
+            Observation { at: at(ms), report }
+        });
+        stamped.collect()
+    })
+}
+
+/// The same in another order as well.
 fn two_orders() -> impl Strategy<Value = (Vec<Observation>, Vec<Observation>)> {
-    prop::collection::vec((reports(), 1..2_000_u64), 1..60)
-        .prop_map(|reports| {
-            let mut ms = 0;
-            let stamped = reports.into_iter().map(|(report, gap)| {
-                ms += gap;
-                Observation { at: at(ms), report }
-            });
-            stamped.collect::<Vec<_>>()
-        })
-        .prop_flat_map(|ordered| (Just(ordered.clone()), Just(ordered).prop_shuffle()))
+    ordered(1..60).prop_flat_map(|ordered| (Just(ordered.clone()), Just(ordered).prop_shuffle()))
 }
 
 fn fold(kind: AgentKind, observations: Vec<Observation>) -> Arbiter {
@@ -177,6 +180,19 @@ proptest! {
             arbiter.heartbeat(at(end + later));
         }
         prop_assert_eq!(one.status(), other.status());
+    }
+
+    /// What was forgotten had its say, as long as nothing comes later than the log is long.
+    #[test]
+    fn the_order_of_arrival_does_not_matter_when_the_log_is_full(
+        kind in kinds(),
+        ordered in ordered(130..220),
+        late_by in 2..Limits::AGENT_OBSERVATIONS,
+    ) {
+        let chunks = ordered.chunks(late_by).flat_map(|chunk| chunk.iter().rev().cloned());
+        let (one, other) = (fold(kind.clone(), ordered.clone()), fold(kind, chunks.collect()));
+        prop_assert_eq!(one.status(), other.status());
+        prop_assert_eq!(one.explain(), other.explain());
     }
 
     #[test]

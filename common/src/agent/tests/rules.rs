@@ -102,11 +102,14 @@ fn evidence_tells_what_each_observation_did() {
 fn a_quiet_source_keeps_its_evidence_beside_a_loud_one() {
     let mut arbiter = arbiter(AgentKind::Claude);
     observe(&mut arbiter, 10, hook("UserPromptSubmit", ""));
-    for ms in 1..1_000 {
-        observe(&mut arbiter, 10 + ms, Report::Tmux(Tmux::Output));
+    for ms in 1..1_000_u32 {
+        let at = 10 + u64::from(ms);
+        observe(&mut arbiter, at, Report::Process(Process::Cpu { per_mille: ms }));
+        observe(&mut arbiter, at, Report::Tmux(Tmux::Output));
     }
     let explained = arbiter.explain();
-    assert_eq!(explained.len(), 1 + Limits::AGENT_EVIDENCE);
+    // of the output, which says the same each time, one
+    assert_eq!(explained.len(), 1 + Limits::AGENT_EVIDENCE + 1);
     assert_eq!(explained[0].observation.report, hook("UserPromptSubmit", ""));
     assert_eq!(state(&arbiter), StateName::Working);
 }
@@ -145,6 +148,8 @@ fn texts_are_cleaned_and_cut() {
     assert_eq!(wait.options.len(), Limits::AGENT_OPTIONS);
     assert_eq!(wait.options[0].len(), Limits::AGENT_SUMMARY_BYTES);
     assert!(!wait.options[0].contains('\n'));
+    let program = Arbiter::new(AgentKind::Other("p\n".repeat(500)), at(0)).status().kind;
+    assert_eq!(program, AgentKind::Other("p ".repeat(Limits::AGENT_NAME_BYTES / 2)));
 }
 
 #[test]
