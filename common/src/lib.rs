@@ -1,9 +1,10 @@
 //! The vocabulary of Warren: the words every other crate shares.
 //!
-//! Ids, units, time, what was asked ([`spec`]), what was seen ([`status`]) and every bound
-//! ([`Limits`]). Types validate themselves; nothing here does I/O, reads a clock or knows a wire
-//! format. `docs/GLOSSARY.md` says what each word means.
+//! Ids, units, time, what was asked ([`spec`]), what was seen ([`status`], of a coding agent
+//! [`agent`]) and every bound ([`Limits`]). Types validate themselves; nothing here does I/O, reads
+//! a clock or knows a wire format. `docs/GLOSSARY.md` says what each word means.
 
+pub mod agent;
 pub mod id;
 pub mod limits;
 pub mod measure;

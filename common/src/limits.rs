@@ -42,6 +42,41 @@ impl Limits {
     /// A reason, message or explanation kept in state.
     pub const REASON_BYTES: usize = 512;
 
+    /// The name of an agent's tool, event or subagent.
+    pub const AGENT_NAME_BYTES: usize = 64;
+    /// One line that an agent's status shows: a tool's input, an option, a task.
+    pub const AGENT_SUMMARY_BYTES: usize = 160;
+    /// A question or an error of an agent.
+    pub const AGENT_TEXT_BYTES: usize = 400;
+    /// Options that an agent offers with one question.
+    pub const AGENT_OPTIONS: usize = 8;
+    /// What an agent has in the background.
+    pub const AGENT_TASKS: usize = 16;
+    /// Tools that an agent has open at one time.
+    pub const AGENT_TOOLS: usize = 16;
+    /// Subagents counted of one agent.
+    pub const AGENT_SUBAGENTS: usize = 64;
+    /// The newest observations of one agent, kept to be put in order with those that come late.
+    pub const AGENT_OBSERVATIONS: usize = 128;
+    /// Observations of one agent shown by source.
+    pub const AGENT_EVIDENCE: usize = 16;
+    /// An agent that is up for longer and said nothing is in a dialog of its first start.
+    pub const AGENT_SETUP: Duration = Duration::from_secs(8);
+    /// How long after its last output a program without hooks counts as working.
+    pub const AGENT_BUSY: Duration = Duration::from_secs(3);
+    /// Processor use from which an agent moves, per mille of one.
+    pub const AGENT_MOVES_PER_MILLE: u32 = 10;
+    /// Processor use from which a program without hooks works, per mille of one.
+    pub const AGENT_BUSY_PER_MILLE: u32 = 50;
+    /// A working agent of which nothing moved for this long is stalled.
+    pub const AGENT_STALL: Duration = Duration::from_secs(180);
+    /// The same while a tool is open.
+    pub const AGENT_STALL_IN_TOOL: Duration = Duration::from_secs(600);
+    /// An agent of which nothing was heard for this long is unknown.
+    pub const AGENT_UNHEARD: Duration = Duration::from_secs(15);
+    /// Title and screen are looked at this often; for this long they may show what was before.
+    pub const AGENT_LOOK: Duration = Duration::from_millis(500);
+
     /// The least memory cap: below it tmux and a shell do not fit.
     pub const MEMORY_MIN: Bytes = Bytes::mib(64);
     /// The largest memory cap.

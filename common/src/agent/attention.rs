@@ -1,0 +1,74 @@
+//! Who needs a person first.
+
+use std::cmp::Reverse;
+
+use super::state::{AgentState, AgentStatus};
+use crate::Timestamp;
+
+/// How much an agent needs a person, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attention {
+    /// It ended well.
+    Ended,
+    /// At the prompt, and a person knows.
+    Idle,
+    /// It starts.
+    Starting,
+    /// It wakes by itself.
+    Background,
+    /// It works.
+    Working,
+    /// Nobody knows.
+    Unknown,
+    /// It works and nothing moves.
+    Stalled,
+    /// It finished and nobody has looked.
+    Finished,
+    /// Its process ended badly.
+    Crashed,
+    /// Its turn ended by an error.
+    Error,
+    /// It waits for a person.
+    Waiting,
+}
+
+impl Attention {
+    /// Returns how much the agent of `status` needs a person.
+    pub fn of(status: &AgentStatus) -> Self {
+        match &status.state {
+            AgentState::Waiting(_) => Self::Waiting,
+            AgentState::Error(_) => Self::Error,
+            AgentState::Exited(exit) if exit.is_bad() => Self::Crashed,
+            AgentState::Exited(_) => Self::Ended,
+            AgentState::Idle if status.flags.unseen => Self::Finished,
+            AgentState::Idle => Self::Idle,
+            AgentState::Working { .. } if status.flags.stalled => Self::Stalled,
+            AgentState::Working { .. } => Self::Working,
+            AgentState::Unknown { .. } => Self::Unknown,
+            AgentState::Background { .. } => Self::Background,
+            AgentState::Starting => Self::Starting,
+        }
+    }
+}
+
+/// The order of lists and roll-ups: the largest key needs a person first, and of equals the one
+/// that has for longest. The key of a worktree, workspace, node or fleet is the largest within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttentionKey {
+    /// How much.
+    pub attention: Attention,
+    /// Since when, the longest last.
+    pub since: Reverse<Timestamp>,
+}
+
+impl AttentionKey {
+    /// Returns the key of one agent.
+    pub fn of(status: &AgentStatus) -> Self {
+        Self { attention: Attention::of(status), since: Reverse(status.since) }
+    }
+
+    /// Returns the key of a group; none where it is empty.
+    pub fn roll_up(keys: impl IntoIterator<Item = Self>) -> Option<Self> {
+        keys.into_iter().max()
+    }
+}

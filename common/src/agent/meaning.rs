@@ -1,0 +1,134 @@
+//! What the events of each agent mean: the vendors' names end here.
+
+use super::{
+    observation::Hook,
+    state::{AgentKind, StateName},
+};
+
+/// What a hook's event means, whoever's it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A session began, again or anew.
+    SessionStarted,
+    /// The session is over and its process ends.
+    SessionEnded,
+    /// A turn begins, or a prompt joins the one that runs.
+    PromptSubmitted,
+    ToolStarted,
+    ToolEnded,
+    PermissionAsked,
+    /// A prompt stands there for seconds already.
+    PermissionReminder,
+    /// At the prompt for a minute.
+    IdleReminder,
+    TurnEnded,
+    TurnFailed,
+    /// A person stopped the turn.
+    Interrupted,
+    CompactionStarted,
+    CompactionEnded,
+    SubagentStarted,
+    SubagentStopped,
+    /// A person's own agent says so.
+    Told(StateName),
+    /// Known, and says nothing of the state.
+    Aside,
+}
+
+/// Returns what an event means; none where its name is not known.
+pub(super) fn meaning(kind: &AgentKind, hook: &Hook) -> Option<Meaning> {
+    match kind {
+        AgentKind::Claude => claude(&hook.event, &hook.about),
+        AgentKind::Codex => codex(&hook.event, &hook.about),
+        AgentKind::Gemini => gemini(&hook.event, &hook.about),
+        AgentKind::OpenCode | AgentKind::Shell | AgentKind::Other(_) => own(&hook.event),
+    }
+}
+
+fn claude(event: &str, about: &str) -> Option<Meaning> {
+    Some(match (event, about) {
+        // part of a compaction and of /clear, which begin and end nothing
+        ("SessionStart", "compact") | ("SessionEnd", "clear") => Meaning::Aside,
+        ("SessionStart", _) => Meaning::SessionStarted,
+        ("SessionEnd", _) => Meaning::SessionEnded,
+        ("Notification", "permission_prompt") => Meaning::PermissionReminder,
+        ("Notification", "idle_prompt") => Meaning::IdleReminder,
+        ("Notification", _) => Meaning::Aside,
+        ("PostToolUseFailure", _) => Meaning::ToolEnded,
+        ("StopFailure", _) => Meaning::TurnFailed,
+        _ => return shared(event),
+    })
+}
+
+fn codex(event: &str, about: &str) -> Option<Meaning> {
+    Some(match (event, about) {
+        ("SessionStart", "compact") => Meaning::Aside,
+        ("SessionStart", _) => Meaning::SessionStarted,
+        // a thread's end, in a daemon that goes on; the pane tells of the program's end
+        ("Interrupt" | "SessionEnd", _) => Meaning::Interrupted,
+        _ => return shared(event),
+    })
+}
+
+/// The names that Claude Code and Codex have in common.
+fn shared(event: &str) -> Option<Meaning> {
+    Some(match event {
+        "UserPromptSubmit" => Meaning::PromptSubmitted,
+        "PreToolUse" => Meaning::ToolStarted,
+        "PostToolUse" => Meaning::ToolEnded,
+        "PermissionRequest" => Meaning::PermissionAsked,
+        "Stop" => Meaning::TurnEnded,
+        "PreCompact" => Meaning::CompactionStarted,
+        "PostCompact" => Meaning::CompactionEnded,
+        "SubagentStart" => Meaning::SubagentStarted,
+        "SubagentStop" => Meaning::SubagentStopped,
+        _ => return None,
+    })
+}
+
+fn gemini(event: &str, about: &str) -> Option<Meaning> {
+    Some(match (event, about) {
+        ("SessionStart", _) => Meaning::SessionStarted,
+        ("SessionEnd", _) => Meaning::SessionEnded,
+        ("BeforeAgent", _) => Meaning::PromptSubmitted,
+        ("BeforeTool", _) => Meaning::ToolStarted,
+        ("AfterTool", _) => Meaning::ToolEnded,
+        ("AfterAgent", _) => Meaning::TurnEnded,
+        ("Notification", "ToolPermission") => Meaning::PermissionAsked,
+        // `PreCompress` fires before every call of the model
+        ("Notification" | "PreCompress", _) => Meaning::Aside,
+        _ => return None,
+    })
+}
+
+fn own(event: &str) -> Option<Meaning> {
+    let name = match event {
+        "working" => StateName::Working,
+        "waiting" => StateName::Waiting,
+        "idle" => StateName::Idle,
+        "error" => StateName::Error,
+        _ => return None,
+    };
+    Some(Meaning::Told(name))
+}
+
+/// Returns the state that a window's title shows; none where it shows none. Claude Code's shows
+/// the same through a whole turn, so it is not read.
+pub(super) fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
+    let title = title.trim_start();
+    match kind {
+        AgentKind::Gemini if title.starts_with('◇') => Some(StateName::Idle),
+        AgentKind::Gemini if title.starts_with('✦') => Some(StateName::Working),
+        AgentKind::Gemini if title.starts_with('✋') => Some(StateName::Waiting),
+        // it blinks: every second look shows the other
+        AgentKind::Codex if title.starts_with("[ ! ]") || title.starts_with("[ . ]") => {
+            Some(StateName::Waiting)
+        }
+        // the spinner: a dot pattern before the folder's name
+        AgentKind::Codex if title.starts_with(|c| ('\u{2801}'..='\u{28ff}').contains(&c)) => {
+            Some(StateName::Working)
+        }
+        AgentKind::Codex if !title.is_empty() => Some(StateName::Idle),
+        _ => None,
+    }
+}
