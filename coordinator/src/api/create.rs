@@ -26,11 +26,12 @@ use super::{
 
 /// How long a new workspace is waited for to leave the queue: the planner's next round is soon.
 const SOON: Duration = Duration::from_millis(300);
-/// The same where it fits somewhere, so that the answer can say where it went; past it the answer says
-/// where it would go.
+/// The same where it fits somewhere, so that the answer can say where it went; past it the answer
+/// says where it would go.
 const PLACING: Duration = Duration::from_secs(1);
 
-/// Those whose queue is looked into for an answer.
+/// Held while a new workspace's queue is looked into for an answer, not while its place is waited
+/// for.
 static WEIGHING: Semaphore = Semaphore::const_new(1);
 
 impl Api {
@@ -76,11 +77,13 @@ impl Api {
     /// None where it is gone again.
     async fn decision(&self, id: WorkspaceId) -> Result<Option<pb::Explanation>, ApiError> {
         if !self.placed(id, SOON).await {
-            // one at a time: whoever comes while many wait is told that it waits
-            let Ok(_turn) = WEIGHING.try_acquire() else {
+            // one at a time: whoever comes while another one weighs is told that it waits
+            let Ok(turn) = WEIGHING.try_acquire() else {
                 return Ok(self.local().standing(id));
             };
-            let waits = self.local().explain(id).await?;
+            let waits = self.local().explain(id).await;
+            drop(turn);
+            let waits = waits?;
             let fits = waits.as_ref().is_some_and(|one| !one.node.is_empty());
             if !fits || !self.placed(id, PLACING).await {
                 return Ok(waits);
