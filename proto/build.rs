@@ -6,7 +6,11 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-const INSIDE: [&str; 2] = ["warren/inside/v1/frame.proto", "warren/inside/v1/inside.proto"];
+const INSIDE: [&str; 3] = [
+    "warren/inside/v1/agent.proto",
+    "warren/inside/v1/frame.proto",
+    "warren/inside/v1/inside.proto",
+];
 const GRPC: [&str; 14] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId,
+    agent::AgentStatus,
     measure::{Kill, Pressure},
     spec::{Labels, Resources},
 };
@@ -281,6 +282,9 @@ pub struct SessionObserved {
     /// The last process of it that was killed for memory.
     #[serde(default)]
     pub killed: Option<Kill>,
+    /// What the agent in it does; none before one was seen.
+    #[serde(default)]
+    pub agent: Option<Box<AgentStatus>>,
 }
 
 /// How a session stands.

@@ -13,7 +13,6 @@ use super::{
     program::Seems,
     state::{
         AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, StateName, Wait, WaitKind,
-        name,
     },
 };
 use crate::{Limits, Timestamp};
@@ -55,12 +54,8 @@ pub struct Arbiter {
 impl Arbiter {
     /// Returns the arbiter of an agent that is wanted or up at `now`.
     pub fn new(kind: AgentKind, now: Timestamp) -> Self {
-        let kind = match kind {
-            AgentKind::Other(program) => AgentKind::Other(name(&program)),
-            known => known,
-        };
         Self {
-            kind,
+            kind: AgentKind::named(kind.as_str()),
             base: Fold::new(now),
             fold: Fold::new(now),
             log: Vec::new(),
@@ -119,17 +114,7 @@ impl Arbiter {
 
     /// Returns the status as of the last moment that the arbiter was told of.
     pub fn status(&self) -> AgentStatus {
-        let status = self.last_known();
-        if self.now.since(self.heard) < Limits::AGENT_UNHEARD {
-            return status;
-        }
-        AgentStatus {
-            state: AgentState::Unknown { last: Box::new(status.state) },
-            since: self.heard.plus(Limits::AGENT_UNHEARD),
-            confidence: Confidence::Derived,
-            flags: Flags { stalled: false, ..status.flags },
-            ..status
-        }
+        self.last_known().unheard(self.heard, self.now)
     }
 
     /// Returns the evidence, the oldest first: of each source the newest

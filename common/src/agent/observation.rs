@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Source, WaitKind, name, summary, text};
+use super::state::{Source, WaitKind, name, summaries, summary, text};
 use crate::{Limits, Timestamp};
 
 /// What one source said of one agent.
@@ -241,8 +241,4 @@ pub enum Tmux {
     },
     /// The pane is not there any more.
     Gone,
-}
-
-fn summaries(texts: &[String], limit: usize) -> Vec<String> {
-    texts.iter().take(limit).map(|text| summary(text)).collect()
 }

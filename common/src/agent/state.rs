@@ -19,11 +19,36 @@ pub enum AgentKind {
     OpenCode,
     /// A shell.
     Shell,
-    /// Any other program, by its name of at most [`Limits::AGENT_NAME_BYTES`].
+    /// Any other program, by its name of at most [`Limits::AGENT_NAME_BYTES`]; never by one of the
+    /// words for the kinds above.
     Other(String),
 }
 
 impl AgentKind {
+    /// Returns the kind of this word; a program's where it is none of the known ones.
+    pub fn named(word: &str) -> Self {
+        match word {
+            "claude" => Self::Claude,
+            "codex" => Self::Codex,
+            "gemini" => Self::Gemini,
+            "opencode" => Self::OpenCode,
+            "shell" => Self::Shell,
+            program => Self::Other(name(program)),
+        }
+    }
+
+    /// Returns the word for people.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::OpenCode => "opencode",
+            Self::Shell => "shell",
+            Self::Other(program) => program,
+        }
+    }
+
     /// Returns whether it tells of itself, so that silence means something.
     pub const fn tells(&self) -> bool {
         matches!(self, Self::Claude | Self::Codex | Self::Gemini)
@@ -126,6 +151,23 @@ impl AgentState {
             Self::Unknown { .. } => StateName::Unknown,
         }
     }
+
+    fn bounded(self) -> Self {
+        match self {
+            Self::Working { phase, tool } => Self::Working { phase, tool: tool.map(Tool::bounded) },
+            Self::Waiting(wait) => Self::Waiting(Wait {
+                text: text(&wait.text),
+                options: summaries(&wait.options, Limits::AGENT_OPTIONS),
+                ..wait
+            }),
+            Self::Background { tasks } => {
+                Self::Background { tasks: summaries(&tasks, Limits::AGENT_TASKS) }
+            }
+            Self::Error(failure) => Self::Error(Failure { text: text(&failure.text), ..failure }),
+            Self::Unknown { last } => Self::Unknown { last: Box::new(last.bounded()) },
+            plain @ (Self::Starting | Self::Idle | Self::Exited(_)) => plain,
+        }
+    }
 }
 
 /// What a running turn is at.
@@ -165,6 +207,12 @@ pub struct Tool {
     pub summary: String,
     /// When it began.
     pub since: Timestamp,
+}
+
+impl Tool {
+    fn bounded(self) -> Self {
+        Self { name: name(&self.name), summary: summary(&self.summary), since: self.since }
+    }
 }
 
 /// What an agent waits for.
@@ -383,6 +431,39 @@ pub struct AgentStatus {
 }
 
 impl AgentStatus {
+    /// Returns the same with every text cleaned and cut, and every list cut: what comes from a
+    /// workspace is not believed to be so.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let source = match self.source {
+            Source::Hook(event) => Source::Hook(name(&event)),
+            other => other,
+        };
+        Self {
+            kind: AgentKind::named(self.kind.as_str()),
+            state: self.state.bounded(),
+            source,
+            ..self
+        }
+    }
+
+    /// Returns the same of an agent that nobody has heard of since `heard`: unknown, once that is
+    /// [`Limits::AGENT_UNHEARD`] ago.
+    #[must_use]
+    pub fn unheard(self, heard: Timestamp, now: Timestamp) -> Self {
+        let known = !matches!(self.state, AgentState::Unknown { .. });
+        if !known || now.since(heard) < Limits::AGENT_UNHEARD {
+            return self;
+        }
+        Self {
+            state: AgentState::Unknown { last: Box::new(self.state) },
+            since: heard.plus(Limits::AGENT_UNHEARD),
+            confidence: Confidence::Derived,
+            flags: Flags { stalled: false, ..self.flags },
+            ..self
+        }
+    }
+
     /// Returns how old the evidence is.
     pub fn age(&self, now: Timestamp) -> Duration {
         now.since(self.evidence)
@@ -402,6 +483,11 @@ pub(super) fn summary(text: &str) -> String {
 /// Returns a text, at most [`Limits::AGENT_TEXT_BYTES`].
 pub(super) fn text(text: &str) -> String {
     clean(text, Limits::AGENT_TEXT_BYTES)
+}
+
+/// Returns the first of them as summaries.
+pub(super) fn summaries(texts: &[String], limit: usize) -> Vec<String> {
+    texts.iter().take(limit).map(|text| summary(text)).collect()
 }
 
 fn line(text: &str, limit: usize) -> String {

@@ -120,6 +120,7 @@ mod tests {
             viewers: 1,
             panes: Vec::new(),
             killed: None,
+            agent: None,
         };
         let said = WorkspaceObserved {
             workspace: WorkspaceId::new(Uuid::from_u128(7)),

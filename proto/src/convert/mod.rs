@@ -5,6 +5,7 @@
 //! inside a workspace are untrusted: they pass through `status::clean` and their lists are bounded
 //! here. Bounds of a spec are `WorkspaceSpec::validate`'s, which callers run themselves.
 
+mod agent;
 mod inside;
 mod step;
 

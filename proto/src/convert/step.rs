@@ -6,9 +6,7 @@ use warren_common::{
     status::{SessionObserved, SessionState, StartupStep, StepState, clean, reason},
 };
 
-#[cfg(feature = "grpc")]
-use super::convert;
-use super::{InvalidMessage, enumeration, parse, unspecified};
+use super::{InvalidMessage, convert, enumeration, parse, unspecified};
 use crate::pb;
 
 macro_rules! step {
@@ -82,6 +80,7 @@ macro_rules! session {
                     active_unix_ms: session.active.0,
                     viewers: session.viewers,
                     $own: $out(panes, killed),
+                    agent: session.agent.map(|agent| (*agent).into()),
                 }
             }
         }
@@ -102,6 +101,11 @@ macro_rules! session {
                     viewers: session.viewers,
                     panes,
                     killed,
+                    agent: session
+                        .agent
+                        .map(|agent| convert("agent", agent))
+                        .transpose()?
+                        .map(Box::new),
                 })
             }
         }

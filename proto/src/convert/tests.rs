@@ -1,9 +1,13 @@
 //! Every conversion there and back, and what is refused on the way.
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
     WorkspaceId,
+    agent::{
+        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
+        Source, Tool, Wait, WaitKind,
+    },
     measure::{Kill, KillSource, Pressure},
     spec::*,
     status::{
@@ -13,7 +17,7 @@ use warren_common::{
 };
 
 use super::{InsideStatus, InvalidMessage};
-use crate::pb;
+use crate::pb::{self, inside::v1 as inside, inside::v1::agent_state::State};
 
 /// Makes an id of any of the kinds from sixteen bytes, through its text.
 fn id<T: std::str::FromStr>(bytes: u128) -> T {
@@ -113,13 +117,65 @@ fn step() -> impl Strategy<Value = StartupStep> {
     )
 }
 
+fn agent_state() -> impl Strategy<Value = AgentState> {
+    let since = || any::<u64>().prop_map(Timestamp);
+    let tool =
+        (line(), line(), since()).prop_map(|(name, summary, since)| Tool { name, summary, since });
+    let phase = select(vec![Phase::Tool, Phase::Thinking, Phase::Retrying, Phase::Subagent]);
+    let wait = select(vec![WaitKind::Permission, WaitKind::Question, WaitKind::Setup]);
+    let failure = select(vec![FailureKind::RateLimit, FailureKind::Auth, FailureKind::Other]);
+    prop_oneof![
+        Just(AgentState::Starting),
+        (option::of(phase), option::of(tool))
+            .prop_map(|(phase, tool)| AgentState::Working { phase, tool }),
+        (wait, line(), vec(line(), 0..3), since()).prop_map(|(kind, text, options, since)| {
+            AgentState::Waiting(Wait { kind, text, options, since })
+        }),
+        vec(line(), 0..3).prop_map(|tasks| AgentState::Background { tasks }),
+        Just(AgentState::Idle),
+        (failure, line(), option::of(since())).prop_map(|(kind, text, retry_at)| {
+            AgentState::Error(Failure { kind, text, retry_at })
+        }),
+        (option::of(any::<i32>()), option::of(any::<i32>()), any::<bool>())
+            .prop_map(|(code, signal, oom)| AgentState::Exited(Exit { code, signal, oom })),
+    ]
+}
+
+fn agent() -> impl Strategy<Value = AgentStatus> {
+    let source = prop_oneof![
+        "[A-Za-z]{0,12}".prop_map(Source::Hook),
+        select(vec![Source::Registry, Source::AppServer, Source::Title, Source::Process]),
+    ];
+    let kind = select(vec!["claude", "codex", "gemini", "opencode", "shell", "aider"]);
+    let confidence = select(vec![Confidence::Exact, Confidence::Derived]);
+    let words = (kind, source, confidence);
+    let numbers = any::<(u64, u64, u64, u32, bool, bool, bool)>();
+    (words, agent_state(), numbers).prop_map(|((kind, source, confidence), state, numbers)| {
+        let (since, last_activity, evidence, subagents, unseen, stalled, unknown) = numbers;
+        AgentStatus {
+            kind: AgentKind::named(kind),
+            state: match unknown {
+                true => AgentState::Unknown { last: Box::new(state) },
+                false => state,
+            },
+            since: Timestamp(since),
+            last_activity: Timestamp(last_activity),
+            source,
+            confidence,
+            evidence: Timestamp(evidence),
+            flags: Flags { unseen, stalled },
+            subagents,
+        }
+    })
+}
+
 fn session() -> impl Strategy<Value = SessionObserved> {
     let state = prop_oneof![
         Just(SessionState::Running),
         any::<i32>().prop_map(|code| SessionState::Exited { code })
     ];
-    (name(), line(), state, any::<(u64, u64, u32)>()).prop_map(
-        |(name, command, state, (started, active, viewers))| SessionObserved {
+    (name(), line(), state, any::<(u64, u64, u32)>(), option::of(agent())).prop_map(
+        |(name, command, state, (started, active, viewers), agent)| SessionObserved {
             name,
             command,
             state,
@@ -128,6 +184,7 @@ fn session() -> impl Strategy<Value = SessionObserved> {
             viewers,
             panes: Vec::new(),
             killed: None,
+            agent: agent.map(Box::new),
         },
     )
 }
@@ -320,4 +377,32 @@ fn a_hostile_status_is_cleaned_and_bounded() {
     assert!(at(Limits::STEPS_INSIDE).is_ok());
     let error: InvalidMessage = at(Limits::STEPS_INSIDE + 1).expect_err("too many");
     assert_eq!(error.to_string(), "steps: has 49 items, the limit is 48");
+}
+
+#[test]
+fn what_a_workspace_says_of_its_agents_is_cut() {
+    let long = "x\n".repeat(9999);
+    let waiting = inside::AgentWaiting {
+        kind: inside::AgentWaitKind::Question.into(),
+        text: long.clone(),
+        options: vec![long.clone(); 99],
+        since_unix_ms: 1,
+    };
+    let status = inside::AgentStatus {
+        kind: long.clone(),
+        state: Some(inside::AgentState { state: Some(State::Waiting(waiting)) }),
+        source: inside::AgentSource::Hook.into(),
+        event: long,
+        ..Default::default()
+    };
+    let taken = AgentStatus::try_from(status).expect("long, but well formed");
+    assert_eq!(taken.kind.as_str().len(), Limits::AGENT_NAME_BYTES);
+    let AgentState::Waiting(wait) = taken.state else { panic!("{:?}", taken.state) };
+    assert_eq!(wait.text.len(), Limits::AGENT_TEXT_BYTES);
+    assert_eq!(wait.options.len(), Limits::AGENT_OPTIONS);
+    assert!(wait.options.iter().all(|option| option.len() == Limits::AGENT_SUMMARY_BYTES));
+
+    let stateless = inside::AgentStatus { kind: "claude".to_owned(), ..Default::default() };
+    let error = AgentStatus::try_from(stateless).expect_err("no state");
+    assert_eq!(error.field(), "state");
 }

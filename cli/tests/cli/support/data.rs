@@ -334,6 +334,7 @@ fn session(name: &str, command: &str, exited: Option<i32>) -> pb::Session {
             active_unix_ms: NOW - 12_000,
             viewers: 1,
             killed: None,
+            agent: None,
         }),
         observed_unix_ms: NOW - 1000,
         observed_live: true,

@@ -63,7 +63,7 @@ impl SessionService for Fake {
                 Some(open::What::Attach(attach)) => serving.terminal(&attach.session).await,
                 Some(open::What::Exec(exec)) => serving.program(&exec.argv).await,
                 Some(open::What::Logs(_)) => serving.log().await,
-                None => None,
+                Some(open::What::Explain(_)) | None => None,
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))

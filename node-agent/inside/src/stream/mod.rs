@@ -124,6 +124,7 @@ impl Streams {
                 open::What::Attach(attach) => attach::serve(self, attach, reader, line).await,
                 open::What::Exec(exec) => exec::serve(self, exec, reader, line).await,
                 open::What::Logs(_) => bad("logs are answered by the node agent"),
+                open::What::Explain(_) => bad("agents are not watched by this version"),
             },
             Some(_) => bad("the first frame does not open anything this version knows"),
         }

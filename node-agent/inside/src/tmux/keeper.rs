@@ -193,6 +193,7 @@ fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
             active_unix_ms: session.active.saturating_mul(1000),
             viewers: session.viewers,
             panes: session.panes,
+            agent: None,
         }
     };
     seen.into_iter().take(Limits::SESSIONS).map(status).collect()

@@ -192,6 +192,7 @@ impl Inside {
                 active_unix_ms: self.started.0,
                 viewers: viewers.get(&session.name).copied().unwrap_or(0),
                 panes: Vec::new(),
+                agent: None,
             });
         }
         Some(pb::Status { steps, started: !sleeping, sessions })
@@ -252,7 +253,7 @@ impl Inside {
                     let exited = pb::Exited { code, detached: false };
                     reply(&mut writer, frame::Kind::Exited(exited)).await
                 }
-                Some(open::What::Logs(_)) | None => {
+                Some(open::What::Logs(_) | open::What::Explain(_)) | None => {
                     fail(&mut writer, "BAD_REQUEST", "not served inside").await
                 }
             }
