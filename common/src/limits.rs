@@ -189,6 +189,12 @@ impl Limits {
     pub const PAGE: usize = 500;
     /// Bytes of one argument list and environment handed to `exec`.
     pub const EXEC_BYTES: usize = 64 * 1024;
+    /// Text typed into a session at once.
+    pub const SEND_BYTES: usize = 64 * 1024;
+    /// Keys pressed in a session at once.
+    pub const SEND_KEYS: usize = 64;
+    /// Lines read from a session above its screen.
+    pub const READ_LINES: u32 = 5000;
     /// Connections in their TLS handshake at one time.
     pub const HANDSHAKES: usize = 64;
     /// Connections open at one time on one listener.

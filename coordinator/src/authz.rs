@@ -261,8 +261,8 @@ pub fn decide(method: Method, caller: &Caller) -> Result<(), ApiError> {
 pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     let looks = match what {
         What::Attach(attach) => attach.read_only,
-        What::Exec(_) => false,
-        What::Logs(_) | What::Explain(_) => true,
+        What::Exec(_) | What::Send(_) => false,
+        What::Logs(_) | What::Explain(_) | What::Read(_) => true,
     };
     match caller.role() {
         Some(Role::Admin | Role::Operator) => Ok(()),
@@ -271,7 +271,7 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
             let message = "a viewer may not type or run programs in a workspace";
             Err(ApiError::new(Code::PermissionDenied, reason::NOT_PERMITTED, message)
                 .why("it takes the role admin or operator")
-                .next("attach with --read-only, or read the logs"))
+                .next("attach with --read-only, or read the session or the logs"))
         }
         Some(Role::Automation | Role::Auditor) | None => {
             let message = "only people who work in workspaces may open streams into them";

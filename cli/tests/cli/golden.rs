@@ -375,6 +375,8 @@ fn every_command_has_an_example() {
         "workspace logs",
         "session list",
         "session attach",
+        "session send",
+        "session read",
         "audit list",
         "audit verify",
         "user invite",

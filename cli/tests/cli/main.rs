@@ -9,6 +9,7 @@ mod exec;
 mod golden;
 mod init;
 mod resize;
+mod screen;
 mod stale;
 mod support;
 mod watch;

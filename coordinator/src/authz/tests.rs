@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 use warren_common::{ClusterId, ReplicaId};
-use warren_proto::pb::inside::v1::{Attach, Exec, Logs};
+use warren_proto::pb::inside::v1::{Attach, Exec, Logs, Read, Send};
 
 use super::*;
 
@@ -158,8 +158,9 @@ fn a_viewer_looks_and_types_nothing() {
     let attach = |read_only| What::Attach(Attach { read_only, ..Default::default() });
     let exec = What::Exec(Exec::default());
     let logs = What::Logs(Logs::default());
+    let (send, read) = (What::Send(Send::default()), What::Read(Read::default()));
     for role in [Role::Admin, Role::Operator] {
-        for what in [attach(false), attach(true), exec.clone(), logs.clone()] {
+        for what in [attach(false), attach(true), exec.clone(), logs.clone(), send.clone()] {
             assert!(may_open(&person(role), &what).is_ok(), "{role} {what:?}");
         }
     }
@@ -168,6 +169,8 @@ fn a_viewer_looks_and_types_nothing() {
     assert!(may_open(&viewer, &logs).is_ok());
     assert!(may_open(&viewer, &attach(false)).is_err());
     assert!(may_open(&viewer, &exec).is_err());
+    assert!(may_open(&viewer, &send).is_err());
+    assert!(may_open(&viewer, &read).is_ok());
     for role in [Role::Automation, Role::Auditor] {
         assert!(may_open(&person(role), &logs).is_err(), "{role}");
     }

@@ -92,6 +92,7 @@ async fn run(config: Config) -> io::Result<()> {
         keeper: keeper.clone(),
         setup: setup.clone(),
         permits: stream::permits(),
+        typing: Arc::default(),
     };
     let mut parts = JoinSet::new();
     let keeping = parts.spawn(keeper.run(hints));

@@ -19,8 +19,8 @@ use crate::{
     text::{Piece, Pieces},
 };
 
-/// Most output kept of a short program.
-const OUTPUT_BYTES: usize = 256 * 1024;
+/// Most output kept of a short program: its beginning.
+pub(crate) const OUTPUT_BYTES: usize = 256 * 1024;
 /// How long output may still come after a program has ended: from what it left running.
 const QUIET: Duration = Duration::from_millis(300);
 /// From the hang-up to SIGKILL for a step that took too long.

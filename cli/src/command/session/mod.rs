@@ -1,6 +1,7 @@
 //! `warren session`: terminals inside workspaces.
 
 mod attach;
+mod screen;
 mod target;
 
 use clap::{Args, Subcommand};
@@ -39,6 +40,24 @@ pub(crate) enum Verb {
   warren session attach web --read-only
   warren session attach acme/web --detach-keys ctrl-p,ctrl-q")]
     Attach(attach::Attach),
+    /// Type into a session as if at its terminal.
+    ///
+    /// The text goes in as one paste, then Enter is pressed, or the keys that --key names: Enter,
+    /// Escape, Tab, BSpace, Up, Down, PageUp, C-c, M-x, F1 or a single character. Whatever runs in
+    /// the session takes it as it would take a person's; what an agent makes of it is its own
+    /// matter. It is refused where the session's program has ended.
+    #[command(after_help = "Examples:
+  warren session send acme/web/main 'run the tests and fix what fails'
+  warren session send acme/web/main - < prompt.md
+  warren session send acme/web/main --key Escape
+  warren session send acme/web/main 2 --no-enter")]
+    Send(screen::Send),
+    /// Print the text that a session shows.
+    #[command(after_help = "Examples:
+  warren session read acme/web/main
+  warren session read acme/web/main --history 500
+  warren session read acme/web/main -o json")]
+    Read(screen::Read),
 }
 
 /// Arguments of `session list`.
@@ -67,6 +86,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
             Ok(0)
         }
         Verb::Attach(attach) => attach::run(app, &attach).await,
+        Verb::Send(send) => screen::send(app, &send).await,
+        Verb::Read(read) => screen::read(app, &read).await,
     }
 }
 

@@ -20,6 +20,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Returns `client/workspace/session`, as far as it was named.
+    pub(super) fn address(&self) -> String {
+        format!("{}/{}", self.workspace, self.session)
+    }
+
     fn of(session: &Session) -> Self {
         let workspace = format!("{}/{}", session.client, session.workspace);
         Self { workspace, session: session.seen.name.clone() }

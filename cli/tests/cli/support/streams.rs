@@ -14,7 +14,7 @@ use warren_proto::{
         admin::v1::{
             self as pb, open_stream_request::Kind, session_service_server::SessionService,
         },
-        inside::v1::{Exited, Failed, Frame, Opened, frame, open},
+        inside::v1::{Exited, Failed, Frame, Opened, Read, Send, frame, open},
     },
 };
 
@@ -63,6 +63,8 @@ impl SessionService for Fake {
                 Some(open::What::Attach(attach)) => serving.terminal(&attach.session).await,
                 Some(open::What::Exec(exec)) => serving.program(&exec.argv).await,
                 Some(open::What::Logs(_)) => serving.log().await,
+                Some(open::What::Send(send)) => serving.typed(&send).await,
+                Some(open::What::Read(read)) => serving.screen(&read).await,
                 Some(open::What::Explain(_)) | None => None,
             }
         });
@@ -171,6 +173,27 @@ impl Serving {
             }
             _ => self.exit(127).await,
         }
+    }
+
+    /// Notes the text and then each key, in brackets.
+    async fn typed(self, send: &Send) -> Option<()> {
+        if send.session == "missing" {
+            return self.fail("SESSION_NOT_FOUND", "no session missing").await;
+        }
+        let keys: String = send.keys.iter().map(|key| format!("<{key}>")).collect();
+        self.fake.state().typed.extend_from_slice(format!("{}{keys}", send.text).as_bytes());
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        self.exit(0).await
+    }
+
+    async fn screen(self, read: &Read) -> Option<()> {
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        for line in 0..read.history {
+            self.say(format!("earlier {line}\n")).await?;
+        }
+        self.say("$ make   \n\x1b[31mok\x07\n").await?;
+        self.say("\n\n\n").await?;
+        self.exit(0).await
     }
 
     async fn log(self) -> Option<()> {

@@ -24,8 +24,7 @@ pub(super) async fn serve(
     line: &Line,
 ) -> Result<Served, WireError> {
     let tmux = streams.keeper.tmux();
-    let named = attach.session.parse::<SessionName>().is_ok();
-    if !named || !tmux.has(&attach.session).await {
+    if !is_there(streams, &attach.session).await {
         return Ok(Err(not_found(streams, &attach.session).await));
     }
     let terminal = attach.terminal.unwrap_or_default();
@@ -57,7 +56,13 @@ pub(super) async fn serve(
     }))
 }
 
-async fn not_found(streams: &Streams, name: &str) -> Refusal {
+/// Returns whether there is a session of this name.
+pub(super) async fn is_there(streams: &Streams, name: &str) -> bool {
+    name.parse::<SessionName>().is_ok() && streams.keeper.tmux().has(name).await
+}
+
+/// Says that there is no session of this name, or not yet, and which there are.
+pub(super) async fn not_found(streams: &Streams, name: &str) -> Refusal {
     let name: String = name.chars().take(80).collect();
     if streams.board.awaits(&session_step(&name)) {
         let step = streams.board.running_step().unwrap_or_else(|| "an earlier step".to_owned());

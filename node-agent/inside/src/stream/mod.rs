@@ -6,6 +6,7 @@
 mod attach;
 mod exec;
 mod pump;
+mod screen;
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +50,8 @@ pub(crate) struct Streams {
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
     pub(crate) permits: Arc<Semaphore>,
+    /// Held while a text and its keys are typed, so that those of two callers do not mix.
+    pub(crate) typing: Arc<Mutex<()>>,
 }
 
 /// Returns the permits of [`Streams`].
@@ -124,6 +127,8 @@ impl Streams {
                 open::What::Attach(attach) => attach::serve(self, attach, reader, line).await,
                 open::What::Exec(exec) => exec::serve(self, exec, reader, line).await,
                 open::What::Logs(_) => bad("logs are answered by the node agent"),
+                open::What::Send(send) => screen::send(self, &send, line).await,
+                open::What::Read(read) => screen::read(self, &read, line).await,
                 open::What::Explain(_) => bad("agents are not watched by this version"),
             },
             Some(_) => bad("the first frame does not open anything this version knows"),

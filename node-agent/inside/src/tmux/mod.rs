@@ -8,14 +8,16 @@ mod keeper;
 mod list;
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, symlink},
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
     path::PathBuf,
     process::Command,
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::sleep;
 
 pub(crate) use keeper::{Keeper, Wanted};
 #[cfg(test)]
@@ -31,6 +33,11 @@ use crate::{
 
 /// One call; a server on a machine under pressure may take seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// tmux's name for a text on its way into a session.
+const BUFFER: &str = "warren-paste";
+/// From a paste to the keys after it: agents take an Enter that comes with a paste as a part of it.
+const TAKEN: Duration = Duration::from_millis(200);
 
 /// Speaks to the server.
 #[derive(Debug, Clone)]
@@ -157,6 +164,76 @@ impl Tmux {
         }
     }
 
+    /// Types `text` into a session as if it had been pasted there, then presses `keys`. A program
+    /// that takes pastes apart from keys gets the text as one paste.
+    ///
+    /// # Errors
+    /// Fails where tmux refuses, or where the text cannot be handed to it.
+    pub(crate) async fn type_into(
+        &self,
+        session: &str,
+        text: &str,
+        keys: &[String],
+    ) -> Result<(), TmuxError> {
+        let target = pane_of(session);
+        // a person who scrolled back would get the keys instead of the program
+        let mut command = self.command();
+        command.args(["if-shell", "-F", "-t", &target, "#{pane_in_mode}"]);
+        command.arg(format!("send-keys -t '{target}' -X cancel"));
+        self.ask(command).await?;
+        if !text.is_empty() {
+            self.paste(&target, text).await?;
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if !text.is_empty() {
+            sleep(TAKEN).await;
+        }
+        let mut command = self.command();
+        command.args(["send-keys", "-t", &target, "--"]).args(keys);
+        self.ask(command).await.map(drop)
+    }
+
+    /// Through a file: other programs see what a command line holds.
+    async fn paste(&self, target: &str, text: &str) -> Result<(), TmuxError> {
+        let file = self.conf.with_file_name("paste");
+        let failed = |error| TmuxError::Folder(file.clone(), error);
+        // one that another program made may be anything
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
+        made.and_then(|mut made| made.write_all(text.as_bytes())).map_err(failed)?;
+        let mut command = self.command();
+        command.args(["load-buffer", "-b", BUFFER]).arg(&file);
+        command.args([";", "paste-buffer", "-d", "-p", "-b", BUFFER, "-t", target]);
+        let pasted = self.ask(command).await.map(drop);
+        // one that stays is removed before the next
+        let _ = fs::remove_file(&file);
+        pasted
+    }
+
+    /// Returns the text that a session shows, with so many lines above the screen.
+    ///
+    /// # Errors
+    /// Fails where tmux refuses.
+    pub(crate) async fn screen(&self, session: &str, history: u32) -> Result<String, TmuxError> {
+        let mut history = history;
+        loop {
+            let mut command = self.command();
+            command.args(["capture-pane", "-p", "-t", &pane_of(session)]);
+            command.args(["-S", &format!("-{history}")]);
+            let text = self.ask(command).await?;
+            if text.len() < program::OUTPUT_BYTES || history == 0 {
+                return Ok(text);
+            }
+            // the beginning is kept of what is too long, and the end is what people want
+            history /= 2;
+        }
+    }
+
     async fn ask(&self, command: Command) -> Result<String, TmuxError> {
         let done =
             program::output(&self.reaper, command, CALL_TIMEOUT).await.map_err(TmuxError::Run)?;
@@ -170,6 +247,11 @@ impl Tmux {
         }
         Err(TmuxError::Refused(warren_common::status::reason(text)))
     }
+}
+
+/// The pane of a session that a person who attaches would type into.
+fn pane_of(session: &str) -> String {
+    format!("={session}:")
 }
 
 /// Makes the server look for children that ended. Debian's tmux records logins through libutempter,

@@ -253,7 +253,13 @@ impl Inside {
                     let exited = pb::Exited { code, detached: false };
                     reply(&mut writer, frame::Kind::Exited(exited)).await
                 }
-                Some(open::What::Logs(_) | open::What::Explain(_)) | None => {
+                Some(
+                    open::What::Logs(_)
+                    | open::What::Explain(_)
+                    | open::What::Send(_)
+                    | open::What::Read(_),
+                )
+                | None => {
                     fail(&mut writer, "BAD_REQUEST", "not served inside").await
                 }
             }
