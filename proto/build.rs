@@ -11,7 +11,7 @@ const INSIDE: [&str; 3] = [
     "warren/inside/v1/frame.proto",
     "warren/inside/v1/inside.proto",
 ];
-const GRPC: [&str; 14] = [
+const GRPC: [&str; 15] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -23,6 +23,7 @@ const GRPC: [&str; 14] = [
     "warren/admin/v1/node.proto",
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
+    "warren/admin/v1/template.proto",
     "warren/admin/v1/watch.proto",
     "warren/admin/v1/user.proto",
     "warren/admin/v1/audit.proto",
@@ -78,7 +79,7 @@ fn methods(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
         rows.iter().map(|(variant, _, _)| format!("Self::{variant}")).collect();
     writeln!(
         source,
-        "}}\nimpl Method {{\n/// Every RPC, in alphabetical order.\npub const ALL: &[Self] = &[{}];\n\
+        "}}\n#[allow(clippy::too_many_lines)]\nimpl Method {{\n/// Every RPC, in alphabetical order.\npub const ALL: &[Self] = &[{}];\n\
          /// Returns the gRPC path, `/package.Service/Method`.\n\
          pub const fn path(self) -> &'static str {{ match self {{",
         variants.join(", ")

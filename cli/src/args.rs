@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, client, cluster, context, doctor, node, session, top, user, version, workspace,
+        audit, client, cluster, context, doctor, node, session, template, top, user, version,
+        workspace,
     },
     render::Format,
     value,
@@ -111,6 +112,12 @@ pub(crate) enum Noun {
     Session {
         #[command(subcommand)]
         verb: session::Verb,
+    },
+    /// What workspaces are made from: parameters, caps, startup script, sessions; in versions.
+    #[command(visible_alias = "t")]
+    Template {
+        #[command(subcommand)]
+        verb: template::Verb,
     },
     /// People and their automation: invite them, list them, put them out.
     #[command(visible_alias = "u")]

@@ -1,7 +1,8 @@
 //! The vocabulary of Warren: the words every other crate shares.
 //!
 //! Ids, units, time, what was asked ([`spec`]), what was seen ([`status`], of a coding agent
-//! [`agent`]) and every bound ([`Limits`]). Types validate themselves; nothing here does I/O, reads
+//! [`agent`]), what workspaces are made from
+//! ([`template`]) and every bound ([`Limits`]). Types validate themselves; nothing here does I/O, reads
 //! a clock or knows a wire format. `docs/GLOSSARY.md` says what each word means.
 
 pub mod agent;
@@ -12,6 +13,7 @@ pub mod name;
 pub mod role;
 pub mod spec;
 pub mod status;
+pub mod template;
 pub mod time;
 pub mod units;
 
@@ -21,7 +23,8 @@ pub use id::{
 };
 pub use limits::Limits;
 pub use name::{
-    ClientName, NodeName, PersonName, SessionAddress, SessionName, WorkspaceAddress, WorkspaceName,
+    ClientName, NodeName, PersonName, SessionAddress, SessionName, TemplateName, WorkspaceAddress,
+    WorkspaceName,
 };
 pub use role::{InvalidRole, Role};
 pub use time::Timestamp;

@@ -189,6 +189,18 @@ impl Limits {
     pub const PAGE: usize = 500;
     /// Bytes of one argument list and environment handed to `exec`.
     pub const EXEC_BYTES: usize = 64 * 1024;
+    /// Parameters of one template.
+    pub const TEMPLATE_PARAMETERS: usize = 64;
+    /// Items of one list that a template is given.
+    pub const TEMPLATE_LIST: usize = 64;
+    /// One template's document.
+    pub const TEMPLATE_BYTES: usize = 96 * 1024;
+    /// A template's name with a version.
+    pub const TEMPLATE_REFERENCE_BYTES: usize = Self::NAME_BYTES + 12;
+    /// Templates of a cluster.
+    pub const TEMPLATES: usize = 100;
+    /// Versions kept of one template, the newest and the active one among them.
+    pub const TEMPLATE_VERSIONS: usize = 20;
     /// Text typed into a session at once.
     pub const SEND_BYTES: usize = 64 * 1024;
     /// Keys pressed in a session at once.

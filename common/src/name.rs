@@ -127,6 +127,11 @@ name!(
     PersonName, "person"
 );
 
+name!(
+    /// A template's name, unique in its cluster.
+    TemplateName, "template"
+);
+
 /// `client/workspace`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkspaceAddress {

@@ -88,6 +88,8 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceListWorkspaces
         | Method::WorkspaceGetWorkspace
         | Method::WorkspaceExplainWorkspace
+        | Method::TemplateListTemplates
+        | Method::TemplateGetTemplate
         // it tells what the lists show; of people, those alone who may list them
         | Method::WatchWatch => READ,
 
@@ -119,6 +121,9 @@ pub const fn rule(method: Method) -> Rule {
         | Method::NodeAdminRejoinNode
         | Method::NodeAdminLabelNode
         | Method::ClientChangeAllowed
+        | Method::TemplatePushTemplate
+        | Method::TemplateActivateTemplate
+        | Method::TemplateDeleteTemplate
         | Method::NodeAdminCreateNodeToken => ADMIN,
     }
 }

@@ -17,4 +17,5 @@ mod recovery;
 mod refusals;
 mod returning;
 mod silence;
+mod templates;
 mod watching;

@@ -19,8 +19,9 @@ use warren_proto::pb::admin::v1::{
     Freshness, Mutation, audit_service_client::AuditServiceClient,
     client_service_client::ClientServiceClient, cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient,
-    session_service_client::SessionServiceClient, user_service_client::UserServiceClient,
-    watch_service_client::WatchServiceClient, workspace_service_client::WorkspaceServiceClient,
+    session_service_client::SessionServiceClient, template_service_client::TemplateServiceClient,
+    user_service_client::UserServiceClient, watch_service_client::WatchServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 
 use crate::{
@@ -307,6 +308,7 @@ service!(clients, ClientServiceClient);
 service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);
 service!(sessions, SessionServiceClient);
+service!(templates, TemplateServiceClient);
 service!(watches, WatchServiceClient);
 service!(users, UserServiceClient);
 service!(workspaces, WorkspaceServiceClient);

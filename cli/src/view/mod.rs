@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod session;
 pub(crate) mod spec;
+pub(crate) mod template;
 pub(crate) mod top;
 pub(crate) mod user;
 pub(crate) mod workspace;

@@ -26,7 +26,7 @@ pub type Labels = BTreeMap<String, String>;
 /// The whole of what was asked for one workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceSpec {
-    /// The template the spec was made from, such as `base`.
+    /// The template the spec was made from, with its version: `agent@3`; `base` is built in.
     pub template: String,
     /// The container image, by tag or digest, present on or pullable by the node.
     pub image: String,
@@ -179,7 +179,7 @@ impl WorkspaceSpec {
     /// # Errors
     /// Returns the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
-        plain("--template", &self.template, Limits::NAME_BYTES)?;
+        plain("--template", &self.template, Limits::TEMPLATE_REFERENCE_BYTES)?;
         plain("--image", &self.image, Limits::LABEL_BYTES)?;
         if let Some(branch) = &self.branch {
             validate_branch(branch)?;

@@ -43,6 +43,8 @@ pub enum Outcome {
     Workspace(WorkspaceId),
     /// A coordinator joined.
     Replica(ReplicaId),
+    /// This version of a template was pushed or activated, or was the active one.
+    Template(u32),
 }
 
 /// A command that the state does not allow: a value for its caller, never a fault.

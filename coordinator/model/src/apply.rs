@@ -15,7 +15,7 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, token, workspace,
+        replica, requests::Known, resize, template, token, workspace,
     },
 };
 
@@ -166,6 +166,9 @@ impl ClusterState {
             Command::Node(command) => node::command(self, &context, command),
             Command::ResizeWorkspace(command) => resize::resize(self, &context, command),
             Command::ChangeAllowed(command) => allowed::change(self, &context, command),
+            Command::Template(command) => {
+                template::command(self, &context, (command, &envelope.principal))
+            }
         }
     }
 
@@ -258,7 +261,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
         | Command::ResizeWorkspace(_)
-        | Command::ChangeAllowed(_) => !matches!(principal, Principal::Node(_)),
+        | Command::ChangeAllowed(_)
+        | Command::Template(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

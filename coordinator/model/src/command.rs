@@ -19,6 +19,7 @@ pub mod node;
 mod recovery;
 mod replica;
 mod resize;
+pub mod template;
 
 pub use named::Touched;
 pub use node::NodeCommand;
@@ -27,6 +28,7 @@ pub use recovery::{
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
+pub use template::TemplateCommand;
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +125,8 @@ pub enum Command {
     ResizeWorkspace(ResizeWorkspace),
     /// Changes what a client's workspaces may reach although it is closed to others.
     ChangeAllowed(ChangeAllowed),
+    /// What is done to templates.
+    Template(Box<TemplateCommand>),
 }
 
 /// See [`Command::InitCluster`].

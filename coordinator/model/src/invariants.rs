@@ -6,14 +6,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use warren_common::{
-    ClientId, Limits, NodeId,
+    ClientId, Limits, NodeId, TemplateName,
     spec::{Destination, Permit},
 };
 
 use crate::{
     command::Availability,
     plan::fit::Capacity,
-    state::{Assignment, ClusterState, Desired, Node, Phase, PhaseKind, Workspace},
+    state::{Assignment, ClusterState, Desired, Node, Phase, PhaseKind, Template, Workspace},
 };
 
 /// A rule that does not hold, and of what.
@@ -199,6 +199,10 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
     }
     if let Some(id) = state.resized.iter().find(|id| !state.workspaces.contains_key(*id)) {
         return Err(format!("workspace {id} is gone and that it was resized is remembered"));
+    }
+    let inactive = |(_, one): &(&TemplateName, &Arc<Template>)| one.version(one.active).is_none();
+    if let Some((name, _)) = state.templates.iter().find(inactive) {
+        return Err(format!("the active version of template {name} is gone"));
     }
     let mut placed = 0;
     for (workspace, label) in workspaces(state) {

@@ -47,7 +47,10 @@ impl Api {
         let moment = self.read().await?;
         let client = resolve::client(&moment.state, &request.client)?;
         let no_queue = request.no_queue;
-        let spec = template::expand(wanted(request, &moment)?, &self.parts().template)?;
+        let wanted = wanted(request, &moment)?;
+        let chosen =
+            template::document::choose(&moment.state, &wanted.template, &wanted.parameters)?;
+        let spec = template::expand(wanted, chosen, &self.parts().template)?;
         let command = CreateWorkspace {
             workspace: WorkspaceId::new(uuid::Uuid::now_v7()),
             client: client.id,

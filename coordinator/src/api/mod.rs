@@ -25,6 +25,7 @@ mod resize;
 pub mod resolve;
 mod session;
 pub mod template;
+mod templates;
 mod user;
 pub mod view;
 mod watch;

@@ -73,6 +73,11 @@ WorkspaceService/ResizeWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+TemplateService/PushTemplate               -    -     -    -     yes   -    -    -    -
+TemplateService/ListTemplates              -    -     -    -     yes   yes  yes  yes  yes
+TemplateService/GetTemplate                -    -     -    -     yes   yes  yes  yes  yes
+TemplateService/ActivateTemplate           -    -     -    -     yes   -    -    -    -
+TemplateService/DeleteTemplate             -    -     -    -     yes   -    -    -    -
 WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
 UserService/InviteUser                     -    -     -    -     yes   -    -    -    -
 UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes

@@ -218,5 +218,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::Node(command) => command.name(),
         Command::ResizeWorkspace(_) => "resize-workspace",
         Command::ChangeAllowed(_) => "change-allowed",
+        Command::Template(command) => command.name(),
     }
 }

@@ -28,7 +28,8 @@ use warren_proto::{
             audit_service_server::AuditServiceServer, client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
-            session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
+            session_service_server::SessionServiceServer,
+            template_service_server::TemplateServiceServer, user_service_server::UserServiceServer,
             watch_service_server::WatchServiceServer,
             workspace_service_server::WorkspaceServiceServer,
         },
@@ -248,6 +249,7 @@ impl Start {
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<TemplateServiceServer<Api>>().await;
         health.set_serving::<WatchServiceServer<Api>>().await;
         health.set_serving::<UserServiceServer<Api>>().await;
         health.set_serving::<AuditServiceServer<Api>>().await;
@@ -273,6 +275,7 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(TemplateServiceServer, api))
             .add_service(bounded!(WatchServiceServer, api))
             .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(AuditServiceServer, api))

@@ -133,7 +133,8 @@ fn from_stdin() -> Result<String, Error> {
     let read = io::stdin().lock().take(limit).read_to_end(&mut text);
     read.map_err(|error| Error::pipe("reading stdin", &error))?;
     if text.len() > Limits::SEND_BYTES {
-        let message = format!("the text has more than {} bytes, which is the limit", Limits::SEND_BYTES);
+        let message =
+            format!("the text has more than {} bytes, which is the limit", Limits::SEND_BYTES);
         return Err(Error::usage(message)
             .next("put it into a file in the workspace and send the file's name"));
     }

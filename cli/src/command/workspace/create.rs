@@ -3,6 +3,7 @@
 //! The command line is checked completely before any call; what the request says is then committed
 //! once, whatever happens to the connection, because its request id stays the same.
 
+mod ask;
 mod request;
 
 use clap::{Args, ValueEnum};
@@ -47,12 +48,15 @@ pub(crate) struct Create {
     /// Address that commits are by; needs --git-name.
     #[arg(long, value_name = "EMAIL", requires = "git_name")]
     git_email: Option<String>,
-    /// Template to make it from [default: base].
+    /// Template to make it from, at its active version or a named one: agent@3 [default: base].
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// A parameter of the template; may be repeated.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = value::pair)]
     params: Vec<(String, String)>,
+    /// A TOML file with parameters of the template; --param goes before it.
+    #[arg(long, value_name = "FILE")]
+    param_file: Option<std::path::PathBuf>,
     /// Container image instead of the template's.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -155,8 +159,9 @@ fn repo(text: &str) -> Result<RepoUrl, String> {
 
 pub(crate) async fn run(app: &App, create: &Create) -> Outcome {
     let request_id = create.change.id(app);
-    let request = request::build(create, &request_id)?;
+    let mut request = request::build(create, &request_id)?;
     let mut api = app.api()?;
+    ask::missing(&mut api, &mut request).await?;
     let begun = Instant::now();
     let answer = api
         .write(async |channel| api::workspaces(channel).create_workspace(request.clone()).await)

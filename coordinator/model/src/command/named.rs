@@ -42,6 +42,7 @@ impl Command {
             | Self::RemoveReplica(_)
             | Self::NoteBackup(_)
             | Self::ChangeAllowed(_)
+            | Self::Template(_)
             | Self::Node(_) => None,
         }
     }
@@ -116,7 +117,8 @@ impl Touched {
             | Command::IssueCoordinatorToken(_)
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
-            | Command::NoteBackup(_) => {}
+            | Command::NoteBackup(_)
+            | Command::Template(_) => {}
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod requests;
 pub(crate) mod resize;
 pub mod seat;
 mod spec;
+pub mod template;
 pub mod token;
 pub mod workspace;
 mod workspace_run;
@@ -29,7 +30,8 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
-    Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName, spec::Destination,
+    TemplateName, Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    spec::Destination,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -45,6 +47,7 @@ pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use seat::{Rival, Seat};
 pub use spec::Spec;
+pub use template::{Template, TemplateVersion};
 pub use token::JoinToken;
 pub use workspace::{Assignment, Desired, Phase, PhaseKind, Workspace};
 
@@ -110,6 +113,8 @@ pub struct ClusterState {
     /// Clients that may reach what they might when the backup was made, until somebody has looked:
     /// what was closed after it is open again, and nobody knows of it.
     pub unreviewed: OrdSet<ClientId>,
+    /// What workspaces are made from, by name.
+    pub templates: OrdMap<TemplateName, Arc<Template>>,
 }
 
 /// What a cluster is.

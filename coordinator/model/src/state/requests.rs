@@ -232,7 +232,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::NoteBackup(_)
         | Command::Node(_)
         | Command::ResizeWorkspace(_)
-        | Command::ChangeAllowed(_) => postcard::to_stdvec(command),
+        | Command::ChangeAllowed(_)
+        | Command::Template(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -18,3 +18,4 @@ mod recovering;
 mod replicas;
 mod requests;
 mod resizing;
+mod templates;

@@ -119,6 +119,7 @@ impl Naive {
             | Command::EndRecovery(_)
             | Command::NoteBackup(_)
             | Command::ChangeAllowed(_)
+            | Command::Template(_)
             | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),

@@ -17,11 +17,7 @@ const KEYS: [&str; 18] = [
 ];
 
 /// Types into a session.
-pub(super) async fn send(
-    streams: &Streams,
-    send: &Send,
-    line: &Line,
-) -> Result<Served, WireError> {
+pub(super) async fn send(streams: &Streams, send: &Send, line: &Line) -> Result<Served, WireError> {
     if let Some(why) = unfit(send) {
         return Ok(Err(("INVALID_ARGUMENT", why)));
     }
@@ -42,11 +38,7 @@ pub(super) async fn send(
 }
 
 /// Reads what a session shows.
-pub(super) async fn read(
-    streams: &Streams,
-    read: &Read,
-    line: &Line,
-) -> Result<Served, WireError> {
+pub(super) async fn read(streams: &Streams, read: &Read, line: &Line) -> Result<Served, WireError> {
     if read.history > Limits::READ_LINES {
         let most = Limits::READ_LINES;
         let message = format!("{} lines were asked for, the limit is {most}", read.history);

@@ -259,9 +259,7 @@ impl Inside {
                     | open::What::Send(_)
                     | open::What::Read(_),
                 )
-                | None => {
-                    fail(&mut writer, "BAD_REQUEST", "not served inside").await
-                }
+                | None => fail(&mut writer, "BAD_REQUEST", "not served inside").await,
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, Read},
+    path::Path,
 };
 
 use warren_common::{
@@ -126,7 +127,11 @@ fn resources(args: &ResourceArgs) -> Resources {
 
 /// Joins options and `--param`; a parameter that an option sets too is refused.
 fn parameters(create: &Create, setup: Option<String>) -> Result<Labels, Error> {
-    let mut parameters = value::labels("--param", &create.params).map_err(Error::usage)?;
+    let mut parameters = match &create.param_file {
+        Some(path) => from_file(path)?,
+        None => Labels::new(),
+    };
+    parameters.extend(value::labels("--param", &create.params).map_err(Error::usage)?);
     let given = [
         create.repo.as_ref().map(ToString::to_string),
         create.branch.clone(),
@@ -143,6 +148,29 @@ fn parameters(create: &Create, setup: Option<String>) -> Result<Labels, Error> {
         }
     }
     Ok(parameters)
+}
+
+/// Reads parameters from a TOML file: texts, numbers, `true` and `false`, and lists of texts.
+fn from_file(path: &Path) -> Result<Labels, Error> {
+    let wrong = |why: String| Error::usage(format!("--param-file {}", path.display())).why(why);
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        wrong(error.message().to_owned()).next("write one NAME = \"VALUE\" a line")
+    })?;
+    let value = |name: &str, value: toml::Value| match value {
+        toml::Value::String(text) => Ok(text),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Boolean(flag) => Ok(flag.to_string()),
+        toml::Value::Array(items) => {
+            let texts = items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>();
+            texts.map(|texts| texts.join(",")).ok_or_else(|| name.to_owned())
+        }
+        _ => Err(name.to_owned()),
+    };
+    let pairs = table.into_iter().map(|(name, one)| Ok((name.clone(), value(&name, one)?)));
+    pairs.collect::<Result<_, String>>().map_err(|name| {
+        wrong(format!("{name} is no text, number, true or false, or list of texts"))
+    })
 }
 
 /// Reads `@file` or `@-`; one byte more than the limit is enough to refuse it.

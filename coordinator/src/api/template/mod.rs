@@ -1,8 +1,10 @@
 //! Templates: from parameters and overrides to a complete workspace spec.
 //!
-//! One template is built in, `base`. It fills every field of the spec, so that what enters the
+//! One template is built in, `base`; others were pushed ([`document`]). Making a spec fills every field of the spec, so that what enters the
 //! model names nothing that could change later. Values are checked here with the vocabulary's own
 //! rules, and each refusal says what to do next.
+
+pub mod document;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -12,7 +14,10 @@ use warren_common::{
         Failover, GitIdentity, InvalidRepo, InvalidSpec, Labels, PlacementRules, RepoUrl,
         Resources, SessionSpec, WorkspaceSpec,
     },
+    template::InvalidTemplate,
 };
+
+pub use document::Chosen;
 
 use crate::config::TemplateDefaults;
 
@@ -68,12 +73,59 @@ pub struct ResourceRequest {
     pub pids: Option<u32>,
 }
 
+impl ResourceRequest {
+    /// Returns the same with what it leaves out as `other` has it.
+    fn or(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.or(other.memory),
+            swap: self.swap.or(other.swap),
+            reserve: self.reserve.or(other.reserve),
+            cpu_weight: self.cpu_weight.or(other.cpu_weight),
+            milli_cpus: self.milli_cpus.or(other.milli_cpus),
+            disk: self.disk.or(other.disk),
+            pids: self.pids.or(other.pids),
+        }
+    }
+}
+
 /// Why a request makes no workspace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// No template of this name.
-    #[error("there is no template {0:?}; the only one is {BASE}")]
-    Template(String),
+    #[error("there is no template {name:?}")]
+    Template {
+        /// What was named, cut.
+        name: String,
+        /// Some that there are, beside [`BASE`].
+        known: Vec<String>,
+    },
+    /// A template that an earlier version let in and this one does not understand.
+    #[error("template {reference} cannot be read: {why}")]
+    Document {
+        /// Its name and version.
+        reference: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Parameters that do not fit a template.
+    #[error("template {reference}: {why}")]
+    Filled {
+        /// Its name and version.
+        reference: String,
+        /// What does not fit.
+        #[source]
+        why: InvalidTemplate,
+        /// Its parameters.
+        known: Vec<String>,
+    },
+    /// A cap of a template that is no amount.
+    #[error("{field} of the template: {why}")]
+    Amount {
+        /// The field of the document.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A parameter the template does not have.
     #[error("template {BASE} has no parameter {name:?}{}", nearest_text(*nearest))]
     Parameter {
@@ -107,7 +159,10 @@ impl InvalidRequest {
     /// Returns the stable reason of the API.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Template(_) => "UNKNOWN_TEMPLATE",
+            Self::Template { .. } => "UNKNOWN_TEMPLATE",
+            Self::Document { .. } => "INVALID_TEMPLATE",
+            Self::Filled { why: InvalidTemplate::Unknown(_), .. } => "UNKNOWN_PARAMETER",
+            Self::Filled { .. } | Self::Amount { .. } => "INVALID_PARAMETER",
             Self::Parameter { .. } => "UNKNOWN_PARAMETER",
             Self::Repo(InvalidRepo::Credentials) => "REPO_CREDENTIALS",
             Self::Repo(
@@ -129,7 +184,14 @@ impl InvalidRequest {
     /// Returns what to do about it, where more can be said than the sentence does.
     pub fn next(&self) -> Option<String> {
         match self {
-            Self::Template(_) => Some(format!("leave --template out, or write --template {BASE}")),
+            Self::Template { known, .. } if known.is_empty() => Some(format!(
+                "leave --template out, or write --template {BASE}; warren template push adds others"
+            )),
+            Self::Template { known, .. } => {
+                Some(format!("there are {BASE}, {}; warren template list", known.join(", ")))
+            }
+            Self::Document { .. } => Some("push a version that this one understands".to_owned()),
+            Self::Filled { why, known, .. } => Self::known_of(why, known),
             Self::Parameter { .. } => Some(known_parameters()),
             Self::Repo(InvalidRepo::Credentials) => Some(
                 "give the URL without user and password, and log in from a session inside the \
@@ -144,6 +206,7 @@ impl InvalidRequest {
             Self::Empty(name) => Some(format!("leave --param {name} out, or give it a value")),
             Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
             | Self::BranchWithoutRepo
+            | Self::Amount { .. }
             | Self::Spec(_) => None,
         }
     }
@@ -159,17 +222,51 @@ fn known_parameters() -> String {
     text
 }
 
-/// Makes the complete spec of a request.
+/// Makes the complete spec of a request; `chosen` is the template it names, none for [`BASE`]. What
+/// the request says itself goes before what the template says.
 ///
 /// # Errors
 /// Returns the first thing that is wrong with it.
 pub fn expand(
     request: Request,
+    chosen: Option<Chosen>,
     defaults: &TemplateDefaults,
 ) -> Result<WorkspaceSpec, InvalidRequest> {
-    if !request.template.is_empty() && request.template != BASE {
-        return Err(InvalidRequest::Template(request.template.chars().take(40).collect()));
+    let Some(chosen) = chosen else { return base(request, defaults) };
+    let Chosen { reference, filled } = chosen;
+    let caps = request.resources.or(document::resources(&filled.body)?);
+    let mut sessions = document::sessions(&filled);
+    for asked in request.sessions {
+        match sessions.iter_mut().find(|one| one.name == asked.name) {
+            Some(one) => *one = asked,
+            None => sessions.push(asked),
+        }
     }
+    let body = filled.body;
+    let repo = body.repo.map(|url| url.parse::<RepoUrl>()).transpose()?;
+    if body.branch.is_some() && repo.is_none() {
+        return Err(InvalidRequest::BranchWithoutRepo);
+    }
+    let mut labels = body.labels;
+    labels.extend(request.labels);
+    let spec = WorkspaceSpec {
+        template: reference,
+        image: body.image.unwrap_or_else(|| defaults.image.clone()),
+        repo,
+        branch: body.branch,
+        setup: body.setup,
+        git_identity: identity(body.git_name, body.git_email)?,
+        sessions: self::sessions(sessions, None, defaults),
+        resources: resources(caps, defaults),
+        placement: request.placement,
+        failover: request.failover,
+        labels,
+    };
+    spec.validate()?;
+    Ok(spec)
+}
+
+fn base(request: Request, defaults: &TemplateDefaults) -> Result<WorkspaceSpec, InvalidRequest> {
     let mut parameters = Parameters::known(request.parameters)?;
     let repo = parameters.take("repo").map(|url| url.parse::<RepoUrl>()).transpose()?;
     let branch = parameters.take("branch");
@@ -294,7 +391,10 @@ fn distance(one: &str, other: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use warren_common::Limits;
+    use warren_common::{
+        Limits,
+        template::{Body, Filled, FilledSession},
+    };
 
     use super::*;
     use crate::config::{Config, RawConfig};
@@ -309,12 +409,12 @@ mod tests {
     }
 
     fn refused(parameters: &[(&str, &str)]) -> InvalidRequest {
-        expand(with(parameters), &defaults()).expect_err("refused")
+        expand(with(parameters), None, &defaults()).expect_err("refused")
     }
 
     #[test]
     fn an_empty_request_is_a_shell_in_the_default_image() {
-        let spec = expand(Request::default(), &defaults()).expect("complete");
+        let spec = expand(Request::default(), None, &defaults()).expect("complete");
         assert_eq!(spec.template, BASE);
         assert_eq!(spec.image, "warren-workspace:latest");
         assert_eq!(spec.resources.reserve, Bytes::gib(1));
@@ -343,7 +443,7 @@ mod tests {
     #[test]
     fn impossible_caps_and_long_scripts_are_refused() {
         let resources = ResourceRequest { memory: Some(1), ..ResourceRequest::default() };
-        let error = expand(Request { resources, ..Request::default() }, &defaults());
+        let error = expand(Request { resources, ..Request::default() }, None, &defaults());
         assert_eq!(error.expect_err("1 byte").reason(), "INVALID_RESOURCES");
         let script = "x".repeat(Limits::SETUP_BYTES + 1);
         assert_eq!(refused(&[("setup", &script)]).reason(), "INVALID_SPEC");
@@ -355,19 +455,58 @@ mod tests {
     #[test]
     fn the_reserve_follows_the_cap_unless_it_is_given() {
         let resources = ResourceRequest { memory: Some(Bytes::gib(8).0), ..Default::default() };
-        let spec = expand(Request { resources, ..Request::default() }, &defaults()).expect("fits");
+        let spec =
+            expand(Request { resources, ..Request::default() }, None, &defaults()).expect("fits");
         assert_eq!(spec.resources.reserve, Bytes::gib(4));
     }
 
     #[test]
     fn a_command_is_of_the_session_main() {
-        let spec = expand(with(&[("command", "claude")]), &defaults()).expect("fits");
+        let spec = expand(with(&[("command", "claude")]), None, &defaults()).expect("fits");
         assert_eq!(spec.sessions[0].command.as_deref(), Some("claude"));
         let other = SessionSpec { name: "logs".parse().expect("a name"), command: None };
         let request = Request { sessions: vec![other], ..with(&[("command", "claude")]) };
-        let spec = expand(request, &defaults()).expect("fits");
+        let spec = expand(request, None, &defaults()).expect("fits");
         let names: Vec<&str> = spec.sessions.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["main", "logs"]);
+    }
+
+    #[test]
+    fn a_request_goes_before_its_template_and_that_before_the_defaults() {
+        let text = |text: &str| Some(text.to_owned());
+        let session = |name: &str, command: &str| FilledSession {
+            name: name.parse().expect("a name"),
+            command: text(command),
+        };
+        let filled = Filled {
+            body: Body {
+                image: text("agents:1"),
+                memory: text("8G"),
+                disk: text("30G"),
+                labels: [("team".to_owned(), "web".to_owned())].into(),
+                ..Body::default()
+            },
+            sessions: vec![session("main", "claude"), session("tests", "make watch")],
+        };
+        let chosen = Chosen { reference: "agent@3".to_owned(), filled };
+        let main = SessionSpec { name: "main".parse().expect("a name"), command: text("codex") };
+        let resources = ResourceRequest { disk: Some(Bytes::gib(50).0), ..Default::default() };
+        let request = Request { sessions: vec![main], resources, ..Request::default() };
+        let spec = expand(request, Some(chosen.clone()), &defaults()).expect("complete");
+        assert_eq!((spec.template.as_str(), spec.image.as_str()), ("agent@3", "agents:1"));
+        let caps = &spec.resources;
+        let given = (caps.memory, caps.reserve, caps.disk, caps.pids);
+        let pids = defaults().resources.pids;
+        assert_eq!(given, (Bytes::gib(8), Bytes::gib(4), Bytes::gib(50), pids));
+        let commands: Vec<_> = spec.sessions.iter().map(|one| one.command.as_deref()).collect();
+        assert_eq!(commands, [Some("codex"), Some("make watch")]);
+        assert_eq!(spec.labels["team"], "web");
+
+        let mut broken = chosen;
+        broken.filled.body.memory = text("much");
+        let error = expand(Request::default(), Some(broken), &defaults()).expect_err("refused");
+        assert_eq!(error.reason(), "INVALID_PARAMETER");
+        assert!(error.to_string().starts_with("memory of the template: "), "{error}");
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! Putting values into a template's texts.
+
+use std::collections::BTreeMap;
+
+use super::{Body, InvalidTemplate, Parameter, Template, Value, parameter::is_name};
+use crate::{SessionName, spec::Labels};
+
+/// A template's body with values in it; what is none is the cluster's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// The body; no text names a parameter any more.
+    pub body: Body,
+    /// The sessions.
+    pub sessions: Vec<FilledSession>,
+}
+
+/// One session with values in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilledSession {
+    /// Its name.
+    pub name: SessionName,
+    /// Its command line; none for a shell.
+    pub command: Option<String>,
+}
+
+/// How a value stands in a text.
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// As it is.
+    Plain,
+    /// As one word of a shell, whatever it holds; a list as one word each.
+    Shell,
+}
+
+type Values<'a> = BTreeMap<&'a str, (&'a Parameter, Value)>;
+
+impl Template {
+    /// Puts the values of a request into the body.
+    ///
+    /// # Errors
+    /// Names the parameter that is unknown or missing, or that does not take its value.
+    pub fn fill(&self, given: &BTreeMap<String, String>) -> Result<Filled, InvalidTemplate> {
+        let known = |name: &String| self.parameters.iter().any(|one| one.name == *name);
+        if let Some(unknown) = given.keys().find(|name| !known(name)) {
+            return Err(InvalidTemplate::Unknown(unknown.chars().take(40).collect()));
+        }
+        let mut values = Values::new();
+        for parameter in &self.parameters {
+            let value = match given.get(&parameter.name) {
+                Some(text) => Some(parameter.read(text)?),
+                None => parameter.default.clone(),
+            };
+            match value {
+                Some(value) => drop(values.insert(&parameter.name, (parameter, value))),
+                None if parameter.optional => {}
+                None => {
+                    let (name, description) =
+                        (parameter.name.clone(), parameter.description.clone());
+                    return Err(InvalidTemplate::Missing { name, description });
+                }
+            }
+        }
+        let sessions = self.sessions.iter().map(|session| FilledSession {
+            name: session.name.clone(),
+            command: put(session.command.as_deref(), &values, Style::Shell),
+        });
+        Ok(Filled { body: self.workspace.filled(&values), sessions: sessions.collect() })
+    }
+}
+
+impl Body {
+    fn filled(&self, values: &Values<'_>) -> Self {
+        let plain = |text: &Option<String>| put(text.as_deref(), values, Style::Plain);
+        let label = |(key, text): (&String, &String)| {
+            Some((key.clone(), put(Some(text), values, Style::Plain)?))
+        };
+        Self {
+            image: plain(&self.image),
+            repo: plain(&self.repo),
+            branch: plain(&self.branch),
+            setup: put(self.setup.as_deref(), values, Style::Shell),
+            git_name: plain(&self.git_name),
+            git_email: plain(&self.git_email),
+            memory: plain(&self.memory),
+            swap: plain(&self.swap),
+            reserve: plain(&self.reserve),
+            disk: plain(&self.disk),
+            cpus: plain(&self.cpus),
+            cpu_weight: plain(&self.cpu_weight),
+            pids: plain(&self.pids),
+            labels: self.labels.iter().filter_map(label).collect::<Labels>(),
+        }
+    }
+}
+
+/// One piece of a text.
+enum Piece<'a> {
+    Text(&'a str),
+    Name(&'a str),
+}
+
+/// Takes a text apart. Braces around anything but a name are text: `docker ps --format {{.ID}}`.
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(open) = rest[from..].find("{{").map(|at| from + at) {
+            let inner = &rest[open + 2..];
+            let name = inner.find("}}").map(|close| (inner[..close].trim(), open + close + 4));
+            match name.filter(|(name, _)| is_name(name)) {
+                Some((name, end)) if open == 0 => {
+                    rest = &rest[end..];
+                    return Some(Piece::Name(name));
+                }
+                Some(_) => {
+                    let (before, after) = rest.split_at(open);
+                    rest = after;
+                    return Some(Piece::Text(before));
+                }
+                None => from = open + 1,
+            }
+        }
+        Some(Piece::Text(std::mem::take(&mut rest)))
+    })
+}
+
+/// Returns the parameters that a text names.
+pub(super) fn names(text: &str) -> impl Iterator<Item = &str> {
+    pieces(text).filter_map(|piece| match piece {
+        Piece::Name(name) => Some(name),
+        Piece::Text(_) => None,
+    })
+}
+
+fn put(text: Option<&str>, values: &Values<'_>, style: Style) -> Option<String> {
+    let text = text?;
+    let mut pieces = pieces(text);
+    if let (Some(Piece::Name(name)), None) = (pieces.next(), pieces.next())
+        && !values.contains_key(name)
+    {
+        return None;
+    }
+    let mut out = String::with_capacity(text.len());
+    for piece in self::pieces(text) {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Name(name) => {
+                let Some((parameter, value)) = values.get(name) else { continue };
+                let style = if parameter.raw { Style::Plain } else { style };
+                out.push_str(&shown(value, style));
+            }
+        }
+    }
+    Some(out)
+}
+
+fn shown(value: &Value, style: Style) -> String {
+    let word = |text: &str| match style {
+        Style::Plain => text.to_owned(),
+        Style::Shell => quoted(text),
+    };
+    match value {
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => word(text),
+        Value::List(items) => {
+            let between = match style {
+                Style::Plain => ",",
+                Style::Shell => " ",
+            };
+            items.iter().map(|item| word(item)).collect::<Vec<_>>().join(between)
+        }
+    }
+}
+
+/// Returns a text as one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

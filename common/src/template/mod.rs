@@ -1,0 +1,212 @@
+//! Templates: what an operator writes once so that a workspace takes a few parameters.
+//!
+//! A template is a document with typed parameters and a body whose texts name them in double
+//! braces. [`Template::check`] is asked when it is pushed, so that what workspaces are made from is
+//! sound; [`Template::fill`] puts a request's parameters into the body. What a filled body leaves
+//! out is the cluster's default, and the whole is a spec that is checked like any other.
+//!
+//! Nothing here reads a file: the document is parsed by whoever has it.
+
+mod fill;
+mod parameter;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+pub use fill::{Filled, FilledSession};
+pub use parameter::{Kind, Parameter, Value};
+
+use crate::{Limits, SessionName, spec::Labels};
+
+/// A template as its author wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// What workspaces made from it are for, in a line.
+    #[serde(default)]
+    pub description: String,
+    /// What a request may set, in the order in which people are asked.
+    #[serde(default, rename = "parameter")]
+    pub parameters: Vec<Parameter>,
+    /// What workspaces made from it are.
+    #[serde(default)]
+    pub workspace: Body,
+    /// The sessions of each start, in this order; `main` with a shell where there are none.
+    #[serde(default, rename = "session")]
+    pub sessions: Vec<Session>,
+}
+
+/// What a workspace is. Every text may name parameters: `{{repo}}`. One that names a single
+/// parameter and nothing else is left out where that has no value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// The container image.
+    pub image: Option<String>,
+    /// The repository cloned into the home.
+    pub repo: Option<String>,
+    /// The branch to check out.
+    pub branch: Option<String>,
+    /// Shell script run in the checkout after the clone; values are quoted for the shell.
+    pub setup: Option<String>,
+    /// `user.name` of git inside.
+    pub git_name: Option<String>,
+    /// `user.email` of git inside.
+    pub git_email: Option<String>,
+    /// Hard memory cap, such as `4G`.
+    pub memory: Option<String>,
+    /// Swap beyond it.
+    pub swap: Option<String>,
+    /// Memory that placement sets aside.
+    pub reserve: Option<String>,
+    /// Size of the home.
+    pub disk: Option<String>,
+    /// Hard processor cap in cores.
+    pub cpus: Option<String>,
+    /// Share of the processor under contention.
+    pub cpu_weight: Option<String>,
+    /// Processes and threads, at most.
+    pub pids: Option<String>,
+    /// Labels of the workspace.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// One session of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Its name.
+    pub name: SessionName,
+    /// Its command line, a shell without it; values are quoted for the shell.
+    pub command: Option<String>,
+}
+
+/// Why a document is no template, or why parameters do not fit it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTemplate {
+    /// A parameter's name.
+    #[error("{0:?} is no name of a parameter: use a-z, 0-9 and _, with a letter first")]
+    Name(String),
+    /// A parameter that is there twice.
+    #[error("parameter {0} is defined twice")]
+    Twice(String),
+    /// More than the bound.
+    #[error("there are {count} parameters, the limit is {limit}")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// The bound, in [`Limits`].
+        limit: usize,
+    },
+    /// Something about a parameter's definition.
+    #[error("parameter {name} {why}")]
+    Definition {
+        /// Which one.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A text that names a parameter which is not defined.
+    #[error("{field} names parameter {name}, which is not defined")]
+    Undefined {
+        /// Where it stands.
+        field: String,
+        /// What it names.
+        name: String,
+    },
+    /// A parameter that no text names.
+    #[error("parameter {0} is named nowhere in the template")]
+    Unused(String),
+    /// A parameter that must be given.
+    #[error("parameter {name} is not given{}", meaning(.description))]
+    Missing {
+        /// Which one.
+        name: String,
+        /// What it is.
+        description: String,
+    },
+    /// A parameter that the template does not have.
+    #[error("the template has no parameter {0:?}")]
+    Unknown(String),
+    /// A value that its parameter does not take.
+    #[error("parameter {name} {why}")]
+    Value {
+        /// Which one.
+        name: String,
+        /// What it takes.
+        why: String,
+    },
+}
+
+fn meaning(description: &str) -> String {
+    if description.is_empty() { String::new() } else { format!(": {description}") }
+}
+
+impl Template {
+    /// Checks that the template is sound whatever values it is given.
+    ///
+    /// # Errors
+    /// Returns the first thing that is wrong with it.
+    pub fn check(&self) -> Result<(), InvalidTemplate> {
+        let (count, limit) = (self.parameters.len(), Limits::TEMPLATE_PARAMETERS);
+        if count > limit {
+            return Err(InvalidTemplate::TooMany { count, limit });
+        }
+        let mut known = BTreeSet::new();
+        for parameter in &self.parameters {
+            parameter.check()?;
+            if !known.insert(parameter.name.as_str()) {
+                return Err(InvalidTemplate::Twice(parameter.name.clone()));
+            }
+        }
+        let mut used = BTreeSet::new();
+        for (field, text) in self.texts() {
+            for name in fill::names(text) {
+                if !known.contains(name) {
+                    let name = name.to_owned();
+                    return Err(InvalidTemplate::Undefined { field, name });
+                }
+                used.insert(name);
+            }
+        }
+        match known.difference(&used).next() {
+            Some(unused) => Err(InvalidTemplate::Unused((*unused).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Every text that may name parameters, with where it stands.
+    fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        let body = &self.workspace;
+        let fields = [
+            ("workspace.image", &body.image),
+            ("workspace.repo", &body.repo),
+            ("workspace.branch", &body.branch),
+            ("workspace.setup", &body.setup),
+            ("workspace.git_name", &body.git_name),
+            ("workspace.git_email", &body.git_email),
+            ("workspace.memory", &body.memory),
+            ("workspace.swap", &body.swap),
+            ("workspace.reserve", &body.reserve),
+            ("workspace.disk", &body.disk),
+            ("workspace.cpus", &body.cpus),
+            ("workspace.cpu_weight", &body.cpu_weight),
+            ("workspace.pids", &body.pids),
+        ];
+        let fields = fields.into_iter().map(|(field, text)| (field.to_owned(), text.as_deref()));
+        let labels = body.labels.iter();
+        let labels =
+            labels.map(|(key, text)| (format!("workspace.labels.{key}"), Some(text.as_str())));
+        let sessions = self.sessions.iter();
+        let sessions = sessions.map(|session| {
+            (format!("command of session {}", session.name), session.command.as_deref())
+        });
+        let all = fields.chain(labels).chain(sessions);
+        all.filter_map(|(field, text)| Some((field, text?)))
+    }
+}
