@@ -57,7 +57,8 @@ pub(super) async fn serve(
     }))
 }
 
-async fn not_found(streams: &Streams, name: &str) -> Refusal {
+/// Returns the refusal for a session that is not there.
+pub(super) async fn not_found(streams: &Streams, name: &str) -> Refusal {
     let name: String = name.chars().take(80).collect();
     if streams.board.awaits(&session_step(&name)) {
         let step = streams.board.running_step().unwrap_or_else(|| "an earlier step".to_owned());

@@ -1,10 +1,12 @@
-//! Interactive streams: a viewer of a session, or a program beside the sessions.
+//! Streams: a viewer of a session, a program beside the sessions, why an agent's status is what
+//! it is.
 //!
 //! Each stream is a connection of its own. What it started ends when the connection does: there is
 //! no way to leave a viewer or a program behind.
 
 mod attach;
 mod exec;
+mod explain;
 mod pump;
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +24,7 @@ use warren_common::Limits;
 use warren_proto::pb::inside::v1::{Exited, Failed, Frame, Hello, Open, Setup, frame, hello, open};
 
 use crate::{
+    agent::Agents,
     board::Board,
     config::Config,
     journal::event,
@@ -45,6 +48,8 @@ pub(crate) struct Streams {
     pub(crate) reaper: Reaper,
     /// The sessions.
     pub(crate) keeper: Keeper,
+    /// The agents in them.
+    pub(crate) agents: Agents,
     /// The setup, for the checkout's folder.
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
@@ -124,7 +129,7 @@ impl Streams {
                 open::What::Attach(attach) => attach::serve(self, attach, reader, line).await,
                 open::What::Exec(exec) => exec::serve(self, exec, reader, line).await,
                 open::What::Logs(_) => bad("logs are answered by the node agent"),
-                open::What::Explain(_) => bad("agents are not watched by this version"),
+                open::What::Explain(explain) => explain::serve(self, explain, line).await,
             },
             Some(_) => bad("the first frame does not open anything this version knows"),
         }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) use keeper::{Keeper, Wanted};
 #[cfg(test)]
 pub(crate) use list::COMMAND_SHOWN_BYTES;
-pub(crate) use list::Seen;
+pub(crate) use list::{Pane, Seen};
 
 use crate::{
     config::Config,
@@ -142,6 +142,7 @@ impl Tmux {
     pub(crate) async fn list(&self) -> Result<Vec<Seen>, TmuxError> {
         let mut command = self.command();
         command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
+        command.args(["list-panes", "-a", "-F", list::TITLES, ";"]);
         command.args(["list-panes", "-a", "-F", list::COMMANDS, ";"]);
         command.args(["list-clients", "-F", list::CLIENTS]);
         match self.ask(command).await {
@@ -155,6 +156,16 @@ impl Tmux {
             Err(TmuxError::Refused(text)) if text.contains("no current target") => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the text on the screen of a pane.
+    ///
+    /// # Errors
+    /// Fails where there is no such pane.
+    pub(crate) async fn screen(&self, pane: &str) -> Result<String, TmuxError> {
+        let mut command = self.command();
+        command.args(["capture-pane", "-p", "-t", pane]);
+        self.ask(command).await
     }
 
     async fn ask(&self, command: Command) -> Result<String, TmuxError> {

@@ -53,6 +53,10 @@ impl Workspace {
         self.folder.path().join("home")
     }
 
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.folder.path().join("rt")
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
