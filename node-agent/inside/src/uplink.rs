@@ -225,11 +225,45 @@ mod tests {
     use super::*;
     use warren_proto::pb::inside::v1::{AgentIdle, AgentState, AgentStatus, AgentWorking};
 
+    fn agent(state: State, subagents: u32) -> AgentStatus {
+        let state = Some(AgentState { state: Some(state) });
+        AgentStatus { state, subagents, ..AgentStatus::default() }
+    }
+
+    #[test]
+    fn a_state_that_changes_without_end_is_told_now_and_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let told = runtime.expect("a runtime").block_on(async {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            let board = Board::new();
+            board.sessions(vec![SessionStatus::default()]);
+            let reporting = tokio::spawn(report(ours.into_split().1, board.subscribe()));
+            let counting = tokio::spawn(async move {
+                let mut reader = Reader::new(theirs);
+                let mut told = 0_u32;
+                while let Ok(Some(FromInside { .. })) = reader.next().await {
+                    told += 1;
+                }
+                told
+            });
+            for round in 0..400 {
+                let state = match round % 2 {
+                    0 => State::Idle(AgentIdle {}),
+                    _ => State::Working(AgentWorking::default()),
+                };
+                board.agent("", agent(state, 0));
+                sleep(Duration::from_millis(2)).await;
+            }
+            reporting.abort();
+            counting.await.expect("no panic")
+        });
+        assert!((AT_ONCE..AT_ONCE + 100).contains(&told), "{told} of 400");
+    }
+
     #[test]
     fn an_agents_state_is_waited_for_and_its_details_are_not() {
         let status = |state: State, subagents| {
-            let state = Some(AgentState { state: Some(state) });
-            let agent = Some(AgentStatus { state, subagents, ..AgentStatus::default() });
+            let agent = Some(agent(state, subagents));
             let session = SessionStatus { agent, ..SessionStatus::default() };
             standing(&Status { sessions: vec![session], ..Status::default() })
         };

@@ -17,7 +17,7 @@ const PACKAGES: [(&str, AgentKind); 3] = [
 /// Processes above the reporter that are looked at, at most.
 const ANCESTORS: usize = 16;
 /// Processes in the foreground of one pane that are looked at closely, at most.
-const FRONT: usize = 16;
+const FRONT: usize = 32;
 
 /// What runs in a pane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) prompt: bool,
     /// What is in the foreground with it.
     pub(super) front: Vec<u32>,
+    /// Processor time of all that runs in the pane.
+    pub(super) ticks: u64,
 }
 
 /// Returns which agent or program a command line starts.
@@ -68,12 +70,12 @@ fn program(argv: &[String]) -> Program<'_> {
         return Program { path, shell: false };
     }
     for word in argv.iter().skip(1) {
-        match word.strip_prefix('-') {
-            // a shell's command text names nothing
-            Some(option) if shell && !option.starts_with('-') && option.contains('c') => break,
-            Some(_) => {}
-            None if name == "env" && word.contains('=') => {}
-            None => return Program { path: word, shell: false },
+        if shell && is_command(word) {
+            // its text names nothing
+            break;
+        }
+        if !(word.starts_with('-') || name == "env" && word.contains('=')) {
+            return Program { path: word, shell: false };
         }
     }
     Program { path, shell }
@@ -90,25 +92,30 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
     let group = first.foreground;
     let in_front = |stat: &&Stat| group <= 0 || stat.group == group;
     let front = all.iter().filter(in_front).map(|stat| stat.life.pid).take(FRONT).collect();
+    let ticks = all.iter().map(|stat| stat.ticks).sum();
     let mut leader = None;
-    for stat in all.iter().filter(in_front) {
-        let kind = kind(&tree::argv(stat.life.pid));
+    for stat in all.iter().filter(in_front).take(FRONT) {
+        let argv = tree::argv(stat.life.pid);
+        let kind = kind(&argv);
+        let life = stat.life;
         if kind.tells() || kind == AgentKind::OpenCode {
-            return Some(Found { kind, life: stat.life, prompt: false, front });
+            return Some(Found { kind, life, prompt: false, front, ticks });
         }
         let leads = i32::try_from(stat.life.pid).is_ok_and(|pid| pid == group);
         if leader.is_none() || leads {
-            leader = Some((kind, stat.life));
+            leader = Some((kind, life, argv));
         }
     }
-    let (kind, life) = leader.unwrap_or((AgentKind::Shell, first.life));
+    let (kind, life, argv) = leader.unwrap_or((AgentKind::Shell, first.life, Vec::new()));
     let alone = !all.iter().any(|stat| stat.parent == life.pid && in_front(&stat));
-    let argv = tree::argv(life.pid);
-    let text = argv.iter().skip(1).any(|word| {
-        word.strip_prefix('-').is_some_and(|word| !word.starts_with('-') && word.contains('c'))
-    });
-    let prompt = kind == AgentKind::Shell && alone && !text;
-    Some(Found { kind, life, prompt, front })
+    let prompt =
+        kind == AgentKind::Shell && alone && !argv.iter().skip(1).any(|word| is_command(word));
+    Some(Found { kind, life, prompt, front, ticks })
+}
+
+/// Returns whether a word says that a shell's command follows.
+fn is_command(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|word| !word.starts_with('-') && word.contains('c'))
 }
 
 /// Returns the process of the agent of this kind above `pid`: of several in a row the first, since

@@ -27,7 +27,7 @@ pub(super) struct Kills {
 
 impl Kills {
     /// Looks whether there were more.
-    fn look(&mut self, now: Timestamp) {
+    pub(super) fn look(&mut self, now: Timestamp) {
         let text = COUNTERS.iter().find_map(|path| fs::read_to_string(path).ok());
         let Some(count) = text.as_deref().and_then(kills) else { return };
         if self.count.is_some_and(|before| count > before) {
@@ -48,7 +48,6 @@ fn kills(text: &str) -> Option<u64> {
 impl Roster {
     /// Takes in what a look at the sessions shows.
     pub(super) fn look(&mut self, sessions: &[Seen], now: Timestamp) {
-        self.kills.look(now);
         let before = std::mem::replace(&mut self.sessions, sessions.to_vec());
         self.entries.retain(|name, _| made(&before, name) == made(sessions, name));
         for seen in sessions {
@@ -72,7 +71,12 @@ impl Roster {
         let (pane, found) = self.follow(seen, now);
         let Some(entry) = self.entries.get_mut(&seen.name) else { return };
         match pane {
-            Some(pane) if pane.dead => entry.died(pane, self.kills.recent(now), now),
+            Some(pane) if pane.dead => {
+                if !entry.has_ended() {
+                    self.kills.look(now);
+                }
+                entry.died(pane, self.kills.recent(now), now);
+            }
             Some(pane) => entry.look(pane, found.as_ref(), now),
             None => {}
         }
@@ -110,7 +114,7 @@ impl Roster {
         let Some((pane, found)) = best else { return (None, None) };
         let known = entry.is_some();
         match &found {
-            Some(found) => self.met(&seen.name, pane, found, now),
+            Some(found) => self.met(&seen.name, (pane, found), now),
             None if !known => {
                 let kind = detect::kind(std::slice::from_ref(&seen.command));
                 let made = Timestamp(seen.created.saturating_mul(1000)).min(now);
@@ -121,7 +125,7 @@ impl Roster {
         (Some(pane), found)
     }
 
-    fn met(&mut self, session: &str, pane: &Pane, found: &Found, now: Timestamp) {
+    fn met(&mut self, session: &str, (pane, found): (&Pane, &Found), now: Timestamp) {
         let Some(entry) = self.entries.get_mut(session) else {
             return self.insert(session, Entry::found(found, &pane.id, now));
         };

@@ -91,6 +91,7 @@ impl Roster {
 
     /// Lets time pass.
     pub(super) fn tick(&mut self, now: Timestamp) {
+        self.kills.look(now);
         self.entries.values_mut().for_each(|entry| entry.tick(now));
     }
 

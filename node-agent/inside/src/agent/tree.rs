@@ -98,6 +98,11 @@ pub(super) fn below(root: u32) -> Vec<Stat> {
     found
 }
 
+/// Returns the processor time of `root` and what runs below it.
+pub(super) fn ticks(root: u32) -> u64 {
+    below(root).iter().map(|stat| stat.ticks).sum()
+}
+
 /// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them.
 pub(super) fn argv(pid: u32) -> Vec<String> {
     let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -20,10 +20,8 @@ const ID_BYTES: usize = 16;
 /// empty.
 pub(super) const PANES: &str = "P #{pid} #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
      s#{pane_dead_status} g#{pane_dead_signal} #{pane_pid} #{session_name}";
-/// One line per pane with its title.
-pub(super) const TITLES: &str = "T #{pane_id} #{pane_title}";
-/// One line per pane with the program that runs in it.
-pub(super) const COMMANDS: &str = "C #{pane_id} #{pane_current_command}";
+/// One line per pane with the program that runs in it and the pane's title.
+pub(super) const TEXTS: &str = "C #{pane_id} #{pane_current_command}\t#{pane_title}";
 /// One line per viewer; control clients are none.
 pub(super) const CLIENTS: &str = "V #{client_control_mode} #{client_session}";
 
@@ -84,7 +82,7 @@ struct Line<'a> {
     pane: Pane,
 }
 
-/// Parses the answers to [`PANES`], [`TITLES`], [`COMMANDS`] and [`CLIENTS`].
+/// Parses the answers to [`PANES`], [`TEXTS`] and [`CLIENTS`].
 pub(super) fn parse(text: &str) -> Listing {
     let (mut server, mut unreaped) = (None, None);
     let mut sessions: BTreeMap<&str, Seen> = BTreeMap::new();
@@ -96,15 +94,8 @@ pub(super) fn parse(text: &str) -> Listing {
         add(&mut sessions, line);
     }
     for line in text.lines() {
-        if let Some((id, title)) = named(line, "T ") {
-            let panes = sessions.values_mut().flat_map(|seen| &mut seen.panes);
-            let owner = panes.into_iter().find(|pane| pane.id == id);
-            owner.into_iter().for_each(|pane| pane.title = shown(title, TITLE_BYTES));
-        }
-        if let Some((id, command)) = named(line, "C ") {
-            let first = |seen: &&mut Seen| seen.panes.first().is_some_and(|pane| pane.id == id);
-            let owner = sessions.values_mut().find(first);
-            owner.into_iter().for_each(|seen| seen.command = shown(command, COMMAND_SHOWN_BYTES));
+        if let Some((id, texts)) = line.strip_prefix("C ").and_then(|rest| rest.split_once(' ')) {
+            texts_of(&mut sessions, id, texts);
         }
         let viewed = line.strip_prefix("V 0 ").and_then(|name| sessions.get_mut(name));
         viewed.into_iter().for_each(|seen| seen.viewers += 1);
@@ -112,8 +103,16 @@ pub(super) fn parse(text: &str) -> Listing {
     Listing { sessions: sessions.into_values().collect(), server, unreaped }
 }
 
-fn named<'a>(line: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
-    line.strip_prefix(word)?.split_once(' ')
+fn texts_of(sessions: &mut BTreeMap<&str, Seen>, id: &str, texts: &str) {
+    let (command, title) = texts.split_once('\t').unwrap_or((texts, ""));
+    for seen in sessions.values_mut() {
+        let Some(at) = seen.panes.iter().position(|pane| pane.id == id) else { continue };
+        seen.panes[at].title = shown(title, TITLE_BYTES);
+        if at == 0 {
+            seen.command = shown(command, COMMAND_SHOWN_BYTES);
+        }
+        return;
+    }
 }
 
 fn shown(text: &str, limit: usize) -> String {
@@ -177,7 +176,7 @@ mod tests {
                     P 42 %5 1 1 0 s g 56 Odd name\n\
                     P 42 %6 1 1 1 s g 57 ending\n\
                     P nonsense\n\
-                    T %1 ✳ two words \x1b[0m\n\
+                    C %1 cat\t✳ two words \x1b[0m\n\
                     C %0 claude\n\
                     C %4 vim\n\
                     V 0 main\n\
@@ -214,7 +213,7 @@ mod tests {
                 ("ending", None, 1, 0, ""),
                 ("killed", Some(137), 301, 0, ""),
                 ("main", None, 105, 2, "claude"),
-                ("tests", Some(3), 201, 0, ""),
+                ("tests", Some(3), 201, 0, "cat"),
                 ("two", None, 400, 0, ""),
             ]
         );

@@ -142,8 +142,7 @@ impl Tmux {
     pub(crate) async fn list(&self) -> Result<Vec<Seen>, TmuxError> {
         let mut command = self.command();
         command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
-        command.args(["list-panes", "-a", "-F", list::TITLES, ";"]);
-        command.args(["list-panes", "-a", "-F", list::COMMANDS, ";"]);
+        command.args(["list-panes", "-a", "-F", list::TEXTS, ";"]);
         command.args(["list-clients", "-F", list::CLIENTS]);
         match self.ask(command).await {
             Ok(text) => {

@@ -17,7 +17,7 @@ mod send;
 use std::{
     env,
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -67,7 +67,7 @@ fn message(teller: Teller, at: Timestamp, payload: &Payload) -> Option<Message> 
         teller,
         at,
         session: variable("WARREN_SESSION"),
-        pane: variable("TMUX_PANE"),
+        pane: pane(&variable("TMUX"), &variable("TMUX_PANE"), &runtime()).to_owned(),
         folder,
         thread: payload.text("session_id").to_owned(),
         process: process.and_then(|kind| detect::above(std::process::id(), &kind)),
@@ -85,6 +85,11 @@ fn hook(teller: Teller, payload: &Payload) -> Option<Hook> {
         Teller::Custom => custom::hook(payload),
     };
     (!hook.event.is_empty()).then_some(hook)
+}
+
+/// Returns the pane; a person's own tmux server has others of the same names.
+fn pane<'a>(server: &str, pane: &'a str, runtime: &Path) -> &'a str {
+    if Path::new(server).starts_with(runtime) { pane } else { "" }
 }
 
 fn variable(name: &str) -> String {
@@ -126,4 +131,30 @@ fn ready(limit: Duration) -> bool {
     let limit = Timespec::try_from(limit).ok();
     // an interruption means to try again
     !matches!(poll(&mut polled, limit.as_ref()), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panes_of_other_servers_are_none_of_ours() {
+        let runtime = Path::new("/run/warren");
+        assert_eq!(pane("/run/warren/tmux-1000/default,12,0", "%3", runtime), "%3");
+        for server in ["", "/tmp/tmux-1000/default,12,0", "/run/warren-2/x,1,0"] {
+            assert_eq!(pane(server, "%3", runtime), "", "{server}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_event_is_no_hook() {
+        for teller in [Teller::Claude, Teller::Codex, Teller::Gemini, Teller::Custom] {
+            for input in ["", "{}", "[1]", "{\"hook_event_name\":7,\"state\":null}"] {
+                assert_eq!(hook(teller, &Payload::read(input.as_bytes())), None, "{input}");
+            }
+        }
+        let told = hook(Teller::Custom, &Payload::read(b"{\"state\":\"idle\",\"text\":\"t\"}"));
+        let told = told.expect("a hook");
+        assert_eq!((told.event.as_str(), told.text.as_str()), ("idle", "t"));
+    }
 }
