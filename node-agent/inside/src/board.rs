@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, time::Instant};
 use warren_common::{Limits, status::clean};
-use warren_proto::pb::inside::v1::{SessionStatus, Status, Step, StepState};
+use warren_proto::pb::inside::v1::{AgentStatus, SessionStatus, Status, Step, StepState};
 
 use crate::{clock, journal::event};
 
@@ -129,6 +129,17 @@ impl Board {
         });
     }
 
+    /// Replaces what a session's agent does; nothing where there is no such session.
+    pub(crate) fn agent(&self, session: &str, status: AgentStatus) {
+        self.0.send_if_modified(|picture| {
+            let known = picture.sessions.iter_mut().find(|known| known.name == session);
+            let Some(known) = known else { return false };
+            let changed = known.agent.as_ref() != Some(&status);
+            known.agent = Some(status);
+            changed
+        });
+    }
+
     /// Returns the title of the step that is running, where one is.
     pub(crate) fn running_step(&self) -> Option<String> {
         let picture = self.0.borrow();
@@ -196,6 +207,10 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warren_common::{
+        Timestamp,
+        agent::{AgentKind, AgentState, Confidence, Flags, Source},
+    };
     use warren_proto::convert::InsideStatus;
 
     fn plan(names: &[&str]) -> Board {
@@ -203,6 +218,40 @@ mod tests {
         let steps: Vec<_> = names.iter().map(|n| ((*n).to_owned(), (*n).to_owned())).collect();
         board.plan(&steps);
         board
+    }
+
+    /// An agent with more in the background than any other state carries.
+    fn fullest_agent() -> AgentStatus {
+        let status = warren_common::agent::AgentStatus {
+            kind: AgentKind::named(&"k".repeat(99)),
+            state: AgentState::Background { tasks: vec!["ä".repeat(999); 99] },
+            since: Timestamp(u64::MAX),
+            last_activity: Timestamp(u64::MAX),
+            source: Source::Hook("e".repeat(99)),
+            confidence: Confidence::Derived,
+            evidence: Timestamp(u64::MAX),
+            flags: Flags { unseen: true, stalled: true },
+            subagents: u32::MAX,
+        };
+        status.bounded().into()
+    }
+
+    #[test]
+    fn an_agents_status_wakes_only_where_it_differs() {
+        let board = plan(&[]);
+        let session = SessionStatus { name: "main".to_owned(), ..SessionStatus::default() };
+        board.sessions(vec![session]);
+        let mut seen = board.subscribe();
+        seen.mark_unchanged();
+        board.agent("other", fullest_agent());
+        assert!(!seen.has_changed().expect("open"));
+        board.agent("main", fullest_agent());
+        assert!(seen.has_changed().expect("open"));
+        seen.mark_unchanged();
+        board.agent("main", fullest_agent());
+        assert!(!seen.has_changed().expect("open"));
+        let told = board.subscribe().borrow().to_status().sessions[0].agent.clone();
+        assert_eq!(told, Some(fullest_agent()));
     }
 
     #[test]
@@ -251,6 +300,8 @@ mod tests {
         let session = SessionStatus {
             name: "n".repeat(40),
             command: "c".repeat(crate::tmux::COMMAND_SHOWN_BYTES),
+            panes: vec![u32::MAX; Limits::PANES],
+            agent: Some(fullest_agent()),
             ..SessionStatus::default()
         };
         board.sessions(vec![session; Limits::SESSIONS]);

@@ -4,6 +4,9 @@ use std::{env, ffi::OsString, path::PathBuf};
 
 use warren_common::WorkspaceAddress;
 
+/// Where tmux's socket and our own files go where nothing else is said.
+pub(crate) const RUNTIME: &str = "/run/warren";
+
 /// Everything PID 1 knows before the node agent speaks to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -15,7 +18,7 @@ pub(crate) struct Config {
     pub(crate) workspace: Option<WorkspaceAddress>,
     /// The home volume (`HOME`).
     pub(crate) home: PathBuf,
-    /// Where tmux's socket and our own files go (`WARREN_RUNTIME_DIR`, default `/run/warren`).
+    /// Where tmux's socket and our own files go (`WARREN_RUNTIME_DIR`, default [`RUNTIME`]).
     pub(crate) runtime: PathBuf,
 }
 
@@ -55,7 +58,7 @@ impl Config {
             run_serial: text("WARREN_RUN_SERIAL").and_then(|n| n.parse().ok()).unwrap_or_default(),
             workspace: text("WARREN_WORKSPACE").and_then(|name| name.parse().ok()),
             home: path("HOME", None)?,
-            runtime: path("WARREN_RUNTIME_DIR", Some("/run/warren"))?,
+            runtime: path("WARREN_RUNTIME_DIR", Some(RUNTIME))?,
         })
     }
 

@@ -4,8 +4,10 @@
 //! programs, reports status, reaps, and ends everything cleanly. One thread, no privileges, no
 //! secrets; it works the same when it is not PID 1, which is how the tests run it. It decides
 //! nothing: what to run comes from the node agent, and restarting a workspace is its business.
-//! Read [`step`] for the start, [`stream`] for people, [`reaper`] for processes.
+//! Read [`step`] for the start, [`stream`] for people, [`agent`] for what runs for them, [`reaper`]
+//! for processes.
 
+mod agent;
 mod board;
 mod clock;
 mod config;
@@ -33,8 +35,8 @@ use tokio::{
 use warren_common::Limits;
 
 use crate::{
-    board::Board, config::Config, journal::event, reaper::Reaper, step::Startup, stream::Streams,
-    tmux::Keeper, uplink::Orders,
+    agent::Agents, board::Board, config::Config, journal::event, reaper::Reaper, step::Startup,
+    stream::Streams, tmux::Keeper, uplink::Orders,
 };
 
 /// Left of the engine's own grace for what comes after ours.
@@ -45,6 +47,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if let Some(name) = arguments.next().filter(|name| victim::is_shell(name)) {
         return victim::become_shell(&name, arguments);
+    }
+    if arguments.next().is_some_and(|word| word == "hook") {
+        return agent::hook::report(arguments);
     }
     journal::init();
     let config = match Config::from_environment() {
@@ -73,7 +78,9 @@ async fn run(config: Config) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hints = signal(SignalKind::user_defined1())?;
-    let keeper = Keeper::new(tmux::Tmux::new(&config, reaper.clone()), board.clone());
+    let agents = Agents::new(&config, board.clone());
+    let tmux = tmux::Tmux::new(&config, reaper.clone());
+    let keeper = Keeper::new(tmux, board.clone(), agents.clone());
 
     let (setup_sender, setup) = watch::channel(None);
     let (stream_sender, stream_orders) = mpsc::channel(Limits::STREAMS_PER_WORKSPACE);
@@ -90,11 +97,13 @@ async fn run(config: Config) -> io::Result<()> {
         board: board.clone(),
         reaper: reaper.clone(),
         keeper: keeper.clone(),
+        agents: agents.clone(),
         setup: setup.clone(),
         permits: stream::permits(),
         typing: Arc::default(),
     };
     let mut parts = JoinSet::new();
+    parts.spawn(agents.run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(setup));
     parts.spawn(streams.clone().run(stream_orders));

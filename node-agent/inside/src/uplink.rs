@@ -3,15 +3,21 @@
 //! A node agent that is restarted or replaced finds the same sessions, the same steps and a fresh
 //! connection; nothing inside notices. What an order means is decided elsewhere.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    mem::{Discriminant, discriminant},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::UnixStream,
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use warren_proto::pb::inside::v1::{
-    Control, FromInside, Hello, Setup, Shutdown, Status, ToInside, from_inside, hello, to_inside,
+    Control, FromInside, Hello, SessionStatus, Setup, Shutdown, Status, ToInside,
+    agent_state::State, from_inside, hello, to_inside,
 };
 
 use crate::{
@@ -27,6 +33,8 @@ pub(crate) const PROTOCOL: u32 = 1;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Between two status messages where everything changes.
 const STATUS_GAP: Duration = Duration::from_millis(100);
+/// Messages between two heartbeats that need not keep that gap.
+const AT_ONCE: u32 = 50;
 /// A connect to the socket, and a write to a node agent that reads nothing.
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that held this long is dialled again without a pause.
@@ -133,9 +141,10 @@ async fn report(
 ) -> Result<(), WireError> {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut at_once = AT_ONCE;
     loop {
         tokio::select! {
-            _ = heartbeat.tick() => {}
+            _ = heartbeat.tick() => at_once = AT_ONCE,
             changed = board.changed() => {
                 if changed.is_err() {
                     return Ok(());
@@ -147,19 +156,32 @@ async fn report(
         send(&mut write, &FromInside { kind: Some(from_inside::Kind::Status(status)) }).await?;
         // progress is gathered; a step that ends is told at once, since people wait for it
         let mut seen = false;
-        let _: Result<(), _> = timeout(STATUS_GAP, moved_on(&mut board, &told, &mut seen)).await;
+        let until = Instant::now() + STATUS_GAP;
+        if timeout(STATUS_GAP, moved_on(&mut board, &told, &mut seen)).await.is_ok() {
+            match at_once.checked_sub(1) {
+                Some(left) => at_once = left,
+                // an agent may come and go without end
+                None => sleep_until(until).await,
+            }
+        }
         if seen {
             board.mark_changed();
         }
     }
 }
 
-/// What people wait for: the state of each step, and whether each session runs.
-type Standing = (Vec<i32>, Vec<(String, bool)>);
+/// What people wait for: the state of each step, whether each session runs, and which state its
+/// agent is in.
+type Standing = (Vec<i32>, Vec<(String, bool, Option<Discriminant<State>>)>);
 
 fn standing(status: &Status) -> Standing {
     let steps = status.steps.iter().map(|step| step.state).collect();
-    let sessions = status.sessions.iter().map(|one| (one.name.clone(), one.running)).collect();
+    let agent = |one: &SessionStatus| {
+        let state = one.agent.as_ref()?.state.as_ref()?.state.as_ref()?;
+        Some(discriminant(state))
+    };
+    let sessions =
+        status.sessions.iter().map(|one| (one.name.clone(), one.running, agent(one))).collect();
     (steps, sessions)
 }
 
@@ -196,4 +218,57 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warren_proto::pb::inside::v1::{AgentIdle, AgentState, AgentStatus, AgentWorking};
+
+    fn agent(state: State, subagents: u32) -> AgentStatus {
+        let state = Some(AgentState { state: Some(state) });
+        AgentStatus { state, subagents, ..AgentStatus::default() }
+    }
+
+    #[test]
+    fn a_state_that_changes_without_end_is_told_now_and_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let told = runtime.expect("a runtime").block_on(async {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            let board = Board::new();
+            board.sessions(vec![SessionStatus::default()]);
+            let reporting = tokio::spawn(report(ours.into_split().1, board.subscribe()));
+            let counting = tokio::spawn(async move {
+                let mut reader = Reader::new(theirs);
+                let mut told = 0_u32;
+                while let Ok(Some(FromInside { .. })) = reader.next().await {
+                    told += 1;
+                }
+                told
+            });
+            for round in 0..400 {
+                let state = match round % 2 {
+                    0 => State::Idle(AgentIdle {}),
+                    _ => State::Working(AgentWorking::default()),
+                };
+                board.agent("", agent(state, 0));
+                sleep(Duration::from_millis(2)).await;
+            }
+            reporting.abort();
+            counting.await.expect("no panic")
+        });
+        assert!((AT_ONCE..AT_ONCE + 100).contains(&told), "{told} of 400");
+    }
+
+    #[test]
+    fn an_agents_state_is_waited_for_and_its_details_are_not() {
+        let status = |state: State, subagents| {
+            let agent = Some(agent(state, subagents));
+            let session = SessionStatus { agent, ..SessionStatus::default() };
+            standing(&Status { sessions: vec![session], ..Status::default() })
+        };
+        let working = || State::Working(AgentWorking { phase: 1, tool: None });
+        assert_eq!(status(working(), 0), status(State::Working(AgentWorking::default()), 3));
+        assert_ne!(status(working(), 0), status(State::Idle(AgentIdle {}), 0));
+    }
 }

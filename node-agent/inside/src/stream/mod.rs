@@ -1,10 +1,12 @@
-//! Interactive streams: a viewer of a session, or a program beside the sessions.
+//! Streams: a viewer of a session, a program beside the sessions, why an agent's status is what
+//! it is.
 //!
 //! Each stream is a connection of its own. What it started ends when the connection does: there is
 //! no way to leave a viewer or a program behind.
 
 mod attach;
 mod exec;
+mod explain;
 mod pump;
 mod screen;
 
@@ -20,9 +22,12 @@ use tokio::{
     time::timeout,
 };
 use warren_common::Limits;
-use warren_proto::pb::inside::v1::{Exited, Failed, Frame, Hello, Open, Setup, frame, hello, open};
+use warren_proto::pb::inside::v1::{
+    Exited, Failed, Frame, Hello, Open, Opened, Setup, frame, hello, open,
+};
 
 use crate::{
+    agent::Agents,
     board::Board,
     config::Config,
     journal::event,
@@ -46,6 +51,8 @@ pub(crate) struct Streams {
     pub(crate) reaper: Reaper,
     /// The sessions.
     pub(crate) keeper: Keeper,
+    /// The agents in them.
+    pub(crate) agents: Agents,
     /// The setup, for the checkout's folder.
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
@@ -127,9 +134,9 @@ impl Streams {
                 open::What::Attach(attach) => attach::serve(self, attach, reader, line).await,
                 open::What::Exec(exec) => exec::serve(self, exec, reader, line).await,
                 open::What::Logs(_) => bad("logs are answered by the node agent"),
+                open::What::Explain(explain) => explain::serve(self, explain, line).await,
                 open::What::Send(send) => screen::send(self, &send, line).await,
                 open::What::Read(read) => screen::read(self, &read, line).await,
-                open::What::Explain(_) => bad("agents are not watched by this version"),
             },
             Some(_) => bad("the first frame does not open anything this version knows"),
         }
@@ -161,6 +168,15 @@ impl Line {
     /// the program and nothing piles up.
     async fn send(&self, kind: frame::Kind) -> Result<(), WireError> {
         wire::send(&mut *self.0.lock().await, &Frame { kind: Some(kind) }).await
+    }
+
+    /// Answers what was asked with all there is to say.
+    async fn answer(&self, output: &[u8]) -> Result<Served, WireError> {
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        for piece in output.chunks(Limits::FRAME_BYTES) {
+            self.send(frame::Kind::Stdout(piece.to_vec().into())).await?;
+        }
+        Ok(Ok(Some(Exited { code: 0, detached: false })))
     }
 
     /// Lets the last frame arrive: input that is still on its way would reset the connection.

@@ -1,13 +1,16 @@
 //! Typing into a session and reading what it shows, without a terminal of the caller's own.
 
 use warren_common::Limits;
-use warren_proto::pb::inside::v1::{Exited, Opened, Read, Send, frame};
+use warren_proto::pb::inside::v1::{Read, Send};
 
 use super::{
     Line, Refusal, Served, Streams,
     attach::{is_there, not_found},
 };
-use crate::{tmux::TmuxError, wire::WireError};
+use crate::{
+    tmux::{TmuxError, pane_of},
+    wire::WireError,
+};
 
 /// Keys by name that tmux knows, beside printable characters and `F1` to `F12`. A name it does not
 /// know it would type.
@@ -32,7 +35,7 @@ pub(super) async fn send(streams: &Streams, send: &Send, line: &Line) -> Result<
         return Ok(Err(("WRONG_STATE", message)));
     }
     match tmux.type_into(&send.session, &send.text, &send.keys).await {
-        Ok(()) => done(line, "").await,
+        Ok(()) => line.answer(&[]).await,
         Err(error) => Ok(Err(failed(&error))),
     }
 }
@@ -47,18 +50,10 @@ pub(super) async fn read(streams: &Streams, read: &Read, line: &Line) -> Result<
     if !is_there(streams, &read.session).await {
         return Ok(Err(not_found(streams, &read.session).await));
     }
-    match streams.keeper.tmux().screen(&read.session, read.history).await {
-        Ok(text) => done(line, &text).await,
+    match streams.keeper.tmux().screen(&pane_of(&read.session), read.history).await {
+        Ok(text) => line.answer(text.as_bytes()).await,
         Err(error) => Ok(Err(failed(&error))),
     }
-}
-
-async fn done(line: &Line, output: &str) -> Result<Served, WireError> {
-    line.send(frame::Kind::Opened(Opened {})).await?;
-    for piece in output.as_bytes().chunks(Limits::FRAME_BYTES) {
-        line.send(frame::Kind::Stdout(piece.to_vec().into())).await?;
-    }
-    Ok(Ok(Some(Exited { code: 0, detached: false })))
 }
 
 fn failed(error: &TmuxError) -> Refusal {

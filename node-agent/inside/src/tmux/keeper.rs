@@ -15,12 +15,15 @@ use warren_proto::pb::inside::v1::SessionStatus;
 
 use super::{Seen, Tmux, TmuxError, list::COMMAND_SHOWN_BYTES};
 use crate::{
+    agent::Agents,
     board::{Board, Outcome},
     clock,
     journal::event,
 };
 
-/// Between two looks at the sessions when tmux reports nothing by itself.
+/// Between two looks at the sessions while an agent works or somebody watches.
+const POLL_BUSY: Duration = Duration::from_millis(500);
+/// The same when tmux reports nothing by itself.
 const POLL: Duration = Duration::from_secs(1);
 /// The same while nobody watches and nothing was written for [`QUIET`]: tmux still reports at once
 /// whatever starts or ends, and many idle workspaces cost a node little.
@@ -50,6 +53,7 @@ pub(crate) struct Wanted {
 pub(crate) struct Keeper {
     tmux: Tmux,
     board: Board,
+    agents: Agents,
     state: Arc<Mutex<State>>,
 }
 
@@ -64,8 +68,8 @@ struct State {
 
 impl Keeper {
     /// Returns a keeper with nothing to keep.
-    pub(crate) fn new(tmux: Tmux, board: Board) -> Self {
-        Self { tmux, board, state: Arc::default() }
+    pub(crate) fn new(tmux: Tmux, board: Board, agents: Agents) -> Self {
+        Self { tmux, board, agents, state: Arc::default() }
     }
 
     /// The server it keeps.
@@ -99,14 +103,25 @@ impl Keeper {
         self.look().await.map(drop)
     }
 
-    /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), else every few seconds.
+    /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), where an agent told more
+    /// than is known of its session, else every few seconds.
     pub(crate) async fn run(self, mut hints: Signal) {
         let mut quiet = false;
         let mut pause = Duration::from_secs(1);
         loop {
-            let wait = if quiet { POLL_QUIET } else { POLL };
+            let wait = match quiet {
+                _ if self.agents.are_busy() => POLL_BUSY,
+                true => POLL_QUIET,
+                false => POLL,
+            };
+            let woken = async {
+                tokio::select! {
+                    _ = hints.recv() => {}
+                    () = self.agents.wanted() => {}
+                }
+            };
             // A hint or the end of the wait: both mean to look.
-            let _ = timeout(wait, hints.recv()).await;
+            let _ = timeout(wait, woken).await;
             let Some(started) = self.state.lock().await.started else { continue };
             match self.look().await {
                 Err(TmuxError::NoServer) => {
@@ -135,6 +150,7 @@ impl Keeper {
         let seen = match self.tmux.list().await {
             Ok(seen) => seen,
             Err(TmuxError::NoServer) => {
+                self.agents.look(&[]);
                 self.board.sessions(Vec::new());
                 return Err(TmuxError::NoServer);
             }
@@ -143,8 +159,25 @@ impl Keeper {
         let before = (clock::now_ms() / 1000).saturating_sub(QUIET.as_secs());
         let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
         let state = self.state.lock().await;
-        self.board.sessions(to_statuses(&state.wanted, seen));
+        let seen = in_order(&state.wanted, seen);
+        self.agents.look(&seen);
+        let mut statuses = to_statuses(&state.wanted, seen);
+        for status in &mut statuses {
+            status.agent = self.agents.status(&status.name);
+        }
+        self.board.sessions(statuses);
+        drop(state);
+        self.look_at_screens().await;
         Ok(quiet)
+    }
+
+    async fn look_at_screens(&self) {
+        for wish in self.agents.wishes() {
+            // the pane may have gone since
+            if let Ok(text) = self.tmux.screen(&wish.pane, 0).await {
+                self.agents.screen(&wish, &text);
+            }
+        }
     }
 
     async fn restart(&self) {
@@ -171,14 +204,21 @@ impl Keeper {
     }
 }
 
+fn place(wanted: &[Wanted], name: &str) -> usize {
+    wanted.iter().position(|wanted| wanted.name == name).unwrap_or(wanted.len())
+}
+
 /// The asked-for sessions first, in their order, then those made by hand, by name; at most
 /// [`Limits::SESSIONS`] of them.
+fn in_order(wanted: &[Wanted], mut seen: Vec<Seen>) -> Vec<Seen> {
+    seen.sort_by_key(|session| place(wanted, &session.name));
+    seen.truncate(Limits::SESSIONS);
+    seen
+}
+
 fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
-    let place = |name: &str| wanted.iter().position(|w| w.name == name).unwrap_or(wanted.len());
-    let mut seen = seen;
-    seen.sort_by_key(|session| place(&session.name));
     let status = |session: Seen| {
-        let asked = wanted.get(place(&session.name)).map(|wanted| wanted.command.as_str());
+        let asked = wanted.get(place(wanted, &session.name)).map(|wanted| wanted.command.as_str());
         let command = match asked {
             Some("") => "bash".to_owned(),
             Some(command) => clean(command, COMMAND_SHOWN_BYTES),
@@ -192,11 +232,11 @@ fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
             started_unix_ms: session.created.saturating_mul(1000),
             active_unix_ms: session.active.saturating_mul(1000),
             viewers: session.viewers,
-            panes: session.panes,
+            panes: session.panes.iter().map(|pane| pane.process).collect(),
             agent: None,
         }
     };
-    seen.into_iter().take(Limits::SESSIONS).map(status).collect()
+    seen.into_iter().map(status).collect()
 }
 
 #[cfg(test)]
@@ -219,7 +259,8 @@ mod tests {
             viewers: 0,
             panes: Vec::new(),
         };
-        let statuses = to_statuses(
+        let ordered = |wanted: &[Wanted], seen| to_statuses(wanted, in_order(wanted, seen));
+        let statuses = ordered(
             &[wanted("main", "claude --continue"), wanted("aux", ""), wanted("gone", "")],
             vec![seen("0", None), seen("aux", Some(2)), seen("main", None)],
         );
@@ -238,7 +279,7 @@ mod tests {
         assert_eq!(statuses[0].started_unix_ms, 3000);
         let mut flood: Vec<Seen> = (0..99).map(|n| seen(&format!("a{n}"), None)).collect();
         flood.push(seen("main", None));
-        let statuses = to_statuses(&[wanted("main", "")], flood);
+        let statuses = ordered(&[wanted("main", "")], flood);
         assert_eq!((statuses.len(), statuses[0].name.as_str()), (Limits::SESSIONS, "main"));
     }
 }

@@ -12,13 +12,16 @@ use warren_common::{Limits, SessionName, status::clean};
 const SESSIONS_SEEN: usize = 256;
 /// Bytes of a session's command in a status message.
 pub(crate) const COMMAND_SHOWN_BYTES: usize = 512;
+/// Bytes kept of a pane's title, and of its id.
+const TITLE_BYTES: usize = Limits::AGENT_SUMMARY_BYTES;
+const ID_BYTES: usize = 16;
 
 /// One line per pane: numbers first, the session's name last. Letters before fields that may be
 /// empty.
 pub(super) const PANES: &str = "P #{pid} #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
      s#{pane_dead_status} g#{pane_dead_signal} #{pane_pid} #{session_name}";
-/// One line per pane with the program that runs in it.
-pub(super) const COMMANDS: &str = "C #{pane_id} #{pane_current_command}";
+/// One line per pane with the program that runs in it and the pane's title.
+pub(super) const TEXTS: &str = "C #{pane_id} #{pane_current_command}\t#{pane_title}";
 /// One line per viewer; control clients are none.
 pub(super) const CLIENTS: &str = "V #{client_control_mode} #{client_session}";
 
@@ -37,8 +40,27 @@ pub(crate) struct Seen {
     pub(crate) active: u64,
     /// Terminals that show it.
     pub(crate) viewers: u32,
-    /// Process ids of what its panes run.
-    pub(crate) panes: Vec<u32>,
+    /// Its panes, at most [`Limits::PANES`].
+    pub(crate) panes: Vec<Pane>,
+}
+
+/// One pane as tmux sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pane {
+    /// tmux's id: `%` and a number.
+    pub(crate) id: String,
+    /// Process id of what it runs.
+    pub(crate) process: u32,
+    /// When its window last wrote something, seconds since the epoch.
+    pub(crate) active: u64,
+    /// Its program has ended.
+    pub(crate) dead: bool,
+    /// The exit code, once it is known and no signal ended it.
+    pub(crate) code: Option<i32>,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
+    /// Its title.
+    pub(crate) title: String,
 }
 
 /// Everything one look shows.
@@ -52,86 +74,92 @@ pub(super) struct Listing {
     pub(super) unreaped: Option<i32>,
 }
 
-struct Pane<'a> {
+struct Line<'a> {
     server: i32,
-    dead: bool,
-    id: &'a str,
     created: u64,
-    active: u64,
     exit: Option<i32>,
-    process: u32,
     session: &'a str,
+    pane: Pane,
 }
 
-/// Parses the answers to [`PANES`], [`COMMANDS`] and [`CLIENTS`].
+/// Parses the answers to [`PANES`], [`TEXTS`] and [`CLIENTS`].
 pub(super) fn parse(text: &str) -> Listing {
     let (mut server, mut unreaped) = (None, None);
-    let mut sessions: BTreeMap<&str, (Seen, &str)> = BTreeMap::new();
-    for line in text.lines() {
-        if let Some(pane) = line.strip_prefix("P ").and_then(pane) {
-            add(&mut sessions, &pane);
-            server = Some(pane.server);
-            if pane.dead && pane.exit.is_none() {
-                unreaped = Some(pane.server);
-            }
+    let mut sessions: BTreeMap<&str, Seen> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| pane(line.strip_prefix("P ")?)) {
+        server = Some(line.server);
+        if line.pane.dead && line.exit.is_none() {
+            unreaped = Some(line.server);
         }
+        add(&mut sessions, line);
     }
     for line in text.lines() {
-        if let Some((id, command)) = line.strip_prefix("C ").and_then(|rest| rest.split_once(' ')) {
-            let owner = sessions.values_mut().find(|(_, first)| *first == id);
-            if let Some((seen, _)) = owner {
-                seen.command = clean(command, COMMAND_SHOWN_BYTES).replace(['\n', '\t'], " ");
-            }
+        if let Some((id, texts)) = line.strip_prefix("C ").and_then(|rest| rest.split_once(' ')) {
+            texts_of(&mut sessions, id, texts);
         }
         let viewed = line.strip_prefix("V 0 ").and_then(|name| sessions.get_mut(name));
-        if let Some((seen, _)) = viewed {
-            seen.viewers += 1;
-        }
+        viewed.into_iter().for_each(|seen| seen.viewers += 1);
     }
-    let sessions = sessions.into_values().map(|(seen, _)| seen).collect();
-    Listing { sessions, server, unreaped }
+    Listing { sessions: sessions.into_values().collect(), server, unreaped }
 }
 
-fn add<'a>(sessions: &mut BTreeMap<&'a str, (Seen, &'a str)>, pane: &Pane<'a>) {
-    if let Some((seen, _)) = sessions.get_mut(pane.session) {
+fn texts_of(sessions: &mut BTreeMap<&str, Seen>, id: &str, texts: &str) {
+    let (command, title) = texts.split_once('\t').unwrap_or((texts, ""));
+    for seen in sessions.values_mut() {
+        let Some(at) = seen.panes.iter().position(|pane| pane.id == id) else { continue };
+        seen.panes[at].title = shown(title, TITLE_BYTES);
+        if at == 0 {
+            seen.command = shown(command, COMMAND_SHOWN_BYTES);
+        }
+        return;
+    }
+}
+
+fn shown(text: &str, limit: usize) -> String {
+    clean(text, limit).replace(['\n', '\t'], " ")
+}
+
+fn add<'a>(sessions: &mut BTreeMap<&'a str, Seen>, line: Line<'a>) {
+    let Line { session, created, exit, pane, .. } = line;
+    if let Some(seen) = sessions.get_mut(session) {
         seen.active = seen.active.max(pane.active);
         if seen.panes.len() < Limits::PANES {
-            seen.panes.push(pane.process);
+            seen.panes.push(pane);
         }
-        if pane.exit.is_none() {
+        if exit.is_none() {
             seen.exit = None;
         }
         return;
     }
-    if sessions.len() == SESSIONS_SEEN || pane.session.parse::<SessionName>().is_err() {
+    if sessions.len() == SESSIONS_SEEN || session.parse::<SessionName>().is_err() {
         return;
     }
     let seen = Seen {
-        name: pane.session.to_owned(),
+        name: session.to_owned(),
         command: String::new(),
-        exit: pane.exit,
-        created: pane.created,
+        exit,
+        created,
         active: pane.active,
         viewers: 0,
-        panes: vec![pane.process],
+        panes: vec![pane],
     };
-    sessions.insert(pane.session, (seen, pane.id));
+    sessions.insert(session, seen);
 }
 
-fn pane(line: &str) -> Option<Pane<'_>> {
+fn pane(line: &str) -> Option<Line<'_>> {
     let mut fields = line.splitn(9, ' ');
     let server = fields.next()?.parse().ok()?;
-    let id = fields.next()?;
+    let id = shown(fields.next()?, ID_BYTES);
     let created = fields.next()?.parse().ok()?;
     let active = fields.next()?.parse().ok()?;
     let dead = fields.next()? == "1";
-    let status = fields.next()?.strip_prefix('s')?.parse::<i32>().ok();
-    let signal = fields.next()?.strip_prefix('g')?.parse::<i32>().ok();
+    let code = fields.next()?.strip_prefix('s')?.parse::<i32>().ok().filter(|_| dead);
+    let signal = fields.next()?.strip_prefix('g')?.parse::<i32>().ok().filter(|_| dead);
     // A pane is dead for a moment before its program's end is known.
-    let code = status.or(signal.map(|number| 128 + number));
-    let exit = code.filter(|_| dead);
+    let exit = code.or(signal.map(|number| number.saturating_add(128)));
     let process = fields.next()?.parse().ok()?;
-    Some(Pane { server, dead, id, created, active, exit, process, session: fields.next()? })
+    let pane = Pane { id, process, active, dead, code, signal, title: String::new() };
+    Some(Line { server, created, exit, session: fields.next()?, pane })
 }
 
 #[cfg(test)]
@@ -148,6 +176,7 @@ mod tests {
                     P 42 %5 1 1 0 s g 56 Odd name\n\
                     P 42 %6 1 1 1 s g 57 ending\n\
                     P nonsense\n\
+                    C %1 cat\t✳ two words \x1b[0m\n\
                     C %0 claude\n\
                     C %4 vim\n\
                     V 0 main\n\
@@ -155,7 +184,25 @@ mod tests {
                     V 1 main\n";
         let Listing { sessions: seen, server, unreaped } = parse(text);
         assert_eq!((server, unreaped), (Some(42), Some(42)));
-        assert_eq!(seen.last().map(|two| two.panes.as_slice()), Some(&[54, 55][..]));
+        let panes: Vec<_> = seen
+            .iter()
+            .flat_map(|seen| &seen.panes)
+            .map(|pane| (pane.id.as_str(), pane.process, pane.active))
+            .collect();
+        assert_eq!(
+            panes,
+            [
+                ("%6", 57, 1),
+                ("%2", 53, 301),
+                ("%0", 51, 105),
+                ("%1", 52, 201),
+                ("%3", 54, 400),
+                ("%4", 55, 300)
+            ]
+        );
+        let pane = |at: usize| &seen[at].panes[0];
+        assert_eq!((pane(1).code, pane(1).signal, pane(1).dead), (None, Some(9), true));
+        assert_eq!((pane(3).code, pane(3).title.as_str()), (Some(3), "✳ two words [0m"));
         let short: Vec<_> = seen
             .iter()
             .map(|s| (s.name.as_str(), s.exit, s.active, s.viewers, s.command.as_str()))
@@ -166,7 +213,7 @@ mod tests {
                 ("ending", None, 1, 0, ""),
                 ("killed", Some(137), 301, 0, ""),
                 ("main", None, 105, 2, "claude"),
-                ("tests", Some(3), 201, 0, ""),
+                ("tests", Some(3), 201, 0, "cat"),
                 ("two", None, 400, 0, ""),
             ]
         );

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 pub(crate) use keeper::{Keeper, Wanted};
 #[cfg(test)]
 pub(crate) use list::COMMAND_SHOWN_BYTES;
-pub(crate) use list::Seen;
+pub(crate) use list::{Pane, Seen};
 
 use crate::{
     config::Config,
@@ -149,7 +149,7 @@ impl Tmux {
     pub(crate) async fn list(&self) -> Result<Vec<Seen>, TmuxError> {
         let mut command = self.command();
         command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
-        command.args(["list-panes", "-a", "-F", list::COMMANDS, ";"]);
+        command.args(["list-panes", "-a", "-F", list::TEXTS, ";"]);
         command.args(["list-clients", "-F", list::CLIENTS]);
         match self.ask(command).await {
             Ok(text) => {
@@ -215,15 +215,15 @@ impl Tmux {
         pasted
     }
 
-    /// Returns the text that a session shows, with so many lines above the screen.
+    /// Returns the text on the screen of a pane, with so many lines above it.
     ///
     /// # Errors
-    /// Fails where tmux refuses.
-    pub(crate) async fn screen(&self, session: &str, history: u32) -> Result<String, TmuxError> {
+    /// Fails where there is no such pane.
+    pub(crate) async fn screen(&self, pane: &str, history: u32) -> Result<String, TmuxError> {
         let mut history = history;
         loop {
             let mut command = self.command();
-            command.args(["capture-pane", "-p", "-t", &pane_of(session)]);
+            command.args(["capture-pane", "-p", "-t", pane]);
             command.args(["-S", &format!("-{history}")]);
             let text = self.ask(command).await?;
             if text.len() < program::OUTPUT_BYTES || history == 0 {
@@ -250,7 +250,7 @@ impl Tmux {
 }
 
 /// The pane of a session that a person who attaches would type into.
-fn pane_of(session: &str) -> String {
+pub(crate) fn pane_of(session: &str) -> String {
     format!("={session}:")
 }
 

@@ -4,6 +4,7 @@
 //! folder and a socket of its own in one temporary folder.
 
 mod agent;
+mod agents;
 mod screen;
 mod server;
 mod sessions;

@@ -1,0 +1,121 @@
+//! What is made of looks and hooks.
+
+use warren_common::agent::AgentState;
+
+use super::*;
+use crate::agent::message::tests::message;
+
+const NOW: Timestamp = Timestamp(2_000_000);
+const DEAD: Life = Life { pid: 1, start: u64::MAX };
+
+fn own() -> Life {
+    Life::of(std::process::id()).expect("it runs")
+}
+
+fn found(kind: &str, life: Life) -> Found {
+    Found { kind: AgentKind::named(kind), life, prompt: false, front: Vec::new(), ticks: 0 }
+}
+
+fn entry(kind: &str, process: Option<Life>) -> Entry {
+    let mut entry = Entry::new(AgentKind::named(kind), "%1", NOW);
+    entry.process = process;
+    entry
+}
+
+#[test]
+fn an_agent_keeps_its_pane_while_its_process_lives() {
+    let other = Life { start: 7, ..DEAD };
+    for (kind, process, seen, life, meets) in [
+        ("shell", own(), "shell", own(), Meets::Same),
+        ("shell", own(), "claude", own(), Meets::Other),
+        ("shell", own(), "vim", other, Meets::Other),
+        ("vim", DEAD, "vim", other, Meets::Again),
+        ("claude", own(), "claude", own(), Meets::Same),
+        ("claude", own(), "shell", other, Meets::Same),
+        ("claude", own(), "codex", other, Meets::Same),
+        ("claude", DEAD, "claude", other, Meets::Again),
+        ("claude", DEAD, "codex", other, Meets::Other),
+        ("claude", DEAD, "shell", other, Meets::Lost),
+    ] {
+        let entry = entry(kind, Some(process));
+        assert_eq!(entry.meets(&found(seen, life)), meets, "{kind} meets {seen}");
+    }
+    let mut gone = entry("claude", Some(DEAD));
+    gone.lost(other, NOW);
+    assert_eq!(gone.meets(&found("shell", other)), Meets::Same, "it ended, and that stands");
+    assert_eq!(gone.meets(&found("vim", own())), Meets::Other);
+    assert_eq!(gone.meets(&found("claude", own())), Meets::Again);
+    gone.came_up(own(), NOW);
+    assert_eq!(gone.state(), StateName::Starting, "the last end is not the new one's");
+}
+
+#[test]
+fn hooks_of_an_agent_within_the_agent_are_not_its_own() {
+    let mut entry = entry("claude", Some(own()));
+    let from = |process| Message { process, ..message("UserPromptSubmit") };
+    assert!(entry.hook(from(Some(own())), NOW));
+    assert!(!entry.hook(from(Some(DEAD)), NOW));
+    assert!(entry.hook(from(None), NOW), "nothing speaks against it");
+    let mut first_has_ended = Entry::new(AgentKind::Claude, "%1", NOW);
+    assert!(first_has_ended.hook(from(Some(DEAD)), NOW));
+    assert!(first_has_ended.hook(from(Some(own())), NOW));
+    assert_eq!(first_has_ended.process(), Some(own()));
+}
+
+#[test]
+fn what_the_arbiter_holds_is_bounded() {
+    let mut entry = entry("claude", None);
+    for number in 0..1000 {
+        let mut sent = message("Stop");
+        sent.at = Timestamp(NOW.0 + number);
+        sent.hook.tasks = vec!["t".repeat(160); 16];
+        sent.hook.text = "x".repeat(400);
+        assert!(entry.hook(sent.bounded(), Timestamp(NOW.0 + number)));
+    }
+    let held: usize = entry.sizes.iter().sum();
+    assert!(held <= TEXT_BYTES + Limits::AGENT_OBSERVATIONS * 4 * SHORT_BYTES, "{held}");
+    assert_eq!(entry.state(), StateName::Background, "the state is as true as before");
+}
+
+#[test]
+fn movement_alone_is_told_now_and_then() {
+    let mut entry = entry("claude", None);
+    assert!(entry.hook(message("UserPromptSubmit"), NOW));
+    assert!(entry.take_changed());
+    let mut told = 0;
+    for step in 1..=40_u64 {
+        let now = Timestamp(NOW.0 + step * 500);
+        entry.look(&Pane { active: now.0 / 1000, ..Pane::default() }, None, now);
+        entry.viewed(0, now);
+        told += u32::from(entry.take_changed());
+    }
+    assert!((5..=10).contains(&told), "{told} in twenty seconds");
+    let last = entry.shown().last_activity_unix_ms;
+    assert!(last >= NOW.0 + 17_000, "{last}");
+}
+
+#[test]
+fn the_first_title_of_codex_is_somebody_elses() {
+    let mut entry = entry("codex", None);
+    let mut look = |title: &str, after: u64| {
+        let now = Timestamp(NOW.0 + after);
+        entry.look(&Pane { title: title.to_owned(), ..Pane::default() }, None, now);
+        entry.state()
+    };
+    assert_eq!(look("host", 1000), StateName::Starting);
+    assert_eq!(look("⠹ wt", 2000), StateName::Working);
+    assert_eq!(look("wt", 3000), StateName::Idle);
+}
+
+#[test]
+fn a_kill_for_memory_is_told_with_the_end() {
+    let mut entry = entry("claude", None);
+    let pane = |code, signal| Pane { dead: true, code, signal, ..Pane::default() };
+    entry.died(&pane(None, None), true, NOW);
+    assert_eq!(entry.state(), StateName::Starting, "how it ended is not known yet");
+    entry.died(&pane(None, Some(9)), true, NOW);
+    let AgentState::Exited(exit) = entry.arbiter().status().state else {
+        panic!("it ended");
+    };
+    assert!(exit.oom && exit.signal == Some(9));
+}

@@ -1,0 +1,156 @@
+//! What looks show of an agent: its terminal, title, screen, processes and record.
+
+use std::{path::Path, time::Duration};
+
+use warren_common::{
+    Limits, Timestamp,
+    agent::{AgentKind, AgentState, Phase, Process, Report, Screen, StateName, Tmux, WaitKind},
+};
+
+use super::{
+    super::{detect::Found, screen, tree},
+    Entry,
+};
+use crate::tmux::Pane;
+
+/// Between two tellings of a terminal's output.
+const OUTPUT: Duration = Duration::from_secs(2);
+/// Between two looks at a tree's processor time.
+const CPU: Duration = Duration::from_secs(2);
+/// A title counts again for this long after it or the agent's state changed: the first look may
+/// have come too soon.
+const TITLE: Duration = Duration::from_secs(2);
+/// Between two looks at a screen.
+const SCREEN: Duration = Duration::from_secs(2);
+/// An agent that said nothing for this long may be trying the model again.
+const SILENCE: Duration = Duration::from_secs(5);
+
+impl Entry {
+    /// Takes in what a look at its pane shows.
+    pub(in crate::agent) fn look(&mut self, pane: &Pane, found: Option<&Found>, now: Timestamp) {
+        let prompt = found.is_some_and(|found| found.prompt);
+        self.output(pane, prompt, now);
+        self.title(pane, now);
+        let state = self.state();
+        let process = self.process.map(|process| process.pid);
+        match found {
+            Some(found) if !self.kind.tells() => self.processor(now, || found.ticks),
+            _ if matches!(state, StateName::Working | StateName::Background) => {
+                self.processor(now, || process.map_or(0, tree::ticks));
+            }
+            _ => {}
+        }
+        if let Some(found) = found.filter(|_| !self.kind.tells()) {
+            let reads = !prompt && found.front.iter().any(|pid| tree::reads_terminal(*pid));
+            if reads != self.reads {
+                self.reads = reads;
+                self.observe(now, now, Report::Process(Process::ReadsInput { reads }));
+            }
+        }
+    }
+
+    /// Reads Claude Code's record.
+    pub(in crate::agent) fn records(&mut self, folder: &Path, now: Timestamp) {
+        if self.kind != AgentKind::Claude {
+            return;
+        }
+        let news = self.process.and_then(|process| self.record.news(folder, process));
+        if let Some((at, told)) = news {
+            self.heard = self.heard.max(at.min(now));
+            self.observe(at, now, Report::Registry(told));
+        }
+    }
+
+    /// Returns whether its screen would say more, and if so notes that it is looked at.
+    pub(in crate::agent) fn wishes_screen(&mut self, now: Timestamp) -> bool {
+        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN);
+        let same = self.looked.is_some_and(|at| at > self.wrote.1);
+        if fresh || same || !self.is_alive() {
+            return false;
+        }
+        let wanted = match self.arbiter.status().state {
+            _ if self.reads => true,
+            AgentState::Starting => self.kind.tells() && self.is_late(now),
+            AgentState::Waiting(wait) => wait.kind == WaitKind::Setup,
+            AgentState::Working { .. } => {
+                self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
+            }
+            _ => false,
+        };
+        if wanted {
+            self.looked = Some(now);
+        }
+        wanted
+    }
+
+    /// Takes in the text on its screen.
+    pub(in crate::agent) fn screen(&mut self, text: &str, now: Timestamp) {
+        let phase = match self.arbiter.status().state {
+            AgentState::Working { phase, .. } => Some(phase),
+            _ => None,
+        };
+        let retries = self.kind == AgentKind::Claude && phase.is_some();
+        let told = screen::read(text, retries);
+        let over = phase == Some(Some(Phase::Retrying));
+        if phase.is_none() || over || matches!(told, Screen::Retrying(_)) {
+            self.observe(now, now, Report::Screen(told));
+        }
+    }
+
+    /// Returns whether it should have told of itself by now.
+    fn is_late(&self, now: Timestamp) -> bool {
+        let begun = self.process.map(|process| process.begun(now));
+        begun.is_some_and(|begun| now.since(begun).saturating_add(SCREEN) > Limits::AGENT_SETUP)
+    }
+
+    fn output(&mut self, pane: &Pane, prompt: bool, now: Timestamp) {
+        if pane.active <= self.output {
+            return;
+        }
+        // the stamp is a second's beginning
+        let at = Timestamp(pane.active.saturating_mul(1000).saturating_add(999)).min(now);
+        self.wrote.1 = at;
+        if now.since(self.wrote.0) < OUTPUT {
+            return;
+        }
+        self.output = pane.active;
+        self.wrote.0 = now;
+        // a shell that shows its prompt does nothing
+        if !(self.kind == AgentKind::Shell && prompt) {
+            self.observe(at, now, Report::Tmux(Tmux::Output));
+        }
+    }
+
+    fn title(&mut self, pane: &Pane, now: Timestamp) {
+        let changed = pane.title != self.title.0;
+        if changed {
+            self.titled |= !self.title.0.is_empty();
+            self.title = (pane.title.clone(), now);
+        }
+        // any title of Codex means something, and the first one may be another program's
+        if self.kind == AgentKind::Codex && !self.titled {
+            return;
+        }
+        let told = matches!(self.kind, AgentKind::Codex | AgentKind::Gemini);
+        let recent = now.since(self.title.1.max(self.heard)) < TITLE;
+        if changed || told && recent {
+            self.observe(now, now, Report::Title(pane.title.clone()));
+        }
+    }
+
+    fn processor(&mut self, now: Timestamp, ticks: impl FnOnce() -> u64) {
+        if self.ticks.is_some_and(|(at, _)| now.since(at) < CPU) {
+            return;
+        }
+        let ticks = ticks();
+        let before = self.ticks.replace((now, ticks));
+        let Some((at, before)) = before else { return };
+        // a tick is ten milliseconds
+        let used = ticks.saturating_sub(before).saturating_mul(10_000);
+        let took = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX).max(1);
+        let per_mille = u32::try_from(used / took).unwrap_or(u32::MAX);
+        if per_mille >= Limits::AGENT_MOVES_PER_MILLE {
+            self.observe(now, now, Report::Process(Process::Cpu { per_mille }));
+        }
+    }
+}

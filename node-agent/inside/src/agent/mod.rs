@@ -1,0 +1,184 @@
+//! What the agents in the sessions do: seen from here, told by themselves, shown on the board.
+//!
+//! [`hook`] is the other end: what an agent's hook runs. [`socket`] takes what it sends, [`spool`]
+//! keeps what could not be sent. [`roster`] knows whose it is and folds it; [`look`] is what tmux and
+//! `/proc` show at each look. Who is believed is decided in [`warren_common::agent`].
+//!
+//! Everything here comes from the workspace and may be forged by what runs in it. It is bounded,
+//! cleaned and shown, and nothing is done because of it.
+
+mod detect;
+mod entry;
+mod explain;
+pub(crate) mod hook;
+mod look;
+mod message;
+mod registry;
+mod roster;
+mod screen;
+mod socket;
+mod spool;
+mod tree;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::interval};
+use warren_common::Timestamp;
+use warren_proto::pb::inside::v1::{AgentExplanation, AgentStatus};
+
+use self::roster::Roster;
+use crate::{board::Board, clock, config::Config, journal::event, tmux::Seen};
+
+/// Between two ticks of the arbiters where nothing else happens.
+const TICK: Duration = Duration::from_secs(5);
+/// Ticks between two lines of the log about what was not understood.
+const TICKS_PER_LINE: u32 = 12;
+
+/// The agents; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Agents {
+    roster: Arc<Mutex<Roster>>,
+    board: Board,
+    runtime: Arc<Path>,
+    /// Wakes whoever looks at the sessions.
+    wanted: Arc<Notify>,
+}
+
+/// A pane whose screen is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// The session.
+    pub(crate) session: String,
+    /// tmux's id of the pane.
+    pub(crate) pane: String,
+}
+
+impl Agents {
+    /// Returns a roster without agents.
+    pub(crate) fn new(config: &Config, board: Board) -> Self {
+        let roster = Roster::new(config.home.join(registry::FOLDER));
+        Self {
+            roster: Arc::new(Mutex::new(roster)),
+            board,
+            runtime: config.runtime.as_path().into(),
+            wanted: Arc::default(),
+        }
+    }
+
+    /// Listens and ticks for ever.
+    pub(crate) async fn run(self) {
+        tokio::join!(socket::run(&self), self.tick());
+    }
+
+    /// Takes what a look at the sessions shows; `sessions` are those that the board shows.
+    pub(crate) fn look(&self, sessions: &[Seen]) {
+        let spooled = spool::drain(&self.runtime);
+        let now = now();
+        let mut roster = self.roster();
+        roster.look(sessions, now);
+        for bytes in spooled {
+            roster.take(&bytes, now);
+        }
+    }
+
+    /// Returns what the session's agent does; none where there is no agent yet.
+    pub(crate) fn status(&self, session: &str) -> Option<AgentStatus> {
+        self.roster().status(session)
+    }
+
+    /// Returns whether the sessions are to be looked at often.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.roster().is_busy()
+    }
+
+    /// Waits until a look at the sessions is wanted. Cancel safe.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Returns the panes whose screen says more, a few at a time.
+    pub(crate) fn wishes(&self) -> Vec<Wish> {
+        self.roster().wishes(now())
+    }
+
+    /// Takes the text on a pane's screen.
+    pub(crate) fn screen(&self, wish: &Wish, text: &str) {
+        self.roster().screen(wish, text, now());
+        self.publish();
+    }
+
+    /// Returns why the session's status is what it is.
+    pub(crate) fn explain(&self, session: &str) -> AgentExplanation {
+        self.roster().explain(session)
+    }
+
+    /// Takes one message of the reporter as it came.
+    fn take(&self, bytes: &[u8]) {
+        let mut roster = self.roster();
+        if roster.take(bytes, now()) {
+            self.wanted.notify_one();
+        }
+        drop(roster);
+        self.publish();
+    }
+
+    /// Puts on the board what changed.
+    fn publish(&self) {
+        for (session, status) in self.roster().changed() {
+            self.board.agent(&session, status);
+        }
+    }
+
+    async fn tick(&self) {
+        let records = self.roster().records.clone();
+        let mut watch = registry::Watch::new(records);
+        let mut ticks = interval(TICK);
+        let mut count: u32 = 0;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    watch.renew();
+                    count = count.wrapping_add(1);
+                    self.pass(count.is_multiple_of(TICKS_PER_LINE));
+                }
+                () = watch.changed() => self.roster().look_at_records(now()),
+            }
+            self.publish();
+        }
+    }
+
+    /// Lets time pass; `line`: it is time for a line of the log.
+    fn pass(&self, line: bool) {
+        let spooled = spool::drain(&self.runtime);
+        let now = now();
+        let mut roster = self.roster();
+        for bytes in spooled {
+            roster.take(&bytes, now);
+        }
+        roster.tick(now);
+        let lost = if line { roster.lost() } else { 0 };
+        drop(roster);
+        if lost > 0 {
+            event!(
+                "{lost} messages of agents were of no use: not understood, or of no session here"
+            );
+        }
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        // nothing panics while it holds the roster; a half-done fold is still a bounded one
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime.join(message::SOCKET)
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp(clock::now_ms())
+}

@@ -1,0 +1,156 @@
+//! One process and what it started, read from `/proc` a few files at a time.
+//!
+//! [`crate::processes`] reads all there are; this is for looks that repeat.
+
+use std::fs;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use warren_common::Timestamp;
+
+use crate::processes;
+
+/// Processes of one pane looked at, at most.
+const MOST: usize = 128;
+/// Bytes of a command line looked at.
+const ARGV_BYTES: usize = 4096;
+/// Ticks of a second: the kernel tells 100 wherever Linux runs today.
+const TICKS: u64 = 100;
+/// Number of the system call `read`.
+const READ: &str = if cfg!(target_arch = "x86_64") { "0" } else { "63" };
+
+/// A process, told from a later one with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Life {
+    pub(super) pid: u32,
+    /// Field 22 of its `stat`.
+    pub(super) start: u64,
+}
+
+/// What `/proc/<pid>/stat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) life: Life,
+    pub(super) parent: u32,
+    pub(super) group: i32,
+    /// The group in the foreground of its terminal.
+    pub(super) foreground: i32,
+    /// Processor time of itself and of children that it waited for.
+    pub(super) ticks: u64,
+}
+
+impl Life {
+    /// Returns the process with this id; none where there is none or it has ended.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Some(stat(pid)?.life)
+    }
+
+    /// Returns whether it still runs.
+    pub(super) fn is_there(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Returns when it began.
+    pub(super) fn begun(self, now: Timestamp) -> Timestamp {
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let ms = u64::try_from(since_boot.tv_sec).unwrap_or_default() * 1000
+            + u64::try_from(since_boot.tv_nsec).unwrap_or_default() / 1_000_000;
+        let begun = self.start.saturating_mul(1000 / TICKS);
+        Timestamp(now.0.saturating_sub(ms.saturating_sub(begun)))
+    }
+}
+
+/// Returns what the kernel tells of a process; none where it has ended.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(pid: u32, stat: &str) -> Option<Stat> {
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<i64>().ok());
+    let ticks: i64 = (11..15).filter_map(number).sum();
+    Some(Stat {
+        life: Life { pid, start: fields.get(19)?.parse().ok()? },
+        parent: u32::try_from(number(1)?).ok()?,
+        group: i32::try_from(number(2)?).ok()?,
+        foreground: i32::try_from(number(5)?).ok()?,
+        ticks: u64::try_from(ticks).unwrap_or_default(),
+    })
+}
+
+/// Returns `root` and what runs below it, those nearer to it first, at most [`MOST`].
+pub(super) fn below(root: u32) -> Vec<Stat> {
+    let mut found: Vec<Stat> = stat(root).into_iter().collect();
+    let mut at = 0;
+    while at < found.len() {
+        let parent = i32::try_from(found[at].life.pid).unwrap_or_default();
+        for child in processes::children(parent) {
+            if found.len() == MOST {
+                return found;
+            }
+            found.extend(u32::try_from(child).ok().and_then(stat));
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Returns the processor time of `root` and what runs below it.
+pub(super) fn ticks(root: u32) -> u64 {
+    below(root).iter().map(|stat| stat.ticks).sum()
+}
+
+/// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them.
+pub(super) fn argv(pid: u32) -> Vec<String> {
+    let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes.truncate(ARGV_BYTES);
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+}
+
+/// Returns the folder that a process is in.
+pub(super) fn folder(pid: u32) -> Option<String> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
+}
+
+/// Returns whether a process reads what a person types: it is in `read` on a terminal as its
+/// standard input.
+pub(super) fn reads_terminal(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let mut words = call.split_ascii_whitespace();
+    let reads = words.next() == Some(READ) && words.next() == Some("0x0");
+    reads
+        && fs::read_link(format!("/proc/{pid}/fd/0"))
+            .is_ok_and(|path| path.starts_with("/dev/pts/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_stat_is_understood() {
+        let line = "7 (a) R 1 (b)) S 3 7 5 34816 9 0 0 0 0 0 11 12 13 14 20 0 1 0 4711 0";
+        let seen = parse(7, line).expect("a process");
+        assert_eq!(seen.life, Life { pid: 7, start: 4711 });
+        assert_eq!((seen.parent, seen.group, seen.foreground, seen.ticks), (3, 7, 9, 50));
+        assert_eq!(parse(7, &line.replace(") S", ") Z")), None);
+        assert_eq!(parse(7, "nonsense"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_beginning() {
+        let own = std::process::id();
+        let life = Life::of(own).expect("it runs");
+        assert!(life.is_there() && !Life { start: life.start + 1, ..life }.is_there());
+        let now = Timestamp(crate::clock::now_ms());
+        let age = now.since(life.begun(now));
+        assert!(age < std::time::Duration::from_secs(600), "{age:?}");
+        assert_eq!(below(own).first().map(|stat| stat.life), Some(life));
+        assert!(argv(own)[0].contains("inside") && folder(own).is_some());
+        assert!(!reads_terminal(own));
+    }
+}
