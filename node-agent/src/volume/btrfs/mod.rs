@@ -200,7 +200,9 @@ impl Shared {
         };
         let mut findings: Vec<_> =
             findings::of_pool(disk.total, disk.available).into_iter().collect();
-        if self.site.mounted()?.is_none_or(|mounted| mounted.read_only) {
+        // that it is mounted was seen above; the list of all mounts is long where much runs
+        let facts = rustix::fs::statvfs(mount).map_err(|error| failed(error.into()))?;
+        if facts.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             let error = self.site.open().err();
             findings.extend(error.as_ref().map(findings::unusable));
         }
