@@ -12,11 +12,11 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use warren_common::{
-    Bytes, Generation, WorkspaceId,
+    Bytes, Generation, Limits, WorkspaceId,
     spec::{Run, WorkspaceOrder},
     status::RunState,
 };
-use warren_daemon::{backoff::Backoff, telemetry::Chain};
+use warren_daemon::{backoff::Backoff, clock, telemetry::Chain};
 use warren_model::{Action, Held, HeldContainer, HeldState, diff, diff_recovering};
 use warren_proto::pb::inside::v1::Setup;
 
@@ -364,12 +364,12 @@ impl Worker {
         let run: (Generation, u64) = ordered.or(held).unwrap_or_default();
         let pid = found.container.as_ref().and_then(pid_of);
         self.picture.stand(Standing { run, state, reason, pid });
-        let status = self.view.as_ref().and_then(|view| view.borrow().status.clone());
+        let view = self.view.as_ref().map(|view| view.borrow().clone()).unwrap_or_default();
         if held == Some(run) {
-            if let Some(status) = &status {
+            if let Some(status) = &view.status {
                 self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
             }
-            self.picture.inside(status.as_ref());
+            self.picture.inside(&view);
         }
     }
 
@@ -380,12 +380,16 @@ impl Worker {
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let again = self.guard.again();
         loop {
+            let unheard = self.unheard();
             tokio::select! {
                 () = self.wake.notified() => return,
                 () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {
                     return;
                 }
                 () = changed(&mut self.view) => if self.heard().await { return },
+                () = sleep(unheard.unwrap_or_default()), if unheard.is_some() => {
+                    self.picture.pass();
+                }
                 () = changed(&mut self.readings) => self.read(),
                 _ = usage.tick(), if self.running.is_some() => {
                     if self.readings.is_none() {
@@ -411,6 +415,15 @@ impl Worker {
         }
     }
 
+    /// Returns how long it is until nobody knows any more what the agents inside do; none where PID 1
+    /// is heard, or was not for so long already.
+    fn unheard(&self) -> Option<Duration> {
+        let heard = self.view.as_ref()?.borrow().heard?;
+        let left = Limits::AGENT_UNHEARD.checked_sub(clock::now().since(heard))?;
+        // a clock of milliseconds may show the end a little late
+        (!left.is_zero()).then(|| left + Duration::from_millis(1))
+    }
+
     /// Shows what PID 1 said; returns whether the workspace stands elsewhere because of it.
     async fn heard(&mut self) -> bool {
         let Some(view) = self.view.as_mut().map(|view| view.borrow_and_update().clone()) else {
@@ -418,7 +431,7 @@ impl Worker {
         };
         if let Some(status) = &view.status {
             self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
-            self.picture.inside(view.status.as_ref());
+            self.picture.inside(&view);
         }
         self.picture.standing().1 == RunState::Starting && started(&view)
     }
@@ -441,17 +454,27 @@ impl Worker {
         }
     }
 
-    /// Waits after a failure: for another order than the one that failed, or for a while.
-    async fn pause(&self, order: Option<&WorkspaceOrder>, wait: Option<Duration>) {
-        let waited = async {
-            match wait {
-                Some(wait) => sleep(wait).await,
-                None => std::future::pending().await,
+    /// Waits after a failure: for another order than the one that failed, or for a while. What runs
+    /// inside is shown meanwhile, which takes neither the engine nor the disk.
+    async fn pause(&mut self, order: Option<&WorkspaceOrder>, wait: Option<Duration>) {
+        let until = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let unheard = self.unheard();
+            let mut view = self.view.take();
+            let changed = tokio::select! {
+                () = sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {
+                    false
+                }
+                () = self.reordered(order) => false,
+                () = changed(&mut view) => true,
+                () = sleep(unheard.unwrap_or_default()), if unheard.is_some() => true,
+            };
+            self.view = view;
+            if !changed {
+                return;
             }
-        };
-        tokio::select! {
-            () = waited => {}
-            () = self.reordered(order) => {}
+            self.heard().await;
+            self.picture.pass();
         }
     }
 

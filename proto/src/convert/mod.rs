@@ -23,6 +23,7 @@ mod spec;
 #[cfg(all(test, feature = "grpc"))]
 mod tests;
 
+pub use agent::{explanation, explanation_bytes};
 pub use inside::InsideStatus;
 
 use std::{fmt::Display, str::FromStr};
