@@ -8,23 +8,25 @@
 //! Times are minted here, under the lock, and move along when the wall clock is set ([`Reading`]).
 
 mod clock;
+mod moves;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 pub use clock::Reading;
 use clock::{Clock, Set};
+use moves::Moves;
 use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
-    NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId, measure::Pressure,
+    Limits, NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId, measure::Pressure,
     status::NodeFacts,
 };
 use warren_model::{
-    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report,
+    ClusterState, LiveView, Liveness, NodeLive, NodeStanding, Observed, Opinion, Report,
     command::Availability, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
@@ -41,6 +43,11 @@ pub struct Live {
     /// How each node was heard from when that was last looked at.
     standings: watch::Sender<Standings>,
     followers: Mutex<BTreeMap<WorkspaceId, watch::Sender<u64>>>,
+    /// Whose sessions stood otherwise.
+    moves: Mutex<Moves>,
+    moved: watch::Sender<u64>,
+    /// How the sessions of each node were told when that was last looked at: live, and known.
+    told_as: Mutex<BTreeMap<NodeId, (bool, bool)>>,
 }
 
 struct State {
@@ -68,6 +75,8 @@ struct Changed {
     standing: bool,
     /// Workspaces of which anything changed.
     workspaces: Vec<WorkspaceId>,
+    /// Those whose sessions stand otherwise.
+    sessions: Vec<WorkspaceId>,
 }
 
 impl Live {
@@ -85,6 +94,9 @@ impl Live {
             changes: watch::Sender::new(0),
             standings: watch::Sender::default(),
             followers: Mutex::default(),
+            moves: Mutex::default(),
+            moved: watch::Sender::new(0),
+            told_as: Mutex::default(),
         }
     }
 
@@ -196,6 +208,53 @@ impl Live {
             *told = Arc::new(seen.clone());
             differs
         });
+        self.look_at_sessions(state, &view, (&seen, now));
+    }
+
+    /// Notes the workspaces of nodes whose sessions are to be told otherwise because nothing is heard:
+    /// as the past, or as nobody knows.
+    fn look_at_sessions(
+        &self,
+        state: &ClusterState,
+        view: &LiveView,
+        (seen, now): (&BTreeMap<NodeId, (NodeName, NodeStanding)>, Timestamp),
+    ) {
+        let told_as = |id: &NodeId, standing: &NodeStanding| {
+            let heard = view.nodes.get(id).map(|live| live.last_seen);
+            let known = heard.is_some_and(|heard| now.since(heard) < Limits::AGENT_UNHEARD);
+            (standing.liveness == Liveness::Ready, known)
+        };
+        let fresh: BTreeMap<NodeId, (bool, bool)> =
+            seen.iter().map(|(id, (_, standing))| (*id, told_as(id, standing))).collect();
+        let before = std::mem::replace(&mut *locked(&self.told_as), fresh.clone());
+        let other = fresh.iter().filter(|(id, now)| before.get(*id) != Some(*now));
+        let workspaces: Vec<WorkspaceId> = other
+            .filter_map(|(id, _)| view.nodes.get(id))
+            .flat_map(|live| live.workspaces.keys().copied())
+            .collect();
+        locked(&self.moves).keep(|id| state.workspaces.contains_key(&id));
+        self.note(&workspaces);
+    }
+
+    /// Tells whenever sessions stand otherwise, with a number that grows.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// Returns the workspaces whose sessions stood otherwise after `from`, and up to where that goes.
+    pub fn moved_since(&self, from: u64) -> (u64, BTreeSet<WorkspaceId>) {
+        locked(&self.moves).since(from)
+    }
+
+    fn note(&self, workspaces: &[WorkspaceId]) {
+        if !workspaces.is_empty() {
+            let newest = locked(&self.moves).note(workspaces);
+            self.moved.send_if_modified(|told| {
+                let later = newest > *told;
+                *told = newest.max(*told);
+                later
+            });
+        }
     }
 
     /// Tells of every report after which the planner may decide otherwise: a workspace stands
@@ -226,6 +285,7 @@ impl Live {
         if changed.standing {
             self.changes.send_modify(|count| *count = count.wrapping_add(1));
         }
+        self.note(&changed.sessions);
         let followers = locked(&self.followers);
         for workspace in &changed.workspaces {
             if let Some(sender) = followers.get(workspace) {
@@ -246,17 +306,20 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
     let Some(before) = before.filter(|before| before.epoch == after.epoch) else {
         let mut workspaces = named;
         workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
-        return Changed { standing: true, workspaces };
+        return Changed { standing: true, sessions: workspaces.clone(), workspaces };
     };
     let strained = before.pressed.is_some() != after.pressed.is_some();
     let standing = before.inventory != after.inventory || strained;
-    let mut changed = Changed { standing, workspaces: Vec::new() };
+    let mut changed = Changed { standing, ..Changed::default() };
     for workspace in named {
         let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         if old != new {
             changed.workspaces.push(workspace);
             changed.standing |= !stands_alike(old, new);
+            if !sessions_alike(old, new) {
+                changed.sessions.push(workspace);
+            }
         }
     }
     if before.workspaces.len() + changed.workspaces.len() > after.workspaces.len() {
@@ -264,6 +327,7 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         let had = changed.workspaces.len();
         changed.workspaces.extend(gone);
         changed.standing |= changed.workspaces.len() > had;
+        changed.sessions.extend_from_slice(&changed.workspaces[had..]);
     }
     changed
 }
@@ -277,6 +341,15 @@ fn stands_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
                 && one.state == other.state
                 && one.reason == other.reason
         }
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Whether the two tell the same sessions of the same generation.
+fn sessions_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.generation == other.generation && one.sessions_alike(other),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }
@@ -373,6 +446,39 @@ mod tests {
         let usage = Usage { pids: 7, ..Usage::default() };
         take(&live, 1, 2, vec![WorkspaceObserved { usage, ..observed(1, RunState::Running) }]);
         assert!(woken(&mut follower) && !woken(&mut planner));
+    }
+
+    #[test]
+    fn whose_sessions_moved_is_told_by_number_and_the_planner_sleeps() {
+        use warren_common::status::{SessionObserved, SessionState};
+        let session = |viewers, active| SessionObserved {
+            name: "main".parse().expect("a name"),
+            command: String::new(),
+            state: SessionState::Running,
+            started: Timestamp(1),
+            active: Timestamp(active),
+            viewers,
+            panes: Vec::new(),
+            killed: None,
+            agent: None,
+        };
+        let seen = |n, viewers, active| WorkspaceObserved {
+            sessions: vec![session(viewers, active)],
+            ..observed(n, RunState::Running)
+        };
+        let live = Live::new(Reading::now);
+        take(&live, 1, 1, vec![seen(1, 0, 1), seen(2, 0, 1)]);
+        let (first, moved) = live.moved_since(0);
+        assert_eq!(moved, [workspace(1), workspace(2)].into());
+        let (mut planner, mut moves) = (live.changes(), live.moves());
+        take(&live, 1, 2, vec![seen(1, 0, 7), seen(2, 0, 1)]);
+        assert!(!woken(&mut moves), "that something moves in a terminal is no news");
+        take(&live, 1, 3, vec![seen(1, 0, 7), seen(2, 1, 9)]);
+        assert!(woken(&mut moves) && !woken(&mut planner));
+        let (second, moved) = live.moved_since(first);
+        assert_eq!(moved, [workspace(2)].into());
+        take(&live, 1, 4, vec![seen(1, 0, 7)]);
+        assert_eq!(live.moved_since(second).1, [workspace(2)].into(), "it is gone");
     }
 
     #[test]

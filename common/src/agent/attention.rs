@@ -49,6 +49,28 @@ impl Attention {
             AgentState::Starting => Self::Starting,
         }
     }
+
+    /// Returns whether a person should look: it moves no further, or not as it should.
+    pub fn needs_person(self) -> bool {
+        self >= Self::Stalled
+    }
+
+    /// Returns the word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+            Self::Starting => "starting",
+            Self::Background => "background",
+            Self::Working => "working",
+            Self::Unknown => "unknown",
+            Self::Stalled => "stalled",
+            Self::Finished => "finished",
+            Self::Crashed => "crashed",
+            Self::Error => "error",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// The order of lists and roll-ups: the largest key needs a person first, and of equals the one

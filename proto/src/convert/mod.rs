@@ -18,6 +18,8 @@ mod observed;
 #[cfg(feature = "grpc")]
 mod order;
 #[cfg(feature = "grpc")]
+mod session;
+#[cfg(feature = "grpc")]
 mod spec;
 
 #[cfg(all(test, feature = "grpc"))]
