@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::state::{AgentState, AgentStatus};
+use super::state::{AgentState, AgentStatus, StateName};
 use crate::Timestamp;
 
 /// How much an agent needs a person, the least first.
@@ -69,6 +69,17 @@ impl Attention {
             Self::Crashed => "crashed",
             Self::Error => "error",
             Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl AgentStatus {
+    /// Returns which stay in which state this is: the same for as long as the agent stays in it, and
+    /// never the same again.
+    pub const fn stay(&self) -> (StateName, Timestamp) {
+        match &self.state {
+            AgentState::Waiting(wait) => (StateName::Waiting, wait.since),
+            other => (other.name(), self.since),
         }
     }
 }

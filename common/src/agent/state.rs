@@ -464,15 +464,6 @@ impl AgentStatus {
         }
     }
 
-    /// Returns which stay in which state this is: the same for as long as the agent stays in it, and
-    /// never the same again.
-    pub const fn stay(&self) -> (StateName, Timestamp) {
-        match &self.state {
-            AgentState::Waiting(wait) => (StateName::Waiting, wait.since),
-            other => (other.name(), self.since),
-        }
-    }
-
     /// Returns how old the evidence is.
     pub fn age(&self, now: Timestamp) -> Duration {
         now.since(self.evidence)
