@@ -28,7 +28,8 @@ use crate::{
   warren session attach acme/web
 
 Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused by state, 5 no coordinator or no quorum,
-6 timeout of --wait, 7 not permitted; exec and attach pass the remote code through."
+6 timeout of --wait or session wait, 7 not permitted; exec and attach pass the remote code
+through."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Conflict,
     /// No coordinator answers, or those that do have no quorum.
     Unreachable,
-    /// `--wait` ran out of time; what was asked goes on.
+    /// `--wait` or `session wait` ran out of time; what was asked goes on.
     Timeout,
     /// The caller's certificate does not allow it.
     NotPermitted,

@@ -287,6 +287,19 @@ pub struct SessionObserved {
     pub agent: Option<Box<AgentStatus>>,
 }
 
+impl SessionObserved {
+    /// Returns it without what only says that something still moves: two that are equal so stand
+    /// alike to people.
+    #[must_use]
+    pub fn standing(self) -> Self {
+        let zero = Timestamp(0);
+        let still = |agent: Box<AgentStatus>| {
+            Box::new(AgentStatus { last_activity: zero, evidence: zero, ..*agent })
+        };
+        Self { active: zero, agent: self.agent.map(still), ..self }
+    }
+}
+
 /// How a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionState {

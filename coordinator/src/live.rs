@@ -8,23 +8,27 @@
 //! Times are minted here, under the lock, and move along when the wall clock is set ([`Reading`]).
 
 mod clock;
+mod moves;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 pub use clock::Reading;
 use clock::{Clock, Set};
+use moves::Moves;
 use tokio::sync::watch;
 use tracing::warn;
 use warren_common::{
-    NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId, measure::Pressure,
+    Limits, NodeEpoch, NodeId, NodeName, ReplicaId, Timestamp, WorkspaceId, measure::Pressure,
     status::NodeFacts,
 };
 use warren_model::{
-    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report,
+    ClusterState, LiveView, Liveness, NodeLive, NodeStanding, Observed, Opinion, Report,
     command::Availability, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
@@ -41,6 +45,11 @@ pub struct Live {
     /// How each node was heard from when that was last looked at.
     standings: watch::Sender<Standings>,
     followers: Mutex<BTreeMap<WorkspaceId, watch::Sender<u64>>>,
+    /// Whose sessions stood otherwise.
+    moves: Mutex<Moves>,
+    moved: watch::Sender<u64>,
+    /// How the sessions of each node were told when that was last looked at: live, and known.
+    told_as: Mutex<BTreeMap<NodeId, (bool, bool)>>,
 }
 
 struct State {
@@ -68,6 +77,8 @@ struct Changed {
     standing: bool,
     /// Workspaces of which anything changed.
     workspaces: Vec<WorkspaceId>,
+    /// Those whose sessions stand otherwise.
+    sessions: Vec<WorkspaceId>,
 }
 
 impl Live {
@@ -85,6 +96,9 @@ impl Live {
             changes: watch::Sender::new(0),
             standings: watch::Sender::default(),
             followers: Mutex::default(),
+            moves: Mutex::default(),
+            moved: watch::Sender::new(0),
+            told_as: Mutex::default(),
         }
     }
 
@@ -196,6 +210,53 @@ impl Live {
             *told = Arc::new(seen.clone());
             differs
         });
+        self.look_at_sessions(state, &view, (&seen, now));
+    }
+
+    /// Notes the workspaces of nodes whose sessions are to be told otherwise because nothing is heard:
+    /// as the past, or as nobody knows.
+    fn look_at_sessions(
+        &self,
+        state: &ClusterState,
+        view: &LiveView,
+        (seen, now): (&BTreeMap<NodeId, (NodeName, NodeStanding)>, Timestamp),
+    ) {
+        let told_as = |id: &NodeId, standing: &NodeStanding| {
+            let heard = view.nodes.get(id).map(|live| live.last_seen);
+            let known = heard.is_some_and(|heard| now.since(heard) < Limits::AGENT_UNHEARD);
+            (standing.liveness == Liveness::Ready, known)
+        };
+        let fresh: BTreeMap<NodeId, (bool, bool)> =
+            seen.iter().map(|(id, (_, standing))| (*id, told_as(id, standing))).collect();
+        let before = std::mem::replace(&mut *locked(&self.told_as), fresh.clone());
+        let other = fresh.iter().filter(|(id, now)| before.get(*id) != Some(*now));
+        let workspaces: Vec<WorkspaceId> = other
+            .filter_map(|(id, _)| view.nodes.get(id))
+            .flat_map(|live| live.workspaces.keys().copied())
+            .collect();
+        locked(&self.moves).keep(|id| state.workspaces.contains_key(&id));
+        self.note(&workspaces);
+    }
+
+    /// Tells whenever sessions stand otherwise, with a number that grows.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// Returns the workspaces whose sessions stood otherwise after `from`, and up to where that goes.
+    pub fn moved_since(&self, from: u64) -> (u64, BTreeSet<WorkspaceId>) {
+        locked(&self.moves).since(from)
+    }
+
+    fn note(&self, workspaces: &[WorkspaceId]) {
+        if !workspaces.is_empty() {
+            let newest = locked(&self.moves).note(workspaces);
+            self.moved.send_if_modified(|told| {
+                let later = newest > *told;
+                *told = newest.max(*told);
+                later
+            });
+        }
     }
 
     /// Tells of every report after which the planner may decide otherwise: a workspace stands
@@ -226,6 +287,7 @@ impl Live {
         if changed.standing {
             self.changes.send_modify(|count| *count = count.wrapping_add(1));
         }
+        self.note(&changed.sessions);
         let followers = locked(&self.followers);
         for workspace in &changed.workspaces {
             if let Some(sender) = followers.get(workspace) {
@@ -246,17 +308,20 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
     let Some(before) = before.filter(|before| before.epoch == after.epoch) else {
         let mut workspaces = named;
         workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
-        return Changed { standing: true, workspaces };
+        return Changed { standing: true, sessions: workspaces.clone(), workspaces };
     };
     let strained = before.pressed.is_some() != after.pressed.is_some();
     let standing = before.inventory != after.inventory || strained;
-    let mut changed = Changed { standing, workspaces: Vec::new() };
+    let mut changed = Changed { standing, ..Changed::default() };
     for workspace in named {
         let old = before.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         let new = after.workspaces.get(&workspace).map(|seen| seen.observed.as_ref());
         if old != new {
             changed.workspaces.push(workspace);
             changed.standing |= !stands_alike(old, new);
+            if !sessions_alike(old, new) {
+                changed.sessions.push(workspace);
+            }
         }
     }
     if before.workspaces.len() + changed.workspaces.len() > after.workspaces.len() {
@@ -264,6 +329,7 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         let had = changed.workspaces.len();
         changed.workspaces.extend(gone);
         changed.standing |= changed.workspaces.len() > had;
+        changed.sessions.extend_from_slice(&changed.workspaces[had..]);
     }
     changed
 }
@@ -282,174 +348,11 @@ fn stands_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-    use warren_common::{
-        Generation,
-        status::{RunState, Usage, WorkspaceObserved},
-    };
-
-    use super::*;
-
-    fn workspace(n: u128) -> WorkspaceId {
-        WorkspaceId::new(Uuid::from_u128(n))
-    }
-
-    fn node() -> NodeId {
-        NodeId::new(Uuid::from_u128(1))
-    }
-
-    fn observed(n: u128, state: RunState) -> WorkspaceObserved {
-        WorkspaceObserved {
-            workspace: workspace(n),
-            generation: Generation::new(1, 1),
-            run_serial: 1,
-            state,
-            reason: "as it is".to_owned(),
-            since: Timestamp(1),
-            pid: None,
-            steps: Vec::new(),
-            sessions: Vec::new(),
-            usage: Usage::default(),
-            volume: None,
-            caps: None,
-            caps_reason: String::new(),
-            kills: Vec::new(),
-        }
-    }
-
-    fn take(live: &Live, epoch: u64, sequence: u64, workspaces: Vec<WorkspaceObserved>) -> bool {
-        let epoch = NodeEpoch(epoch);
-        let report = |received| Report { epoch, sequence, received, full: true, workspaces };
-        live.take(node(), report, Beside::default())
-    }
-
-    fn woken(receiver: &mut watch::Receiver<u64>) -> bool {
-        let changed = receiver.has_changed().expect("open");
-        receiver.mark_unchanged();
-        changed
-    }
-
-    #[test]
-    fn an_older_epoch_or_sequence_changes_nothing() {
-        let live = Live::new(Reading::now);
-        let running = || vec![observed(1, RunState::Running)];
-        assert!(take(&live, 2, 5, running()));
-        let (now, _) = live.snapshot();
-        let mut changes = live.changes();
-        assert!(!take(&live, 1, 9, Vec::new()) && !take(&live, 2, 5, Vec::new()));
-        assert!(!woken(&mut changes));
-        assert!(take(&live, 3, 1, Vec::new()));
-        assert!(woken(&mut changes));
-        assert!(
-            live.snapshot().0.observed(node(), workspace(1)).is_none(),
-            "a full report replaces"
-        );
-        assert!(now.observed(node(), workspace(1)).is_some(), "a snapshot stays as it was");
-    }
-
-    #[test]
-    fn only_followers_of_what_changed_are_woken() {
-        let live = Live::new(Reading::now);
-        let (mut one, mut two) = (live.follow(workspace(1)), live.follow(workspace(2)));
-        let mut planner = live.changes();
-        let seen = || vec![observed(1, RunState::Running)];
-        take(&live, 1, 1, seen());
-        assert!(woken(&mut one) && woken(&mut planner) && !woken(&mut two));
-        take(&live, 1, 2, seen());
-        assert!(!woken(&mut one) && !woken(&mut planner), "nothing changed");
-        take(&live, 1, 3, Vec::new());
-        assert!(woken(&mut one) && woken(&mut planner), "going away is a change");
-        take(&live, 2, 1, seen());
-        assert!(woken(&mut one) && woken(&mut planner), "a new registration is one");
-    }
-
-    #[test]
-    fn what_is_used_does_not_wake_the_planner() {
-        let live = Live::new(Reading::now);
-        take(&live, 1, 1, vec![observed(1, RunState::Running)]);
-        let (mut follower, mut planner) = (live.follow(workspace(1)), live.changes());
-        let usage = Usage { pids: 7, ..Usage::default() };
-        take(&live, 1, 2, vec![WorkspaceObserved { usage, ..observed(1, RunState::Running) }]);
-        assert!(woken(&mut follower) && !woken(&mut planner));
-    }
-
-    #[test]
-    fn a_node_that_comes_under_pressure_wakes_the_planner_and_so_does_its_end() {
-        let live = Live::new(Reading::now);
-        let report = |sequence, full_60| {
-            let report = |received| Report {
-                epoch: NodeEpoch(1),
-                sequence,
-                received,
-                full: true,
-                workspaces: Vec::new(),
-            };
-            let memory_pressure = Some(Pressure { full_60, ..Pressure::default() }.into());
-            let usage = NodeUsage { memory_pressure, ..NodeUsage::default() };
-            assert!(live.take(node(), report, Beside { usage: Some(usage), ..Beside::default() }));
-            live.snapshot().0.nodes[&node()].pressed
-        };
-        assert_eq!(report(1, 10), None);
-        let mut planner = live.changes();
-        assert_eq!((report(2, 60), woken(&mut planner)), (Some(60), true));
-        assert_eq!((report(3, 70), woken(&mut planner)), (Some(70), false), "nothing new");
-        assert_eq!((report(4, 0), woken(&mut planner)), (None, true));
-    }
-
-    #[test]
-    fn the_first_sign_of_life_of_a_registration_wakes_the_planner() {
-        let live = Live::new(Reading::now);
-        let mut planner = live.changes();
-        live.seen(node(), NodeEpoch(1));
-        assert!(woken(&mut planner));
-        live.seen(node(), NodeEpoch(1));
-        assert!(!woken(&mut planner));
-    }
-
-    /// Clocks that stand still until they are told.
-    fn clocks() -> (Arc<Mutex<Reading>>, Live) {
-        let shown = Arc::new(Mutex::new(Reading::now()));
-        let read = shown.clone();
-        (shown, Live::new(move || *locked(&read)))
-    }
-
-    fn silence(live: &Live) -> Duration {
-        let (view, now) = live.snapshot();
-        now.since(view.nodes[&node()].last_seen)
-    }
-
-    #[test]
-    fn a_clock_that_is_set_makes_nobody_silent_or_heard() {
-        const HOUR: u64 = 3_600_000;
-        let set: [fn(u64) -> u64; 3] = [|now| now - HOUR, |now| now + HOUR, |_| 60_000];
-        for to in set {
-            let (shown, live) = clocks();
-            let pass = |seconds| {
-                let mut shown = locked(&shown);
-                shown.steady += Duration::from_secs(seconds);
-                shown.wall = shown.wall.plus(Duration::from_secs(seconds));
-            };
-            assert!(take(&live, 1, 1, vec![observed(1, RunState::Running)]));
-            pass(5);
-            let before = locked(&shown).wall.0;
-            locked(&shown).wall = Timestamp(to(before));
-            assert_eq!(silence(&live), Duration::from_secs(5), "as before");
-            pass(40);
-            assert_eq!(silence(&live), Duration::from_secs(45), "a dead node is seen to be dead");
-            assert!(take(&live, 1, 2, Vec::new()));
-            assert_eq!(silence(&live), Duration::ZERO, "and one that reports is not");
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_slewed_is_left_alone() {
-        let (shown, live) = clocks();
-        live.seen(node(), NodeEpoch(1));
-        locked(&shown).wall.0 -= 400;
-        assert_eq!(silence(&live), Duration::ZERO);
-        locked(&shown).wall.0 += 800;
-        assert_eq!(silence(&live), Duration::from_millis(400));
+/// Whether the two tell the same sessions of the same generation.
+fn sessions_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.generation == other.generation && one.sessions_alike(other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }

@@ -52,6 +52,7 @@ async fn until_bookmark(answers: &mut Answers) -> (Vec<pb::Event>, u64) {
             Kind::Events(events) => told.extend(events.events),
             Kind::Bookmark(bookmark) => return (told, bookmark.revision),
             Kind::Standings(standings) => panic!("nobody asked: {standings:?}"),
+            Kind::Sessions(sessions) => panic!("nobody asked: {sessions:?}"),
         }
     }
 }
@@ -236,5 +237,12 @@ async fn a_watch_tells_of_people_only_those_who_may_list_them() {
         assert!(error.next.is_some());
         watch(&otto, asked).await.expect("an auditor may");
     }
+    // sessions are for those who may list them
+    let sessions = pb::WatchRequest { sessions: true, no_events: true, ..Default::default() };
+    assert_eq!(refused(&otto, sessions.clone()).await.0.reason, reason::NOT_PERMITTED);
+    let mut answers = watch(&vera, sessions).await.expect("a viewer may");
+    assert!(matches!(next(&mut answers).await, Kind::Bookmark(_)));
+    let Kind::Sessions(all) = next(&mut answers).await else { panic!("no sessions") };
+    assert!(all.begins && all.complete && all.sessions.is_empty(), "{all:?}");
     coordinator.stop().await;
 }

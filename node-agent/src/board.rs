@@ -9,7 +9,9 @@ use std::{
 };
 
 use tokio::sync::watch;
-use warren_common::{WorkspaceId, status::WorkspaceObserved};
+use warren_common::{
+    SessionName, Timestamp, WorkspaceId, agent::StateName, status::WorkspaceObserved,
+};
 
 /// The board: one picture per workspace, each with the version at which it last changed.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Board {
     version: watch::Sender<u64>,
     /// The version at which a workspace last came to stand elsewhere.
     moved: watch::Sender<u64>,
+    /// The version at which an agent last came into another state.
+    agents: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -49,11 +53,15 @@ impl Board {
         }
         let standing = |seen: &WorkspaceObserved| (seen.run_serial, seen.state.clone());
         let moved = shown.map(standing) != Some(standing(&observed));
+        let turned = shown.is_none_or(|shown| !agents(shown).eq(agents(&observed)));
         let version = *self.version.borrow() + 1;
         entries.pictures.insert(id, (version, observed));
         self.version.send_replace(version);
         if moved {
             self.moved.send_replace(version);
+        }
+        if turned {
+            self.agents.send_replace(version);
         }
     }
 
@@ -92,14 +100,32 @@ impl Board {
         self.moved.subscribe()
     }
 
+    /// Watches the version at which an agent last came into another state: somebody may wait for
+    /// that too, but it comes from inside a workspace.
+    pub fn watch_agents(&self) -> watch::Receiver<u64> {
+        self.agents.subscribe()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Which state each agent is in, and since when.
+fn agents(
+    observed: &WorkspaceObserved,
+) -> impl Iterator<Item = (&SessionName, (StateName, Timestamp))> {
+    let sessions = observed.sessions.iter();
+    sessions.filter_map(|one| Some((&one.name, one.agent.as_ref()?.stay())))
+}
+
 #[cfg(test)]
 mod tests {
-    use warren_common::{Generation, Timestamp, status::RunState};
+    use warren_common::{
+        Generation,
+        agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Source},
+        status::{RunState, SessionObserved, SessionState},
+    };
 
     use super::*;
 
@@ -141,5 +167,40 @@ mod tests {
         let third = board.since(second.version);
         assert_eq!((third.full, &third.workspaces[..]), (true, &[picture(1, "c")][..]));
         assert_eq!(board.since(third.version).workspaces, []);
+    }
+    #[test]
+    fn an_agent_in_another_state_is_no_move_and_told_apart_from_one_that_works_on() {
+        let agent = |state, moved| AgentStatus {
+            kind: AgentKind::Claude,
+            state,
+            since: Timestamp(5),
+            last_activity: Timestamp(moved),
+            source: Source::Registry,
+            confidence: Confidence::Exact,
+            evidence: Timestamp(5),
+            flags: Flags::default(),
+            subagents: 0,
+        };
+        let session = |agent| SessionObserved {
+            name: "main".parse().expect("a name"),
+            command: "claude".to_owned(),
+            state: SessionState::Running,
+            started: Timestamp(1),
+            active: Timestamp(1),
+            viewers: 0,
+            panes: Vec::new(),
+            killed: None,
+            agent: Some(Box::new(agent)),
+        };
+        let board = Board::default();
+        let show = |state, moved| {
+            let sessions = vec![session(agent(state, moved))];
+            board.publish(WorkspaceObserved { sessions, ..picture(1, "") });
+            (*board.watch_agents().borrow(), *board.watch_moves().borrow())
+        };
+        let working = || AgentState::Working { phase: None, tool: None };
+        assert_eq!(show(working(), 6), (1, 1));
+        assert_eq!(show(working(), 7), (1, 1));
+        assert_eq!(show(AgentState::Idle, 8), (3, 1));
     }
 }

@@ -1,5 +1,6 @@
 //! Real coordinators and node agents as processes, real mutual TLS, real sled, a fake engine.
 
+mod agents;
 mod auditing;
 mod clocks;
 mod doctoring;

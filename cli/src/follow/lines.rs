@@ -78,7 +78,7 @@ impl<'a, T: Watched> Lines<'a, T> {
         let (revision, index, at) = (event.revision, event.index, event.at);
         let address = event.address.clone();
         let held = |known: &Known<T>| match known.revision {
-            Some(told) => told > revision || (told == revision && known.listed),
+            Some(told) => Some(told) > revision || (Some(told) == revision && known.listed),
             None => false,
         };
         if self.known.get(&address).is_some_and(held) {
@@ -93,8 +93,8 @@ impl<'a, T: Watched> Lines<'a, T> {
         let same = known.is_some_and(|known| known.row.standing() == standing);
         let change = Change {
             event: name,
-            revision: Some(revision),
-            index: Some(index),
+            revision,
+            index,
             at,
             address: Some(&address),
             object: row.as_ref(),
@@ -120,8 +120,7 @@ impl<'a, T: Watched> Lines<'a, T> {
             let there: Vec<String> = listed.items.iter().map(Tabular::address).collect();
             let gone = self.known.keys().filter(|known| !there.contains(known));
             for address in gone.cloned().collect::<Vec<_>>() {
-                self.known.remove(&address);
-                self.seen(("gone", now), (&address, None), Vec::new())?;
+                self.gone(&address, now)?;
             }
         }
         for row in listed.items {
@@ -136,6 +135,25 @@ impl<'a, T: Watched> Lines<'a, T> {
             self.remember(address, row, true);
         }
         Ok(())
+    }
+
+    /// Prints that a row stands so, where it did not.
+    pub(super) fn stands(&mut self, row: T, now: Timestamp) -> Result<(), Error> {
+        let (address, standing) = (row.address(), row.standing());
+        let same = |known: &Known<T>| known.row.standing() == standing;
+        if !self.known.get(&address).is_some_and(same) {
+            self.seen(("seen", now), (&address, Some(&row)), standing)?;
+        }
+        self.remember(address, row, true);
+        Ok(())
+    }
+
+    /// Prints that a row is gone, where it was there.
+    pub(super) fn gone(&mut self, address: &str, now: Timestamp) -> Result<(), Error> {
+        match self.known.remove(address) {
+            Some(_) => self.seen(("gone", now), (address, None), Vec::new()),
+            None => Ok(()),
+        }
     }
 
     fn remember(&mut self, address: String, row: T, listed: bool) {

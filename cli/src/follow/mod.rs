@@ -1,12 +1,13 @@
 //! `--watch`: a list, then a line for each change of it.
 //!
 //! What was decided comes as events, each once. What nodes report (a workspace that runs, a node
-//! that falls silent, sessions) is no event: the list is looked at again now and then, and what
-//! stands differently in it is a line too. A coordinator that goes away is replaced by another one
+//! that falls silent) is no event: the list is looked at again now and then, and what stands
+//! differently in it is a line too. Sessions are told as they change; see `sessions`. A coordinator that goes away is replaced by another one
 //! from the last revision that was told; where that is not possible, the list is printed again.
 
 mod lines;
 mod records;
+mod sessions;
 mod source;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -25,6 +26,8 @@ use crate::{
 
 use lines::Lines;
 pub(crate) use records::records;
+use sessions::Stays;
+pub(crate) use sessions::{Seen, Sessions, Watching};
 use source::{Source, Told};
 
 /// Between two looks at the list; more where listing takes long.
@@ -97,6 +100,8 @@ impl Follow<'_> {
                     }
                 }
                 Some(Told::CaughtUp) => {}
+                // sessions are not asked for here
+                Some(Told::Sessions(_)) => {}
                 // what follows from it is in the list
                 Some(Told::Moved) => look = Instant::now(),
                 Some(Told::Resync(why)) => {
@@ -127,7 +132,8 @@ fn begin<T>(source: &mut Source, listed: Listed<T>) -> Listed<T> {
     listed
 }
 
-/// Prints events from `from` on (the oldest that is kept for 0), up to now or for ever.
+/// Prints events from `from` on (the oldest that is kept for 0), up to now or for ever; then also
+/// that agents came to need a person, where the caller may know it.
 ///
 /// # Errors
 /// They are not kept any more, the watch is refused, or no coordinator answers any more.
@@ -136,12 +142,26 @@ pub(crate) async fn events(app: &App, api: &mut Api, (from, on): (u64, bool)) ->
     let from_revision = from.saturating_sub(1);
     // after revision 0 is after nothing, which the wire calls "now"
     let from_oldest = from_oldest || from_revision == 0;
-    let request = pb::WatchRequest { from_revision, from_oldest, ..Default::default() };
+    let request =
+        pb::WatchRequest { from_revision, from_oldest, sessions: on, ..Default::default() };
     let mut source = Source::new(request, app.timeout(), &app.output);
     let mut before = Some(Vec::new());
+    let mut stays = Stays::default();
     let mut widths = BTreeMap::new();
     loop {
-        match source.next(api).await? {
+        let told = match source.next(api).await {
+            // an auditor may know what was decided, and not what agents do
+            Err(error) if error.kind == Kind::NotPermitted && source.leave_sessions_out() => {
+                continue;
+            }
+            told => told?,
+        };
+        match told {
+            Told::Sessions(sessions) => {
+                for event in stays.events(sessions) {
+                    lines::row(&app.output, &event, &mut widths)?;
+                }
+            }
             Told::Events(events) => {
                 let events = events.into_iter().map(Event::from);
                 match &mut before {

@@ -33,6 +33,8 @@ pub(super) enum Told {
     CaughtUp,
     /// Nodes are heard from in another way.
     Moved,
+    /// Sessions stand otherwise.
+    Sessions(pb::Sessions),
     /// What came after the last event is lost: list again, and why.
     Resync(String),
 }
@@ -106,6 +108,11 @@ impl Source {
         self.request.from_revision
     }
 
+    /// Asks no more for sessions; returns whether it did.
+    pub(super) fn leave_sessions_out(&mut self) -> bool {
+        std::mem::take(&mut self.request.sessions)
+    }
+
     /// Whether a coordinator is being listened to.
     pub(super) const fn is_open(&self) -> bool {
         self.stream.is_some()
@@ -151,6 +158,7 @@ impl Source {
                 Ok(Told::CaughtUp)
             }
             Some(Kind::Standings(_)) => Ok(Told::Moved),
+            Some(Kind::Sessions(sessions)) => Ok(Told::Sessions(sessions)),
             None => Ok(Told::Events(Vec::new())),
         }
     }

@@ -108,7 +108,7 @@ impl Watched for Client {
     fn of(event: Event) -> Option<Self> {
         match event.object? {
             Object::Client(client) => Some(client),
-            Object::Node(_) | Object::Workspace(_) => None,
+            Object::Node(_) | Object::Workspace(_) | Object::Session(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use warren_common::Timestamp;
 use warren_proto::pb::admin::v1::{self as pb, event::What};
 
-use super::{Moment, client::Client, moment, node::Node, workspace};
+use super::{Moment, client::Client, moment, node::Node, session::Session, workspace};
 use crate::render::{Tabular, time::rfc3339_seconds};
 
 /// One thing that happened.
@@ -12,9 +12,10 @@ use crate::render::{Tabular, time::rfc3339_seconds};
 pub(crate) struct Event {
     /// The object's kind and what became of it: `workspace.phase`.
     pub(crate) event: &'static str,
-    pub(crate) revision: u64,
+    /// None of what nodes report: it is not decided.
+    pub(crate) revision: Option<u64>,
     /// Counts from 0 within the revision.
-    pub(crate) index: u32,
+    pub(crate) index: Option<u32>,
     pub(crate) at: Option<Moment>,
     /// What it happened to, as other commands take it.
     pub(crate) address: String,
@@ -31,6 +32,7 @@ pub(crate) enum Object {
     Client(Client),
     Node(Box<Node>),
     Workspace(Box<workspace::Workspace>),
+    Session(Box<Session>),
 }
 
 struct Told {
@@ -45,8 +47,8 @@ impl From<pb::Event> for Event {
         let told = event.what.map_or_else(unknown, told);
         Self {
             event: told.event,
-            revision: event.revision,
-            index: event.index,
+            revision: Some(event.revision),
+            index: Some(event.index),
             at: moment(event.at_unix_ms),
             address: told.address,
             detail: told.detail,
@@ -93,7 +95,9 @@ fn told(what: What) -> Told {
             let told = placed("workspace.resized", one.workspace);
             let detail = match &told.object {
                 Some(Object::Workspace(workspace)) => workspace.caps(),
-                Some(Object::Client(_) | Object::Node(_)) | None => String::new(),
+                Some(Object::Client(_) | Object::Node(_) | Object::Session(_)) | None => {
+                    String::new()
+                }
             };
             Told { detail, ..told }
         }
@@ -142,6 +146,23 @@ fn placed(event: &'static str, workspace: Option<pb::Workspace>) -> Told {
 }
 
 impl Event {
+    /// Returns that the agent of a session came to need a person at `at`.
+    pub(crate) fn of_agent(
+        (event, detail): (&'static str, String),
+        at: Timestamp,
+        session: Session,
+    ) -> Self {
+        Self {
+            event,
+            revision: None,
+            index: None,
+            at: Some(Moment(at)),
+            address: session.address.clone(),
+            detail,
+            object: Some(Object::Session(Box::new(session))),
+        }
+    }
+
     /// Returns the word behind the kind: `phase` of `workspace.phase`.
     pub(crate) fn word(&self) -> &'static str {
         self.event.split_once('.').map_or(self.event, |(_, word)| word)
@@ -159,11 +180,14 @@ impl Tabular for Event {
 
     fn row(&self, _: Timestamp) -> Vec<String> {
         let event = self.event.to_owned();
-        let revision = self.revision.to_string();
+        let revision = self.revision.map(|revision| revision.to_string()).unwrap_or_default();
         vec![self.time(), revision, event, self.address.clone(), self.detail.clone()]
     }
 
     fn address(&self) -> String {
-        format!("{}.{}", self.revision, self.index)
+        match (self.revision, self.index) {
+            (Some(revision), Some(index)) => format!("{revision}.{index}"),
+            _ => format!("{} {}", self.event, self.address),
+        }
     }
 }

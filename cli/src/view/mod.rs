@@ -3,12 +3,14 @@
 //! Field names here are the JSON and YAML that scripts read: they only ever gain fields. Wire
 //! messages are turned into views here and nowhere else; times become RFC 3339, enums words.
 
+pub(crate) mod agent;
 pub(crate) mod as_of;
 pub(crate) mod audit;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod destination;
 pub(crate) mod event;
+pub(crate) mod evidence;
 pub(crate) mod explanation;
 pub(crate) mod measure;
 pub(crate) mod node;

@@ -5,7 +5,9 @@ use warren_common::{Bytes, status::VolumeUse};
 use warren_proto::pb::node::v1 as pb;
 
 use super::{
-    Moment, filled,
+    Moment,
+    agent::RollUp,
+    filled,
     measure::{Kill, Pressure, share},
     moment,
     session::SessionSeen,
@@ -177,6 +179,11 @@ impl From<pb::Usage> for Usage {
 }
 
 impl Observed {
+    /// Returns what the agents in it come to.
+    pub(crate) fn agents(&self) -> Option<RollUp> {
+        RollUp::of(self.sessions.iter().filter_map(|session| session.agent.as_ref()))
+    }
+
     /// Returns the first startup step that failed.
     pub(crate) fn failed_step(&self) -> Option<&Step> {
         self.steps.iter().find(|step| step.state == "failed")

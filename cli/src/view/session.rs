@@ -1,10 +1,12 @@
 //! Sessions as they are printed.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
-use warren_common::Timestamp;
+use warren_common::{Timestamp, agent::StateName};
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Moment, event::Event, filled, measure::Kill, moment};
+use super::{Moment, agent::Agent, event::Event, filled, measure::Kill, moment};
 use crate::{
     follow::Watched,
     render::{
@@ -26,6 +28,8 @@ pub(crate) struct SessionSeen {
     pub(crate) viewers: u32,
     /// The last process of it that was killed for memory.
     pub(crate) killed: Option<Kill>,
+    /// None before one was seen.
+    pub(crate) agent: Option<Agent>,
 }
 
 /// One session of the cluster.
@@ -54,6 +58,7 @@ impl From<node::SessionObserved> for SessionSeen {
             active_at: moment(seen.active_unix_ms),
             viewers: seen.viewers,
             killed: seen.killed.map(Kill::from),
+            agent: seen.agent.and_then(Agent::read),
         }
     }
 }
@@ -73,18 +78,43 @@ impl From<pb::Session> for Session {
     }
 }
 
-impl Session {
-    fn status(&self) -> String {
-        let state = match self.seen.exit_code {
-            Some(code) => format!("exited {code}"),
-            None => self.seen.state.to_owned(),
+impl SessionSeen {
+    /// Returns what the agent in it does, or how the session stands where there is none.
+    pub(crate) fn status(&self) -> String {
+        let state = match (&self.agent, self.exit_code) {
+            (Some(agent), _) => agent.marked(),
+            (None, Some(code)) => format!("exited {code}"),
+            (None, None) => self.state.to_owned(),
         };
-        let state = match &self.seen.killed {
+        match &self.killed {
             Some(kill) => format!("{state}, oom: {}", kill.process),
             None => state,
-        };
+        }
+    }
+
+    /// Returns which agent runs in it.
+    pub(crate) fn kind(&self) -> String {
+        self.agent.as_ref().map(|agent| agent.kind.clone()).unwrap_or_default()
+    }
+
+    /// Returns for how long its agent has been so.
+    pub(crate) fn lasts(&self, now: Timestamp) -> String {
+        self.agent.as_ref().map(|agent| agent.lasts(now)).unwrap_or_default()
+    }
+
+    /// Returns the state by which people wait for it: an ended session's agent has exited.
+    pub(crate) fn reached(&self) -> Option<StateName> {
+        let ended = self.exit_code.map(|_| StateName::Exited);
+        ended.or(self.agent.as_ref().map(Agent::name))
+    }
+}
+
+impl Session {
+    fn status(&self) -> String {
+        let state = self.seen.status();
+        let unknown = self.seen.agent.as_ref().is_some_and(|one| one.name() == StateName::Unknown);
         match (self.observed_live, self.observed_at) {
-            (false, Some(at)) => format!(
+            (false, Some(at)) if !unknown => format!(
                 "last seen {state} at {} on {}",
                 rfc3339_seconds(at.0),
                 self.node.as_deref().unwrap_or("no node")
@@ -92,18 +122,27 @@ impl Session {
             _ => state,
         }
     }
+
+    /// Orders who needs a person first, and of equals who has for longest; sessions without an agent
+    /// come last.
+    pub(crate) fn by_attention(&self, other: &Self) -> Ordering {
+        let key = |one: &Self| one.seen.agent.as_ref().map(Agent::key);
+        key(other).cmp(&key(self)).then_with(|| self.address.cmp(&other.address))
+    }
 }
 
 impl Tabular for Session {
     const HEADER: &'static [&'static str] =
-        &["SESSION", "STATUS", "VIEWERS", "ACTIVE", "AGE", "COMMAND"];
-    const FLEXIBLE: usize = 5;
+        &["SESSION", "AGENT", "STATUS", "FOR", "VIEWERS", "ACTIVE", "AGE", "COMMAND"];
+    const FLEXIBLE: usize = 7;
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         let ago = |at: Option<Moment>| at.map_or_else(String::new, |at| age(at.0, now));
         vec![
             self.address.clone(),
+            self.seen.kind(),
             self.status(),
+            self.seen.lasts(now),
             self.seen.viewers.to_string(),
             ago(self.seen.active_at),
             ago(self.seen.started_at),
@@ -124,7 +163,12 @@ impl Watched for Session {
             1 => "1 viewer".to_owned(),
             count => format!("{count} viewers"),
         };
-        vec![self.status(), viewers, self.seen.command.clone().unwrap_or_default()]
+        vec![
+            self.seen.kind(),
+            self.status(),
+            viewers,
+            self.seen.command.clone().unwrap_or_default(),
+        ]
     }
 
     fn revision(&self) -> Option<u64> {

@@ -8,6 +8,7 @@ use warren_proto::pb::admin::v1 as pb;
 
 use super::{
     Moment,
+    agent::RollUp,
     event::{Event, Object},
     fields, filled, labels,
     measure::cores,
@@ -45,6 +46,8 @@ pub(crate) struct Workspace {
     pub(crate) generation: String,
     pub(crate) run_serial: u64,
     pub(crate) failover: String,
+    /// What the agents in it come to; none where there are none.
+    pub(crate) agents: Option<RollUp>,
     pub(crate) observed: Option<Observed>,
     pub(crate) observed_at: Option<Moment>,
     /// False where the node is silent: `observed` is the past.
@@ -84,6 +87,7 @@ impl From<pb::Workspace> for Workspace {
             failover: workspace.failover,
             observed_at: moment(workspace.observed_unix_ms),
             observed_live: workspace.observed_live,
+            agents: observed.as_ref().and_then(Observed::agents),
             observed,
             spec: workspace.spec.map(Spec::from).unwrap_or_default(),
             created_at: moment(workspace.created_unix_ms),
@@ -362,28 +366,32 @@ fn sessions_text(observed: &Observed, now: Timestamp) -> String {
         return String::new();
     }
     let row = |session: &super::session::SessionSeen| {
-        let state = match session.exit_code {
-            Some(code) => format!("exited {code}"),
-            None => session.state.to_owned(),
-        };
         let active = session.active_at.map_or_else(String::new, |at| age(at.0, now));
-        let command = session.command.clone().unwrap_or_default();
-        vec![session.name.clone(), state, session.viewers.to_string(), active, command]
+        vec![
+            session.name.clone(),
+            session.kind(),
+            session.status(),
+            session.lasts(now),
+            session.viewers.to_string(),
+            active,
+            session.command.clone().unwrap_or_default(),
+        ]
     };
     let rows = observed.sessions.iter().map(row).collect();
-    let header = ["SESSION", "STATE", "VIEWERS", "ACTIVE", "COMMAND"];
-    format!("\n{}", table::lay_out(&header, rows, 4, None))
+    let header = ["SESSION", "AGENT", "STATUS", "FOR", "VIEWERS", "ACTIVE", "COMMAND"];
+    format!("\n{}", table::lay_out(&header, rows, 6, None))
 }
 
 impl Tabular for Workspace {
     const HEADER: &'static [&'static str] =
-        &["WORKSPACE", "STATUS", "NODE", "MEMORY", "AGE", "REASON"];
-    const FLEXIBLE: usize = 5;
+        &["WORKSPACE", "STATUS", "AGENTS", "NODE", "MEMORY", "AGE", "REASON"];
+    const FLEXIBLE: usize = 6;
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         vec![
             self.address.clone(),
             self.status.clone(),
+            self.agents.as_ref().map(RollUp::text).unwrap_or_default(),
             self.node.clone().unwrap_or_default(),
             self.memory(),
             self.created_at.map_or_else(String::new, |at| age(at.0, now)),
@@ -416,6 +424,7 @@ impl Watched for Workspace {
     fn keep(&mut self, known: &Self) {
         if self.generation == known.generation {
             self.observed.clone_from(&known.observed);
+            self.agents.clone_from(&known.agents);
             (self.observed_at, self.observed_live) = (known.observed_at, known.observed_live);
             (self.lease_confirmed_at, self.lease_expires_at) =
                 (known.lease_confirmed_at, known.lease_expires_at);
@@ -427,7 +436,7 @@ impl Watched for Workspace {
     fn of(event: Event) -> Option<Self> {
         match event.object? {
             Object::Workspace(workspace) => Some(*workspace),
-            Object::Client(_) | Object::Node(_) => None,
+            Object::Client(_) | Object::Node(_) | Object::Session(_) => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use warren_proto::{
 
 use crate::support::{
     Bench, Run,
-    data::{NOW, failed_steps, steps, web},
+    data::{NOW, failed_steps, steps, waiting, web},
     fake::Follow,
 };
 
@@ -89,6 +89,23 @@ fn lists() {
     transcript.add(&empty, &["workspace", "list"]);
     transcript.add(&empty, &["workspace", "list", "-o", "json"]);
     transcript.check("lists");
+}
+
+#[test]
+fn what_agents_do() {
+    let bench = Bench::new();
+    crate::agents::install(&bench);
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["session", "list"]);
+    transcript.add(&bench, &["session", "list", "--sort", "name", "-o", "name"]);
+    transcript.add(&bench, &["workspace", "list"]);
+    transcript.add(&bench, &["workspace", "show", "acme/web"]);
+    bench.fake.state().sessions = vec![waiting("web", 5)];
+    transcript.add(&bench, &["session", "list", "-o", "json"]);
+    transcript.add(&bench, &["session", "explain", "acme/web/main"]);
+    transcript.add(&bench, &["session", "explain", "acme/web/main", "-o", "yaml"]);
+    transcript.add(&bench, &["session", "wait", "acme/web/main"]);
+    transcript.check("agents");
 }
 
 #[test]
@@ -384,6 +401,8 @@ fn every_command_has_an_example() {
         "template activate",
         "template rollback",
         "template delete",
+        "session explain",
+        "session wait",
         "audit list",
         "audit verify",
         "user invite",

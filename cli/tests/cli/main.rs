@@ -1,5 +1,6 @@
 //! The real `warren` against a coordinator that does what each test tells it to, over real TLS.
 
+mod agents;
 mod attach;
 mod audit;
 mod backup;

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::state::{AgentState, AgentStatus};
+use super::state::{AgentState, AgentStatus, StateName};
 use crate::Timestamp;
 
 /// How much an agent needs a person, the least first.
@@ -47,6 +47,39 @@ impl Attention {
             AgentState::Unknown { .. } => Self::Unknown,
             AgentState::Background { .. } => Self::Background,
             AgentState::Starting => Self::Starting,
+        }
+    }
+
+    /// Returns whether a person should look: it moves no further, or not as it should.
+    pub fn needs_person(self) -> bool {
+        self >= Self::Stalled
+    }
+
+    /// Returns the word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+            Self::Starting => "starting",
+            Self::Background => "background",
+            Self::Working => "working",
+            Self::Unknown => "unknown",
+            Self::Stalled => "stalled",
+            Self::Finished => "finished",
+            Self::Crashed => "crashed",
+            Self::Error => "error",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl AgentStatus {
+    /// Returns which stay in which state this is: the same for as long as the agent stays in it, and
+    /// never the same again.
+    pub const fn stay(&self) -> (StateName, Timestamp) {
+        match &self.state {
+            AgentState::Waiting(wait) => (StateName::Waiting, wait.since),
+            other => (other.name(), self.since),
         }
     }
 }

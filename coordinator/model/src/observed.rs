@@ -24,6 +24,8 @@ pub struct Observed {
     pub state: RunState,
     /// Why, for people.
     pub reason: Box<str>,
+    /// The sessions, apart from the rest: they are listed, and compared with every report.
+    sessions: Box<[u8]>,
     /// A [`Rest`].
     rest: Box<[u8]>,
 }
@@ -34,7 +36,6 @@ struct Rest {
     since: Timestamp,
     pid: Option<u32>,
     steps: Vec<StartupStep>,
-    sessions: Vec<SessionObserved>,
     usage: Usage,
     volume: Option<VolumeUse>,
     caps: Option<CapsHeld>,
@@ -43,10 +44,25 @@ struct Rest {
 }
 
 impl Observed {
+    /// Returns the sessions of this workspace, as they were told.
+    pub fn sessions(&self) -> Vec<SessionObserved> {
+        postcard::from_bytes(&self.sessions).expect("it was packed here")
+    }
+
+    /// Returns whether the sessions of both stand alike to people: what only says that something
+    /// still moves aside.
+    pub fn sessions_alike(&self, other: &Self) -> bool {
+        let standing = |one: &Self| -> Vec<SessionObserved> {
+            one.sessions().into_iter().map(SessionObserved::standing).collect()
+        };
+        self.sessions == other.sessions || standing(self) == standing(other)
+    }
+
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
         let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
-        let Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills } = rest;
+        let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills } = rest;
+        let sessions = self.sessions();
         WorkspaceObserved {
             workspace,
             generation: self.generation,
@@ -84,11 +100,15 @@ impl From<WorkspaceObserved> for Observed {
             caps_reason,
             kills,
         } = said;
-        let rest = Rest { since, pid, steps, sessions, usage, volume, caps, caps_reason, kills };
-        let rest = postcard::to_stdvec(&rest).expect("its types are plain and memory is the bound");
-        let (reason, rest) = (reason.into_boxed_str(), rest.into_boxed_slice());
-        Self { generation, run_serial, state, reason, rest }
+        let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills };
+        let (reason, sessions, rest) = (reason.into_boxed_str(), packed(&sessions), packed(&rest));
+        Self { generation, run_serial, state, reason, sessions, rest }
     }
+}
+
+fn packed(part: &impl Serialize) -> Box<[u8]> {
+    let bytes = postcard::to_stdvec(part).expect("its types are plain and memory is the bound");
+    bytes.into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -96,10 +116,90 @@ mod tests {
     use uuid::Uuid;
     use warren_common::{
         Bytes,
+        agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Phase, Source, Tool},
         status::{SessionState, StepState},
     };
 
     use super::*;
+
+    fn agent() -> AgentStatus {
+        AgentStatus {
+            kind: AgentKind::Claude,
+            state: AgentState::Working {
+                phase: Some(Phase::Tool),
+                tool: Some(Tool {
+                    name: "Bash".to_owned(),
+                    summary: "cargo test --workspace".to_owned(),
+                    since: Timestamp(1_790_000_000_000),
+                }),
+            },
+            since: Timestamp(1_790_000_000_000),
+            last_activity: Timestamp(1_790_000_003_000),
+            source: Source::Hook("PreToolUse".to_owned()),
+            confidence: Confidence::Exact,
+            evidence: Timestamp(1_790_000_000_000),
+            flags: Flags::default(),
+            subagents: 0,
+        }
+    }
+
+    fn of_sessions(sessions: Vec<SessionObserved>) -> Observed {
+        Observed::from(WorkspaceObserved {
+            workspace: WorkspaceId::new(Uuid::from_u128(7)),
+            generation: Generation::new(2, 3),
+            run_serial: 4,
+            state: RunState::Running,
+            reason: String::new(),
+            since: Timestamp(5),
+            pid: None,
+            steps: Vec::new(),
+            sessions,
+            usage: Usage::default(),
+            volume: None,
+            caps: None,
+            caps_reason: String::new(),
+            kills: Vec::new(),
+        })
+    }
+
+    fn session(agent: Option<AgentStatus>) -> SessionObserved {
+        SessionObserved {
+            name: "main".parse().expect("a name"),
+            command: "claude".to_owned(),
+            state: SessionState::Running,
+            started: Timestamp(1),
+            active: Timestamp(2),
+            viewers: 0,
+            panes: Vec::new(),
+            killed: None,
+            agent: agent.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn an_agent_takes_little() {
+        let without = of_sessions(vec![session(None)]).sessions.len();
+        let with = of_sessions(vec![session(Some(agent()))]).sessions.len();
+        assert!(with - without < 100, "{} bytes", with - without);
+    }
+
+    #[test]
+    fn what_still_moves_is_no_news() {
+        let before = of_sessions(vec![session(Some(agent()))]);
+        let mut moved = session(Some(AgentStatus {
+            last_activity: Timestamp(1_790_000_009_000),
+            evidence: Timestamp(1_790_000_009_000),
+            ..agent()
+        }));
+        moved.active = Timestamp(9);
+        assert!(before.sessions_alike(&of_sessions(vec![moved])));
+        let mut left = session(Some(agent()));
+        left.viewers = 1;
+        let idle = session(Some(AgentStatus { state: AgentState::Idle, ..agent() }));
+        for other in [vec![left], vec![idle], vec![session(None)], Vec::new()] {
+            assert!(!before.sessions_alike(&of_sessions(other.clone())), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_was_packed_comes_out_as_it_went_in() {
@@ -120,7 +220,7 @@ mod tests {
             viewers: 1,
             panes: Vec::new(),
             killed: None,
-            agent: None,
+            agent: Some(Box::new(agent())),
         };
         let said = WorkspaceObserved {
             workspace: WorkspaceId::new(Uuid::from_u128(7)),

@@ -24,6 +24,7 @@ mod read;
 mod resize;
 pub mod resolve;
 mod session;
+mod sessions;
 pub mod template;
 mod templates;
 mod user;

@@ -15,19 +15,15 @@ use warren_proto::{
     error::{ApiError, reason},
     pb::{
         admin::v1::{
-            self as pb, open_stream_request::Kind, session_service_server::SessionService,
+            self as pb, SessionOrder, open_stream_request::Kind,
+            session_service_server::SessionService,
         },
         inside::v1::{Open, frame, open::What},
         node::v1 as node_pb,
     },
 };
 
-use super::{
-    Api, Moment, errors,
-    page::{Page, key},
-    resolve,
-    workspace::by_address,
-};
+use super::{Api, Moment, errors, page::Page, resolve, sessions::Wanted, workspace::by_address};
 use crate::{
     authz::{Caller, may_open},
     hub::tunnel::{End, Frames, relay},
@@ -43,14 +39,20 @@ impl SessionService for Api {
         let page = Page::read(request.page_size, &request.page_token)?;
         let moment = self.read_for(request.read).await?;
         let view = moment.view();
-        let only = match request.workspace.as_str() {
-            "" => None,
-            text => Some(resolve::workspace(&moment.state, text)?.id),
-        };
+        let wanted = Wanted::read(&moment, &request)?;
         let workspaces = by_address(&moment).map(|(_, one)| one);
-        let workspaces = workspaces.filter(|one| only.is_none_or(|only| only == one.id));
-        let sessions = workspaces.flat_map(|one| view.sessions(one)).map(keyed);
-        let paged = page.cut(sessions, |session| session);
+        let workspaces = workspaces.filter(|one| wanted.may_hold(one));
+        let sessions = workspaces.flat_map(|one| view.sessions(one));
+        let sessions = sessions.filter(|session| wanted.holds(session));
+        let keyed = sessions.map(|session| (wanted.key(&session), session));
+        let paged = match wanted.order {
+            SessionOrder::Unspecified => page.cut(keyed, |session| session),
+            SessionOrder::Attention => {
+                let mut all: Vec<_> = keyed.collect();
+                all.sort_by(|(one, _), (other, _)| one.cmp(other));
+                page.cut(all.into_iter(), |session| session)
+            }
+        };
         Ok(Response::new(pb::ListSessionsResponse {
             freshness: Some(moment.freshness()),
             sessions: paged.items,
@@ -219,11 +221,6 @@ fn node_silent(reason: &'static str, why: &str) -> ApiError {
     ApiError::new(Code::Unavailable, reason, message)
         .why(why)
         .next("warren node list; what runs in the workspace runs on")
-}
-
-fn keyed(session: pb::Session) -> (String, pb::Session) {
-    let name = session.observed.as_ref().map(|one| one.name.as_str()).unwrap_or_default();
-    (key(&[&session.client, &session.workspace, name]), session)
 }
 
 #[cfg(test)]

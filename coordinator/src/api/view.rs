@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_common::{Bytes, NodeId, Timestamp};
+use warren_common::{Bytes, NodeId, Timestamp, status::SessionObserved};
 use warren_model::{
     ClusterState, LiveView, Liveness,
     command::Availability,
@@ -139,7 +139,11 @@ impl View<'_> {
             silent_since_unix_ms: node
                 .and_then(|node| self.silent_since(node))
                 .map_or(0, |at| at.0),
-            observed: seen.map(|seen| seen.observed.whole(workspace.id).into()),
+            observed: node.zip(seen).map(|(node, seen)| {
+                let mut whole = seen.observed.whole(workspace.id);
+                self.as_heard(node, &mut whole.sessions);
+                whole.into()
+            }),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
             request_id: self.origin(workspace),
@@ -165,17 +169,31 @@ impl View<'_> {
         };
         let client = self.state.clients.get(&workspace.client);
         let client = client.map(|client| client.name.to_string()).unwrap_or_default();
-        let mut sessions = seen.observed.whole(workspace.id).sessions;
+        let mut sessions = seen.observed.sessions();
+        self.as_heard(node, &mut sessions);
         sessions.sort_by(|one, other| one.name.cmp(&other.name));
-        let show = |session: warren_common::status::SessionObserved| pb::Session {
+        let (label, ready) = (self.state.node_label(node), self.is_ready(node));
+        let show = |session: SessionObserved| pb::Session {
             client: client.clone(),
             workspace: workspace.name.to_string(),
-            node: self.state.node_label(node),
+            node: label.clone(),
             observed: Some(session.into()),
             observed_unix_ms: seen.received.0,
-            observed_live: self.is_ready(node),
+            observed_live: ready,
         };
         sessions.into_iter().map(show).collect()
+    }
+
+    /// Of agents on a node that is not heard nobody knows what they do: says so, with what they did
+    /// last. Nodes report what changes, so it is the node's last sign of life that counts, not the
+    /// last report on the workspace.
+    fn as_heard(&self, node: NodeId, sessions: &mut [SessionObserved]) {
+        let Some(heard) = self.live.nodes.get(&node).map(|live| live.last_seen) else { return };
+        for session in sessions {
+            if let Some(agent) = session.agent.take() {
+                session.agent = Some(Box::new(agent.unheard(heard, self.now)));
+            }
+        }
     }
 
     /// Whether a node has reported within its time.

@@ -7,14 +7,15 @@ use tonic::{Code, Request, Response, Status};
 use warren_common::{Limits, Revision};
 use warren_model::ClusterState;
 use warren_proto::{
+    Method,
     error::{ApiError, reason},
     pb::admin::v1::{self as pb, watch_service_server::WatchService},
 };
 
 use super::{Api, caller, due::may_know_people, errors, resolve};
 use crate::{
-    authz::Caller,
-    watch::{Cursor, Filter, Gap, Scope, Watcher, resync, tells_of_people},
+    authz::{Caller, decide},
+    watch::{Cursor, Feed, Filter, Gap, Scope, Watcher, resync, tells_of_people},
 };
 
 #[tonic::async_trait]
@@ -26,7 +27,11 @@ impl WatchService for Api {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let who = caller(&request)?;
-        let people = may_know_people(Caller::of(&request)?.role());
+        let known = Caller::of(&request)?;
+        let people = may_know_people(known.role());
+        if request.get_ref().sessions {
+            decide(Method::SessionListSessions, known)?;
+        }
         let request = request.into_inner();
         let parts = self.parts();
         let slot = parts.watches.take(who.principal).map_err(|full| {
@@ -38,11 +43,21 @@ impl WatchService for Api {
             kinds: kinds(&request.kinds, people)?,
             scope: scope(&parts.consensus.local(), &request)?,
             people,
+            none: request.no_events,
         };
+        let scope = filter.scope;
         let source = (parts.consensus.events(), parts.consensus.changes());
         let watcher = Watcher::new(source, filter, cursor, (slot, parts.shutdown.clone()));
         let watcher = match request.standings {
             true => watcher.with_standings(parts.live.standings()),
+            false => watcher,
+        };
+        let watcher = match request.sessions {
+            true => {
+                let consensus = parts.consensus.clone();
+                let decided = Box::new(move || consensus.local());
+                watcher.with_sessions(Feed::new(parts.live.clone(), decided, scope))
+            }
             false => watcher,
         };
         let answers = stream::unfold(watcher, |mut watcher| async move {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 use warren_common::{ClusterId, ReplicaId};
-use warren_proto::pb::inside::v1::{Attach, Exec, Logs, Read, Send};
+use warren_proto::pb::inside::v1::{Attach, Exec, Explain, Logs, Read, Send};
 
 use super::*;
 
@@ -164,22 +164,27 @@ fn a_viewer_looks_and_types_nothing() {
     let exec = What::Exec(Exec::default());
     let logs = What::Logs(Logs::default());
     let (send, read) = (What::Send(Send::default()), What::Read(Read::default()));
+    let explain = What::Explain(Explain::default());
+    let all = [attach(false), attach(true), exec.clone(), logs.clone(), explain.clone()];
     for role in [Role::Admin, Role::Operator] {
-        for what in [attach(false), attach(true), exec.clone(), logs.clone(), send.clone()] {
-            assert!(may_open(&person(role), &what).is_ok(), "{role} {what:?}");
+        for what in all.iter().chain([&send, &read]) {
+            assert!(may_open(&person(role), what).is_ok(), "{role} {what:?}");
         }
     }
     let viewer = person(Role::Viewer);
     assert!(may_open(&viewer, &attach(true)).is_ok());
     assert!(may_open(&viewer, &logs).is_ok());
+    assert!(may_open(&viewer, &explain).is_ok());
     assert!(may_open(&viewer, &attach(false)).is_err());
     assert!(may_open(&viewer, &exec).is_err());
     assert!(may_open(&viewer, &send).is_err());
     assert!(may_open(&viewer, &read).is_ok());
     for role in [Role::Automation, Role::Auditor] {
         assert!(may_open(&person(role), &logs).is_err(), "{role}");
+        assert!(may_open(&person(role), &explain).is_err(), "{role}");
     }
-    assert!(may_open(&Caller::Anonymous { address: address() }, &logs).is_err());
+    let anonymous = Caller::Anonymous { address: address() };
+    assert!(may_open(&anonymous, &logs).is_err() && may_open(&anonymous, &explain).is_err());
 }
 
 #[test]

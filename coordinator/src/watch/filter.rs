@@ -25,6 +25,8 @@ pub struct Filter {
     pub scope: Scope,
     /// Whether events about people and certificates are told.
     pub people: bool,
+    /// None are told: the watch is about something else.
+    pub none: bool,
 }
 
 impl Filter {
@@ -32,7 +34,8 @@ impl Filter {
     pub fn passes(&self, record: &Record) -> bool {
         let Scope { client, workspace, node } = self.scope;
         let kind = show::kind(&record.event.kind);
-        (self.kinds.is_empty() || self.kinds.contains(&kind))
+        !self.none
+            && (self.kinds.is_empty() || self.kinds.contains(&kind))
             && (self.people || !tells_of_people(kind))
             && client.is_none_or(|client| record.client() == Some(client))
             && workspace.is_none_or(|workspace| record.workspace() == Some(workspace))

@@ -5,6 +5,7 @@
 //! nothing but its place in it: one that falls behind what is kept is cut. Events are history and
 //! not state: after a restart the ring holds what the replayed log gave.
 
+mod feed;
 mod filter;
 mod record;
 mod ring;
@@ -15,6 +16,7 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
+pub use feed::{Decided, Feed};
 pub use filter::{Filter, Scope, tells_of_people};
 pub use record::{Record, Subject};
 pub use ring::{Batch, Cursor, Gap, Ring};

@@ -17,7 +17,7 @@ use warren_proto::{
     pb::admin::v1::{self as pb, watch_response::Kind},
 };
 
-use super::{Cursor, Filter, Gap, Ring, Slot, show};
+use super::{Cursor, Feed, Filter, Gap, Ring, Slot, show};
 use crate::live::Standings;
 
 /// Between two looks at the ring: under load events gather, and writers are not disturbed.
@@ -40,6 +40,8 @@ pub struct Watcher {
     standings: Option<watch::Receiver<Standings>>,
     /// What of it was told.
     told: Standings,
+    /// The sessions, where they are to be told too.
+    feed: Option<Feed>,
     _slot: Slot,
 }
 
@@ -63,6 +65,7 @@ impl Watcher {
             ended: false,
             standings: None,
             told: Standings::default(),
+            feed: None,
             _slot: slot,
         }
     }
@@ -71,6 +74,12 @@ impl Watcher {
     #[must_use]
     pub fn with_standings(self, standings: watch::Receiver<Standings>) -> Self {
         Self { standings: Some(standings), ..self }
+    }
+
+    /// Tells also sessions.
+    #[must_use]
+    pub fn with_sessions(self, feed: Feed) -> Self {
+        Self { feed: Some(feed), ..self }
     }
 
     /// Sets the time between two bookmarks.
@@ -98,6 +107,9 @@ impl Watcher {
             let batch = self.ring.read(&self.cursor).map_err(|gap| outrun(gap, &self.cursor))?;
             self.looked = Instant::now();
             self.cursor = batch.upto;
+            if let Some(feed) = &mut self.feed {
+                batch.records.iter().for_each(|record| feed.touch(record.workspace()));
+            }
             let told = batch.records.iter().filter(|record| self.filter.passes(record));
             let events: Vec<pb::Event> = told.map(|record| show::event(record)).collect();
             if !events.is_empty() {
@@ -112,8 +124,12 @@ impl Watcher {
             if let Some(standings) = self.stands_otherwise() {
                 return Ok(Kind::Standings(standings));
             }
+            if let Some(sessions) = self.feed.as_mut().and_then(Feed::next) {
+                return Ok(Kind::Sessions(sessions));
+            }
             tokio::select! {
                 () = moved(&mut self.standings) => {}
+                () = fed(&mut self.feed) => {}
                 changed = self.changes.changed() => if changed.is_err() {
                     return Err(ended("this coordinator has stopped"));
                 },
@@ -154,6 +170,17 @@ async fn moved(standings: &mut Option<watch::Receiver<Standings>>) {
         None => false,
     };
     if !changed {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until sessions stand otherwise; for ever where nobody is to be told. Cancel safe.
+async fn fed(feed: &mut Option<Feed>) {
+    let moved = match feed {
+        Some(feed) => feed.moved().await.is_ok(),
+        None => false,
+    };
+    if !moved {
         std::future::pending::<()>().await;
     }
 }

@@ -23,7 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use warren_common::{Limits, WorkspaceId, status::clean};
+use warren_common::{Limits, Timestamp, WorkspaceId, status::clean};
+use warren_daemon::clock;
 use warren_proto::{
     convert::InsideStatus,
     pb::inside::v1::{self as pb, hello::Role, to_inside},
@@ -49,6 +50,8 @@ pub struct InsideView {
     pub version: String,
     /// What it last said in this run.
     pub status: Option<InsideStatus>,
+    /// When it was last heard, where it was and is not connected now.
+    pub heard: Option<Timestamp>,
 }
 
 /// The run that may connect.
@@ -115,6 +118,8 @@ pub(super) struct Shared {
 struct ControlSlot {
     serial: u64,
     current: Option<Control>,
+    /// When the current one last said anything, by this machine's clock.
+    heard: Timestamp,
 }
 
 #[derive(Debug)]
@@ -243,6 +248,7 @@ impl Shared {
         if hello.run_serial != expected.run_serial {
             return None;
         }
+        slot.heard = clock::now();
         slot.serial += 1;
         let (serial, replaced) = (slot.serial, CancellationToken::new());
         let current = Control { serial, sender, replaced: replaced.clone() };
@@ -251,6 +257,7 @@ impl Shared {
         }
         self.view.send_modify(|view| {
             view.connected = true;
+            view.heard = None;
             view.version = clean(&hello.version, Limits::NAME_BYTES);
         });
         Some(ControlTurn { serial, outgoing, replaced, setup: expected.setup.clone() })
@@ -258,10 +265,11 @@ impl Shared {
 
     /// Shows what the control connection of this serial said; wakes watchers only where it differs.
     pub(super) fn publish(&self, serial: u64, status: InsideStatus) {
-        let slot = self.control();
+        let mut slot = self.control();
         if slot.current.as_ref().is_none_or(|current| current.serial != serial) {
             return;
         }
+        slot.heard = clock::now();
         self.view.send_if_modified(|view| {
             let differs = view.status.as_ref() != Some(&status);
             view.status = Some(status);
@@ -274,7 +282,11 @@ impl Shared {
         let mut slot = self.control();
         if slot.current.as_ref().is_some_and(|current| current.serial == serial) {
             slot.current = None;
-            self.view.send_modify(|view| view.connected = false);
+            let heard = slot.heard;
+            self.view.send_modify(|view| {
+                view.connected = false;
+                view.heard = Some(heard);
+            });
         }
     }
 

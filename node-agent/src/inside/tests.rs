@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, time::timeout};
 use warren_common::{Limits, WorkspaceId};
+use warren_daemon::clock;
 use warren_proto::pb::inside::v1::{self as pb, hello::Role};
 
 use super::{Door, Doors, Expected, InsideView, OpenError, PeerCheck, read_message, write_message};
@@ -61,8 +62,13 @@ async fn pid_1_is_told_its_setup_and_its_status_is_seen() {
     assert_eq!(setup, Some(pb::to_inside::Kind::Setup(expected(1).setup)));
     write_message(&mut stream, &status(true)).await.expect("sent");
     seen(&door, |view| view.connected && view.status.as_ref().is_some_and(|s| s.started)).await;
+    let sent = clock::now();
     drop(stream);
     seen(&door, |view| !view.connected && view.status.is_some()).await;
+    let heard = door.view().borrow().heard.expect("it was heard");
+    assert!(heard <= clock::now() && sent.since(heard) < SOON, "{heard:?}");
+    let _again = control(&door, 1).await;
+    seen(&door, |view| view.connected && view.heard.is_none()).await;
 }
 
 #[tokio::test]

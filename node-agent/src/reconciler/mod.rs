@@ -13,6 +13,7 @@ mod guard;
 mod inventory;
 mod picture;
 mod resize;
+mod wait;
 mod worker;
 
 use std::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use warren_common::{
-    Generation, Limits, WorkspaceId,
+    Generation, Limits, Timestamp, WorkspaceId,
     status::{
         CapsHeld, RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
         reason as one_line,
@@ -18,7 +18,7 @@ use warren_common::{
 use warren_daemon::clock;
 use warren_proto::convert::InsideStatus;
 
-use crate::{board::Board, gauge::Reading};
+use crate::{board::Board, gauge::Reading, inside::InsideView};
 
 /// Names of the node's own startup steps.
 pub(super) const VOLUME: &str = "volume";
@@ -38,6 +38,8 @@ struct Inner {
     shown: WorkspaceObserved,
     steps: Vec<OwnStep>,
     inside: Option<InsideStatus>,
+    /// When PID 1 was last heard, where it is not connected.
+    heard: Option<Timestamp>,
 }
 
 /// A step of the node's own; its time may come in pieces.
@@ -72,7 +74,7 @@ impl Picture {
             caps_reason: String::new(),
             kills: Vec::new(),
         };
-        let inner = Inner { shown, steps: Vec::new(), inside: None };
+        let inner = Inner { shown, steps: Vec::new(), inside: None, heard: None };
         Self { board, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -84,7 +86,7 @@ impl Picture {
             if another {
                 (shown.generation, shown.run_serial) = standing.run;
                 inner.steps.clear();
-                inner.inside = None;
+                (inner.inside, inner.heard) = (None, None);
             }
             if another || shown.state != standing.state {
                 shown.since = clock::now();
@@ -106,9 +108,17 @@ impl Picture {
         ((inner.shown.generation, inner.shown.run_serial), inner.shown.state.clone())
     }
 
-    /// Shows what PID 1 says.
-    pub(super) fn inside(&self, status: Option<&InsideStatus>) {
-        self.change(|inner| inner.inside = status.cloned());
+    /// Shows what PID 1 says, or last said when it was heard.
+    pub(super) fn inside(&self, view: &InsideView) {
+        self.change(|inner| {
+            inner.inside.clone_from(&view.status);
+            inner.heard = view.heard;
+        });
+    }
+
+    /// Shows what has become of it with time alone.
+    pub(super) fn pass(&self) {
+        self.change(|_| {});
     }
 
     /// Shows what is used.
@@ -241,7 +251,7 @@ impl Inner {
     }
 
     fn compose(&self) -> WorkspaceObserved {
-        let mut shown = self.shown.clone();
+        let (mut shown, now) = (self.shown.clone(), clock::now());
         let runs = matches!(shown.state, RunState::Starting | RunState::Running);
         shown.steps = self.steps.iter().map(|own| own.step.clone()).collect();
         if let Some(inside) = &self.inside {
@@ -256,6 +266,11 @@ impl Inner {
                         .iter()
                         .find(|kill| kill.session.as_ref() == Some(&session.name));
                     session.killed = own.cloned();
+                    let agent = session.agent.take();
+                    session.agent = agent.map(|agent| match self.heard {
+                        Some(heard) => Box::new(agent.unheard(heard, now)),
+                        None => agent,
+                    });
                 }
             }
         }
@@ -269,7 +284,16 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use warren_common::Timestamp;
+    use std::time::Duration;
+
+    use warren_common::{
+        agent::{
+            AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, StateName, Wait,
+            WaitKind,
+        },
+        measure::{Kill, KillSource},
+        status::{SessionObserved, SessionState},
+    };
 
     use super::*;
 
@@ -294,6 +318,76 @@ mod tests {
         InsideStatus { steps, started: false, sessions: Vec::new() }
     }
 
+    fn view(status: InsideStatus, heard: Option<Timestamp>) -> InsideView {
+        let connected = heard.is_none();
+        InsideView { connected, version: String::new(), status: Some(status), heard }
+    }
+
+    /// PID 1 with one agent that waits.
+    fn waiting() -> InsideStatus {
+        let state = AgentState::Waiting(Wait {
+            kind: WaitKind::Permission,
+            text: "npm publish".to_owned(),
+            options: Vec::new(),
+            since: Timestamp(7),
+        });
+        let agent = AgentStatus {
+            kind: AgentKind::Claude,
+            state,
+            since: Timestamp(7),
+            last_activity: Timestamp(7),
+            source: Source::Hook("PermissionRequest".to_owned()),
+            confidence: Confidence::Exact,
+            evidence: Timestamp(7),
+            flags: Flags { unseen: true, stalled: false },
+            subagents: 0,
+        };
+        let session = SessionObserved {
+            name: "main".parse().expect("a name"),
+            command: "claude".to_owned(),
+            state: SessionState::Running,
+            started: Timestamp(1),
+            active: Timestamp(2),
+            viewers: 0,
+            panes: vec![42],
+            killed: None,
+            agent: Some(Box::new(agent)),
+        };
+        InsideStatus { steps: Vec::new(), started: true, sessions: vec![session] }
+    }
+
+    #[test]
+    fn an_agent_is_told_as_it_is_and_as_unknown_where_nobody_is_heard_for_long() {
+        let board = Arc::new(Board::default());
+        let picture = Picture::new(Arc::clone(&board), id());
+        let shown = || board.get(id()).expect("shown").sessions.first().cloned();
+        let agent = || *shown().expect("a session").agent.expect("an agent");
+        picture.stand(standing(1, RunState::Running));
+        picture.inside(&view(waiting(), None));
+        assert_eq!(Some(Box::new(agent())), waiting().sessions[0].agent);
+        let ago = |by: Duration| Timestamp(clock::now().0 - by.as_millis() as u64);
+        picture.inside(&view(waiting(), Some(ago(Limits::AGENT_UNHEARD / 2))));
+        assert_eq!(agent().state.name(), StateName::Waiting, "it may be back at once");
+        picture.inside(&view(waiting(), Some(ago(Limits::AGENT_UNHEARD))));
+        let AgentState::Unknown { last } = agent().state else { panic!("{:?}", agent()) };
+        assert_eq!(last.name(), StateName::Waiting);
+        picture.inside(&view(waiting(), None));
+        assert_eq!(agent().state.name(), StateName::Waiting);
+        let kill = Kill {
+            at: Timestamp(9),
+            process: "node".to_owned(),
+            command: String::new(),
+            session: Some("main".parse().expect("a name")),
+            pid: Some(42),
+            source: KillSource::KernelLog,
+            cgroup: String::new(),
+        };
+        picture.measured(&Reading { usage: Usage::default(), kills: vec![kill.clone()] });
+        assert_eq!((shown().expect("a session").killed, agent().since), (Some(kill), Timestamp(7)));
+        picture.stand(standing(1, RunState::Stopped { exit_code: Some(0), oom: false }));
+        assert_eq!(shown(), None, "what does not run has no agents");
+    }
+
     #[test]
     fn a_new_run_forgets_the_steps_of_the_old() {
         let board = Arc::new(Board::default());
@@ -305,7 +399,7 @@ mod tests {
         picture.begin("image", "image x");
         picture.end("image", StepState::Done);
         picture.fail_steps("no network");
-        picture.inside(Some(&inside(&[StepState::Done])));
+        picture.inside(&view(inside(&[StepState::Done]), None));
         let shown = board.get(id()).expect("shown");
         let names: Vec<&str> = shown.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["volume", "image", "container", "clone"]);

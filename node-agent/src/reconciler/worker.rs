@@ -6,10 +6,7 @@ use std::{
 };
 
 use metrics::{counter, histogram};
-use tokio::{
-    sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, sleep, sleep_until},
-};
+use tokio::sync::{Notify, watch};
 use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use warren_common::{
     Bytes, Generation, WorkspaceId,
@@ -34,10 +31,6 @@ use crate::{
     ledger::Started,
 };
 
-/// Usage is read this often while a container runs.
-const USAGE: Duration = Duration::from_secs(5);
-/// What a volume takes is read at every so many readings.
-const VOLUME_EVERY: u32 = 3;
 /// What a stop adds to the grace that PID 1 had already.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(2);
 /// Waits after a failed step.
@@ -64,9 +57,9 @@ pub(super) struct Worker {
     /// Why caps or quota are not as ordered, where they cannot be for now.
     pub(super) held_back: Option<String>,
     pub(super) guard: Guard,
-    view: Option<watch::Receiver<InsideView>>,
-    readings: Option<watch::Receiver<Reading>>,
-    running: Option<ContainerSeen>,
+    pub(super) view: Option<watch::Receiver<InsideView>>,
+    pub(super) readings: Option<watch::Receiver<Reading>>,
+    pub(super) running: Option<ContainerSeen>,
     backoff: Backoff,
 }
 
@@ -364,63 +357,13 @@ impl Worker {
         let run: (Generation, u64) = ordered.or(held).unwrap_or_default();
         let pid = found.container.as_ref().and_then(pid_of);
         self.picture.stand(Standing { run, state, reason, pid });
-        let status = self.view.as_ref().and_then(|view| view.borrow().status.clone());
+        let view = self.view.as_ref().map(|view| view.borrow().clone()).unwrap_or_default();
         if held == Some(run) {
-            if let Some(status) = &status {
+            if let Some(status) = &view.status {
                 self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
             }
-            self.picture.inside(status.as_ref());
+            self.picture.inside(&view);
         }
-    }
-
-    /// Waits until something may have changed; meanwhile shows usage and what PID 1 says.
-    async fn idle(&mut self) {
-        let mut ticks = 0_u32;
-        let mut usage = interval(USAGE);
-        usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let again = self.guard.again();
-        loop {
-            tokio::select! {
-                () = self.wake.notified() => return,
-                () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {
-                    return;
-                }
-                () = changed(&mut self.view) => if self.heard().await { return },
-                () = changed(&mut self.readings) => self.read(),
-                _ = usage.tick(), if self.running.is_some() => {
-                    if self.readings.is_none() {
-                        self.measure().await;
-                    }
-                    if ticks.is_multiple_of(VOLUME_EVERY) {
-                        self.weigh().await;
-                    }
-                    ticks = ticks.wrapping_add(1);
-                    if self.held_back.is_some() && ticks > 1 {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Shows what was measured.
-    fn read(&mut self) {
-        if let Some(readings) = &mut self.readings {
-            let reading = readings.borrow_and_update().clone();
-            self.picture.measured(&reading);
-        }
-    }
-
-    /// Shows what PID 1 said; returns whether the workspace stands elsewhere because of it.
-    async fn heard(&mut self) -> bool {
-        let Some(view) = self.view.as_mut().map(|view| view.borrow_and_update().clone()) else {
-            return false;
-        };
-        if let Some(status) = &view.status {
-            self.shared.parts.gauge.sessions(self.workspace, &status.sessions);
-            self.picture.inside(view.status.as_ref());
-        }
-        self.picture.standing().1 == RunState::Starting && started(&view)
     }
 
     /// Notes that the start has ended, so that a restarted agent knows before PID 1 speaks again.
@@ -433,51 +376,17 @@ impl Worker {
         }
     }
 
-    async fn measure(&self) {
+    pub(super) async fn measure(&self) {
         let Some(running) = &self.running else { return };
         match self.shared.parts.engine.usage(running).await {
             Ok(usage) => self.picture.usage(usage),
             Err(failed) => debug!(workspace = %self.workspace, error = %failed, "no usage"),
         }
     }
-
-    /// Waits after a failure: for another order than the one that failed, or for a while.
-    async fn pause(&self, order: Option<&WorkspaceOrder>, wait: Option<Duration>) {
-        let waited = async {
-            match wait {
-                Some(wait) => sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = waited => {}
-            () = self.reordered(order) => {}
-        }
-    }
-
-    /// Waits until the order is another than this. Cancel safe.
-    pub(super) async fn reordered(&self, order: Option<&WorkspaceOrder>) {
-        while self.shared.parts.ledger.order(self.workspace).as_ref() == order {
-            self.wake.notified().await;
-        }
-    }
 }
 
-fn started(view: &InsideView) -> bool {
+pub(super) fn started(view: &InsideView) -> bool {
     view.status.as_ref().is_some_and(|status| status.started)
-}
-
-/// Waits for news; for ever where nobody can have any. Cancel safe.
-async fn changed<T>(watched: &mut Option<watch::Receiver<T>>) {
-    match watched {
-        Some(receiver) => {
-            if receiver.changed().await.is_err() {
-                // the door was closed; the next one is watched when it is opened
-                *watched = None;
-            }
-        }
-        None => std::future::pending().await,
-    }
 }
 
 pub(super) const fn pid_of(seen: &ContainerSeen) -> Option<u32> {

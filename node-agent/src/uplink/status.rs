@@ -24,6 +24,9 @@ use super::{HEARTBEAT, LinkError, RETRY, Registration, SILENCE, Shared, push, re
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The least time between two reports: what changes meanwhile is gathered.
 const GATHER: Duration = Duration::from_millis(200);
+/// The same where an agent came into another state. A workspace decides when its agents do, so it
+/// is not nothing.
+const GATHER_AGENTS: Duration = Duration::from_millis(50);
 
 /// Keeps one stream to each coordinator that is to hear.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -124,22 +127,22 @@ async fn current(
     some.clone().ok_or(LinkError::Closed)
 }
 
-/// Waits until the board is past `version`, and [`GATHER`] has passed since `sent` unless a
-/// workspace stands elsewhere: somebody waits for that. Cancel safe.
-async fn news(
-    (board, moves): &mut (watch::Receiver<u64>, watch::Receiver<u64>),
-    version: u64,
-    sent: Instant,
-) -> Result<(), LinkError> {
-    let gathered = async {
+/// What of the board is waited for, each with the least time between two reports because of it.
+type Waits = [(watch::Receiver<u64>, Duration); 3];
+
+/// Waits until the board is past `version`, and for as long after `sent` as what changed can wait:
+/// not at all where a workspace stands elsewhere. Cancel safe.
+async fn news(waits: &mut Waits, version: u64, sent: Instant) -> Result<(), LinkError> {
+    let past = async |(board, least): &mut (watch::Receiver<u64>, Duration)| {
         board.wait_for(|now| *now > version).await.map(drop)?;
-        sleep(GATHER.saturating_sub(sent.elapsed())).await;
+        sleep(least.saturating_sub(sent.elapsed())).await;
         Ok(())
     };
-    let moved = async { moves.wait_for(|now| *now > version).await.map(drop) };
+    let [any, agents, moves] = waits;
     let waited: Result<(), watch::error::RecvError> = tokio::select! {
-        gathered = gathered => gathered,
-        moved = moved => moved,
+        waited = past(any) => waited,
+        waited = past(agents) => waited,
+        waited = past(moves) => waited,
     };
     waited.map_err(|_| LinkError::Closed)
 }
@@ -151,7 +154,11 @@ impl Session<'_> {
         mut registered: watch::Receiver<Option<Registration>>,
     ) -> Result<(), LinkError> {
         let board = &self.shared.parts.board;
-        let mut board = (board.watch(), board.watch_moves());
+        let mut board = [
+            (board.watch(), GATHER),
+            (board.watch_agents(), GATHER_AGENTS),
+            (board.watch_moves(), Duration::ZERO),
+        ];
         let mut look = interval(PATIENCE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();

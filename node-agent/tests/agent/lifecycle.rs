@@ -1,10 +1,14 @@
 //! From create to delete, as the planner drives it.
 
 use warren_common::{
+    agent::StateName,
     spec::Run,
-    status::{RunState, StepState},
+    status::{RunState, StepState, WorkspaceObserved},
 };
-use warren_proto::pb::inside::v1::{self as inside, frame::Kind, open::What};
+use warren_proto::{
+    convert::explanation,
+    pb::inside::v1::{self as inside, frame::Kind, open::What},
+};
 
 use crate::world::{GENERATION, World, eventually, until, web};
 
@@ -20,6 +24,48 @@ fn attach(session: &str) -> What {
 fn exec(argv: &[&str]) -> What {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
     What::Exec(inside::Exec { argv, terminal: None })
+}
+
+/// Has the agent in the session do something.
+pub(crate) async fn play(world: &World, words: &[&str]) {
+    let program = exec(&[&["warren-fake-agent", "main"], words].concat());
+    let mut program = world.coordinator.tunnel(web(), GENERATION.0, program).await;
+    let (_, last) = program.rest().await;
+    assert_eq!(last, Some(Kind::Exited(inside::Exited { code: 0, detached: false })));
+}
+
+/// Returns the state of the agent in the session.
+pub(crate) fn name(seen: &WorkspaceObserved) -> Option<StateName> {
+    seen.sessions.first()?.agent.as_ref().map(|agent| agent.state.name())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_does_is_reported_and_explained_and_ends_with_its_workspace() {
+    let world = World::start().await;
+    world.up().await;
+    let coordinator = &world.coordinator;
+    for (words, state) in [
+        (&["working", "Bash", "cargo test"][..], StateName::Working),
+        (&["waiting", "question", "which port?"], StateName::Waiting),
+    ] {
+        play(&world, words).await;
+        coordinator.sees(web(), |seen| name(seen) == Some(state)).await;
+    }
+    let open = |session: &str| What::Explain(inside::Explain { session: session.to_owned() });
+    let mut stream = coordinator.tunnel(web(), GENERATION.0, open("main")).await;
+    assert_eq!(stream.next().await, Some(Kind::Opened(inside::Opened {})));
+    let Some(Kind::Stdout(bytes)) = stream.next().await else { panic!("no explanation") };
+    let why = explanation(&bytes).expect("an explanation");
+    let decides: Vec<bool> = why.evidence.iter().map(|one| one.decides).collect();
+    assert_eq!(decides, [false, true], "{why:?}");
+    let mut stream = coordinator.tunnel(web(), GENERATION.0, open("other")).await;
+    let Some(Kind::Failed(failed)) = stream.next().await else { panic!("it is explained") };
+    assert_eq!(failed.reason, "SESSION_NOT_FOUND");
+
+    world.change(|order| order.run = Run::Stopped).await;
+    let stopped = |seen: &WorkspaceObserved| matches!(seen.state, RunState::Stopped { .. });
+    let ended = coordinator.sees(web(), stopped).await;
+    assert_eq!(name(&ended), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use warren_common::{
     Generation,
+    agent::StateName,
     spec::{Run, WorkspaceOrder},
     status::{RunState, StepState, WorkspaceObserved},
 };
@@ -9,6 +10,7 @@ use warren_proto::pb::inside::v1::{self as inside, frame::Kind, open::What};
 
 use crate::{
     coordinator::Coordinator,
+    lifecycle::{name, play},
     world::{GENERATION, World, order, until, web},
 };
 
@@ -209,6 +211,9 @@ async fn an_engine_that_is_away_leaves_what_runs_as_running() {
     world.coordinator.order(|spec| spec.workspaces[0].spec.labels = labels()).await;
     let away = world.coordinator.sees(web(), |seen| seen.reason.contains("does not answer")).await;
     assert_eq!(away.state, RunState::Running, "it runs on as far as anybody knows");
+    play(&world, &["waiting"]).await;
+    let waits = |seen: &WorkspaceObserved| name(seen) == Some(StateName::Waiting);
+    world.coordinator.sees(web(), waits).await;
     let exit = serde_json::json!({"exit": {"acme/web": {"run": 1, "exit_code": 3}}});
     world.control(&exit);
     let ended = RunState::Stopped { exit_code: Some(3), oom: false };

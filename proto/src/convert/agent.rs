@@ -68,6 +68,20 @@ impl TryFrom<pb::AgentStatus> for AgentStatus {
     }
 }
 
+/// Returns the bytes of an explanation, for the frames of a stream.
+pub fn explanation_bytes(explanation: &pb::AgentExplanation) -> Vec<u8> {
+    prost::Message::encode_to_vec(explanation)
+}
+
+/// Reads an explanation from the bytes of a stream's frames.
+///
+/// # Errors
+/// They are none.
+pub fn explanation(bytes: &[u8]) -> Result<pb::AgentExplanation, InvalidMessage> {
+    let read = <pb::AgentExplanation as prost::Message>::decode(bytes);
+    read.map_err(|error| InvalidMessage::new("explanation", error))
+}
+
 impl From<&Source> for pb::AgentSource {
     fn from(source: &Source) -> Self {
         match source {

@@ -18,11 +18,14 @@ mod observed;
 #[cfg(feature = "grpc")]
 mod order;
 #[cfg(feature = "grpc")]
+mod session;
+#[cfg(feature = "grpc")]
 mod spec;
 
 #[cfg(all(test, feature = "grpc"))]
 mod tests;
 
+pub use agent::{explanation, explanation_bytes};
 pub use inside::InsideStatus;
 
 use std::{fmt::Display, str::FromStr};

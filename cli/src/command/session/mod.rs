@@ -1,30 +1,53 @@
-//! `warren session`: terminals inside workspaces.
+//! `warren session`: terminals inside workspaces, and the agents in them.
 
 mod attach;
+mod explain;
+mod list;
 mod screen;
 mod target;
+mod wait;
 
-use clap::{Args, Subcommand};
+use clap::{Subcommand, ValueEnum};
+use warren_common::agent::StateName;
 use warren_proto::pb::admin::v1 as pb;
 
-use super::Watch;
 use crate::{
     api::{self, Api, Listed},
     app::App,
     error::{Error, Outcome},
-    follow::Follow,
     view::session::Session,
 };
 
 /// Verbs on sessions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// List sessions, of one workspace or of all.
+    /// List sessions and what their agents do, of one workspace or of all.
+    ///
+    /// Who needs a person comes first: who waits, whose turn failed, who crashed, who finished with
+    /// nobody looking, who is stalled; of equals who has for longest. docs/AGENTS.md says what the
+    /// states mean.
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  warren session list\n  warren session list acme/web -o json\n  warren session list --watch"
+        after_help = "Examples:
+  warren session list
+  warren session list acme/web -o json
+  warren session list --needs-me --watch
+  warren session list --state waiting,error --client acme --sort name"
     )]
-    List(List),
+    List(list::List),
+    /// Show why an agent is said to be in its state: what each source said, and what came of it.
+    #[command(after_help = "Examples:
+  warren session explain acme/web/main
+  warren session explain acme/web -o json     (its only session, or main)")]
+    Explain(explain::Explain),
+    /// Wait until an agent comes into one of these states.
+    ///
+    /// Returns at once where it is in one. Exit code 0 where it came there, 6 where it did not within
+    /// --timeout (10m), 3 where there is no such session.
+    #[command(after_help = "Examples:
+  warren session wait acme/web/main
+  warren session wait acme/web/main --until idle,exited --timeout 2h -o json")]
+    Wait(wait::Wait),
     /// Show a session in this terminal; leaving does not end it.
     ///
     /// The session is tmux: colours, UTF-8, mouse and resizing work as usual, and so does
@@ -60,49 +83,63 @@ pub(crate) enum Verb {
     Read(screen::Read),
 }
 
-/// Arguments of `session list`.
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
-    workspace: Option<String>,
-    #[command(flatten)]
-    watch: Watch,
+/// The eight states of an agent, as they are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// The process is up or wanted; nothing was heard of it.
+    Starting,
+    /// A turn is running.
+    Working,
+    /// Blocked on a person.
+    Waiting,
+    /// The turn is over; something of its own will wake it.
+    Background,
+    /// At the prompt; will not move by itself.
+    Idle,
+    /// The turn ended by an error.
+    Error,
+    /// The process is gone.
+    Exited,
+    /// Who watches it is out of reach.
+    Unknown,
+}
+
+impl From<State> for StateName {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Working => Self::Working,
+            State::Waiting => Self::Waiting,
+            State::Background => Self::Background,
+            State::Idle => Self::Idle,
+            State::Error => Self::Error,
+            State::Exited => Self::Exited,
+            State::Unknown => Self::Unknown,
+        }
+    }
 }
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
-        Verb::List(list) => {
-            let workspace = list.workspace.unwrap_or_default();
-            let (mut api, empty) = (app.api()?, "no sessions");
-            if list.watch.watch {
-                let follow = Follow { app, request: pb::WatchRequest::default(), empty };
-                return follow
-                    .run(&mut api, async |api| sessions(api, &workspace, None).await)
-                    .await;
-            }
-            let read = list.watch.fresh.read();
-            let listed = sessions(&mut api, &workspace, read).await?;
-            app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
-            Ok(0)
-        }
+        Verb::List(list) => list::run(app, list).await,
+        Verb::Explain(explain) => explain::run(app, &explain).await,
+        Verb::Wait(wait) => wait::run(app, &wait).await,
         Verb::Attach(attach) => attach::run(app, &attach).await,
         Verb::Send(send) => screen::send(app, &send).await,
         Verb::Read(read) => screen::read(app, &read).await,
     }
 }
 
-/// Returns the sessions of a workspace, or of all where it is empty.
+/// Returns the sessions that are asked for, by address; pages are filled in.
 ///
 /// # Errors
 /// Not found, ambiguous, or that no coordinator answered.
 async fn sessions(
     api: &mut Api,
-    workspace: &str,
-    read: Option<pb::Read>,
+    wanted: &pb::ListSessionsRequest,
 ) -> Result<Listed<Session>, Error> {
     let listed = api::pages(api, async |api, page_size, page_token| {
-        let workspace = workspace.to_owned();
-        let request = pb::ListSessionsRequest { workspace, page_size, page_token, read };
+        let request = pb::ListSessionsRequest { page_size, page_token, ..wanted.clone() };
         let page = api
             .read(async |channel| api::sessions(channel).list_sessions(request.clone()).await)
             .await?;
@@ -110,4 +147,13 @@ async fn sessions(
     })
     .await?;
     Ok(listed.map(Session::from))
+}
+
+/// Returns the sessions of a workspace, or of all where it is empty.
+///
+/// # Errors
+/// As [`sessions`].
+async fn sessions_of(api: &mut Api, workspace: &str) -> Result<Listed<Session>, Error> {
+    let workspace = workspace.to_owned();
+    sessions(api, &pb::ListSessionsRequest { workspace, ..Default::default() }).await
 }

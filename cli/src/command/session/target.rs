@@ -20,14 +20,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Returns `client/workspace/session`, as far as it was named.
-    pub(super) fn address(&self) -> String {
-        format!("{}/{}", self.workspace, self.session)
-    }
-
     fn of(session: &Session) -> Self {
         let workspace = format!("{}/{}", session.client, session.workspace);
         Self { workspace, session: session.seen.name.clone() }
+    }
+
+    /// Returns `client/workspace/session`.
+    pub(super) fn address(&self) -> String {
+        format!("{}/{}", self.workspace, self.session)
     }
 }
 
@@ -43,18 +43,18 @@ pub(super) async fn find(api: &mut Api, text: &str) -> Result<Target, Error> {
             let workspace = address.workspace.to_string();
             Ok(Target { workspace, session: address.session.to_string() })
         }
-        [first, second] => match super::sessions(api, text, None).await {
+        [first, second] => match super::sessions_of(api, text).await {
             Ok(listed) => choose(text, &listed.items),
             // perhaps a workspace's bare name and a session
             Err(error) if error.kind == Kind::NotFound => {
-                let Ok(listed) = super::sessions(api, first, None).await else {
+                let Ok(listed) = super::sessions_of(api, first).await else {
                     return Err(error);
                 };
                 listed.items.iter().find(|s| s.seen.name == second).map(Target::of).ok_or(error)
             }
             Err(error) => Err(error),
         },
-        [name] => match super::sessions(api, name, None).await {
+        [name] => match super::sessions_of(api, name).await {
             Ok(listed) => choose(name, &listed.items),
             Err(error) if error.kind == Kind::NotFound => by_session(api, name, error).await,
             Err(error) => Err(error),
@@ -81,7 +81,7 @@ async fn by_session(api: &mut Api, name: &str, missing: Error) -> Result<Target,
     if name.parse::<WorkspaceName>().is_err() {
         return Err(missing);
     }
-    let mut sessions = super::sessions(api, "", None).await?.items;
+    let mut sessions = super::sessions_of(api, "").await?.items;
     sessions.retain(|session| session.seen.name == name);
     match &sessions[..] {
         [] => Err(missing.or_next("warren session list")),

@@ -1,9 +1,13 @@
 //! A small cluster: two clients, two nodes, four workspaces in telling states.
 
 use warren_common::Generation;
-use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
+use warren_proto::pb::{
+    admin::v1 as pb,
+    inside::v1::{self as inside, agent_state::State},
+    node::v1 as node,
+};
 
-use super::fake::State;
+use super::fake;
 
 /// 2026-01-02T03:04:05Z.
 pub(crate) const NOW: u64 = 1_767_323_045_000;
@@ -11,7 +15,7 @@ pub(crate) const NOW: u64 = 1_767_323_045_000;
 const GIB: u64 = 1 << 30;
 
 /// Fills in the whole cluster.
-pub(crate) fn fill(state: &mut State, cluster: &str) {
+pub(crate) fn fill(state: &mut fake::State, cluster: &str) {
     let labels = [("team".to_owned(), "web".to_owned())];
     state.clients = vec![
         pb::Client {
@@ -339,6 +343,41 @@ fn session(name: &str, command: &str, exited: Option<i32>) -> pb::Session {
         observed_unix_ms: NOW - 1000,
         observed_live: true,
     }
+}
+
+/// A session with an agent in it that has been in its state for some seconds.
+pub(crate) fn agent(workspace: &str, state: State, seconds: u64) -> pb::Session {
+    let mut session = session("main", "claude", None);
+    session.workspace = workspace.to_owned();
+    let since_unix_ms = NOW - seconds * 1000;
+    let observed = session.observed.get_or_insert_default();
+    observed.agent = Some(inside::AgentStatus {
+        kind: "claude".to_owned(),
+        state: Some(inside::AgentState { state: Some(state) }),
+        since_unix_ms,
+        last_activity_unix_ms: since_unix_ms,
+        source: inside::AgentSource::Hook.into(),
+        event: "Notification".to_owned(),
+        evidence_unix_ms: since_unix_ms,
+        ..Default::default()
+    });
+    session
+}
+
+/// An agent that asks for leave to publish.
+pub(crate) fn waiting(workspace: &str, seconds: u64) -> pb::Session {
+    let wait = inside::AgentWaiting {
+        kind: inside::AgentWaitKind::Permission.into(),
+        text: "npm publish".to_owned(),
+        options: vec!["Yes".to_owned(), "No".to_owned()],
+        since_unix_ms: NOW - seconds * 1000,
+    };
+    agent(workspace, State::Waiting(wait), seconds)
+}
+
+/// An agent at the prompt.
+pub(crate) fn idle(workspace: &str, seconds: u64) -> pb::Session {
+    agent(workspace, State::Idle(inside::AgentIdle {}), seconds)
 }
 
 fn explanation() -> pb::Explanation {

@@ -78,6 +78,10 @@ pub(crate) struct State {
     /// The request ids that calls carried, in their order.
     pub(crate) requests: Vec<String>,
     pub(crate) opened: Vec<pb::StreamTarget>,
+    /// What lists of sessions were asked for.
+    pub(crate) listed: Vec<pb::ListSessionsRequest>,
+    /// Why an agent is in its state, in answers of so many bytes at a time.
+    pub(crate) explained: (Vec<u8>, usize),
     pub(crate) resized: Vec<(u32, u32)>,
     /// The next stream that is opened breaks after its first output.
     pub(crate) drop_next: bool,

@@ -31,6 +31,7 @@ impl SessionService for Fake {
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let request = request.into_inner();
+        self.state().listed.push(request.clone());
         let (state, freshness) = self.read(Method::SessionListSessions, request.read)?;
         let name = &request.workspace;
         let fits = |session: &&pb::Session| {
@@ -65,7 +66,8 @@ impl SessionService for Fake {
                 Some(open::What::Logs(_)) => serving.log().await,
                 Some(open::What::Send(send)) => serving.typed(&send).await,
                 Some(open::What::Read(read)) => serving.screen(&read).await,
-                Some(open::What::Explain(_)) | None => None,
+                Some(open::What::Explain(_)) => serving.explanation().await,
+                None => None,
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -193,6 +195,15 @@ impl Serving {
         }
         self.say("$ make   \n\x1b[31mok\x07\n").await?;
         self.say("\n\n\n").await?;
+        self.exit(0).await
+    }
+
+    async fn explanation(self) -> Option<()> {
+        let (answer, size) = self.fake.state().explained.clone();
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        for part in answer.chunks(size) {
+            self.say(part).await?;
+        }
         self.exit(0).await
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Piece {
     Events(Vec<pb::Event>),
     /// Says up to where everything was told.
     UpTo(u64),
+    /// Tells these sessions.
+    Sessions(pb::Sessions),
     /// Breaks so; the next piece belongs to the next stream.
     End(Status),
 }
@@ -57,6 +59,7 @@ impl WatchService for Fake {
                         let served_unix_ms = NOW;
                         Kind::Bookmark(pb::Bookmark { revision, incarnation, served_unix_ms })
                     }
+                    Piece::Sessions(sessions) => Kind::Sessions(sessions),
                     Piece::End(status) => {
                         let _ = sender.send(Err(status)).await;
                         return;

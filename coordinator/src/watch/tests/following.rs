@@ -57,6 +57,7 @@ async fn events(watcher: &mut Watcher) -> Vec<pb::Event> {
         Kind::Events(events) => events.events,
         Kind::Bookmark(bookmark) => panic!("{bookmark:?}"),
         Kind::Standings(standings) => panic!("{standings:?}"),
+        Kind::Sessions(sessions) => panic!("{sessions:?}"),
     }
 }
 
@@ -68,6 +69,7 @@ async fn bookmark(watcher: &mut Watcher) -> u64 {
         }
         Kind::Events(events) => panic!("{events:?}"),
         Kind::Standings(standings) => panic!("{standings:?}"),
+        Kind::Sessions(sessions) => panic!("{sessions:?}"),
     }
 }
 

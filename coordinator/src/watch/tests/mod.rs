@@ -3,6 +3,7 @@
 mod bounds;
 mod folding;
 mod following;
+mod sessions;
 
 use std::{sync::Arc, time::Instant};
 

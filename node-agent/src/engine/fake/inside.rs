@@ -3,8 +3,8 @@
 //! It does nothing and says that all went well, with these exceptions for tests: a repository
 //! whose URL holds `missing` fails to clone, a setup script of `exit 1` fails, one of `sleep N`
 //! takes N seconds from the container's start. Attach echoes what is typed. Exec knows `true`,
-//! `false`, `cat`, `sh -c "exit N"` and `warren-fake-exit N` (the whole container ends with N);
-//! of anything else it prints the words.
+//! `false`, `cat`, `sh -c "exit N"`, `warren-fake-exit N` (the whole container ends with N) and
+//! `warren-fake-agent` (see [`super::agents`]); of anything else it prints the words.
 
 use std::{
     collections::BTreeMap,
@@ -27,9 +27,12 @@ use tokio::{
     task::JoinSet,
 };
 use warren_common::{Limits, Timestamp};
-use warren_proto::pb::inside::v1::{self as pb, frame, from_inside, hello, open, to_inside};
+use warren_proto::{
+    convert::explanation_bytes,
+    pb::inside::v1::{self as pb, frame, from_inside, hello, open, to_inside},
+};
 
-use super::now;
+use super::{agents::Agents, now};
 use crate::container::{
     ContainerPlan,
     plan::{RUN, SOCKET},
@@ -53,12 +56,33 @@ pub(super) struct Inside {
 struct Shared {
     setup: Mutex<Option<pb::Setup>>,
     viewers: Mutex<BTreeMap<String, u32>>,
+    agents: Mutex<Agents>,
     changed: Notify,
 }
 
 impl Shared {
     fn setup(&self) -> MutexGuard<'_, Option<pb::Setup>> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn agents(&self) -> MutexGuard<'_, Agents> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, session: &str) -> bool {
+        let setup = self.setup();
+        setup.as_ref().is_some_and(|one| one.sessions.iter().any(|known| known.name == session))
+    }
+
+    /// Has an agent do what a program's words say; returns the program's exit code.
+    fn play(&self, words: &[String]) -> i32 {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Some((session, words)) = words.split_first() else { return 2 };
+        if !self.has(session) || !self.agents().play(session, words) {
+            return 2;
+        }
+        self.changed.notify_one();
+        0
     }
 
     fn viewers(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
@@ -192,7 +216,7 @@ impl Inside {
                 active_unix_ms: self.started.0,
                 viewers: viewers.get(&session.name).copied().unwrap_or(0),
                 panes: Vec::new(),
-                agent: None,
+                agent: self.shared.agents().status(&session.name),
             });
         }
         Some(pb::Status { steps, started: !sleeping, sessions })
@@ -235,11 +259,8 @@ impl Inside {
             };
             match open.what {
                 Some(open::What::Attach(attach)) => {
-                    let sessions =
-                        shared.setup().as_ref().map_or_else(Vec::new, |one| one.sessions.clone());
-                    if sessions.iter().all(|session| session.name != attach.session) {
-                        let message = format!("there is no session {}", attach.session);
-                        return fail(&mut writer, "SESSION_NOT_FOUND", &message).await;
+                    if !shared.has(&attach.session) {
+                        return no_session(&mut writer, &attach.session).await;
                     }
                     let viewer = Viewer::new(&shared, attach.session);
                     reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
@@ -249,17 +270,26 @@ impl Inside {
                 }
                 Some(open::What::Exec(exec)) => {
                     reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
-                    let code = run(&exec.argv, &mut reader, &mut writer, &exit).await?;
+                    let code = match exec.argv.first().map(String::as_str) {
+                        Some("warren-fake-agent") => shared.play(&exec.argv[1..]),
+                        _ => run(&exec.argv, &mut reader, &mut writer, &exit).await?,
+                    };
                     let exited = pb::Exited { code, detached: false };
                     reply(&mut writer, frame::Kind::Exited(exited)).await
                 }
-                Some(
-                    open::What::Logs(_)
-                    | open::What::Explain(_)
-                    | open::What::Send(_)
-                    | open::What::Read(_),
-                )
-                | None => fail(&mut writer, "BAD_REQUEST", "not served inside").await,
+                Some(open::What::Explain(explain)) => {
+                    if !shared.has(&explain.session) {
+                        return no_session(&mut writer, &explain.session).await;
+                    }
+                    let why = explanation_bytes(&shared.agents().explain(&explain.session));
+                    reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
+                    reply(&mut writer, frame::Kind::Stdout(why.into())).await?;
+                    let exited = pb::Exited { code: 0, detached: false };
+                    reply(&mut writer, frame::Kind::Exited(exited)).await
+                }
+                Some(open::What::Logs(_) | open::What::Send(_) | open::What::Read(_)) | None => {
+                    fail(&mut writer, "BAD_REQUEST", "not served inside").await
+                }
             }
         }
     }
@@ -328,6 +358,10 @@ async fn echo(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> io::Re
 
 async fn reply(writer: &mut OwnedWriteHalf, kind: frame::Kind) -> io::Result<()> {
     send(writer, &pb::Frame { kind: Some(kind) }).await
+}
+
+async fn no_session(writer: &mut OwnedWriteHalf, session: &str) -> io::Result<()> {
+    fail(writer, "SESSION_NOT_FOUND", &format!("there is no session {session}")).await
 }
 
 async fn fail(writer: &mut OwnedWriteHalf, reason: &str, message: &str) -> io::Result<()> {

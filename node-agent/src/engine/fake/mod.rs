@@ -6,6 +6,7 @@
 //! again. `control.json` in the same folder, read anew at each use, makes calls fail or slow and
 //! containers end: see [`control::Control`].
 
+mod agents;
 pub mod control;
 mod inside;
 mod record;

@@ -1,0 +1,105 @@
+//! `warren session list`.
+
+use clap::{Args, ValueEnum};
+use warren_common::agent::StateName;
+use warren_proto::pb::admin::v1::{self as pb, AgentStateName};
+
+use super::{State, sessions};
+use crate::{
+    api::{Api, Listed},
+    app::App,
+    command::Watch,
+    error::{Error, Outcome},
+    follow::{Follow, Sessions},
+    view::session::Session,
+};
+
+/// Arguments of `session list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
+    workspace: Option<String>,
+    /// Of all workspaces, which is also what no workspace means.
+    #[arg(long, conflicts_with = "workspace")]
+    all: bool,
+    /// Only sessions whose agent is in one of these states.
+    #[arg(long, value_name = "STATES", value_enum, value_delimiter = ',')]
+    state: Vec<State>,
+    /// Only sessions whose agent needs a person: it waits, failed, crashed, has finished with nobody
+    /// looking, or is stalled.
+    #[arg(long)]
+    needs_me: bool,
+    /// Only of this client.
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<String>,
+    /// Only on this node.
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// The order of the list.
+    #[arg(long, value_enum, default_value = "attention")]
+    sort: Sort,
+    /// Who needs a person first, which is the default.
+    #[arg(long, conflicts_with = "sort")]
+    attention: bool,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    /// By address.
+    Name,
+    /// Who needs a person first, and of equals who has for longest.
+    Attention,
+}
+
+impl List {
+    fn request(&self) -> pb::ListSessionsRequest {
+        let states = self.state.iter().map(|state| StateName::from(*state));
+        pb::ListSessionsRequest {
+            workspace: self.workspace.clone().unwrap_or_default(),
+            client: self.client.clone().unwrap_or_default(),
+            node: self.node.clone().unwrap_or_default(),
+            states: states.map(|state| AgentStateName::from(state).into()).collect(),
+            needs_me: self.needs_me,
+            ..Default::default()
+        }
+    }
+
+    /// Whether a session is among those asked for, where its workspace is.
+    fn holds(&self, session: &Session) -> bool {
+        if self.state.is_empty() && !self.needs_me {
+            return true;
+        }
+        let Some(agent) = &session.seen.agent else { return false };
+        let wanted = |state: &State| StateName::from(*state) == agent.name();
+        (self.state.is_empty() || self.state.iter().any(wanted))
+            && (!self.needs_me || agent.needs_me)
+    }
+
+    /// Lists in our own order: pages by attention could miss who changes between two of them.
+    async fn fetch(&self, api: &mut Api, read: Option<pb::Read>) -> Result<Listed<Session>, Error> {
+        let mut listed = sessions(api, &pb::ListSessionsRequest { read, ..self.request() }).await?;
+        if self.sort == Sort::Attention {
+            listed.items.sort_by(Session::by_attention);
+        }
+        Ok(listed)
+    }
+}
+
+pub(crate) async fn run(app: &App, list: List) -> Outcome {
+    let (mut api, empty) = (app.api()?, "no sessions");
+    if list.watch.watch {
+        let pb::ListSessionsRequest { workspace, client, node, .. } = list.request();
+        let request = pb::WatchRequest { workspace, client, node, ..Default::default() };
+        let sessions = Sessions {
+            follow: Follow { app, request, empty },
+            holds: |one: &Session| list.holds(one),
+        };
+        return sessions.run(&mut api, async |api| list.fetch(api, None).await).await;
+    }
+    let listed = list.fetch(&mut api, list.watch.fresh.read()).await?;
+    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
+    Ok(0)
+}

@@ -1,0 +1,183 @@
+//! Sessions for one watch stream: all of them first, then those that stand otherwise.
+//!
+//! Sessions are what nodes report, so they are no events and nothing of them is kept here but what
+//! was told: a mark of each, to know it again. The workspaces to look at are gathered while the
+//! reader does not read, each once, so a slow reader is told the newest and misses what was between.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
+};
+
+use prost::Message as _;
+use tokio::sync::watch;
+use warren_common::{Limits, WorkspaceId};
+use warren_model::{ClusterState, state::Workspace};
+use warren_proto::pb::{admin::v1 as pb, node::v1::SessionObserved};
+
+use super::Scope;
+use crate::{api::view::View, live::Live};
+
+/// Workspaces looked at in one turn.
+const TURN: usize = 500;
+
+/// What was decided, whenever it is asked for.
+pub type Decided = Box<dyn Fn() -> ClusterState + Send + Sync>;
+
+/// The sessions of one watch.
+pub struct Feed {
+    live: Arc<Live>,
+    decided: Decided,
+    scope: Scope,
+    moves: watch::Receiver<u64>,
+    /// Up to here it is known who moved.
+    upto: u64,
+    /// To be looked at.
+    waiting: BTreeSet<WorkspaceId>,
+    told: BTreeMap<WorkspaceId, Told>,
+    standing: Standing,
+}
+
+/// What was told of one workspace.
+#[derive(Default)]
+struct Told {
+    client: String,
+    workspace: String,
+    /// A mark of each session as it was told, by name.
+    sessions: BTreeMap<String, u64>,
+}
+
+/// How far the first telling has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    New,
+    Begun,
+    Complete,
+}
+
+impl Feed {
+    /// Makes one that begins with everything in the scope.
+    pub fn new(live: Arc<Live>, decided: Decided, scope: Scope) -> Self {
+        let moves = live.moves();
+        let (upto, _) = live.moved_since(u64::MAX);
+        Self {
+            live,
+            decided,
+            scope,
+            moves,
+            upto,
+            waiting: BTreeSet::new(),
+            told: BTreeMap::new(),
+            standing: Standing::New,
+        }
+    }
+
+    /// Has a workspace looked at of which something was decided.
+    pub(super) fn touch(&mut self, workspace: Option<WorkspaceId>) {
+        self.waiting.extend(workspace);
+    }
+
+    /// Waits until there is something to look at. Cancel safe.
+    pub(super) async fn moved(&mut self) -> Result<(), watch::error::RecvError> {
+        if !self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.moves.changed().await
+    }
+
+    /// Returns what is to be told now; none where it is nothing.
+    pub(super) fn next(&mut self) -> Option<pb::Sessions> {
+        self.moves.mark_unchanged();
+        let (upto, moved) = self.live.moved_since(self.upto);
+        self.upto = upto;
+        self.waiting.extend(moved);
+        let begins = self.standing == Standing::New;
+        if self.waiting.is_empty() && !begins {
+            return None;
+        }
+        let state = (self.decided)();
+        let (live, now) = self.live.snapshot();
+        let view = View { state: &state, live: &live, now };
+        if begins {
+            self.waiting.extend(state.workspaces.keys().copied());
+            self.standing = Standing::Begun;
+        }
+        let mut answer = pb::Sessions { begins, served_unix_ms: now.0, ..pb::Sessions::default() };
+        let mut bytes = 0;
+        for _ in 0..TURN {
+            if bytes >= Limits::WATCH_BATCH_BYTES {
+                break;
+            }
+            let Some(workspace) = self.waiting.pop_first() else { break };
+            bytes += self.look(workspace, &view, &mut answer);
+        }
+        if self.standing == Standing::Begun && self.waiting.is_empty() {
+            self.standing = Standing::Complete;
+            answer.complete = true;
+        }
+        let says = begins || answer.complete;
+        let news = !answer.sessions.is_empty() || !answer.gone.is_empty();
+        (says || news).then_some(answer)
+    }
+
+    /// Adds what is new of one workspace; returns about how many bytes that is.
+    fn look(&mut self, id: WorkspaceId, view: &View<'_>, answer: &mut pb::Sessions) -> usize {
+        let workspace = view.state.workspaces.get(&id).filter(|one| self.concerns(one));
+        let sessions = workspace.map(|one| view.sessions(one)).unwrap_or_default();
+        let before = self.told.remove(&id);
+        let mut bytes = 0;
+        let mut told = Told::default();
+        for session in sessions {
+            let (name, mark) = (name(&session), mark(&session));
+            let known = before.as_ref().and_then(|before| before.sessions.get(&name));
+            let same = known == Some(&mark);
+            told.sessions.insert(name, mark);
+            (told.client, told.workspace) = (session.client.clone(), session.workspace.clone());
+            if !same {
+                bytes += session.encoded_len();
+                answer.sessions.push(session);
+            }
+        }
+        let Told { client, workspace, sessions: before } = before.unwrap_or_default();
+        for session in before.into_keys().filter(|name| !told.sessions.contains_key(name)) {
+            let (client, workspace) = (client.clone(), workspace.clone());
+            let gone = pb::SessionGone { client, workspace, session };
+            bytes += gone.encoded_len();
+            answer.gone.push(gone);
+        }
+        if !told.sessions.is_empty() {
+            self.told.insert(id, told);
+        }
+        bytes
+    }
+
+    fn concerns(&self, workspace: &Workspace) -> bool {
+        let Scope { client, workspace: only, node } = self.scope;
+        let on = workspace.assignment.as_ref().map(|assignment| assignment.node);
+        client.is_none_or(|client| client == workspace.client)
+            && only.is_none_or(|only| only == workspace.id)
+            && node.is_none_or(|node| on == Some(node))
+    }
+}
+
+fn name(session: &pb::Session) -> String {
+    session.observed.as_ref().map(|one| one.name.clone()).unwrap_or_default()
+}
+
+/// Returns a mark of how a session stands: what only says that something still moves aside.
+fn mark(session: &pb::Session) -> u64 {
+    let still = |observed: &SessionObserved| {
+        let mut still = observed.clone();
+        still.active_unix_ms = 0;
+        if let Some(agent) = &mut still.agent {
+            (agent.last_activity_unix_ms, agent.evidence_unix_ms) = (0, 0);
+        }
+        still
+    };
+    let observed = session.observed.as_ref().map(still);
+    let still = pb::Session { observed, observed_unix_ms: 0, ..session.clone() };
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&still.encode_to_vec());
+    hasher.finish()
+}

@@ -1,0 +1,249 @@
+//! Sessions in a watch: all of them once, then those that stand otherwise.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+use warren_common::{
+    Generation, Limits, Revision, Timestamp,
+    agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, Wait, WaitKind},
+    status::{RunState, SessionObserved, SessionState, Usage, WorkspaceObserved},
+};
+use warren_daemon::Shutdown;
+use warren_model::{
+    ClusterState, Command, Principal, Report,
+    command::{Assign, Forget, RegisterNode, RunRequest, SetRun},
+};
+use warren_proto::pb::{
+    admin::v1::{self as pb, watch_response::Kind},
+    inside::v1::agent_state::State,
+};
+
+use super::{World, client, create_client, create_workspace, facts, issue, join, node, workspace};
+use crate::{
+    live::{Beside, Live, Reading},
+    sync::locked,
+    watch::{Feed, Filter, Scope, Slots, Watcher, ring::Bounds},
+};
+
+/// One node with workspaces of two clients on it.
+struct Site {
+    world: World,
+    decided: Arc<Mutex<ClusterState>>,
+    live: Arc<Live>,
+    clock: Arc<Mutex<Reading>>,
+    changes: watch::Sender<Revision>,
+    sequence: u64,
+}
+
+impl Site {
+    fn new() -> Self {
+        let clock = Arc::new(Mutex::new(Reading::now()));
+        let read = clock.clone();
+        let live = Arc::new(Live::new(move || *locked(&read)));
+        let mut world = World::new(Bounds::default());
+        let at = world.now;
+        world.must(vec![create_client(1), create_client(2), issue(1, at), join(1)]);
+        let register = RegisterNode { node: node(1), facts: facts(4) };
+        world.must(vec![Command::RegisterNode(register)]);
+        world.must(vec![create_workspace(1, 1, None), create_workspace(2, 2, None)]);
+        let assign = |n, previous| {
+            let (workspace, node, reason) = (workspace(n), node(1), String::new());
+            Command::Assign(Assign { workspace, node, previous, reason })
+        };
+        let generation = |world: &World, n| world.state.workspaces[&workspace(n)].generation;
+        let previous = [generation(&world, 1), generation(&world, 2)];
+        world.must(vec![assign(1, previous[0]), assign(2, previous[1])]);
+        let decided = Arc::new(Mutex::new(world.state.clone()));
+        let changes = watch::Sender::new(Revision(0));
+        Self { world, decided, live, clock, changes, sequence: 0 }
+    }
+
+    fn must(&mut self, commands: Vec<Command>) {
+        self.world.must(commands);
+        *locked(&self.decided) = self.world.state.clone();
+        self.changes.send_replace(self.world.state.revision);
+    }
+
+    fn generation(&self, n: u8) -> Generation {
+        self.world.state.workspaces[&workspace(n)].generation
+    }
+
+    /// The node says what the agents of some workspaces do, and nothing of the others.
+    fn report(&mut self, agents: &[(u8, AgentStatus)]) {
+        self.sequence += 1;
+        let seen = |(n, agent): &(u8, AgentStatus)| WorkspaceObserved {
+            workspace: workspace(*n),
+            generation: self.generation(*n),
+            run_serial: 1,
+            state: RunState::Running,
+            reason: String::new(),
+            since: Timestamp(1),
+            pid: None,
+            steps: Vec::new(),
+            sessions: vec![session(agent.clone())],
+            usage: Usage::default(),
+            volume: None,
+            caps: None,
+            caps_reason: String::new(),
+            kills: Vec::new(),
+        };
+        let workspaces = agents.iter().map(seen).collect();
+        let (epoch, sequence) = (self.world.state.nodes[&node(1)].epoch, self.sequence);
+        let report = |received| Report { epoch, sequence, received, full: false, workspaces };
+        assert!(self.live.take(node(1), report, Beside::default()));
+    }
+
+    fn pass(&self, time: Duration) {
+        let mut clock = locked(&self.clock);
+        (clock.steady, clock.wall) = (clock.steady + time, clock.wall.plus(time));
+        drop(clock);
+        self.live.look(&self.world.state);
+    }
+
+    /// A watch of nothing but sessions that has caught up with the events.
+    async fn watch(&self, scope: Scope) -> Watcher {
+        let decided = self.decided.clone();
+        let decided = Box::new(move || locked(&decided).clone());
+        let slot = Arc::new(Slots::default()).take(Principal::Person("ada".to_owned()));
+        let source = (self.world.ring.clone(), self.changes.subscribe());
+        let filter = Filter { scope, none: true, ..Filter::default() };
+        let slot = (slot.expect("a slot"), Shutdown::new());
+        let watcher = Watcher::new(source, filter, self.world.ring.newest(), slot);
+        let feed = Feed::new(self.live.clone(), decided, scope);
+        let mut watcher = watcher.with_sessions(feed);
+        assert!(matches!(next(&mut watcher).await, Kind::Bookmark(_)));
+        watcher
+    }
+}
+
+fn session(agent: AgentStatus) -> SessionObserved {
+    SessionObserved {
+        name: "main".parse().expect("a name"),
+        command: "claude".to_owned(),
+        state: SessionState::Running,
+        started: Timestamp(1),
+        active: agent.last_activity,
+        viewers: 0,
+        panes: Vec::new(),
+        killed: None,
+        agent: Some(Box::new(agent)),
+    }
+}
+
+fn agent(state: AgentState, moved: u64) -> AgentStatus {
+    AgentStatus {
+        kind: AgentKind::Claude,
+        state,
+        since: Timestamp(5),
+        last_activity: Timestamp(moved),
+        source: Source::Registry,
+        confidence: Confidence::Exact,
+        evidence: Timestamp(moved),
+        flags: Flags::default(),
+        subagents: 0,
+    }
+}
+
+fn working(moved: u64) -> AgentStatus {
+    agent(AgentState::Working { phase: None, tool: None }, moved)
+}
+
+fn waiting() -> AgentStatus {
+    let wait = Wait {
+        kind: WaitKind::Permission,
+        text: "npm publish".to_owned(),
+        options: Vec::new(),
+        since: Timestamp(5),
+    };
+    agent(AgentState::Waiting(wait), 5)
+}
+
+async fn next(watcher: &mut Watcher) -> Kind {
+    let answer = timeout(Duration::from_secs(60), watcher.next()).await.expect("in time");
+    answer.expect("open").expect("an answer").kind.expect("of a kind")
+}
+
+/// What is told next: which sessions stand how, and which are gone.
+async fn told(watcher: &mut Watcher) -> (pb::Sessions, Vec<String>) {
+    let sessions = match next(watcher).await {
+        Kind::Sessions(sessions) => sessions,
+        other => panic!("{other:?}"),
+    };
+    let state = |one: &pb::Session| {
+        let agent = one.observed.as_ref().and_then(|one| one.agent.clone()).expect("an agent");
+        let state = match agent.state.and_then(|state| state.state) {
+            Some(State::Working(_)) => "working",
+            Some(State::Waiting(_)) => "waiting",
+            other => panic!("{other:?}"),
+        };
+        let unknown = if agent.unknown { " once" } else { "" };
+        format!("{}/{} {state}{unknown}", one.client, one.workspace)
+    };
+    let mut lines: Vec<String> = sessions.sessions.iter().map(state).collect();
+    let gone = |one: &pb::SessionGone| format!("{}/{} gone", one.client, one.workspace);
+    lines.extend(sessions.gone.iter().map(gone));
+    (sessions, lines)
+}
+
+#[tokio::test]
+async fn all_sessions_come_first_then_those_that_stand_otherwise() {
+    let mut site = Site::new();
+    site.report(&[(1, working(6)), (2, working(6))]);
+    let mut all = site.watch(Scope::default()).await;
+    let mut one = site.watch(Scope { client: Some(client(2)), ..Scope::default() }).await;
+    let (first, lines) = told(&mut all).await;
+    assert!(first.begins && first.complete);
+    assert_eq!(lines, ["c1/w1 working", "c2/w2 working"]);
+    assert_eq!(told(&mut one).await.1, ["c2/w2 working"]);
+    // a turn that goes on is no news, and neither is what happens to others
+    site.report(&[(1, working(7)), (2, working(8))]);
+    site.report(&[(1, waiting()), (2, working(9))]);
+    let (then, lines) = told(&mut all).await;
+    assert!(!then.begins && !then.complete);
+    assert_eq!(lines, ["c1/w1 waiting"]);
+    site.report(&[(2, waiting())]);
+    assert_eq!(told(&mut one).await.1, ["c2/w2 waiting"]);
+}
+
+#[tokio::test]
+async fn an_empty_cluster_says_that_this_is_all() {
+    let site = Site::new();
+    let mut watcher = site.watch(Scope::default()).await;
+    let (first, lines) = told(&mut watcher).await;
+    assert!(first.begins && first.complete && lines.is_empty(), "{first:?}");
+}
+
+#[tokio::test]
+async fn agents_on_a_node_that_is_not_heard_are_unknown_and_known_again() {
+    let mut site = Site::new();
+    site.report(&[(1, waiting())]);
+    site.pass(Duration::from_secs(1));
+    let mut watcher = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 waiting"]);
+    site.pass(Limits::AGENT_UNHEARD);
+    let (unknown, lines) = told(&mut watcher).await;
+    assert_eq!(lines, ["c1/w1 waiting once"]);
+    assert!(!unknown.sessions[0].observed_live);
+    site.report(&[]);
+    site.pass(Duration::ZERO);
+    let (known, lines) = told(&mut watcher).await;
+    assert_eq!(lines, ["c1/w1 waiting"], "a sign of life is enough");
+    let agent = known.sessions[0].observed.clone().and_then(|one| one.agent).expect("an agent");
+    assert_eq!(agent.since_unix_ms, 5, "it is the same wait");
+}
+
+#[tokio::test]
+async fn what_is_decided_is_seen_where_reports_say_nothing_new() {
+    let mut site = Site::new();
+    site.report(&[(1, working(6))]);
+    let mut watcher = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 working"]);
+    let workspace = workspace(1);
+    let generation = site.generation(1);
+    site.must(vec![Command::SetRun(SetRun { workspace, run: RunRequest::Delete })]);
+    site.must(vec![Command::Forget(Forget { workspace, generation })]);
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 gone"]);
+}
