@@ -138,3 +138,26 @@ fn a_shell_at_its_prompt_is_looked_at_again_once_its_terminal_moves() {
     entry.look(&pane(2000), Some(&found("vim", own())), after(41_000));
     assert!(!entry.rests(&pane(2000), after(41_100)));
 }
+
+#[test]
+fn what_somebody_watches_is_seen_and_looked_at_often() {
+    let mut entry = entry("claude", None);
+    let hook = |entry: &mut Entry, event: &str, ms: u64| {
+        let sent = Message { at: Timestamp(NOW.0 + ms), ..message(event) };
+        assert!(entry.hook(sent, Timestamp(NOW.0 + ms)));
+    };
+    assert!(!entry.is_busy());
+    hook(&mut entry, "UserPromptSubmit", 0);
+    assert!(entry.is_busy(), "it works");
+    hook(&mut entry, "Stop", 10);
+    assert!(entry.shown().unseen && !entry.is_busy());
+    entry.viewed(1, Timestamp(NOW.0 + 20));
+    assert!(!entry.shown().unseen && entry.is_busy());
+    hook(&mut entry, "UserPromptSubmit", 30);
+    hook(&mut entry, "Stop", 40);
+    assert!(!entry.shown().unseen, "somebody looks on");
+    entry.viewed(0, Timestamp(NOW.0 + 50));
+    hook(&mut entry, "UserPromptSubmit", 60);
+    hook(&mut entry, "Stop", 70);
+    assert!(entry.shown().unseen);
+}
