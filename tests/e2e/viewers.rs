@@ -47,7 +47,17 @@ fn a_viewer_is_killed_and_the_program_in_tmux_goes_on() -> Result<()> {
     anyhow::ensure!(viewer.screen().contains("detached"), "it says so: {}", viewer.screen());
     lab.wait_count_past("acme/web", after)?;
 
-    a_terminal_is_a_real_one(&lab, &attach)
+    a_terminal_is_a_real_one(&lab, &attach)?;
+    what_runs_there_tells_pid_1(&lab)
+}
+
+/// The reporter runs as the workspace's user and PID 1 takes its message: nothing is left behind.
+fn what_runs_there_tells_pid_1(lab: &Lab) -> Result<()> {
+    let tell = "WARREN_SESSION=main /warren/inside hook custom '{\"state\":\"idle\"}'";
+    let script = format!("{tell} && test -S /run/warren/status.sock && ls -A /run/warren");
+    let left = lab.shell("acme/web", &script)?;
+    anyhow::ensure!(left.contains("status.sock") && !left.contains("spool"), "it is {left}");
+    Ok(())
 }
 
 /// Size, UTF-8 and keys pass through a viewer's terminal unharmed.

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     /// When output was last told, and when it was last seen.
     wrote: (Timestamp, Timestamp),
     ticks: Option<(Timestamp, u64)>,
+    /// When its pane was last seen to hold a shell at its prompt, and what that pane showed.
+    rest: Option<(Timestamp, Pane)>,
     reads: bool,
     record: Record,
     looked: Option<Timestamp>,
@@ -98,6 +100,7 @@ impl Entry {
             output: 0,
             wrote: (Timestamp(0), Timestamp(0)),
             ticks: None,
+            rest: None,
             reads: false,
             record: Record::default(),
             looked: None,
@@ -153,6 +156,7 @@ impl Entry {
         self.after = None;
         self.ended = false;
         self.ticks = None;
+        self.rest = None;
         self.reads = false;
         self.record = Record::default();
         self.looked = None;

@@ -100,6 +100,11 @@ impl Roster {
         {
             return (Some(pane), None);
         }
+        if let (Some(entry), Some(pane), 1) = (entry, own, seen.panes.len())
+            && entry.rests(pane, now)
+        {
+            return (Some(pane), None);
+        }
         let mut best: Option<(&Pane, Option<Found>)> = None;
         for pane in &seen.panes {
             let found = if pane.dead { None } else { detect::in_pane(pane.process) };

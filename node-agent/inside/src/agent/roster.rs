@@ -237,6 +237,9 @@ impl Roster {
             return;
         }
         self.followed = now;
+        if let Some(entry) = self.entries.get_mut(session) {
+            entry.wake();
+        }
         let seen = self.sessions.iter().find(|seen| seen.name == session).cloned();
         if let Some(seen) = seen {
             self.follow(&seen, now);

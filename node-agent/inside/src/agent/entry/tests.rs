@@ -119,3 +119,45 @@ fn a_kill_for_memory_is_told_with_the_end() {
     };
     assert!(exit.oom && exit.signal == Some(9));
 }
+
+#[test]
+fn a_shell_at_its_prompt_is_looked_at_again_once_its_terminal_moves() {
+    let mut entry = entry("shell", Some(own()));
+    let prompt = Found { prompt: true, ..found("shell", own()) };
+    let pane = |active| Pane { active, ..Pane::default() };
+    let after = |ms| Timestamp(NOW.0 + ms);
+    entry.look(&pane(2000), Some(&prompt), after(1900));
+    assert!(!entry.rests(&pane(2000), after(1950)), "more may come in this second");
+    entry.look(&pane(2000), Some(&prompt), after(2000));
+    assert!(entry.rests(&pane(2000), after(9000)));
+    entry.wake();
+    assert!(!entry.rests(&pane(2000), after(9000)), "something in it told of itself");
+    entry.look(&pane(2000), Some(&prompt), after(9000));
+    assert!(!entry.rests(&pane(2009), after(9500)), "somebody types");
+    assert!(!entry.rests(&pane(2000), after(40_000)), "and now and then for its own sake");
+    entry.look(&pane(2000), Some(&found("vim", own())), after(41_000));
+    assert!(!entry.rests(&pane(2000), after(41_100)));
+}
+
+#[test]
+fn what_somebody_watches_is_seen_and_looked_at_often() {
+    let mut entry = entry("claude", None);
+    let hook = |entry: &mut Entry, event: &str, ms: u64| {
+        let sent = Message { at: Timestamp(NOW.0 + ms), ..message(event) };
+        assert!(entry.hook(sent, Timestamp(NOW.0 + ms)));
+    };
+    assert!(!entry.is_busy());
+    hook(&mut entry, "UserPromptSubmit", 0);
+    assert!(entry.is_busy(), "it works");
+    hook(&mut entry, "Stop", 10);
+    assert!(entry.shown().unseen && !entry.is_busy());
+    entry.viewed(1, Timestamp(NOW.0 + 20));
+    assert!(!entry.shown().unseen && entry.is_busy());
+    hook(&mut entry, "UserPromptSubmit", 30);
+    hook(&mut entry, "Stop", 40);
+    assert!(!entry.shown().unseen, "somebody looks on");
+    entry.viewed(0, Timestamp(NOW.0 + 50));
+    hook(&mut entry, "UserPromptSubmit", 60);
+    hook(&mut entry, "Stop", 70);
+    assert!(entry.shown().unseen);
+}

@@ -25,10 +25,30 @@ const SCREEN: Duration = Duration::from_secs(2);
 /// An agent that said nothing for this long may be trying the model again.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// A shell at its prompt is looked at again after this long, whatever its terminal shows.
+const REST: Duration = Duration::from_secs(30);
+
 impl Entry {
+    /// Returns whether its pane still shows the prompt that it showed: nobody starts a program there
+    /// without a sign of it on the terminal.
+    pub(in crate::agent) fn rests(&self, pane: &Pane, now: Timestamp) -> bool {
+        let rest = self.rest.as_ref();
+        rest.is_some_and(|(at, before)| before == pane && now.since(*at) < REST)
+    }
+
+    /// Notes that something runs there although nothing showed it.
+    pub(in crate::agent) fn wake(&mut self) {
+        self.rest = None;
+    }
+
     /// Takes in what a look at its pane shows.
     pub(in crate::agent) fn look(&mut self, pane: &Pane, found: Option<&Found>, now: Timestamp) {
         let prompt = found.is_some_and(|found| found.prompt);
+        if found.is_some() {
+            // what is written later in the same second leaves no trace
+            let settled = prompt && now.0 / 1000 > pane.active + 1;
+            self.rest = settled.then(|| (now, pane.clone()));
+        }
         self.output(pane, prompt, now);
         self.title(pane, now);
         let state = self.state();
@@ -63,12 +83,9 @@ impl Entry {
 
     /// Returns whether its screen would say more, and if so notes that it is looked at.
     pub(in crate::agent) fn wishes_screen(&mut self, now: Timestamp) -> bool {
-        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN);
-        let same = self.looked.is_some_and(|at| at > self.wrote.1);
-        if fresh || same || !self.is_alive() {
-            return false;
-        }
+        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN || at > self.wrote.1);
         let wanted = match self.arbiter.status().state {
+            _ if fresh => false,
             _ if self.reads => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
             AgentState::Waiting(wait) => wait.kind == WaitKind::Setup,
@@ -77,6 +94,7 @@ impl Entry {
             }
             _ => false,
         };
+        let wanted = wanted && self.is_alive();
         if wanted {
             self.looked = Some(now);
         }
