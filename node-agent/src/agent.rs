@@ -32,6 +32,7 @@ use crate::{
     engine::{Engine, docker::DockerEngine, fake::FakeEngine},
     facts::Probe,
     gauge::Gauge,
+    hooks,
     host::{
         self,
         cgroup::{
@@ -147,6 +148,7 @@ impl Agent {
         let state = config.state_dir.clone();
         files::private_folder(&state).map_err(AgentError::File)?;
         let lock = lock(&state)?;
+        hooks::install(&hooks::folder(&state)).map_err(AgentError::File)?;
         let (membership, identity) =
             join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
         let parents =
@@ -384,6 +386,7 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
         boot,
         cgroup_parent: config.engine.cgroup_parent.clone(),
         inside: config.inside_binary.clone(),
+        hooks: hooks::folder(&config.state_dir),
         network_range: config.engine.network_range.clone(),
         gives_volumes: config.engine.kind == EngineKind::Docker,
     }

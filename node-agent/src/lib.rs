@@ -11,6 +11,7 @@ pub mod container;
 pub mod engine;
 mod facts;
 pub mod gauge;
+pub mod hooks;
 pub mod host;
 pub mod inside;
 pub mod join;

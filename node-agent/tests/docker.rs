@@ -32,7 +32,7 @@ use warren_node_agent::{
         ContainerSeen, ContainerState, Engine as _, EngineError, EngineEventKind, LogQuery,
         docker::DockerEngine,
     },
-    host,
+    hooks, host,
     volume::{Volume, VolumeStore as _, plain::PlainStore},
 };
 
@@ -71,6 +71,8 @@ impl Stage {
         let script = folder.path().join("inside");
         fs::write(&script, format!("#!/bin/bash\n{inside}\n")).expect("script");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+        let hooks = folder.path().join("hooks");
+        hooks::install(&hooks).expect("hook files");
         let run = folder.path().join("run");
         fs::create_dir(&run).expect("folder");
         let info = docker.info().await.expect("Docker answers");
@@ -80,6 +82,7 @@ impl Stage {
             node,
             cgroup_parent: host::cgroup_parent(&format!("test-{}", node.short()), false),
             inside: script,
+            hooks,
             run,
             home: volume.home.clone(),
             tmp: volume.tmp.clone(),
@@ -206,6 +209,12 @@ async fn the_container_is_as_hard_as_planned() {
         ls /var/run/docker.sock >/dev/null 2>&1 && say docker reachable || say docker absent
         say oom "$(cat /proc/self/oom_score_adj)"
         say pwd "$PWD"
+        for file in claude-code/managed-settings.json codex/requirements.toml gemini-cli/settings.json
+        do
+          grep -q '/warren/inside hook' "/etc/$file" && say "hooks-$file" there
+          { rm -f "/etc/$file" || mv "/etc/${file%/*}" /tmp || echo x >"/etc/$file"; } 2>/dev/null &&
+            say "hooks-$file" lost
+        done
         mv /home/agent/new /home/agent/facts"#;
     let Some(stage) = Stage::new(script).await else { return };
     stage.start().await;
@@ -234,9 +243,13 @@ async fn the_container_is_as_hard_as_planned() {
         "docker=absent",
         "oom=500",
         "pwd=/home/agent",
+        "hooks-claude-code/managed-settings.json=there",
+        "hooks-codex/requirements.toml=there",
+        "hooks-gemini-cli/settings.json=there",
     ] {
         assert!(facts.lines().any(|line| line == wanted), "{wanted} is not in:\n{facts}");
     }
+    assert!(!facts.contains("=lost"), "{facts}");
     assert_eq!(stage.exited().await, (0, false));
     stage.clean().await;
 }

@@ -5,6 +5,7 @@
 //! outside the host's own Docker and firewall, and goes with the [`Stage`] that made it; what a
 //! killed run leaves is found by its prefix and cleaned at the next start.
 
+pub mod agents;
 pub mod bench;
 pub mod clock;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod daemon;
 pub mod engine;
 pub mod host;
 pub mod lab;
+pub mod mock_llm;
 pub mod node;
 pub mod program;
 pub mod repo;

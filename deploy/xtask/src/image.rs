@@ -1,7 +1,9 @@
-//! What runs inside workspaces: their image, and the static binary that is their PID 1.
+//! What runs inside workspaces: their images, and the static binary that is their PID 1.
 //!
-//! Both are skipped where nothing has changed, the image by a label with a hash of its inputs, the
-//! binary by cargo. stdout carries the result, stderr the talk.
+//! Both are skipped where nothing has changed, an image by a label with a hash of its inputs, the
+//! binary by cargo. stdout carries the result, stderr the talk. `check` starts what an image holds.
+
+mod check;
 
 use std::{
     fs,
@@ -22,15 +24,27 @@ const LABEL: &str = "warren.image.inputs";
 const PROXIES: [&str; 6] =
     ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
+/// Where a Debian machine keeps the authorities that were added to its own.
+const AUTHORITIES: &str = "/usr/local/share/ca-certificates";
+
 /// Where and what to build.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
+    /// The image with the coding agents.
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) agents: bool,
+    /// The image with the coding agents, browsers, a display and an editor; its build takes minutes.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Start each of its programs in a hardened container, and print their versions.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Docker's socket, such as unix:///run/docker.sock; the CLI's own default without it.
     #[arg(long, value_name = "URL")]
     pub(crate) docker_host: Option<String>,
-    /// Name of the image.
-    #[arg(long, default_value = "warren-workspace:latest")]
-    pub(crate) tag: String,
+    /// Name of the image; warren-workspace with latest, agents or full without it.
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
     /// Network of the build's steps, such as host; Docker's default without it.
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<String>,
@@ -43,20 +57,86 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct InsideArgs {}
 
-/// Builds the image of workspaces where its inputs have changed.
+/// One of the images, each made on the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Base,
+    Agents,
+    Full,
+}
+
+impl Target {
+    const fn of(args: &ImageArgs) -> Self {
+        match (args.full, args.agents) {
+            (true, _) => Self::Full,
+            (_, true) => Self::Agents,
+            (false, false) => Self::Base,
+        }
+    }
+
+    /// Returns the name of its stage.
+    const fn stage(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Agents => "agents",
+            Self::Full => "full",
+        }
+    }
+
+    /// Returns the name it has by default.
+    const fn tag(self) -> &'static str {
+        match self {
+            Self::Base => "warren-workspace:latest",
+            Self::Agents => "warren-workspace:agents",
+            Self::Full => "warren-workspace:full",
+        }
+    }
+
+    /// Returns whether a file of the folder goes into it, so that a new release of an agent leaves
+    /// the small image as it is.
+    fn takes(self, file: &Path) -> bool {
+        if file.file_name().is_some_and(|name| name == "README.md") {
+            return false;
+        }
+        let least = if file.starts_with("root-full") {
+            Self::Full
+        } else if file.starts_with("versions") || file.starts_with("build") {
+            Self::Agents
+        } else {
+            Self::Base
+        };
+        self >= least
+    }
+}
+
+/// Builds an image of workspaces where its inputs have changed.
 ///
 /// # Errors
-/// Fails where Docker does not answer, or where the base or the image cannot be built.
+/// Fails where Docker does not answer, where the base or the image cannot be built, or where one of
+/// its programs does not start.
 pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
+    let target = Target::of(args);
+    let tag = args.tag.as_deref().unwrap_or(target.tag());
     let folder = root().join("deploy/workspace-image");
-    let inputs = hash(&folder)?;
-    if !args.force && built(args, &inputs)? {
-        return say(&format!("{} unchanged", args.tag));
+    let inputs = hash(&folder, target)?;
+    if !args.force && built(args, (tag, &inputs))? {
+        say(&format!("{tag} unchanged"))?;
+    } else {
+        build(args, &folder, (target, tag, &inputs))?;
+        say(&format!("{tag} built"))?;
     }
+    if args.check { check::run(args, target, tag) } else { Ok(()) }
+}
+
+fn build(
+    args: &ImageArgs,
+    folder: &Path,
+    (target, tag, inputs): (Target, &str, &str),
+) -> anyhow::Result<()> {
     let mut base = Command::new(folder.join("base"));
     at_host(&mut base, args);
     ensure!(base.status().context("cannot run base")?.success(), "there is no base image");
-    let mut build = docker(args, &["build", "--tag", &args.tag]);
+    let mut build = docker(args, &["build", "--target", target.stage(), "--tag", tag]);
     build.arg("--label").arg(format!("{LABEL}={inputs}"));
     if let Some(network) = &args.network {
         build.arg("--network").arg(network);
@@ -67,10 +147,59 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     for proxy in PROXIES.into_iter().filter(|name| std::env::var_os(name).is_some()) {
         build.arg("--build-arg").arg(proxy);
     }
+    if target > Target::Base {
+        let versions = versions(folder)?;
+        let node = versions.iter().find(|(name, _)| name == "NODE").context("no NODE version")?;
+        let image = format!("node:{}-bookworm-slim", node.1);
+        if is_there(args, &image)? {
+            build.arg("--build-arg").arg(format!("NODE_IMAGE={image}"));
+        }
+        let authorities = authorities(Path::new(AUTHORITIES))?;
+        let authorities = [("CA_CERTIFICATES".to_owned(), authorities)];
+        for (name, value) in versions.iter().chain(&authorities) {
+            build.arg("--build-arg").arg(format!("{name}={value}"));
+        }
+    }
     // The build's own words are talk: stdout says only what came of it.
-    build.arg(&folder).stdout(std::io::stderr());
+    build.arg(folder).stdout(std::io::stderr());
     ensure!(build.status().context("cannot run docker")?.success(), "docker build failed");
-    say(&format!("{} built", args.tag))
+    Ok(())
+}
+
+/// Returns what `versions` says, in its order.
+fn versions(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let path = folder.join("versions");
+    let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let pair = |line: &str| {
+        let (name, version) = line.split_once('=').with_context(|| format!("{line:?} is odd"))?;
+        Ok((name.to_owned(), version.to_owned()))
+    };
+    lines.map(pair).collect()
+}
+
+/// Returns the authorities that this machine trusts beside Debian's; empty where it has none.
+fn authorities(folder: &Path) -> anyhow::Result<String> {
+    let mut texts = Vec::new();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries.iter().filter(|path| path.extension().is_some_and(|end| end == "crt")) {
+        texts.push(fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    }
+    Ok(texts.join("\n"))
+}
+
+/// Returns whether an image is there, or can be pulled.
+fn is_there(args: &ImageArgs, image: &str) -> anyhow::Result<bool> {
+    let quiet = |mut command: Command| {
+        let output = command.output().context("cannot run docker")?;
+        anyhow::Ok(output.status.success())
+    };
+    let mut pull = Command::new("timeout");
+    pull.args(["180", "docker", "pull", "--quiet", image]);
+    at_host(&mut pull, args);
+    Ok(quiet(docker(args, &["image", "inspect", image]))? || quiet(pull)?)
 }
 
 /// Builds the static binary, checks that it is static and returns its path.
@@ -125,17 +254,19 @@ fn at_host(command: &mut Command, args: &ImageArgs) {
 }
 
 /// Returns whether the image is there and was made of these inputs.
-fn built(args: &ImageArgs, inputs: &str) -> anyhow::Result<bool> {
+fn built(args: &ImageArgs, (tag, inputs): (&str, &str)) -> anyhow::Result<bool> {
     let format = format!("{{{{index .Config.Labels {LABEL:?}}}}}");
-    let mut inspect = docker(args, &["image", "inspect", "--format", &format, &args.tag]);
+    let mut inspect = docker(args, &["image", "inspect", "--format", &format, tag]);
     let output = inspect.output().context("cannot run docker; it has to be installed first")?;
     Ok(output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == inputs)
 }
 
-/// Returns a hash over the paths, the modes and the contents of everything in `folder`.
-fn hash(folder: &Path) -> anyhow::Result<String> {
+/// Returns a hash over the paths, the modes and the contents of everything in `folder` that goes
+/// into `target`.
+fn hash(folder: &Path, target: Target) -> anyhow::Result<String> {
     let mut files = Vec::new();
     collect(folder, &mut files).with_context(|| format!("cannot read {}", folder.display()))?;
+    files.retain(|file| target.takes(file.strip_prefix(folder).unwrap_or(file)));
     files.sort();
     let mut hasher = Sha256::new();
     for file in files {
@@ -159,7 +290,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), files)?;
-        } else if entry.file_name() != "README.md" {
+        } else {
             files.push(entry.path());
         }
     }
@@ -211,6 +342,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("warren-xtask-{}", std::process::id()));
         fs::create_dir_all(folder.join("sub")).expect("a folder");
         fs::write(folder.join("sub/file"), "a").expect("a file");
+        let hash = |folder| super::hash(folder, Target::Base);
         let first = hash(&folder).expect("a hash");
         assert_eq!(first, hash(&folder).expect("a hash"));
         fs::write(folder.join("sub/file"), "b").expect("a file");
@@ -220,5 +352,36 @@ mod tests {
         let third = hash(&folder).expect("a hash");
         fs::remove_dir_all(&folder).expect("gone");
         assert!(first != second && second != third);
+    }
+
+    #[test]
+    fn a_new_agent_is_no_new_small_image() {
+        let takes = |target: Target, file: &str| target.takes(Path::new(file));
+        for (file, least) in [
+            ("Dockerfile", Target::Base),
+            ("root/etc/profile.d/warren.sh", Target::Base),
+            ("versions", Target::Agents),
+            ("build/npm", Target::Agents),
+            ("root-full/etc/chromium.d/warren", Target::Full),
+        ] {
+            for target in [Target::Base, Target::Agents, Target::Full] {
+                assert_eq!(takes(target, file), target >= least, "{target:?} {file}");
+            }
+        }
+        assert!(!takes(Target::Full, "README.md"));
+    }
+
+    #[test]
+    fn every_version_is_asked_for_and_every_one_asked_for_is_there() {
+        let folder = root().join("deploy/workspace-image");
+        let dockerfile = fs::read_to_string(folder.join("Dockerfile")).expect("a Dockerfile");
+        let mut asked: Vec<&str> =
+            dockerfile.lines().filter_map(|line| line.strip_prefix("ARG ")).collect();
+        asked.retain(|name| *name != "CA_CERTIFICATES" && !name.contains('='));
+        let versions = versions(&folder).expect("versions");
+        let mut named: Vec<&str> = versions.iter().map(|(name, _)| name.as_str()).collect();
+        asked.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(asked, named);
     }
 }

@@ -1,8 +1,9 @@
-//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|bench|mutants|torture`.
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|agents|bench|mutants|torture`.
 //!
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
 
+mod agents;
 mod bench;
 mod ci;
 mod command;
@@ -38,10 +39,12 @@ enum Command {
     Deny,
     /// Which crate may know which
     Purity,
-    /// The image workspaces start from; says when it is unchanged
+    /// An image workspaces start from; says when it is unchanged
     Image(image::ImageArgs),
     /// The static PID 1 of workspaces; prints its path and size
     Inside(image::InsideArgs),
+    /// Coding agents: is what is said of them what they do?
+    Agents(agents::AgentsArgs),
     /// A figure beside a peer's in the same run; ends with one JSON line
     Bench {
         /// Which one
@@ -74,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Purity => purity::run(),
         Command::Image(args) => image::run(&args),
         Command::Inside(args) => image::inside(&args).map(drop),
+        Command::Agents(args) => agents::run(&args),
         Command::Bench { name, options } => bench::run(&name, &options),
         Command::Mutants(args) => mutants::run(&args),
         Command::Torture(args) => torture::run(&args),

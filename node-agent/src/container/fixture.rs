@@ -44,6 +44,7 @@ pub(crate) fn ground() -> Ground {
         node: "0199a0b2-7f00-7000-8000-0000000000bb".parse().expect("an id"),
         cgroup_parent: "/warren-n1".to_owned(),
         inside: PathBuf::from("/opt/warren/warren-inside"),
+        hooks: PathBuf::from("/var/lib/warren/node/hooks"),
         run: PathBuf::from("/run/warren/n1/w"),
         home: PathBuf::from("/pool/w/home"),
         tmp: PathBuf::from("/pool/w/tmp"),

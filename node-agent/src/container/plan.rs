@@ -16,6 +16,8 @@ use warren_common::{
     Bytes, ClusterId, MilliCpus, NodeId, WorkspaceAddress, WorkspaceId, spec::WorkspaceOrder,
 };
 
+use crate::hooks;
+
 /// Who everything in a workspace runs as.
 pub const USER: &str = "1000:1000";
 /// Where the home volume is mounted.
@@ -74,6 +76,8 @@ pub struct Ground {
     pub cgroup_parent: String,
     /// The static PID 1 on the host.
     pub inside: PathBuf,
+    /// The folder of the agents' hook files on the host.
+    pub hooks: PathBuf,
     /// The workspace's folder with the agent's socket on the host.
     pub run: PathBuf,
     /// The home volume on the host.
@@ -319,6 +323,10 @@ fn env(order: &WorkspaceOrder) -> BTreeMap<String, String> {
         ("BUN_INSTALL", format!("{HOME}/.local")),
         ("PIP_USER", "1".to_owned()),
         ("PIP_BREAK_SYSTEM_PACKAGES", "1".to_owned()),
+        // coding agents: the image says which version runs, and Gemini's second process takes the
+        // host's memory for its own
+        ("DISABLE_AUTOUPDATER", "1".to_owned()),
+        ("GEMINI_CLI_NO_RELAUNCH", "true".to_owned()),
         ("WARREN_SOCKET", format!("{RUN}/{SOCKET}")),
         ("WARREN_RUN_SERIAL", order.run_serial.to_string()),
         ("WARREN_WORKSPACE", order.address.to_string()),
@@ -354,6 +362,9 @@ fn mounts(ground: &Ground) -> Vec<Mount> {
         mount(&ground.inside, INSIDE, true),
         mount(&ground.run, RUN, true),
     ];
+    for file in hooks::FILES {
+        mounts.push(mount(&ground.hooks.join(file.name), file.target, true));
+    }
     if ground.resolver.is_some() {
         // its resolvers, whatever the engine would write there
         mounts.push(mount(&ground.run.join(RESOLV_CONF), "/etc/resolv.conf", true));
@@ -446,5 +457,19 @@ mod tests {
         assert_eq!(writable, [HOME, "/tmp"]);
         assert_eq!(plan.source(RUN), Some(Path::new("/run/warren/n1/w")));
         assert_eq!(plan.source("/etc"), None);
+    }
+
+    #[test]
+    fn each_agent_finds_its_hooks_where_nobody_inside_can_take_them_away() {
+        let plan = plan(&order(), &ground());
+        for (target, name) in [
+            ("/etc/claude-code/managed-settings.json", "claude.json"),
+            ("/etc/codex/requirements.toml", "codex.toml"),
+            ("/etc/gemini-cli/settings.json", "gemini.json"),
+        ] {
+            let mount = plan.mounts.iter().find(|mount| mount.target == target).expect(target);
+            assert!(mount.read_only, "{target}");
+            assert_eq!(mount.source, Path::new("/var/lib/warren/node/hooks").join(name));
+        }
     }
 }

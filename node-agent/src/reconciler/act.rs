@@ -283,6 +283,7 @@ impl Worker {
             node: place.node,
             cgroup_parent: self.level().await?,
             inside: place.inside.clone(),
+            hooks: place.hooks.clone(),
             run: self.shared.parts.doors.dir(self.workspace),
             home: volume.map(|volume| volume.home.clone()).unwrap_or_default(),
             tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),

@@ -96,6 +96,8 @@ pub struct Place {
     pub cgroup_parent: Option<String>,
     /// The static PID 1 on the host.
     pub inside: PathBuf,
+    /// The folder of the agents' hook files on the host.
+    pub hooks: PathBuf,
     /// Where networks are taken from.
     pub network_range: String,
     /// Volumes are given to the users that the engine runs workspaces as; not with the fake one.

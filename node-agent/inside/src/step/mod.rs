@@ -4,6 +4,7 @@
 
 mod clone;
 mod failure;
+mod first_start;
 mod identity;
 mod progress;
 mod setup;
@@ -78,6 +79,8 @@ impl Startup {
             cloned = !matches!(outcome, Outcome::Failed(_));
             self.board.end("clone", &outcome);
         }
+        // before the script: it may add to them
+        first_start::run(self, setup);
         if !setup.setup_script.is_empty() {
             self.board.begin("setup", "setup script");
             let outcome = if cloned {

@@ -34,6 +34,8 @@ async fn failing(setup: Setup) -> String {
     wait_until("git to be gone", || workspace.processes("git").is_empty()).await;
     assert!(!workspace.home().join("web").exists());
     assert!(!workspace.home().join(".web.warren-clone").exists());
+    let answered = workspace.home().join(".claude.json");
+    assert!(!answered.exists(), "there is no checkout to be trusted");
     clone.message.clone()
 }
 
@@ -73,6 +75,13 @@ async fn a_workspace_starts_step_by_step_and_does_nothing_twice() {
     wait_until("the session", || fs::read_to_string(&place).is_ok_and(|p| !p.is_empty())).await;
     let place = fs::read_to_string(place).expect("a file");
     assert_eq!(place.trim(), checkout.to_string_lossy());
+    let claude = workspace.home().join(".claude.json");
+    let answered = fs::read_to_string(&claude).expect("a file");
+    let trusted = format!("{:?}: {{\"hasTrustDialogAccepted\": true}}", checkout.display());
+    assert!(answered.contains(&trusted), "{answered}");
+    let codex = fs::read_to_string(workspace.home().join(".codex/config.toml")).expect("a file");
+    assert!(codex.contains(&format!("[projects.{:?}]\n", checkout.display())), "{codex}");
+    fs::write(&claude, "the person's own").expect("a file");
 
     drop(agent);
     let (workspace, mut agent) = Workspace::start_in(workspace.into_folder().await, setup);
@@ -82,6 +91,8 @@ async fn a_workspace_starts_step_by_step_and_does_nothing_twice() {
     assert_eq!(step(&status, "clone").title, "git clone acme/web (already cloned)");
     assert_eq!(step(&status, "setup").title, "setup script (has run before)");
     assert_eq!(fs::read_to_string(workspace.home().join("ran")).expect("a file"), "once\n");
+    let claude = workspace.home().join(".claude.json");
+    assert_eq!(fs::read_to_string(claude).expect("a file"), "the person's own");
 }
 
 #[tokio::test]

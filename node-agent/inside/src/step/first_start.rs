@@ -1,0 +1,114 @@
+//! What coding agents would ask at their first start, answered before: such a dialog waits for a
+//! person before the agent says anything of itself. Each file is laid once, where there is none:
+//! from then on it is the agent's and the person's.
+
+use std::{fs, io, path::Path};
+
+use warren_proto::pb::inside::v1::Setup;
+
+use super::Startup;
+use crate::journal::event;
+
+/// Lays the files that are missing. One that cannot be laid costs a person a keystroke, and is
+/// logged.
+pub(super) fn run(startup: &Startup, setup: &Setup) {
+    let folder = startup.work_folder(setup);
+    if !setup.repo.is_empty() && folder == startup.config.home {
+        // not cloned yet: the answers name the checkout
+        return;
+    }
+    let home = &startup.config.home;
+    for (name, text) in answers(&folder) {
+        let path = home.join(name);
+        if let Err(error) = lay(&path, &text) {
+            event!("{} cannot be laid: {error}", path.display());
+        }
+    }
+}
+
+/// Returns the files by their place in the home, for work in `folder`.
+fn answers(folder: &Path) -> [(&'static str, String); 4] {
+    let folder = quoted(&folder.to_string_lossy());
+    let claude = format!(
+        "{{\n  \"hasCompletedOnboarding\": true,\n  \"projects\": {{\n    {folder}: \
+         {{\"hasTrustDialogAccepted\": true}}\n  }}\n}}\n"
+    );
+    let codex = format!(
+        "check_for_update_on_startup = false\n\n[projects.{folder}]\ntrust_level = \"trusted\"\n"
+    );
+    let gemini = "{\"general\": {\"enableAutoUpdate\": false}}\n".to_owned();
+    let trusted = format!("{{{folder}: \"TRUST_FOLDER\"}}\n");
+    [
+        (".claude.json", claude),
+        (".codex/config.toml", codex),
+        (".gemini/settings.json", gemini),
+        (".gemini/trustedFolders.json", trusted),
+    ]
+}
+
+/// Returns a text as JSON and TOML both write it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control.is_control() => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Writes a file whole, or not at all where one is there.
+fn lay(path: &Path, text: &str) -> io::Result<()> {
+    // a link that leads nowhere is somebody's too
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let fresh = path.with_extension("warren-new");
+    fs::write(&fresh, text)?;
+    let laid = fs::hard_link(&fresh, path);
+    fs::remove_file(&fresh)?;
+    match laid {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_name_the_folder_whatever_it_is_called() {
+        let answers = answers(Path::new("/home/agent/a \"b\"\\c\n"));
+        let folder = r#""/home/agent/a \"b\"\\c\u000a""#;
+        assert!(answers[0].1.contains(&format!("{folder}: {{\"hasTrust")), "{answers:?}");
+        assert!(answers[1].1.contains(&format!("[projects.{folder}]\n")), "{answers:?}");
+        assert!(answers[3].1.starts_with(&format!("{{{folder}: ")), "{answers:?}");
+    }
+
+    #[test]
+    fn what_is_there_is_left_alone() {
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join(".codex/config.toml");
+        lay(&path, "first").expect("laid");
+        lay(&path, "second").expect("left alone");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "first");
+        let link = home.path().join(".claude.json");
+        std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+        lay(&link, "x").expect("left alone");
+        assert!(!home.path().join("nowhere").exists());
+        let names: Vec<_> = fs::read_dir(home.path().join(".codex"))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(names, ["config.toml"], "nothing is left beside it");
+    }
+}

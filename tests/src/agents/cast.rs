@@ -1,0 +1,62 @@
+//! The agents, and how each is started and answered.
+
+use crate::mock_llm::PORT;
+
+/// One agent as it stands in its session.
+#[derive(Debug)]
+pub(super) struct Agent {
+    /// Its name, and that of its session.
+    pub(super) name: &'static str,
+    /// Its command line; `PORT` is the stand-in's.
+    command: &'static str,
+    /// What its screen shows once it takes a prompt.
+    pub(super) ready: &'static [&'static str],
+    /// The keys that allow what it asks for.
+    pub(super) allow: &'static [&'static str],
+    /// What ends it.
+    pub(super) quit: &'static str,
+    /// Whether its model can ask the person at any time.
+    pub(super) asks: bool,
+}
+
+impl Agent {
+    /// Returns its command line.
+    pub(super) fn command(&self) -> String {
+        self.command.replace("PORT", &PORT.to_string())
+    }
+}
+
+/// All of them.
+pub(super) static CAST: [Agent; 3] = [
+    Agent {
+        name: "claude",
+        command: "ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted \
+                  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude",
+        ready: &["? for shortcuts", "❯"],
+        allow: &["Enter"],
+        quit: "/exit",
+        asks: true,
+    },
+    Agent {
+        name: "codex",
+        // its own walls need rights that nobody has in a workspace, whose walls stand anyway
+        command: "OPENAI_API_KEY=scripted codex -a untrusted -s danger-full-access \
+                  -c model_provider=scripted -c model_providers.scripted.name=scripted \
+                  -c model_providers.scripted.base_url=http://127.0.0.1:PORT/v1 \
+                  -c model_providers.scripted.env_key=OPENAI_API_KEY \
+                  -c model_providers.scripted.wire_api=responses \
+                  -c features.enable_request_compression=false",
+        ready: &["›"],
+        allow: &["y"],
+        quit: "/quit",
+        asks: false,
+    },
+    Agent {
+        name: "gemini",
+        command: "GEMINI_API_KEY=scripted GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:PORT gemini",
+        ready: &["Type your message"],
+        allow: &["Enter"],
+        quit: "/quit",
+        asks: true,
+    },
+];

@@ -1,0 +1,227 @@
+//! Real coding agents in a real workspace, driven through the command line against a stand-in for
+//! their models: is what is said of them what they do?
+//!
+//! `cast` knows the agents, `story` what is done and what must be said then. Each step prints a
+//! line with what was expected and what was seen; a wrong one ends nothing, so that one run shows
+//! all of them. `cargo xtask agents` prepares what it takes and runs this.
+
+mod cast;
+mod story;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{Daemon, Lab, mock_llm, wait_until};
+use cast::{Agent, CAST};
+use story::{STORIES, Step};
+
+/// The workspace they live in.
+const ADDRESS: &str = "acme/agents";
+/// What hands their calls on to the stand-in: one of them speaks plain HTTP to the loopback alone.
+const RELAY: &str = "const net = require('net');
+net.createServer((near) => {
+  const far = net.connect(PORT, 'HOST');
+  for (const one of [near, far]) one.on('error', () => { near.destroy(); far.destroy(); });
+  near.pipe(far).pipe(near);
+}).listen(PORT, '127.0.0.1');
+";
+/// Until a screen shows what was typed, or an agent is ready for more.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What came of the steps.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Said as it was.
+    pub right: usize,
+    /// Said otherwise.
+    pub wrong: usize,
+}
+
+/// Plays every story with every agent, or with those whose name holds `only`.
+///
+/// # Errors
+/// Fails where the installation cannot be built.
+pub fn run(only: &str) -> Result<Count> {
+    let lab = Lab::new()?;
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/agents-image.tar");
+    ensure!(image.exists(), "there is no image with agents: run ./deploy/test agents-image");
+    lab.engine.docker(&["load", "-q", "-i", &image.to_string_lossy()])?;
+    let model = mock_llm::start(&lab.stage, &lab.internet)?;
+    let stand = Stand {
+        _model: model,
+        lab,
+        cast: CAST.iter().filter(|agent| agent.name.contains(only)).collect(),
+    };
+    stand.create()?;
+    let mut count = Count::default();
+    println!("{:<8}{:<22}{:<28}{:<28}{:>8}", "agent", "story", "expected", "seen", "ms");
+    for agent in &stand.cast {
+        if let Err(error) = stand.play_all(agent, &mut count) {
+            count.wrong += 1;
+            println!("{:<8}breaks off: {error:#}", agent.name);
+        }
+    }
+    println!("{} right, {} wrong", count.right, count.wrong);
+    Ok(count)
+}
+
+struct Stand {
+    _model: Daemon,
+    lab: Lab,
+    cast: Vec<&'static Agent>,
+}
+
+impl Stand {
+    fn create(&self) -> Result<()> {
+        let port = mock_llm::PORT.to_string();
+        let relay = RELAY.replace("HOST", self.lab.internet.address()).replace("PORT", &port);
+        let setup = self.lab.stage.root().join("setup.sh");
+        std::fs::write(&setup, format!("cat >~/relay.js <<'END'\n{relay}END\n"))?;
+        let setup = format!("@{}", setup.display());
+        let repository = self.lab.repository("hello");
+        let mut sessions = vec!["model=node ~/relay.js".to_owned()];
+        sessions
+            .extend(self.cast.iter().map(|agent| format!("{}={}", agent.name, agent.command())));
+        let mut arguments = vec![
+            "workspace",
+            "create",
+            ADDRESS,
+            "--image",
+            "warren-workspace:agents",
+            "--memory",
+            "4G",
+            "--disk",
+            "4G",
+            "--repo",
+            &repository,
+            "--setup",
+            &setup,
+        ];
+        arguments.extend(sessions.iter().flat_map(|session| ["--session", session.as_str()]));
+        self.lab.cluster.warren(&arguments).map(drop)
+    }
+
+    fn play_all(&self, agent: &Agent, count: &mut Count) -> Result<()> {
+        self.wait_ready(agent)?;
+        for story in STORIES.iter().filter(|story| story.is_for(agent)) {
+            for step in story.steps {
+                self.play(agent, (story.name, step), count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_ready(&self, agent: &Agent) -> Result<()> {
+        wait_until(&format!("{} is at its prompt", agent.name), SOON, || {
+            let screen = self.screen(agent)?;
+            let ready = agent.ready.iter().any(|mark| screen.contains(mark));
+            ensure!(ready, "the screen shows:\n{screen}");
+            Ok(())
+        })
+    }
+
+    fn play(&self, agent: &Agent, (name, step): (&str, &Step), count: &mut Count) -> Result<()> {
+        match step {
+            Step::Say(text) => self.say(agent, text),
+            Step::Quit => self.say(agent, agent.quit),
+            Step::Allow => self.keys(agent, agent.allow),
+            Step::Keys(keys) => self.keys(agent, keys),
+            Step::Expect(wanted) => {
+                let began = Instant::now();
+                let met = wait_until(wanted, SOON / 3, || {
+                    let seen = self.seen(agent)?;
+                    ensure!(state(&seen) == *wanted, "{}", shown(&seen));
+                    Ok(shown(&seen))
+                });
+                let (seen, right) = match met {
+                    Ok(seen) => (seen, true),
+                    Err(_) => (shown(&self.seen(agent)?), false),
+                };
+                *(if right { &mut count.right } else { &mut count.wrong }) += 1;
+                println!(
+                    "{:<8}{name:<22}{wanted:<28}{:<28}{:>8}",
+                    agent.name,
+                    if right { seen } else { format!("WRONG: {seen}") },
+                    began.elapsed().as_millis()
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Types a prompt, and sends it once it stands there.
+    fn say(&self, agent: &Agent, text: &str) -> Result<()> {
+        self.tmux(&["send-keys", "-t", agent.name, "-l", text])?;
+        let end: String =
+            text.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
+        wait_until("the prompt is typed", SOON, || {
+            let screen = self.screen(agent)?;
+            ensure!(screen.contains(&end), "the screen shows:\n{screen}");
+            Ok(())
+        })?;
+        self.keys(agent, &["Enter"])
+    }
+
+    fn keys(&self, agent: &Agent, keys: &[&str]) -> Result<()> {
+        self.tmux(&[&["send-keys", "-t", agent.name], keys].concat()).map(drop)
+    }
+
+    fn screen(&self, agent: &Agent) -> Result<String> {
+        self.tmux(&["capture-pane", "-p", "-J", "-t", agent.name])
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Result<String> {
+        let exec = ["workspace", "exec", ADDRESS, "--", "tmux"];
+        Ok(self.lab.cluster.warren(&[&exec[..], arguments].concat())?.stdout)
+    }
+
+    /// Returns what is said of an agent; null where nothing is.
+    fn seen(&self, agent: &Agent) -> Result<Value> {
+        let list = self.lab.cluster.json(&["session", "list", ADDRESS])?;
+        let sessions =
+            list.as_array().or_else(|| list.as_object()?.values().find_map(Value::as_array));
+        let session = sessions.into_iter().flatten().find(|session| session["name"] == agent.name);
+        Ok(session.with_context(|| format!("no session {}", agent.name))?["agent"].clone())
+    }
+}
+
+/// Returns the state that an agent is said to be in, with what it waits for: `waiting question`.
+fn state(agent: &Value) -> String {
+    let state = agent["state"].as_str().unwrap_or("nothing");
+    let wait = agent["wait"]["kind"].as_str();
+    wait.map_or_else(|| state.to_owned(), |kind| format!("{state} {kind}"))
+}
+
+fn shown(agent: &Value) -> String {
+    let source = agent["source"].as_str().map(|source| format!(" ({source})")).unwrap_or_default();
+    format!("{}{source}", state(agent))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_state_is_seen_with_what_is_waited_for_and_who_said_so() {
+        let idle = json!({"state": "idle", "wait": null, "source": "hook"});
+        assert_eq!(state(&idle), "idle");
+        assert_eq!(shown(&idle), "idle (hook)");
+        let waiting = json!({"state": "waiting", "wait": {"kind": "permission"}});
+        assert_eq!(state(&waiting), "waiting permission");
+        assert_eq!(shown(&Value::Null), "nothing");
+    }
+
+    #[test]
+    fn every_story_has_somebody_to_play_it() {
+        for story in &STORIES {
+            assert!(CAST.iter().any(|agent| story.is_for(agent)), "{}", story.name);
+        }
+    }
+}
