@@ -162,12 +162,8 @@ impl Agent {
         let lease = Arc::new(Lease::open(&state, hands.boot));
         // until it is let in, another agent may be the one that acts: what runs is only looked at
         let held = watch::Sender::new(Some("it has not registered yet".to_owned()));
-        let tunnels = Tunnels::new(
-            Arc::clone(&hands.engine),
-            Arc::clone(&doors),
-            ledger.clone(),
-            shutdown.child_token(),
-        );
+        let ends = (Arc::clone(&hands.engine), Arc::clone(&doors));
+        let tunnels = Tunnels::new(ends.0, ends.1, ledger.clone(), shutdown.child_token());
         let (changes, changed) = mpsc::channel(QUEUE);
         let both = (Arc::clone(&hands.engine), Arc::clone(&hands.volumes));
         let coordinators = Coordinators::open(&state, &config.coordinators)?;

@@ -20,6 +20,22 @@ fn create(cluster: &Cluster, address: &str, more: &[&str]) -> Result<()> {
     cluster.warren(&[&["workspace", "create", address], more].concat()).map(drop)
 }
 
+/// Parameters that do not fit are refused by name, before anything is made.
+fn refuses(cluster: &Cluster) -> Result<()> {
+    for (parameters, word) in [
+        (&["--param", "memory=1"][..], "parameter repo is not given"),
+        (&["--param", "repo=https://h/r", "--param", "memory=lots"], "takes a whole number"),
+        (&["--param", "repo=https://h/r", "--param", "colour=red"], "it takes repo, branch,"),
+        (&["--param", "repo=file:///etc"], "file"),
+    ] {
+        let arguments = [&["workspace", "create", "acme/no", "--template", "plain"], parameters];
+        let output = cluster.cli()?.args(arguments.concat()).run()?;
+        ensure!(output.code == 2, "{parameters:?} ended with {}: {}", output.code, output.stderr);
+        ensure!(output.stderr.contains(word), "{parameters:?} says {}", output.stderr);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_template_is_pushed_filled_and_switched_and_outlives_its_leader() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
@@ -59,17 +75,7 @@ fn a_template_is_pushed_filled_and_switched_and_outlives_its_leader() -> Result<
     ensure!(spec["resources"]["memory_bytes"] == 1 << 30, "{spec}");
     ensure!(spec["setup_bytes"].as_u64().is_some_and(|bytes| bytes > 50), "{spec}");
 
-    for (parameters, word) in [
-        (&["--param", "memory=1"][..], "parameter repo is not given"),
-        (&["--param", "repo=https://h/r", "--param", "memory=lots"], "takes a whole number"),
-        (&["--param", "repo=https://h/r", "--param", "colour=red"], "it takes repo, branch,"),
-        (&["--param", "repo=file:///etc"], "file"),
-    ] {
-        let arguments = [&["workspace", "create", "acme/no", "--template", "plain"], parameters];
-        let output = cluster.cli()?.args(arguments.concat()).run()?;
-        ensure!(output.code == 2, "{parameters:?} ended with {}: {}", output.code, output.stderr);
-        ensure!(output.stderr.contains(word), "{parameters:?} says {}", output.stderr);
-    }
+    refuses(&cluster)?;
 
     // another version, made active, and back
     let folder = cluster.folder().join("plain");

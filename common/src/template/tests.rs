@@ -1,3 +1,5 @@
+//! What a template takes, what it makes of it, and what is refused when.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,0 +1,144 @@
+//! Why a request makes no workspace, and what to do about it.
+
+use std::fmt::Write as _;
+
+use warren_common::{
+    spec::{InvalidRepo, InvalidSpec},
+    template::InvalidTemplate,
+};
+
+use super::{BASE, PARAMETERS};
+
+/// Why a request makes no workspace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// No template of this name.
+    #[error("there is no template {name:?}")]
+    Template {
+        /// What was named, cut.
+        name: String,
+        /// Some that there are, beside [`BASE`].
+        known: Vec<String>,
+    },
+    /// A template that an earlier version let in and this one does not understand.
+    #[error("template {reference} cannot be read: {why}")]
+    Document {
+        /// Its name and version.
+        reference: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Parameters that do not fit a template.
+    #[error("template {reference}: {why}")]
+    Filled {
+        /// Its name and version.
+        reference: String,
+        /// What does not fit.
+        #[source]
+        why: InvalidTemplate,
+        /// Its parameters.
+        known: Vec<String>,
+    },
+    /// A cap of a template that is no amount.
+    #[error("{field} of the template: {why}")]
+    Amount {
+        /// The field of the document.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A parameter the template does not have.
+    #[error("template {BASE} has no parameter {name:?}{}", nearest_text(*nearest))]
+    Parameter {
+        /// What was given, cut.
+        name: String,
+        /// The known one that is spelt most alike.
+        nearest: Option<&'static str>,
+    },
+    /// A parameter without a value.
+    #[error("parameter {0} is empty")]
+    Empty(&'static str),
+    /// A repository that cannot or may not be cloned.
+    #[error(transparent)]
+    Repo(#[from] InvalidRepo),
+    /// Only one half of the git identity.
+    #[error("parameters git_name and git_email go together, {0} is missing")]
+    Identity(&'static str),
+    /// Something that needs a repository, without one.
+    #[error("parameter branch needs parameter repo")]
+    BranchWithoutRepo,
+    /// The whole breaks a rule.
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+}
+
+fn nearest_text(nearest: Option<&'static str>) -> String {
+    nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+impl InvalidRequest {
+    /// Returns the stable reason of the API.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Template { .. } => "UNKNOWN_TEMPLATE",
+            Self::Document { .. } => "INVALID_TEMPLATE",
+            Self::Filled { why: InvalidTemplate::Unknown(_), .. } => "UNKNOWN_PARAMETER",
+            Self::Filled { .. } | Self::Amount { .. } => "INVALID_PARAMETER",
+            Self::Parameter { .. } => "UNKNOWN_PARAMETER",
+            Self::Repo(InvalidRepo::Credentials) => "REPO_CREDENTIALS",
+            Self::Repo(
+                InvalidRepo::TooLong(_) | InvalidRepo::Scheme(_) | InvalidRepo::Malformed(_),
+            ) => "INVALID_REPO",
+            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo => "INVALID_PARAMETER",
+            Self::Spec(InvalidSpec::Resources(_)) => "INVALID_RESOURCES",
+            Self::Spec(
+                InvalidSpec::TooLong { .. }
+                | InvalidSpec::TooMany { .. }
+                | InvalidSpec::Empty { .. }
+                | InvalidSpec::Control { .. }
+                | InvalidSpec::Branch(_)
+                | InvalidSpec::DuplicateSession(_),
+            ) => "INVALID_SPEC",
+        }
+    }
+
+    /// Returns what to do about it, where more can be said than the sentence does.
+    pub fn next(&self) -> Option<String> {
+        match self {
+            Self::Template { known, .. } if known.is_empty() => Some(format!(
+                "leave --template out, or write --template {BASE}; warren template push adds others"
+            )),
+            Self::Template { known, .. } => {
+                Some(format!("there are {BASE}, {}; warren template list", known.join(", ")))
+            }
+            Self::Document { .. } => Some("push a version that this one understands".to_owned()),
+            Self::Filled { why, known, .. } => Self::known_of(why, known),
+            Self::Parameter { .. } => Some(known_parameters()),
+            Self::Repo(InvalidRepo::Credentials) => Some(
+                "give the URL without user and password, and log in from a session inside the \
+                 workspace; secrets that Warren keeps come with a later version"
+                    .to_owned(),
+            ),
+            Self::Repo(InvalidRepo::Scheme(_)) => Some(
+                "give the repository's https:// URL, such as https://git.example/acme/web.git"
+                    .to_owned(),
+            ),
+            Self::Identity(missing) => Some(format!("add --param {missing}=…")),
+            Self::Empty(name) => Some(format!("leave --param {name} out, or give it a value")),
+            Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
+            | Self::BranchWithoutRepo
+            | Self::Amount { .. }
+            | Self::Spec(_) => None,
+        }
+    }
+}
+
+fn known_parameters() -> String {
+    let mut text = String::from("the parameters are ");
+    for (index, (name, meaning)) in PARAMETERS.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        // writing to a String cannot fail
+        let _ = write!(text, "{comma}{name} ({meaning})");
+    }
+    text
+}
