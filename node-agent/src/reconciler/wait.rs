@@ -99,7 +99,11 @@ impl Worker {
             if !changed {
                 return;
             }
-            self.heard().await;
+            // of a run that was never begun nothing is said inside
+            let runs = matches!(self.picture.standing().1, RunState::Starting | RunState::Running);
+            if runs {
+                self.heard().await;
+            }
             self.picture.pass();
         }
     }
