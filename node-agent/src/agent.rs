@@ -146,9 +146,7 @@ impl Agent {
         shutdown: Shutdown,
     ) -> Result<Self, AgentError> {
         let state = config.state_dir.clone();
-        files::private_folder(&state).map_err(AgentError::File)?;
-        let lock = lock(&state)?;
-        hooks::install(&hooks::folder(&state)).map_err(AgentError::File)?;
+        let lock = prepare(&state)?;
         let (membership, identity) =
             join::membership(&state).map_err(AgentError::Join)?.ok_or(AgentError::NotJoined)?;
         let parents =
@@ -391,6 +389,14 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
 fn tls(identity: &Identity) -> Result<Arc<ClientTls>, AgentError> {
     let tls = ClientTls::new(&identity.credentials, &identity.trust_pem);
     tls.map(Arc::new).map_err(AgentError::Identity)
+}
+
+/// Makes the state folder this agent's alone, with what workspaces are given of it.
+fn prepare(state: &Path) -> Result<File, AgentError> {
+    files::private_folder(state).map_err(AgentError::File)?;
+    let lock = lock(state)?;
+    hooks::install(&hooks::folder(state)).map_err(AgentError::File)?;
+    Ok(lock)
 }
 
 /// Two agents with one ledger would both think they are the only one.

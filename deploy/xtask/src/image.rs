@@ -383,5 +383,8 @@ mod tests {
         asked.sort_unstable();
         named.sort_unstable();
         assert_eq!(asked, named);
+        for stage in dockerfile.split("\nFROM ").filter(|stage| stage.contains("RUN sh /build/")) {
+            assert!(stage.contains("\nARG CA_CERTIFICATES\n"), "{stage}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(super) static CAST: [Agent; 3] = [
     Agent {
         name: "claude",
         command: "ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted \
-                  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude",
+                  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude --permission-mode default",
         ready: &["? for shortcuts", "❯"],
         allow: &["Enter"],
         quit: "/exit",
@@ -39,8 +39,7 @@ pub(super) static CAST: [Agent; 3] = [
     },
     Agent {
         name: "codex",
-        // its own walls need rights that nobody has in a workspace, whose walls stand anyway
-        command: "OPENAI_API_KEY=scripted codex -a untrusted -s danger-full-access \
+        command: "OPENAI_API_KEY=scripted codex -a on-request -s workspace-write \
                   -c model_provider=scripted -c model_providers.scripted.name=scripted \
                   -c model_providers.scripted.base_url=http://127.0.0.1:PORT/v1 \
                   -c model_providers.scripted.env_key=OPENAI_API_KEY \

@@ -32,6 +32,8 @@ net.createServer((near) => {
 ";
 /// Until a screen shows what was typed, or an agent is ready for more.
 const SOON: Duration = Duration::from_secs(60);
+/// Until what an agent does is said of it.
+const SAID: Duration = Duration::from_secs(12);
 
 /// What came of the steps.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl Stand {
             Step::Keys(keys) => self.keys(agent, keys),
             Step::Expect(wanted) => {
                 let began = Instant::now();
-                let met = wait_until(wanted, SOON / 3, || {
+                let met = wait_until(wanted, SAID, || {
                     let seen = self.seen(agent)?;
                     ensure!(state(&seen) == *wanted, "{}", shown(&seen));
                     Ok(shown(&seen))

@@ -59,7 +59,7 @@ pub(super) static STORIES: [Story; 7] = [
         name: "permission",
         needs: Needs::Nothing,
         steps: &[
-            Say("make [[bash touch one && sleep 4]]"),
+            Say("make [[risky touch one && sleep 4]]"),
             Expect("waiting permission"),
             Allow,
             Expect("working"),
@@ -70,7 +70,7 @@ pub(super) static STORIES: [Story; 7] = [
         name: "permission, Esc",
         needs: Needs::Nothing,
         steps: &[
-            Say("make [[bash touch two && sleep 1]]"),
+            Say("make [[risky touch two && sleep 1]]"),
             Expect("waiting permission"),
             Keys(&["Escape"]),
             Expect("idle"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Act, Asked, Event,
+    Act, Asked, Event, Manner,
     dialogue::{Said, stand},
     pieces,
 };
@@ -140,9 +140,9 @@ fn reason(call: Option<&Value>) -> &'static str {
 /// Returns the call of a tool; none where the answer calls none, or one that is not there.
 fn call(asked: &Asked, act: &Act) -> Option<Value> {
     let (name, input) = match act {
-        Act::Shell { line, background } => {
+        Act::Shell { line, manner } => {
             let mut input = json!({"command": line, "description": "scripted"});
-            if *background {
+            if *manner == Manner::Background {
                 input["run_in_background"] = true.into();
             }
             (asked.tool(&["Bash"])?.to_owned(), input)

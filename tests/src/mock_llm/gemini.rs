@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Act, Asked, Event,
+    Act, Asked, Event, Manner,
     dialogue::{Said, stand},
     pieces,
 };
@@ -110,10 +110,10 @@ fn parts(asked: &Asked, act: &Act) -> Vec<(Value, Duration)> {
 /// Returns the call of a tool; none where the answer calls none, or one that is not there.
 fn call(asked: &Asked, act: &Act) -> Option<(String, Value)> {
     match act {
-        Act::Shell { line, background } => {
+        Act::Shell { line, manner } => {
             let name = asked.tool(&["run_shell_command"])?;
             let mut args = json!({"command": line, "description": "scripted"});
-            if *background {
+            if *manner == Manner::Background {
                 args["is_background"] = true.into();
             }
             Some((name.to_owned(), args))

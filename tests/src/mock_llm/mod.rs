@@ -13,7 +13,7 @@ mod openai;
 mod script;
 mod server;
 
-pub use script::{Act, Answer, Script};
+pub use script::{Act, Answer, Manner, Script};
 pub use server::{PORT, serve, start};
 
 use std::time::Duration;

@@ -4,10 +4,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Act, Asked, Event,
+    Act, Asked, Event, Manner,
     dialogue::{Said, stand},
     pieces,
 };
+
+/// The tool that runs a program which calls other tools.
+const EXEC: &str = "exec";
 
 /// Reads a request.
 pub(super) fn read(body: &Value) -> Asked {
@@ -24,17 +27,34 @@ pub(super) fn read(body: &Value) -> Asked {
         }
     }
     let (prompt, done) = stand(said);
-    let tools = body["tools"].as_array().into_iter().flatten();
-    let name = |tool: &Value| tool["name"].as_str().or(tool["type"].as_str()).map(str::to_owned);
+    let mut tools = Vec::new();
+    name_tools(&body["tools"], &mut tools);
+    for item in body["input"].as_array().into_iter().flatten() {
+        // newer models are told of their tools on the way
+        if item["type"] == "additional_tools" {
+            name_tools(&item["tools"], &mut tools);
+        }
+    }
     // a title of the thread: asked for in a form
     let form = body["text"]["format"]["type"] == "json_schema";
     Asked {
         prompt,
         done,
-        tools: tools.filter_map(name).collect(),
+        tools,
         aside: form.then(|| json!({"title": "scripted"})),
         model: body["model"].as_str().unwrap_or("scripted").to_owned(),
         streams: body["stream"].as_bool().unwrap_or_default(),
+    }
+}
+
+/// Adds the names of tools, those within a group too.
+fn name_tools(list: &Value, names: &mut Vec<String>) {
+    for tool in list.as_array().into_iter().flatten() {
+        if tool["type"] == "namespace" {
+            name_tools(&tool["tools"], names);
+        } else if let Some(name) = tool["name"].as_str().or(tool["type"].as_str()) {
+            names.push(name.to_owned());
+        }
     }
 }
 
@@ -62,10 +82,7 @@ pub(super) fn events(asked: &Asked, act: &Act) -> Vec<Event> {
     let mut opened = item.clone();
     let open = json!({"id": id, "object": "response", "status": "in_progress", "output": []});
     let mut events = vec![Event::typed("response.created", json!({"response": open}))];
-    if item["type"] == "function_call" {
-        opened["arguments"] = "".into();
-        events.push(added(opened));
-    } else {
+    if item["type"] == "message" {
         opened["content"] = json!([]);
         opened["status"] = "in_progress".into();
         events.push(added(opened));
@@ -75,6 +92,10 @@ pub(super) fn events(asked: &Asked, act: &Act) -> Vec<Event> {
             });
             Event::typed("response.output_text.delta", data).after(pause)
         }));
+    } else {
+        let given = if item["type"] == "function_call" { "arguments" } else { "input" };
+        opened[given] = "".into();
+        events.push(added(opened));
     }
     let done = json!({"output_index": 0, "item": item});
     events.push(Event::typed("response.output_item.done", done));
@@ -104,13 +125,19 @@ fn completed(asked: &Asked, id: &str, item: &Value) -> Value {
 
 fn item(asked: &Asked, act: &Act) -> Value {
     if let Some((name, arguments)) = call(asked, act) {
+        let (id, call) = (Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        // some models have tools of their own beside one that takes a program which calls the rest
+        if asked.tool(&[EXEC]).is_some() && !asked.tools.contains(&name) {
+            return json!({
+                "type": "custom_tool_call", "id": format!("ctc_{id}"),
+                "call_id": format!("call_{call}"), "name": EXEC, "status": "completed",
+                "input": format!("text(await tools.{name}({arguments}))"),
+            });
+        }
         return json!({
-            "type": "function_call",
-            "id": format!("fc_{}", Uuid::new_v4().simple()),
-            "call_id": format!("call_{}", Uuid::new_v4().simple()),
-            "name": name,
+            "type": "function_call", "id": format!("fc_{id}"),
+            "call_id": format!("call_{call}"), "name": name, "status": "completed",
             "arguments": arguments.to_string(),
-            "status": "completed",
         });
     }
     let text: String = pieces(asked, act).into_iter().map(|(text, _)| text).collect();
@@ -127,13 +154,17 @@ fn item(asked: &Asked, act: &Act) -> Value {
 /// for shell lines differs with model and configuration.
 fn call(asked: &Asked, act: &Act) -> Option<(String, Value)> {
     match act {
-        Act::Shell { line, .. } => {
-            let name = asked.tool(&["exec_command", "shell_command", "shell"])?;
-            let arguments = match name {
-                "exec_command" => json!({"cmd": line}),
-                "shell_command" => json!({"command": line}),
-                _ => json!({"command": ["bash", "-lc", line]}),
+        Act::Shell { line, manner } => {
+            let names = ["exec_command", "shell_command", "shell", EXEC];
+            let (name, mut arguments) = match asked.tool(&names)? {
+                "shell_command" => ("shell_command", json!({"command": line})),
+                "shell" => ("shell", json!({"command": ["bash", "-lc", line]})),
+                _ => ("exec_command", json!({"cmd": line})),
             };
+            if *manner == Manner::Risky {
+                arguments["sandbox_permissions"] = "require_escalated".into();
+                arguments["justification"] = "scripted".into();
+            }
             Some((name.to_owned(), arguments))
         }
         Act::Ask(choices) => {
@@ -180,6 +211,21 @@ mod tests {
             let given = whole["output"][0]["arguments"].as_str().expect("arguments");
             assert_eq!(serde_json::from_str::<Value>(given).expect("JSON"), arguments);
         }
+    }
+
+    #[test]
+    fn a_model_without_a_shell_of_its_own_writes_a_program() {
+        let exec = json!({"type": "custom", "name": "exec"});
+        let group = json!({"type": "namespace", "name": "functions", "tools": [exec]});
+        let told = json!({"type": "additional_tools", "role": "developer", "tools": [group]});
+        let asked = asked(json!([told, prompt("[[risky touch x]]")]), &[]);
+        let item = &whole(&asked, &asked.answer().act)["output"][0];
+        assert_eq!((&item["type"], &item["name"]), (&json!("custom_tool_call"), &json!("exec")));
+        let program = item["input"].as_str().expect("a program");
+        assert!(program.starts_with("text(await tools.exec_command({"), "{program}");
+        assert!(program.contains("require_escalated"), "{program}");
+        let events = events(&asked, &asked.answer().act);
+        assert_eq!(events[1].data["item"]["input"], "");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `[[bash LINE]]` | runs a shell line with the agent's own tool |
 //! | `[[background LINE]]` | the same, and does not wait for it |
+//! | `[[risky LINE]]` | the same, in a way that a person has to allow |
 //! | `[[ask A\|B]]` | asks the person to choose |
 //! | `[[tool NAME {…}]]` | calls this tool with this input |
 //! | `[[say TEXT]]` | says this and ends the turn |
@@ -49,8 +50,8 @@ pub enum Act {
     Shell {
         /// The line.
         line: String,
-        /// Whether the agent goes on meanwhile.
-        background: bool,
+        /// How.
+        manner: Manner,
     },
     /// Asks the person to choose.
     Ask(Vec<String>),
@@ -61,6 +62,17 @@ pub enum Act {
         /// Its input; null where it is not JSON.
         input: Value,
     },
+}
+
+/// How a shell line runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As the agent sees fit.
+    Plain,
+    /// While the agent goes on.
+    Background,
+    /// Beyond what the agent may do by itself, where it tells such lines apart.
+    Risky,
 }
 
 impl Script {
@@ -112,8 +124,9 @@ fn marker(word: &str, rest: &str) -> Option<Marker> {
             let (code, times) = rest.split_once(' ').unwrap_or((rest, ""));
             return Some(Marker::Refusal((code.parse().ok()?, times.trim().parse().ok())));
         }
-        "bash" => Act::Shell { line: rest.to_owned(), background: false },
-        "background" => Act::Shell { line: rest.to_owned(), background: true },
+        "bash" => Act::Shell { line: rest.to_owned(), manner: Manner::Plain },
+        "background" => Act::Shell { line: rest.to_owned(), manner: Manner::Background },
+        "risky" => Act::Shell { line: rest.to_owned(), manner: Manner::Risky },
         "ask" => Act::Ask(rest.split('|').map(|choice| choice.trim().to_owned()).collect()),
         "say" => Act::Say(rest.to_owned()),
         "slow" => Act::Slow(rest.parse().ok()?),
@@ -132,7 +145,7 @@ mod tests {
     use super::*;
 
     fn shell(line: &str) -> Act {
-        Act::Shell { line: line.to_owned(), background: false }
+        Act::Shell { line: line.to_owned(), manner: Manner::Plain }
     }
 
     #[test]

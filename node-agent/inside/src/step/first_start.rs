@@ -36,7 +36,10 @@ fn answers(folder: &Path) -> [(&'static str, String); 4] {
     let codex = format!(
         "check_for_update_on_startup = false\n\n[projects.{folder}]\ntrust_level = \"trusted\"\n"
     );
-    let gemini = "{\"general\": {\"enableAutoUpdate\": false}}\n".to_owned();
+    // by key alone: nobody signs in with a browser of their own in here
+    let gemini = "{\n  \"general\": {\"enableAutoUpdate\": false},\n  \
+                  \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}}\n}\n"
+        .to_owned();
     let trusted = format!("{{{folder}: \"TRUST_FOLDER\"}}\n");
     [
         (".claude.json", claude),
