@@ -2,7 +2,7 @@
 //!
 //! A file is a header with version and SHA-256, then the log position and the state in postcard.
 //! The layout of the state belongs to the version: version 1 is read through a copy of the struct
-//! it was written from (`checkpoint_v1.rs`), a newer one than ours refuses the start.
+//! it was written from (`checkpoint_v1.rs`, `checkpoint_v2.rs`), a newer one than ours refuses the start.
 //! The two newest are kept; the log behind the older one is kept too ([`Reach`]), so that a damaged
 //! newest costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
 //! empty state that looks healthy would be worse.
@@ -24,6 +24,7 @@ use warren_model::{AuditHead, ClusterState};
 
 use super::{
     checkpoint_v1::StateV1,
+    checkpoint_v2::StateV2,
     error::OpenError,
     types::{LogId, SnapshotMeta},
 };
@@ -32,9 +33,9 @@ use crate::store::{
     files::{self, Unreadable},
 };
 
-/// The format written today: whatever [`ClusterState`] is. The release that changes the state adds
-/// one and keeps a copy of the layout it leaves.
-const VERSION: u8 = 2;
+/// The format written today: whatever [`ClusterState`] is. Whoever changes the state adds one and
+/// keeps a copy of the layout it leaves: people upgrade from any day's version.
+const VERSION: u8 = 3;
 /// How many files are kept.
 const KEPT: usize = 2;
 const PREFIX: &str = "checkpoint-";
@@ -155,6 +156,13 @@ impl Checkpoints {
         Ok(files::frame(VERSION, &payload))
     }
 
+    /// Returns the content of a file of version 2.
+    #[cfg(test)]
+    pub(crate) fn encode_v2(meta: &SnapshotMeta, state: ClusterState) -> Bytes {
+        let content = (meta, StateV2::from(state));
+        files::frame(2, &postcard::to_stdvec(&content).expect("it encodes"))
+    }
+
     /// Checks and reads the content of a checkpoint's file; the error says what is wrong with it.
     pub(crate) fn decode(content: &Bytes) -> Result<Loaded, Unreadable> {
         let (version, payload) = files::unframe(content, VERSION)?;
@@ -162,6 +170,10 @@ impl Checkpoints {
         let (meta, state) = match version {
             1 => {
                 let old: OwnedContent<StateV1> = postcard::from_bytes(&payload).map_err(odd)?;
+                (old.meta, old.state.into())
+            }
+            2 => {
+                let old: OwnedContent<StateV2> = postcard::from_bytes(&payload).map_err(odd)?;
                 (old.meta, old.state.into())
             }
             _ => {

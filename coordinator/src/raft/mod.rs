@@ -8,6 +8,7 @@
 mod answers;
 mod checkpoint;
 mod checkpoint_v1;
+mod checkpoint_v2;
 mod config;
 mod consensus;
 mod contact;

@@ -41,7 +41,9 @@ impl From<AgentStatus> for pb::AgentStatus {
 impl TryFrom<pb::AgentStatus> for AgentStatus {
     type Error = InvalidMessage;
     fn try_from(status: pb::AgentStatus) -> Result<Self, InvalidMessage> {
-        if status.kind.is_empty() {
+        let kind = AgentKind::named(&status.kind);
+        // of control characters alone nothing is left
+        if kind.as_str().is_empty() {
             return Err(InvalidMessage::new("kind", "is not set"));
         }
         let state = required("state", status.state.and_then(|state| state.state))?;
@@ -51,7 +53,7 @@ impl TryFrom<pb::AgentStatus> for AgentStatus {
             false => state,
         };
         let status = Self {
-            kind: AgentKind::named(&status.kind),
+            kind,
             state,
             since: Timestamp(status.since_unix_ms),
             last_activity: Timestamp(status.last_activity_unix_ms),

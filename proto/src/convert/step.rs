@@ -2,11 +2,14 @@
 
 use warren_common::{
     Limits, Timestamp,
+    agent::AgentStatus,
     measure::Kill,
     status::{SessionObserved, SessionState, StartupStep, StepState, clean, reason},
 };
 
-use super::{InvalidMessage, convert, enumeration, parse, unspecified};
+#[cfg(feature = "grpc")]
+use super::convert;
+use super::{InvalidMessage, enumeration, parse, unspecified};
 use crate::pb;
 
 macro_rules! step {
@@ -101,15 +104,17 @@ macro_rules! session {
                     viewers: session.viewers,
                     panes,
                     killed,
-                    agent: session
-                        .agent
-                        .map(|agent| convert("agent", agent))
-                        .transpose()?
-                        .map(Box::new),
+                    agent: session.agent.and_then(agent),
                 })
             }
         }
     };
+}
+
+/// Reads an agent's status. One that cannot be read is none: it comes from a workspace, or from a
+/// later version, and must not cost a node its whole report.
+fn agent(status: pb::inside::v1::AgentStatus) -> Option<Box<AgentStatus>> {
+    AgentStatus::try_from(status).ok().map(Box::new)
 }
 
 /// What only one of the two messages carries: its panes, or who was killed in it.

@@ -379,6 +379,46 @@ fn a_hostile_status_is_cleaned_and_bounded() {
     assert_eq!(error.to_string(), "steps: has 49 items, the limit is 48");
 }
 
+/// Anything a workspace may say of an agent, also what no version of ours says.
+fn hostile() -> impl Strategy<Value = inside::AgentStatus> {
+    let text = || ".{0,80}|[\\x00-\\x1f]{1,4}";
+    let number = || prop_oneof![0..12i32, any::<i32>()];
+    let waiting = (number(), text(), vec(text(), 0..20)).prop_map(|(kind, text, options)| {
+        State::Waiting(inside::AgentWaiting { kind, text, options, since_unix_ms: 1 })
+    });
+    let working =
+        number().prop_map(|phase| State::Working(inside::AgentWorking { phase, tool: None }));
+    let error = (number(), text()).prop_map(|(kind, text)| {
+        State::Error(inside::AgentError { kind, text, retry_at_unix_ms: None })
+    });
+    let background =
+        vec(text(), 0..30).prop_map(|tasks| State::Background(inside::AgentBackground { tasks }));
+    let state = option::of(prop_oneof![waiting, working, error, background]);
+    (text(), state, number(), text(), any::<bool>()).prop_map(
+        |(kind, state, source, event, unknown)| inside::AgentStatus {
+            kind,
+            state: Some(inside::AgentState { state }),
+            source,
+            event,
+            unknown,
+            ..Default::default()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_agent_that_is_taken_is_taken_again_by_the_next(agent in hostile()) {
+        let session = |agent| inside::SessionStatus {
+            name: "main".to_owned(), running: true, agent: Some(agent), ..Default::default()
+        };
+        // what cannot be read costs the agent and not the session
+        let taken = SessionObserved::try_from(session(agent)).expect("the session");
+        let further = pb::node::v1::SessionObserved::from(taken.clone());
+        prop_assert_eq!(SessionObserved::try_from(further), Ok(taken));
+    }
+}
+
 #[test]
 fn what_a_workspace_says_of_its_agents_is_cut() {
     let long = "x\n".repeat(9999);
@@ -402,6 +442,8 @@ fn what_a_workspace_says_of_its_agents_is_cut() {
     assert_eq!(wait.options.len(), Limits::AGENT_OPTIONS);
     assert!(wait.options.iter().all(|option| option.len() == Limits::AGENT_SUMMARY_BYTES));
 
+    let controls = inside::AgentStatus { kind: "\u{1}".to_owned(), ..Default::default() };
+    assert_eq!(AgentStatus::try_from(controls).expect_err("no kind").field(), "kind");
     let stateless = inside::AgentStatus { kind: "claude".to_owned(), ..Default::default() };
     let error = AgentStatus::try_from(stateless).expect_err("no state");
     assert_eq!(error.field(), "state");
