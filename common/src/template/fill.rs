@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Body, InvalidTemplate, Parameter, Template, Value, parameter::is_name};
-use crate::{SessionName, spec::Labels};
+use super::{Body, InvalidTemplate, Parameter, Session, Template, Value, parameter::is_name};
+use crate::{Limits, SessionName, spec::Labels};
 
 /// A template's body with values in it; what is none is the cluster's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ enum Style {
     /// As one word of a shell, whatever it holds; a list as one word each.
     Shell,
 }
+
+/// How far behind the opening braces the closing ones are looked for.
+const NEAR: usize = Limits::NAME_BYTES + 16;
 
 type Values<'a> = BTreeMap<&'a str, (&'a Parameter, Value)>;
 
@@ -60,36 +63,40 @@ impl Template {
                 }
             }
         }
-        let sessions = self.sessions.iter().map(|session| FilledSession {
-            name: session.name.clone(),
-            command: put(session.command.as_deref(), &values, Style::Shell),
-        });
-        Ok(Filled { body: self.workspace.filled(&values), sessions: sessions.collect() })
+        let session = |session: &Session| {
+            let command = put(session.command.as_deref(), &values, Style::Shell)?;
+            Ok(FilledSession { name: session.name.clone(), command })
+        };
+        let sessions = self.sessions.iter().map(session).collect::<Result<_, _>>()?;
+        Ok(Filled { body: self.workspace.filled(&values)?, sessions })
     }
 }
 
 impl Body {
-    fn filled(&self, values: &Values<'_>) -> Self {
+    fn filled(&self, values: &Values<'_>) -> Result<Self, InvalidTemplate> {
         let plain = |text: &Option<String>| put(text.as_deref(), values, Style::Plain);
-        let label = |(key, text): (&String, &String)| {
-            Some((key.clone(), put(Some(text), values, Style::Plain)?))
-        };
-        Self {
-            image: plain(&self.image),
-            repo: plain(&self.repo),
-            branch: plain(&self.branch),
-            setup: put(self.setup.as_deref(), values, Style::Shell),
-            git_name: plain(&self.git_name),
-            git_email: plain(&self.git_email),
-            memory: plain(&self.memory),
-            swap: plain(&self.swap),
-            reserve: plain(&self.reserve),
-            disk: plain(&self.disk),
-            cpus: plain(&self.cpus),
-            cpu_weight: plain(&self.cpu_weight),
-            pids: plain(&self.pids),
-            labels: self.labels.iter().filter_map(label).collect::<Labels>(),
+        let mut labels = Labels::new();
+        for (key, text) in &self.labels {
+            if let Some(value) = put(Some(text), values, Style::Plain)? {
+                labels.insert(key.clone(), value);
+            }
         }
+        Ok(Self {
+            image: plain(&self.image)?,
+            repo: plain(&self.repo)?,
+            branch: plain(&self.branch)?,
+            setup: put(self.setup.as_deref(), values, Style::Shell)?,
+            git_name: plain(&self.git_name)?,
+            git_email: plain(&self.git_email)?,
+            memory: plain(&self.memory)?,
+            swap: plain(&self.swap)?,
+            reserve: plain(&self.reserve)?,
+            disk: plain(&self.disk)?,
+            cpus: plain(&self.cpus)?,
+            cpu_weight: plain(&self.cpu_weight)?,
+            pids: plain(&self.pids)?,
+            labels,
+        })
     }
 }
 
@@ -109,7 +116,10 @@ fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
         let mut from = 0;
         while let Some(open) = rest[from..].find("{{").map(|at| from + at) {
             let inner = &rest[open + 2..];
-            let name = inner.find("}}").map(|close| (inner[..close].trim(), open + close + 4));
+            // no further than a name with blanks around it: a text may be one long row of braces
+            let near = inner.as_bytes().iter().take(NEAR).position(|byte| *byte == b'}');
+            let close = near.filter(|close| inner[*close..].starts_with("}}"));
+            let name = close.map(|close| (inner[..close].trim(), open + close + 4));
             match name.filter(|(name, _)| is_name(name)) {
                 Some((name, end)) if open == 0 => {
                     rest = &rest[end..];
@@ -135,16 +145,21 @@ pub(super) fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn put(text: Option<&str>, values: &Values<'_>, style: Style) -> Option<String> {
-    let text = text?;
-    let mut pieces = pieces(text);
-    if let (Some(Piece::Name(name)), None) = (pieces.next(), pieces.next())
+/// None where the text is a single name without a value.
+fn put(
+    text: Option<&str>,
+    values: &Values<'_>,
+    style: Style,
+) -> Result<Option<String>, InvalidTemplate> {
+    let Some(text) = text else { return Ok(None) };
+    let mut begin = pieces(text);
+    if let (Some(Piece::Name(name)), None) = (begin.next(), begin.next())
         && !values.contains_key(name)
     {
-        return None;
+        return Ok(None);
     }
     let mut out = String::with_capacity(text.len());
-    for piece in self::pieces(text) {
+    for piece in pieces(text) {
         match piece {
             Piece::Text(text) => out.push_str(text),
             Piece::Name(name) => {
@@ -153,8 +168,46 @@ fn put(text: Option<&str>, values: &Values<'_>, style: Style) -> Option<String> 
                 out.push_str(&shown(value, style));
             }
         }
+        if out.len() > Limits::TEMPLATE_BYTES {
+            return Err(InvalidTemplate::TooLong(Limits::TEMPLATE_BYTES));
+        }
     }
-    Some(out)
+    Ok(Some(out))
+}
+
+/// Returns the first parameter that stands inside quotes of a shell text, where the quotes around
+/// its value would end them. A text with a here-document is not looked at: quotes mean nothing in
+/// one.
+pub(super) fn in_quotes(text: &str) -> Option<&str> {
+    if text.contains("<<") {
+        return None;
+    }
+    let (mut quote, mut escaped, mut comment, mut last) = (None, false, false, '\n');
+    for piece in pieces(text) {
+        let words = match piece {
+            Piece::Name(name) if quote.is_some() => return Some(name),
+            Piece::Name(_) => {
+                last = 'x';
+                continue;
+            }
+            Piece::Text(words) => words,
+        };
+        for character in words.chars() {
+            let begins = last.is_whitespace() || last == ';';
+            last = character;
+            match character {
+                '\n' if comment => comment = false,
+                _ if comment => {}
+                _ if escaped => escaped = false,
+                '\\' if quote != Some('\'') => escaped = true,
+                '#' if quote.is_none() && begins => comment = true,
+                '\'' | '"' if quote == Some(character) => quote = None,
+                '\'' | '"' if quote.is_none() => quote = Some(character),
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 fn shown(value: &Value, style: Style) -> String {

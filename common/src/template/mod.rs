@@ -119,6 +119,17 @@ pub enum InvalidTemplate {
         /// What it names.
         name: String,
     },
+    /// A parameter that stands inside quotes of a script or a command.
+    #[error("{field} names parameter {name} inside quotes, which those around its value would end")]
+    Quoted {
+        /// Where it stands.
+        field: String,
+        /// What it names.
+        name: String,
+    },
+    /// A text that would be longer than the bound with its values.
+    #[error("a text of the template with its values has more than {0} bytes")]
+    TooLong(usize),
     /// A parameter that no text names.
     #[error("parameter {0} is named nowhere in the template")]
     Unused(String),
@@ -174,10 +185,28 @@ impl Template {
                 used.insert(name);
             }
         }
+        self.check_quotes()?;
         match known.difference(&used).next() {
             Some(unused) => Err(InvalidTemplate::Unused((*unused).to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// Values stand in shell texts with quotes of their own.
+    fn check_quotes(&self) -> Result<(), InvalidTemplate> {
+        let setup =
+            self.workspace.setup.as_deref().map(|text| ("workspace.setup".to_owned(), text));
+        let commands = self.sessions.iter().filter_map(|session| {
+            let field = format!("command of session {}", session.name);
+            Some((field, session.command.as_deref()?))
+        });
+        let raw = |name: &str| self.parameters.iter().any(|one| one.raw && one.name == name);
+        for (field, text) in setup.into_iter().chain(commands) {
+            if let Some(name) = fill::in_quotes(text).filter(|name| !raw(name)) {
+                return Err(InvalidTemplate::Quoted { field, name: name.to_owned() });
+            }
+        }
+        Ok(())
     }
 
     /// Every text that may name parameters, with where it stands.

@@ -51,7 +51,7 @@ fn agent() -> Template {
             repo: Some("{{repo}}".to_owned()),
             branch: Some("{{branch}}".to_owned()),
             memory: Some("{{gib}}G".to_owned()),
-            setup: Some("docker ps --format '{{.ID}}' {{{agent}}} # {{ no name }}".to_owned()),
+            setup: Some("docker ps --format '{{.ID}}' {{{agent}}} # {{ no name }} 'it".to_owned()),
             labels: [("for".to_owned(), "{{agent}}".to_owned())].into(),
             ..Body::default()
         },
@@ -69,7 +69,7 @@ fn values_fill_the_body_and_what_has_none_is_left_out() {
     assert_eq!(filled.body.memory.as_deref(), Some("4G"));
     assert_eq!(filled.body.labels["for"], "claude");
     // braces around what is no name are text
-    let setup = "docker ps --format '{{.ID}}' {claude} # {{ no name }}";
+    let setup = "docker ps --format '{{.ID}}' {claude} # {{ no name }} 'it";
     assert_eq!(filled.body.setup.as_deref(), Some(setup));
     assert_eq!(filled.sessions[0].command.as_deref(), Some("claude --task  --add "));
 }
@@ -151,6 +151,44 @@ fn a_template_that_could_not_be_filled_is_refused_when_it_is_pushed() {
         one.parameters = more.collect();
     });
     assert!(many.contains("parameters, the limit is"), "{many}");
+}
+
+#[test]
+fn a_name_inside_quotes_of_a_script_is_refused() {
+    let check = |setup: &str| {
+        let mut template = agent();
+        template.workspace.setup = Some(setup.to_owned());
+        template.check()
+    };
+    for quoted in
+        ["git switch \"{{branch}}\"", "echo 'to {{branch}}'", "a='x'\necho \"\\\" {{task}}"]
+    {
+        let error = check(quoted).expect_err("refused").to_string();
+        assert!(error.starts_with("workspace.setup names parameter"), "{error}");
+        assert!(error.contains("inside quotes"), "{error}");
+    }
+    for good in [
+        "git switch {{branch}}",
+        "# don't\ngit switch {{branch}}",
+        "echo \"it's\" {{branch}} 'and \"' {{task}}",
+        "x=a#'b' {{task}} \\' {{branch}}",
+        "cat <<END\nit's {{branch}}\nEND",
+    ] {
+        assert_eq!(check(good), Ok(()), "{good}");
+    }
+}
+
+#[test]
+fn many_braces_and_many_values_are_no_work_without_end() {
+    let mut template = agent();
+    let braces = "{".repeat(Limits::TEMPLATE_BYTES);
+    template.workspace.image = Some(braces.clone());
+    let filled = template.fill(&given(&[("repo", "r")])).expect("text");
+    assert_eq!(filled.body.image, Some(braces));
+    template.workspace.image = Some("{{task}}".repeat(1000));
+    let task = "x".repeat(1000);
+    let error = template.fill(&given(&[("repo", "r"), ("task", &task)])).expect_err("too long");
+    assert_eq!(error, InvalidTemplate::TooLong(Limits::TEMPLATE_BYTES));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tonic::Code;
-use warren_common::{WorkspaceId, WorkspaceName, spec::PlacementRules};
+use warren_common::{ClientId, WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
-    Command, Outcome,
+    Applied, Command, Outcome,
     command::CreateWorkspace,
     plan,
     state::{Client, PhaseKind},
@@ -48,6 +48,9 @@ impl Api {
         let client = resolve::client(&moment.state, &request.client)?;
         let no_queue = request.no_queue;
         let wanted = wanted(request, &moment)?;
+        if let Some(applied) = self.made(&asked, (client.id, &name), &wanted.template) {
+            return self.created(applied).await;
+        }
         let chosen =
             template::document::choose(&moment.state, &wanted.template, &wanted.parameters)?;
         let spec = template::expand(wanted, chosen, &self.parts().template)?;
@@ -62,6 +65,27 @@ impl Api {
             must_fit(&moment, client, &command).await?;
         }
         let applied = self.mutate(&asked, Command::CreateWorkspace(Box::new(command))).await?;
+        self.created(applied).await
+    }
+
+    /// What this very request made before from a template that was pushed: another version may be
+    /// active by now, of which it would be another request.
+    fn made(
+        &self,
+        asked: &Asked,
+        (client, name): (ClientId, &WorkspaceName),
+        template: &str,
+    ) -> Option<Applied> {
+        let state = self.parts().consensus.local();
+        let answered = state.requests.answered(&asked.principal, asked.request)?.as_ref().ok()?;
+        let Outcome::Workspace(id) = answered.outcome else { return None };
+        let workspace = state.workspaces.get(&id)?;
+        let same = workspace.client == client && workspace.name == *name;
+        let base = template.is_empty() || template == template::BASE;
+        (same && !base).then(|| Applied { repeated: true, ..answered.clone() })
+    }
+
+    async fn created(&self, applied: Applied) -> Result<pb::CreateWorkspaceResponse, ApiError> {
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("making a workspace", "another outcome"));
         };

@@ -16,11 +16,14 @@ use warren_proto::{
 };
 
 use super::{
-    Api, caller, errors,
+    Api, caller,
+    due::may_know_people,
+    errors,
     mutation::Asked,
     page::Page,
     template::{BASE, document},
 };
+use crate::authz::Caller;
 
 #[tonic::async_trait]
 impl TemplateService for Api {
@@ -61,16 +64,18 @@ impl TemplateService for Api {
         &self,
         request: Request<pb::ListTemplatesRequest>,
     ) -> Result<Response<pb::ListTemplatesResponse>, Status> {
+        let people = may_know_people(Caller::of(&request)?.role());
         let request = request.into_inner();
         let page = Page::read(request.page_size, &request.page_token)?;
         let moment = self.read_for(request.read).await?;
-        let pushed = moment.state.templates.iter();
-        let pushed =
-            pushed.map(|(name, template)| (name.to_string(), show(&moment.state, name, template)));
-        let mut all: Vec<(String, pb::Template)> = pushed.collect();
-        all.push((BASE.to_owned(), document::base()));
+        let pushed = moment.state.templates.iter().map(|(name, one)| (name.to_string(), Some(one)));
+        let mut all: Vec<_> = pushed.chain([(BASE.to_owned(), None)]).collect();
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let paged = page.cut(all.into_iter(), |template| template);
+        let keyed = all.into_iter().map(|(name, one)| (name.clone(), (name, one)));
+        let paged = page.cut(keyed, |(name, template)| match template {
+            Some(template) => show(&moment.state, &name, template, people),
+            None => document::base(),
+        });
         Ok(Response::new(pb::ListTemplatesResponse {
             freshness: Some(moment.freshness()),
             templates: paged.items,
@@ -82,12 +87,18 @@ impl TemplateService for Api {
         &self,
         request: Request<pb::GetTemplateRequest>,
     ) -> Result<Response<pb::GetTemplateResponse>, Status> {
+        let people = may_know_people(Caller::of(&request)?.role());
         let request = request.into_inner();
         let moment = self.read_for(request.read).await?;
         let freshness = Some(moment.freshness());
         if request.name == BASE && request.version == 0 {
-            let template = Some(document::base());
-            let answer = pb::GetTemplateResponse { freshness, template, ..Default::default() };
+            let base = document::base();
+            let answer = pb::GetTemplateResponse {
+                freshness,
+                parameters: base.parameters.clone(),
+                template: Some(base),
+                ..Default::default()
+            };
             return Ok(Response::new(answer));
         }
         let (name, template) = find(&moment.state, &request.name)?;
@@ -97,8 +108,9 @@ impl TemplateService for Api {
             version.ok_or_else(|| errors::not_found("template", &format!("{name}@{number}")))?;
         Ok(Response::new(pb::GetTemplateResponse {
             freshness,
-            template: Some(show(&moment.state, &name, template)),
+            template: Some(show(&moment.state, name.as_str(), template, people)),
             version: number,
+            parameters: document::parameters(&document::read(&version.text).unwrap_or_default()),
             document: version.text.as_ref().to_owned(),
         }))
     }
@@ -148,29 +160,32 @@ fn find<'a>(state: &'a ClusterState, text: &str) -> Result<(TemplateName, &'a Te
 }
 
 fn shown(state: &ClusterState, name: &TemplateName) -> Option<pb::Template> {
-    state.templates.get(name).map(|template| show(state, name, template))
+    // only admins change templates
+    state.templates.get(name).map(|template| show(state, name.as_str(), template, true))
 }
 
-fn show(state: &ClusterState, name: &TemplateName, template: &Template) -> pb::Template {
+/// Shows a template; `people` says whether the caller may know who pushed it.
+fn show(state: &ClusterState, name: &str, template: &Template, people: bool) -> pb::Template {
     let active = template.version(template.active);
     // one that an earlier version let in and this one does not understand is shown without
     let document = active.and_then(|active| document::read(&active.text).ok()).unwrap_or_default();
     pb::Template {
-        name: name.to_string(),
+        name: name.to_owned(),
         description: warren_common::status::reason(&document.description),
         active: template.active,
         before: template.before.unwrap_or_default(),
-        versions: template.versions.iter().map(|version| self::version(state, version)).collect(),
+        versions: template.versions.iter().map(|one| version(state, one, people)).collect(),
         parameters: document::parameters(&document),
         revision: template.revision.0,
     }
 }
 
-fn version(state: &ClusterState, version: &TemplateVersion) -> pb::TemplateVersion {
+fn version(state: &ClusterState, version: &TemplateVersion, people: bool) -> pb::TemplateVersion {
     pb::TemplateVersion {
         number: version.number,
         message: version.message.clone(),
         by: match &version.by {
+            _ if !people => String::new(),
             Principal::Person(name) => name.clone(),
             Principal::Node(id) => state.node_label(*id),
             Principal::Coordinator(id) => format!("coordinator {id}"),

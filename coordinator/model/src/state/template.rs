@@ -25,7 +25,8 @@ pub struct Template {
     pub versions: Vec<TemplateVersion>,
     /// The version that new workspaces are made from.
     pub active: u32,
-    /// The one that was active before; none where there was none or it is not kept any more.
+    /// The one that was active before; none where there was none, or where that is the one it went
+    /// back to: who goes back twice does not end where he began.
     pub before: Option<u32>,
     /// The mutation that last changed it.
     pub revision: Revision,
@@ -166,7 +167,7 @@ fn switch(
     let template = state.templates.get_mut(name).ok_or_else(|| missing(name))?;
     let template = Arc::make_mut(template);
     let before = template.active;
-    template.before = Some(before);
+    template.before = if template.before == Some(number) { None } else { Some(before) };
     template.active = number;
     template.revision = context.revision;
     Ok(Change::new("template.activate", Outcome::Template(number))

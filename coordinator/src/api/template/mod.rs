@@ -80,7 +80,10 @@ impl ResourceRequest {
         Self {
             memory: self.memory.or(other.memory),
             swap: self.swap.or(other.swap),
-            reserve: self.reserve.or(other.reserve),
+            // what was chosen for another cap is at most this one
+            reserve: self.reserve.or(other
+                .reserve
+                .map(|reserve| self.memory.map_or(reserve, |memory| reserve.min(memory)))),
             cpu_weight: self.cpu_weight.or(other.cpu_weight),
             milli_cpus: self.milli_cpus.or(other.milli_cpus),
             disk: self.disk.or(other.disk),

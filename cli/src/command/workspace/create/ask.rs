@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use warren_common::status::clean;
 use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
@@ -18,16 +19,16 @@ pub(super) async fn missing(
     api: &mut Api,
     request: &mut pb::CreateWorkspaceRequest,
 ) -> Result<(), Error> {
-    let named = request.template.split('@').next().unwrap_or_default().to_owned();
+    let (named, version) = request.template.split_once('@').unwrap_or((&request.template, "0"));
+    let (named, version) = (named.to_owned(), version.parse().unwrap_or_default());
     let here = io::stdin().is_terminal() && io::stderr().is_terminal();
     if named.is_empty() || !here {
         return Ok(());
     }
-    let get = pb::GetTemplateRequest { name: named, version: 0, read: None };
+    let get = pb::GetTemplateRequest { name: named, version, read: None };
     let answer =
         api.read(async |channel| api::templates(channel).get_template(get.clone()).await).await?;
-    let parameters = answer.template.unwrap_or_default().parameters;
-    for parameter in parameters.into_iter().filter(|one| one.required) {
+    for parameter in answer.parameters.into_iter().filter(|one| one.required) {
         if request.parameters.contains_key(&parameter.name) {
             continue;
         }
@@ -49,7 +50,8 @@ fn answer_to(parameter: &pb::TemplateParameter) -> Result<String, Error> {
     };
     loop {
         let mut err = io::stderr().lock();
-        write!(err, "{}{meaning}{options}: ", parameter.name).map_err(failed)?;
+        let question = clean(&format!("{}{meaning}{options}", parameter.name), 500);
+        write!(err, "{}: ", question.replace(['\n', '\t'], " ")).map_err(failed)?;
         err.flush().map_err(failed)?;
         let mut line = String::new();
         if io::stdin().lines().next().transpose().map_err(failed)?.map(|one| line = one).is_none() {

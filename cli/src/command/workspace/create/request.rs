@@ -162,14 +162,19 @@ fn from_file(path: &Path) -> Result<Labels, Error> {
         toml::Value::Integer(number) => Ok(number.to_string()),
         toml::Value::Boolean(flag) => Ok(flag.to_string()),
         toml::Value::Array(items) => {
-            let texts = items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>();
+            // commas are what stands between items
+            let text = |item: &'_ toml::Value| -> Option<String> {
+                let text = item.as_str().filter(|text| !text.contains(','))?;
+                Some(text.to_owned())
+            };
+            let texts = items.iter().map(text).collect::<Option<Vec<_>>>();
             texts.map(|texts| texts.join(",")).ok_or_else(|| name.to_owned())
         }
         _ => Err(name.to_owned()),
     };
     let pairs = table.into_iter().map(|(name, one)| Ok((name.clone(), value(&name, one)?)));
     pairs.collect::<Result<_, String>>().map_err(|name| {
-        wrong(format!("{name} is no text, number, true or false, or list of texts"))
+        wrong(format!("{name} is no text, number, true or false, or list of texts without commas"))
     })
 }
 
