@@ -16,8 +16,11 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use warren_model::{
-    AuditHead, ClusterState,
-    command::Availability,
+    AuditHead, ClusterState, Command, Outcome,
+    command::{
+        Availability, TemplateCommand,
+        template::{ActivateTemplate, DeleteTemplate, PushTemplate},
+    },
     state::{Desired, PhaseKind},
 };
 
@@ -207,6 +210,36 @@ fn a_checkpoint_of_0_1_is_read_and_is_what_its_log_gives() {
     let today = Checkpoints::encode(&meta, &state).expect("it encodes");
     assert_ne!(today, kept["file"], "another format");
     assert_eq!(Checkpoints::decode(&today).expect("it is read").state, state);
+}
+
+#[test]
+fn what_is_done_to_templates_is_read_and_still_written_alike() {
+    let name = || "agent".parse().expect("a name");
+    let push = PushTemplate {
+        template: name(),
+        text: "description = \"a\"".to_owned(),
+        message: "first".to_owned(),
+        activate: true,
+    };
+    let commands = [
+        ("push", TemplateCommand::Push(push)),
+        (
+            "activate",
+            TemplateCommand::Activate(ActivateTemplate { template: name(), version: Some(3) }),
+        ),
+        ("back", TemplateCommand::Activate(ActivateTemplate { template: name(), version: None })),
+        ("delete", TemplateCommand::Delete(DeleteTemplate { template: name() })),
+    ];
+    let commands = commands.map(|(name, one)| (name, Command::Template(Box::new(one))));
+    let outcome = Outcome::Template(7);
+    let mut today: Strings = commands.iter().map(|(name, one)| written(name, one)).collect();
+    today.extend([written("outcome", &outcome)]);
+    let kept = golden("v0.2-templates.txt", &today);
+    assert_eq!(kept.len(), today.len(), "nothing is skipped");
+    for (name, command) in &commands {
+        check(name, &kept, command);
+    }
+    check("outcome", &kept, &outcome);
 }
 
 #[test]
