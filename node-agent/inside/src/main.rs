@@ -11,6 +11,7 @@ mod agent;
 mod board;
 mod clock;
 mod config;
+mod files;
 mod journal;
 mod processes;
 mod program;

@@ -1,11 +1,18 @@
 //! The processes of the workspace, read from `/proc`.
 
-use std::{fs, process};
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    process,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Bit of SIGTERM in the masks of `/proc/<pid>/status`.
 const TERM_BIT: u64 = 1 << 14;
+/// Threads of one process asked for their children, and bytes of the answers, at most.
+const THREADS: usize = 128;
+const CHILDREN_BYTES: usize = 64 * 1024;
 
 /// One process as `/proc/<pid>/stat` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +76,19 @@ pub(crate) fn signal_session(leader: Pid, with: Signal) {
     signal(&members, with);
 }
 
-/// Returns the process ids of the children of `parent`; none where the kernel keeps no list.
+/// Returns the process ids of the children of `parent`, whichever of its threads started them; none
+/// where the kernel keeps no list. Of very many threads and children some are left out.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
-    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-    list.unwrap_or_default().split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    let mut list = String::new();
+    for thread in threads.filter_map(Result::ok).take(THREADS) {
+        let Ok(file) = File::open(thread.path().join("children")) else { continue };
+        let room = CHILDREN_BYTES.saturating_sub(list.len());
+        // a thread that has ended meanwhile has none
+        let _ = file.take(room.try_into().unwrap_or(u64::MAX)).read_to_string(&mut list);
+        list.push(' ');
+    }
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Returns the process ids of everything below `parent`.
@@ -125,6 +141,22 @@ mod tests {
         assert_eq!(seen, Process { pid: 7, parent: 3, session: 5, zombie: false });
         assert!(parse(7, "7 (a) Z 3 7 5").expect("a process").zombie);
         assert_eq!(parse(7, "nonsense"), None);
+    }
+
+    #[test]
+    fn a_child_of_any_thread_is_found() {
+        let child = std::thread::scope(|scope| {
+            let started = scope.spawn(|| {
+                let child = process::Command::new("sleep").arg("100").spawn().expect("sleep");
+                let own = i32::try_from(process::id()).expect("a pid");
+                (children(own), child)
+            });
+            started.join().expect("it ends")
+        });
+        let (found, mut child) = child;
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let ended = child.kill().and_then(|()| child.wait());
+        assert!(ended.is_ok() && found.contains(&pid), "{pid} in {found:?}");
     }
 
     #[test]

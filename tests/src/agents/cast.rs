@@ -11,6 +11,8 @@ pub(super) struct Agent {
     command: &'static str,
     /// What its screen shows once it takes a prompt.
     pub(super) ready: &'static [&'static str],
+    /// What its screen shows while it asks something. Its hook fires before that.
+    pub(super) dialog: &'static [&'static str],
     /// The keys that allow what it asks for.
     pub(super) allow: &'static [&'static str],
     /// What ends it.
@@ -26,6 +28,11 @@ impl Agent {
     }
 }
 
+/// Returns those whose name holds `only`; empty where there is none.
+pub(super) fn called(only: &str) -> Vec<&'static Agent> {
+    CAST.iter().filter(|agent| agent.name.contains(only)).collect()
+}
+
 /// All of them.
 pub(super) static CAST: [Agent; 3] = [
     Agent {
@@ -33,6 +40,7 @@ pub(super) static CAST: [Agent; 3] = [
         command: "ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted \
                   CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude --permission-mode default",
         ready: &["? for shortcuts", "❯"],
+        dialog: &["Esc to cancel"],
         allow: &["Enter"],
         quit: "/exit",
         asks: true,
@@ -46,6 +54,7 @@ pub(super) static CAST: [Agent; 3] = [
                   -c model_providers.scripted.wire_api=responses \
                   -c features.enable_request_compression=false",
         ready: &["›"],
+        dialog: &["esc to cancel"],
         allow: &["y"],
         quit: "/quit",
         asks: false,
@@ -54,6 +63,7 @@ pub(super) static CAST: [Agent; 3] = [
         name: "gemini",
         command: "GEMINI_API_KEY=scripted GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:PORT gemini",
         ready: &["Type your message"],
+        dialog: &["Allow once", "Enter to"],
         allow: &["Enter"],
         quit: "/quit",
         asks: true,

@@ -10,6 +10,7 @@ mod story;
 
 use std::{
     path::Path,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{Daemon, Lab, mock_llm, wait_until};
-use cast::{Agent, CAST};
+use cast::{Agent, called};
 use story::{STORIES, Step};
 
 /// The workspace they live in.
@@ -35,6 +36,12 @@ const SOON: Duration = Duration::from_secs(60);
 /// Until what an agent does is said of it.
 const SAID: Duration = Duration::from_secs(12);
 
+/// Until a dialog that is asked for stands on the screen.
+const SHOWN: Duration = Duration::from_secs(5);
+
+/// From what a person sees or types to the next key.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// What came of the steps.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
@@ -44,21 +51,31 @@ pub struct Count {
     pub wrong: usize,
 }
 
+impl Count {
+    /// Holds where something was said, and nothing of it was wrong.
+    ///
+    /// # Errors
+    /// Fails otherwise.
+    pub fn hold(self) -> Result<()> {
+        ensure!(self.wrong == 0, "{} of what was said was wrong", self.wrong);
+        ensure!(self.right > 0, "nothing was said at all");
+        Ok(())
+    }
+}
+
 /// Plays every story with every agent, or with those whose name holds `only`.
 ///
 /// # Errors
-/// Fails where the installation cannot be built.
+/// Fails where the installation cannot be built, and where nobody has such a name.
 pub fn run(only: &str) -> Result<Count> {
+    let cast = called(only);
+    ensure!(!cast.is_empty(), "no agent has {only:?} in its name");
     let lab = Lab::new()?;
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/agents-image.tar");
     ensure!(image.exists(), "there is no image with agents: run ./deploy/test agents-image");
     lab.engine.docker(&["load", "-q", "-i", &image.to_string_lossy()])?;
     let model = mock_llm::start(&lab.stage, &lab.internet)?;
-    let stand = Stand {
-        _model: model,
-        lab,
-        cast: CAST.iter().filter(|agent| agent.name.contains(only)).collect(),
-    };
+    let stand = Stand { _model: model, lab, cast };
     stand.create()?;
     let mut count = Count::default();
     println!("{:<8}{:<22}{:<28}{:<28}{:>8}", "agent", "story", "expected", "seen", "ms");
@@ -151,6 +168,12 @@ impl Stand {
                     if right { seen } else { format!("WRONG: {seen}") },
                     began.elapsed().as_millis()
                 );
+                if right && wanted.starts_with("waiting") {
+                    self.wait_dialog(agent);
+                }
+                if !right {
+                    println!("{}", self.evidence(agent)?);
+                }
                 Ok(())
             }
         }
@@ -169,8 +192,31 @@ impl Stand {
         self.keys(agent, &["Enter"])
     }
 
+    /// Presses keys as a person does, who needs a moment: agents disregard what comes at once with a
+    /// text or a dialog.
     fn keys(&self, agent: &Agent, keys: &[&str]) -> Result<()> {
+        sleep(MOMENT);
         self.tmux(&[&["send-keys", "-t", agent.name], keys].concat()).map(drop)
+    }
+
+    /// Waits until keys reach a dialog. One that nobody knows by its looks is answered all the same.
+    fn wait_dialog(&self, agent: &Agent) {
+        let shown = wait_until("the dialog is there", SHOWN, || {
+            let screen = self.screen(agent)?;
+            let there = agent.dialog.iter().any(|mark| screen.contains(mark));
+            ensure!(there, "the screen shows:\n{screen}");
+            Ok(())
+        });
+        if let Err(error) = shown {
+            println!("{error:#}");
+        }
+    }
+
+    /// Returns what is said of an agent and why, and what its screen shows.
+    fn evidence(&self, agent: &Agent) -> Result<String> {
+        let session = format!("{ADDRESS}/{}", agent.name);
+        let why = self.lab.cluster.warren(&["session", "explain", &session])?.stdout;
+        Ok(format!("{why}\n{}", self.screen(agent)?.trim_end()))
     }
 
     fn screen(&self, agent: &Agent) -> Result<String> {
@@ -208,7 +254,7 @@ fn shown(agent: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{cast::CAST, *};
 
     #[test]
     fn a_state_is_seen_with_what_is_waited_for_and_who_said_so() {
@@ -218,6 +264,14 @@ mod tests {
         let waiting = json!({"state": "waiting", "wait": {"kind": "permission"}});
         assert_eq!(state(&waiting), "waiting permission");
         assert_eq!(shown(&Value::Null), "nothing");
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_is_no_success() {
+        assert!(run("nobody").is_err());
+        let count = |right, wrong| Count { right, wrong };
+        assert!(count(3, 0).hold().is_ok());
+        assert!(count(0, 0).hold().is_err() && count(3, 1).hold().is_err());
     }
 
     #[test]

@@ -130,10 +130,11 @@ impl Fold {
 
     fn permission_asked(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
         let asks = self.wait.as_ref().is_some_and(|wait| wait.kind != WaitKind::Permission);
-        if self.stage == StateName::Waiting && asks && self.asked == hook.tool {
+        // Gemini names no tool with its notifications
+        let same = self.asked == hook.tool || hook.tool.is_empty() && hook.ask.is_some();
+        if self.stage == StateName::Waiting && asks && same {
             return self.confirm(seen);
         }
-        // Gemini does not name the tool it asks for
         let named = |tool: &&Tool| hook.tool.is_empty() || tool.name == hook.tool;
         let open = self.open.iter().rfind(named);
         self.asked = open.map_or_else(|| hook.tool.clone(), |tool| tool.name.clone());

@@ -208,7 +208,7 @@ impl Entry {
             self.thread = message.thread;
         }
         let hook = self.fitting(message.hook);
-        self.heard = self.heard.max(message.at);
+        self.heard = self.heard.max(message.at.min(now));
         self.observe(message.at, now, Report::Hook(Box::new(hook)));
         self.seen(now);
         true

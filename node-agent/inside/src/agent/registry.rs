@@ -17,7 +17,8 @@ use warren_common::{
     agent::{Registry, RegistryStatus},
 };
 
-use super::{spool::read_file, tree::Life};
+use super::tree::Life;
+use crate::files;
 
 /// Where the records are, below the home.
 pub(super) const FOLDER: &str = ".claude/sessions";
@@ -111,7 +112,7 @@ impl Record {
             return None;
         }
         // half of it is there while it is written: the next change or look brings the rest
-        let told = parse(&read_file(&path, RECORD_BYTES)?, life)?;
+        let told = parse(&files::read(&path, RECORD_BYTES)?, life)?;
         // two changes in one tick of the clock look like one
         if changed.elapsed().is_ok_and(|age| age > TICK) {
             self.read = Some(read);

@@ -4,17 +4,17 @@
 //! removed is left alone.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Read as _},
+    fs::{self, DirBuilder},
+    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags, open};
 use warren_common::Timestamp;
 
 use super::message::MESSAGE_BYTES;
+use crate::files;
 
 /// Name of the folder in the runtime folder.
 const FOLDER: &str = "spool";
@@ -51,7 +51,7 @@ pub(super) fn drain(runtime: &Path) -> Vec<Vec<u8>> {
     paths.sort();
     let mut messages = Vec::new();
     for path in paths.into_iter().take(TAKEN) {
-        messages.extend(read(&path));
+        messages.extend(files::read(&path, MESSAGE_BYTES));
         // one that cannot be removed is a folder, which is none of ours
         let _ = fs::remove_file(&path);
     }
@@ -69,23 +69,6 @@ fn is_finished(path: &Path) -> bool {
         let _ = fs::remove_file(path);
     }
     false
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    read_file(path, MESSAGE_BYTES)
-}
-
-/// Reads a plain file of at most `most` bytes; never waits for a pipe and follows no link.
-pub(super) fn read_file(path: &Path, most: usize) -> Option<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    let room = u64::try_from(most).unwrap_or(u64::MAX);
-    file.take(room + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() <= most).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -110,7 +93,8 @@ mod tests {
         let path = runtime.path().join(FOLDER);
         fs::create_dir_all(path.join("a-folder/inside")).expect("a folder");
         std::os::unix::fs::symlink("/dev/zero", path.join("a-link")).expect("a link");
-        rustix::fs::mkfifoat(rustix::fs::CWD, path.join("a-pipe"), Mode::RWXU).expect("a pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, path.join("a-pipe"), rustix::fs::Mode::RWXU)
+            .expect("a pipe");
         fs::write(path.join("a-large"), vec![b'x'; MESSAGE_BYTES + 1]).expect("a file");
         fs::write(path.join(".half"), "x").expect("a file");
         leave(runtime.path(), Timestamp(5), b"5").expect("it is left");

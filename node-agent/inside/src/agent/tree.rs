@@ -2,7 +2,10 @@
 //!
 //! [`crate::processes`] reads all there are; this is for looks that repeat.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::Read as _,
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -13,7 +16,7 @@ use crate::processes;
 /// Processes of one pane looked at, at most.
 const MOST: usize = 128;
 /// Bytes of a command line looked at.
-const ARGV_BYTES: usize = 4096;
+const ARGV_BYTES: u64 = 4096;
 /// Ticks of a second: the kernel tells 100 wherever Linux runs today.
 const TICKS: u64 = 100;
 /// Number of the system call `read`.
@@ -105,8 +108,11 @@ pub(super) fn ticks(root: u32) -> u64 {
 
 /// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them.
 pub(super) fn argv(pid: u32) -> Vec<String> {
-    let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes.truncate(ARGV_BYTES);
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) {
+        // what was read before an error counts
+        let _ = file.take(ARGV_BYTES).read_to_end(&mut bytes);
+    }
     let text = String::from_utf8_lossy(&bytes);
     text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
 }

@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 use warren_proto::pb::inside::v1::Setup;
 
 use super::Startup;
-use crate::journal::event;
+use crate::{files, journal::event};
 
 /// Lays the files that are missing. One that cannot be laid costs a person a keystroke, and is
 /// logged.
@@ -75,7 +75,7 @@ fn lay(path: &Path, text: &str) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let fresh = path.with_extension("warren-new");
-    fs::write(&fresh, text)?;
+    files::write_anew(&fresh, text, 0o644)?;
     let laid = fs::hard_link(&fresh, path);
     fs::remove_file(&fresh)?;
     match laid {
@@ -104,6 +104,11 @@ mod tests {
         lay(&path, "first").expect("laid");
         lay(&path, "second").expect("left alone");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "first");
+        // a pipe where the file is made would wait for a reader
+        let half = home.path().join(".gemini.warren-new");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &half, rustix::fs::Mode::RWXU).expect("a pipe");
+        lay(&half.with_extension("json"), "third").expect("laid");
+        assert!(files::holds(&half.with_extension("json"), "third") && !half.exists());
         let link = home.path().join(".claude.json");
         std::os::unix::fs::symlink("nowhere", &link).expect("a link");
         lay(&link, "x").expect("left alone");

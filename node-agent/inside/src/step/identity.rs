@@ -1,11 +1,11 @@
 //! Who commits are by. Set once per value, so that a person's later change inside stays.
 
-use std::{fs, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use warren_proto::pb::inside::v1::Setup;
 
 use super::Startup;
-use crate::{board::Outcome, program};
+use crate::{board::Outcome, files, program};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -14,7 +14,7 @@ pub(super) async fn run(startup: &Startup, setup: &Setup) -> Outcome {
     let marker = startup.config.state().join("git-identity");
     let value = format!("{}\n{}\n", setup.git_name, setup.git_email);
     startup.board.title("git-identity", &format!("git identity {}", who(setup)));
-    if fs::read_to_string(&marker).is_ok_and(|done| done == value) {
+    if files::holds(&marker, &value) {
         startup.board.title("git-identity", &format!("git identity {} (already set)", who(setup)));
         return Outcome::Skipped;
     }

@@ -6,7 +6,7 @@ use warren_common::Limits;
 use warren_proto::pb::inside::v1::Setup;
 
 use super::{Startup, duration};
-use crate::{board::Outcome, clock, program::RunError};
+use crate::{board::Outcome, clock, files, program::RunError};
 
 const STEP: &str = "setup";
 
@@ -15,7 +15,7 @@ pub(super) async fn run(startup: &Startup, setup: &Setup) -> Outcome {
     let state = startup.config.state();
     // The script itself is the mark: it says what ran, and any change to it shows.
     let (script, done) = (state.join("setup.sh"), state.join("setup-done.sh"));
-    if fs::read_to_string(&done).is_ok_and(|ran| ran == setup.setup_script) {
+    if files::holds(&done, &setup.setup_script) {
         startup.board.title(STEP, "setup script (has run before)");
         return Outcome::Skipped;
     }
@@ -56,8 +56,6 @@ pub(super) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let fresh = path.with_extension("new");
-    let file = fs::File::create(&fresh)?;
-    io::Write::write_all(&mut &file, text.as_bytes())?;
-    file.sync_all()?;
+    files::write_anew(&fresh, text, 0o644)?;
     fs::rename(&fresh, path)
 }

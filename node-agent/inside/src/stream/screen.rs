@@ -12,8 +12,10 @@ use crate::{
     wire::WireError,
 };
 
-/// Keys by name that tmux knows, beside printable characters and `F1` to `F12`. A name it does not
-/// know it would type.
+const FUNCTION_KEYS: [&str; 12] =
+    ["F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9", "F10", "F11", "F12"];
+/// Keys by name that tmux knows, beside those and printable characters. A name it does not know it
+/// would type.
 const KEYS: [&str; 18] = [
     "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home",
     "End", "PageUp", "PageDown", "NPage", "PPage", "DC", "IC",
@@ -86,9 +88,8 @@ fn is_key(mut key: &str) -> bool {
     while let Some(rest) = ["C-", "M-", "S-"].iter().find_map(|held| key.strip_prefix(held)) {
         key = rest;
     }
-    let function = key.strip_prefix('F').and_then(|number| number.parse::<u8>().ok());
     let printable = key.len() == 1 && key.bytes().all(|byte| byte.is_ascii_graphic());
-    printable || KEYS.contains(&key) || matches!(function, Some(1..=12))
+    printable || KEYS.contains(&key) || FUNCTION_KEYS.contains(&key)
 }
 
 #[cfg(test)]
@@ -97,10 +98,15 @@ mod tests {
 
     #[test]
     fn only_keys_that_tmux_knows_are_pressed() {
-        for key in ["Enter", "Escape", "C-c", "M-Left", "C-M-x", "F12", "y", "1", "S-Tab"] {
+        for key in
+            ["Enter", "Escape", "C-c", "M-Left", "C-M-x", "F12", "y", "1", ";", "C-;", "S-Tab"]
+        {
             assert!(is_key(key), "{key}");
         }
-        for odd in ["", "enter", "Return", "yes", "F0", "F13", "C-", "Enter;", "ä", "-t", "C-c "] {
+        for odd in [
+            "", "enter", "Return", "yes", "F0", "F13", "F01", "F+1", "C-", "Enter;", "ä", "-t",
+            "C-c ",
+        ] {
             assert!(!is_key(odd), "{odd:?}");
         }
     }

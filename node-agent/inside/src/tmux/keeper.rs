@@ -147,7 +147,16 @@ impl Keeper {
 
     /// Puts the sessions there are on the board; returns whether all of them are quiet.
     async fn look(&self) -> Result<bool, TmuxError> {
-        let seen = match self.tmux.list().await {
+        self.look_at(self.tmux.list()).await
+    }
+
+    async fn look_at(
+        &self,
+        list: impl Future<Output = Result<Vec<Seen>, TmuxError>>,
+    ) -> Result<bool, TmuxError> {
+        // before the list is made: an older one must not come after a newer one
+        let state = self.state.lock().await;
+        let seen = match list.await {
             Ok(seen) => seen,
             Err(TmuxError::NoServer) => {
                 self.agents.look(&[]);
@@ -158,7 +167,6 @@ impl Keeper {
         };
         let before = (clock::now_ms() / 1000).saturating_sub(QUIET.as_secs());
         let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
-        let state = self.state.lock().await;
         let seen = in_order(&state.wanted, seen);
         self.agents.look(&seen);
         let mut statuses = to_statuses(&state.wanted, seen);
@@ -242,15 +250,40 @@ fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Config, reaper::Reaper};
 
-    #[test]
-    fn asked_for_sessions_come_first_in_their_order() {
-        let wanted = |name: &str, command: &str| Wanted {
-            name: name.to_owned(),
-            command: command.to_owned(),
-            folder: PathBuf::new(),
+    #[tokio::test]
+    async fn an_older_listing_never_comes_after_a_newer_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Config {
+            socket: folder.path().join("agent.sock"),
+            run_serial: 1,
+            workspace: None,
+            home: folder.path().to_owned(),
+            runtime: folder.path().to_owned(),
         };
-        let seen = |name: &str, exit| Seen {
+        let board = Board::new();
+        let agents = Agents::new(&config, board.clone());
+        let tmux = Tmux::new(&config, Reaper::new(folder.path()));
+        let keeper = Keeper::new(tmux, board.clone(), agents);
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let older = keeper.look_at(async {
+            let _ = gone.await;
+            Ok(vec![seen("older", None)])
+        });
+        let newer = keeper.look_at(async { Ok(vec![seen("newer", None)]) });
+        let last = async {
+            tokio::task::yield_now().await;
+            go.send(()).expect("the older one waits");
+        };
+        let (older, newer, ()) = tokio::join!(biased; older, newer, last);
+        assert!(older.is_ok() && newer.is_ok());
+        let shown = board.subscribe().borrow().to_status().sessions;
+        assert_eq!(shown.first().map(|session| session.name.as_str()), Some("newer"));
+    }
+
+    fn seen(name: &str, exit: Option<i32>) -> Seen {
+        Seen {
             name: name.to_owned(),
             command: "vim".to_owned(),
             exit,
@@ -258,6 +291,15 @@ mod tests {
             active: 4,
             viewers: 0,
             panes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn asked_for_sessions_come_first_in_their_order() {
+        let wanted = |name: &str, command: &str| Wanted {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            folder: PathBuf::new(),
         };
         let ordered = |wanted: &[Wanted], seen| to_statuses(wanted, in_order(wanted, seen));
         let statuses = ordered(

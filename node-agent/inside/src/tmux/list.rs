@@ -17,13 +17,14 @@ const TITLE_BYTES: usize = Limits::AGENT_SUMMARY_BYTES;
 const ID_BYTES: usize = 16;
 
 /// One line per pane: numbers first, the session's name last. Letters before fields that may be
-/// empty.
+/// empty. A name that is cut is longer than any session name.
 pub(super) const PANES: &str = "P #{pid} #{pane_id} #{session_created} #{window_activity} #{pane_dead} \
-     s#{pane_dead_status} g#{pane_dead_signal} #{pane_pid} #{session_name}";
-/// One line per pane with the program that runs in it and the pane's title.
-pub(super) const TEXTS: &str = "C #{pane_id} #{pane_current_command}\t#{pane_title}";
+     s#{pane_dead_status} g#{pane_dead_signal} #{pane_pid} #{=80:session_name}";
+/// One line per pane with the program that runs in it and the pane's title, which may both be of any
+/// length.
+pub(super) const TEXTS: &str = "C #{pane_id} #{=64:pane_current_command}\t#{=160:pane_title}";
 /// One line per viewer; control clients are none.
-pub(super) const CLIENTS: &str = "V #{client_control_mode} #{client_session}";
+pub(super) const CLIENTS: &str = "V #{client_control_mode} #{=80:client_session}";
 
 /// One session as tmux sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,8 @@ mod keeper;
 mod list;
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, symlink},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -26,6 +25,7 @@ pub(crate) use list::{Pane, Seen};
 
 use crate::{
     config::Config,
+    files,
     program::{self, RunError},
     reaper::Reaper,
     victim,
@@ -102,7 +102,7 @@ impl Tmux {
         let folder = self.socket.parent().unwrap_or(&self.socket);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         let linked = made.and_then(|()| self.link());
-        let written = linked.and_then(|()| fs::write(&self.conf, &self.conf_text));
+        let written = linked.and_then(|()| files::write_anew(&self.conf, &self.conf_text, 0o600));
         written.map_err(|error| TmuxError::Folder(folder.to_owned(), error))?;
         let mut command = self.command();
         command.arg("start-server");
@@ -124,13 +124,13 @@ impl Tmux {
     pub(crate) async fn create(&self, wanted: &Wanted) -> Result<(), TmuxError> {
         let mut command = self.command();
         command.args(["new-session", "-d", "-s"]).arg(&wanted.name);
-        command.arg("-c").arg(&wanted.folder);
+        command.arg("-c").arg(literal(&wanted.folder.to_string_lossy()));
         command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
         command.arg("--").arg(&self.shell);
         if wanted.command.is_empty() {
             command.arg("-l");
         } else {
-            command.args(["-lc", &wanted.command]);
+            command.arg("-lc").arg(literal(&wanted.command));
         }
         self.ask(command).await.map(drop)
     }
@@ -149,8 +149,9 @@ impl Tmux {
     pub(crate) async fn list(&self) -> Result<Vec<Seen>, TmuxError> {
         let mut command = self.command();
         command.args(["list-panes", "-a", "-F", list::PANES, ";"]);
-        command.args(["list-panes", "-a", "-F", list::TEXTS, ";"]);
-        command.args(["list-clients", "-F", list::CLIENTS]);
+        // last what the workspace may make long: an answer is cut at its end
+        command.args(["list-clients", "-F", list::CLIENTS, ";"]);
+        command.args(["list-panes", "-a", "-F", list::TEXTS]);
         match self.ask(command).await {
             Ok(text) => {
                 let listing = list::parse(&text);
@@ -191,21 +192,15 @@ impl Tmux {
             sleep(TAKEN).await;
         }
         let mut command = self.command();
-        command.args(["send-keys", "-t", &target, "--"]).args(keys);
+        command.args(["send-keys", "-t", &target, "--"]).args(keys.iter().map(|key| literal(key)));
         self.ask(command).await.map(drop)
     }
 
     /// Through a file: other programs see what a command line holds.
     async fn paste(&self, target: &str, text: &str) -> Result<(), TmuxError> {
         let file = self.conf.with_file_name("paste");
-        let failed = |error| TmuxError::Folder(file.clone(), error);
-        // one that another program made may be anything
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-        made.and_then(|mut made| made.write_all(text.as_bytes())).map_err(failed)?;
+        files::write_anew(&file, text, 0o600)
+            .map_err(|error| TmuxError::Folder(file.clone(), error))?;
         let mut command = self.command();
         command.args(["load-buffer", "-b", BUFFER]).arg(&file);
         command.args([";", "paste-buffer", "-d", "-p", "-b", BUFFER, "-t", target]);
@@ -247,6 +242,11 @@ impl Tmux {
         }
         Err(TmuxError::Refused(warren_common::status::reason(text)))
     }
+}
+
+/// Returns an argument as tmux takes it for itself: a semicolon at its end would end the command.
+fn literal(argument: &str) -> String {
+    argument.strip_suffix(';').map_or_else(|| argument.to_owned(), |start| format!("{start}\\;"))
 }
 
 /// The pane of a session that a person who attaches would type into.

@@ -76,6 +76,18 @@ async fn a_text_is_one_paste_and_its_keys_come_later() {
 }
 
 #[tokio::test]
+async fn a_semicolon_is_a_key_like_others() {
+    let (_workspace, mut agent) = Workspace::start(sessions(&[("main", TAKER)]));
+    agent.until_started().await;
+    until(&mut agent, "ready").await;
+    assert!(is_done(&send(&mut agent, "main", "", &["a", ";", "b", ";"]).await));
+    until(&mut agent, "98").await;
+    let screen = read(&mut agent, 0).await;
+    let keys: String = screen.lines().filter_map(|line| line.strip_prefix("keys ")).collect();
+    assert_eq!(keys.replace('.', ""), "97599859", "{screen}");
+}
+
+#[tokio::test]
 async fn texts_of_many_callers_do_not_mix() {
     let (_workspace, mut agent) = Workspace::start(sessions(&[("main", "cat -A")]));
     agent.until_started().await;

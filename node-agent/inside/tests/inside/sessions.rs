@@ -4,7 +4,7 @@ use warren_proto::pb::inside::v1::{SessionStatus, Setup, Status, to_inside};
 
 use crate::{
     agent::Agent,
-    workspace::{Workspace, session, sessions},
+    workspace::{Workspace, session, sessions, wait_until},
 };
 
 fn find<'a>(status: &'a Status, name: &str) -> Option<&'a SessionStatus> {
@@ -43,6 +43,24 @@ async fn how_a_session_ended_is_kept_and_reported() {
                 && find(status, "shell").is_none()
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_title_without_end_hides_nothing_else() {
+    let title = r"printf '\033]2;%0400000d\007' 7; touch ~/titled; sleep 1000";
+    let (workspace, mut agent) = Workspace::start(sessions(&[("long", title)]));
+    agent.until("the session", |status| runs(status, "long")).await;
+    wait_until("the title", || workspace.home().join("titled").exists()).await;
+    workspace.tmux(&["new-session", "-d", "-s", "short", "sleep 1000"]);
+    let shown = |status: &Status| find(status, "short").is_some_and(|s| s.command == "sleep");
+    agent.until("the other session with its command", shown).await;
+}
+
+#[tokio::test]
+async fn a_command_may_end_in_a_semicolon() {
+    let command = r"find ~ -maxdepth 0 -exec touch ~/found \;";
+    let (workspace, _agent) = Workspace::start(sessions(&[("main", command)]));
+    wait_until("the command to run", || workspace.home().join("found").exists()).await;
 }
 
 #[tokio::test]

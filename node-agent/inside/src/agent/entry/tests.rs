@@ -63,6 +63,15 @@ fn hooks_of_an_agent_within_the_agent_are_not_its_own() {
 }
 
 #[test]
+fn a_hook_of_the_future_is_heard_now() {
+    let mut entry = entry("claude", None);
+    let mut sent = message("UserPromptSubmit");
+    sent.at = Timestamp(NOW.0 * 1000);
+    assert!(entry.hook(sent, NOW));
+    assert_eq!(entry.heard, NOW);
+}
+
+#[test]
 fn what_the_arbiter_holds_is_bounded() {
     let mut entry = entry("claude", None);
     for number in 0..1000 {

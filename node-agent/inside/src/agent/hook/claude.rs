@@ -1,7 +1,7 @@
 //! The hooks of Claude Code.
 
 use warren_common::{
-    Timestamp,
+    Limits, Timestamp,
     agent::{Ask, Hook, WaitKind},
 };
 
@@ -11,12 +11,16 @@ use super::payload::Payload;
 const QUESTION: &str = "AskUserQuestion";
 const PLAN: &str = "ExitPlanMode";
 
+/// Words of which one is in what Claude Code says where a turn failed.
+const FAILURES: [&str; 6] =
+    ["API", "limit", "Credit balance", "/login", "Prompt is too long", "timed out"];
+
 pub(super) fn hook(payload: &Payload) -> Hook {
     let event = payload.text("hook_event_name");
     let text = match event {
         "Notification" => payload.first(&["message"]),
         "PostToolUseFailure" => payload.first(&["error"]),
-        "StopFailure" => payload.first(&["last_assistant_message", "error_details"]),
+        "StopFailure" => failure(payload),
         _ => payload.input(),
     };
     let about = match event {
@@ -34,7 +38,7 @@ pub(super) fn hook(payload: &Payload) -> Hook {
         tool: payload.text("tool_name").to_owned(),
         ask: ask(event, payload),
         tasks: list("background_tasks", &["description", "command", "id"]),
-        wakeups: list("session_crons", &["description", "prompt", "cron", "schedule", "id"]),
+        wakeups: list("session_crons", &["description", "cron", "schedule", "id"]),
         subagent: payload.text("agent_id").to_owned(),
         retry_at: retry_at.flatten(),
         helper: false,
@@ -56,6 +60,15 @@ fn ask(event: &str, payload: &Payload) -> Option<Ask> {
         }
         _ => None,
     }
+}
+
+/// Returns why a turn failed: Claude Code says so in the place of an answer, which is not passed on.
+fn failure(payload: &Payload) -> String {
+    let said = payload.text("last_assistant_message");
+    let is_failure = said.len() <= Limits::AGENT_TEXT_BYTES
+        && !said.contains('\n')
+        && FAILURES.iter().any(|word| said.contains(word));
+    if is_failure { said.to_owned() } else { payload.text("error_details").to_owned() }
 }
 
 /// Some limits are told as `reached|1760000000`.
@@ -129,7 +142,7 @@ mod tests {
             "session_crons":[{"id":"c1","cron":"0 9 * * *","prompt":"check the build"}]"#,
         );
         assert_eq!(stop.tasks, ["npm run dev", "inspect"]);
-        assert_eq!(stop.wakeups, ["check the build"]);
+        assert_eq!(stop.wakeups, ["0 9 * * *"], "a prompt is not passed on");
         assert_eq!(stop.text, "");
         let subagent = read(
             r#""hook_event_name":"SubagentStop","agent_id":"a7","background_tasks":[{"id":"a7"}]"#,
@@ -150,6 +163,10 @@ mod tests {
             r#""hook_event_name":"StopFailure","error":"server_error","last_assistant_message":"API Error: 529""#,
         );
         assert_eq!((failed.text.as_str(), failed.retry_at), ("API Error: 529", None));
+        let answer = read(
+            r#""hook_event_name":"StopFailure","error":"unknown","error_details":"d","last_assistant_message":"I was about to""#,
+        );
+        assert_eq!(answer.text, "d", "an answer is not passed on");
         let reminder = read(
             r#""hook_event_name":"Notification","message":"needs you","notification_type":"permission_prompt""#,
         );

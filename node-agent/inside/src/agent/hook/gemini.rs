@@ -1,8 +1,11 @@
 //! The hooks of Gemini CLI.
 
-use warren_common::agent::Hook;
+use warren_common::agent::{Ask, Hook, WaitKind};
 
 use super::payload::Payload;
+
+/// The tool that asks a person, and the type of its notification.
+const QUESTION: &str = "ask_user";
 
 pub(super) fn hook(payload: &Payload) -> Hook {
     let event = payload.text("hook_event_name");
@@ -20,15 +23,32 @@ pub(super) fn hook(payload: &Payload) -> Hook {
         event: event.to_owned(),
         about: about.to_owned(),
         tool: payload.text("tool_name").to_owned(),
+        ask: ask(event, payload),
         text,
         ..Hook::default()
     }
 }
 
+/// Returns what it asks a person: its tool tells the question, and a notification, which comes with
+/// the dialog, only that there is one.
+fn ask(event: &str, payload: &Payload) -> Option<Ask> {
+    match event {
+        "BeforeTool" if payload.text("tool_name") == QUESTION => payload.question(),
+        "Notification" if detail(payload, "type") == Some(QUESTION) => {
+            let text = payload.text("message").to_owned();
+            Some(Ask { kind: WaitKind::Question, text, options: Vec::new() })
+        }
+        _ => None,
+    }
+}
+
+fn detail<'a>(payload: &'a Payload, key: &str) -> Option<&'a str> {
+    payload.get("details")?.get(key)?.as_str().filter(|text| !text.is_empty())
+}
+
 /// Returns what it asks leave for.
 fn asked(payload: &Payload) -> String {
-    let detail = |key| payload.get("details")?.get(key)?.as_str().filter(|text| !text.is_empty());
-    match (detail("title"), detail("command")) {
+    match (detail(payload, "title"), detail(payload, "command")) {
         (Some(title), Some(command)) => format!("{title}: {command}"),
         (Some(title), None) => title.to_owned(),
         _ => payload.text("message").to_owned(),
@@ -58,5 +78,23 @@ mod tests {
         assert_eq!(asked.about, "ToolPermission");
         assert_eq!(asked.text, "Confirm Shell Command: rm x");
         assert_eq!(read(r#""hook_event_name":"Notification","message":"m""#).text, "m");
+    }
+
+    #[test]
+    fn a_question_is_no_permission() {
+        let asks = read(
+            r#""hook_event_name":"BeforeTool","tool_name":"ask_user","tool_input":{"questions":
+            [{"question":"Which one?","type":"choice","options":[{"label":"Red"},{"label":"Blue"}]}]}"#,
+        );
+        let ask = asks.ask.expect("a question");
+        assert_eq!((ask.kind, ask.text.as_str()), (WaitKind::Question, "Which one?"));
+        assert_eq!(ask.options, ["Red", "Blue"]);
+        let told = read(
+            r#""hook_event_name":"Notification","notification_type":"ToolPermission",
+            "message":"Tool requires confirmation","details":{"type":"ask_user","title":"Ask User"}"#,
+        );
+        assert_eq!(told.ask.map(|ask| ask.kind), Some(WaitKind::Question));
+        let over = read(r#""hook_event_name":"AfterTool","tool_name":"ask_user""#);
+        assert_eq!(over.ask, None, "that is the answer");
     }
 }

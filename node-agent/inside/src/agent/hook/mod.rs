@@ -2,8 +2,8 @@
 //!
 //! It reads what the agent tells on standard input, keeps what a status needs and hands it to PID 1.
 //! It prints nothing, ends well whatever happens, and never holds the agent up: where PID 1 takes no
-//! message in time, the message is left in a folder for it. Prompts and answers are not passed on;
-//! they may hold secrets.
+//! message in time, the message is left in a folder for it. Prompts and answers are not passed
+//! on: they may hold secrets. In what is passed on, the plain ones are hidden: see [`mask`].
 //!
 //! One file per agent says what its fields mean.
 
@@ -11,12 +11,14 @@ mod claude;
 mod codex;
 mod custom;
 mod gemini;
+mod mask;
 mod payload;
 mod send;
 
 use std::{
     env,
     ffi::OsString,
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -78,12 +80,18 @@ fn message(teller: Teller, at: Timestamp, payload: &Payload) -> Option<Message> 
 
 /// Returns what a payload says; none where it names no event.
 fn hook(teller: Teller, payload: &Payload) -> Option<Hook> {
-    let hook = match teller {
+    let mut hook = match teller {
         Teller::Claude => claude::hook(payload),
         Teller::Codex => codex::hook(payload),
         Teller::Gemini => gemini::hook(payload),
         Teller::Custom => custom::hook(payload),
     };
+    let asks =
+        hook.ask.iter_mut().flat_map(|ask| iter::once(&mut ask.text).chain(&mut ask.options));
+    let lists = hook.tasks.iter_mut().chain(&mut hook.wakeups);
+    for text in iter::once(&mut hook.text).chain(asks).chain(lists) {
+        *text = mask::mask(text);
+    }
     (!hook.event.is_empty()).then_some(hook)
 }
 
@@ -144,6 +152,19 @@ mod tests {
         for server in ["", "/tmp/tmux-1000/default,12,0", "/run/warren-2/x,1,0"] {
             assert_eq!(pane(server, "%3", runtime), "", "{server}");
         }
+    }
+
+    #[test]
+    fn no_plain_secret_is_passed_on() {
+        let told = br#"{"hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"TOKEN=abc make"}}"#;
+        for teller in [Teller::Claude, Teller::Codex] {
+            let told = hook(teller, &Payload::read(told)).expect("a hook");
+            assert_eq!(told.text, "TOKEN=*** make");
+        }
+        let stop =
+            br#"{"hook_event_name":"Stop","background_tasks":[{"command":"x --token abc"}]}"#;
+        let told = hook(Teller::Claude, &Payload::read(stop)).expect("a hook");
+        assert_eq!(told.tasks, ["x --token ***"]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ const KEPT: [&str; 21] = [
 ];
 
 /// What says most of a tool's input, the best first.
-const TELLING: [&str; 14] = [
+const TELLING: [&str; 13] = [
     "command",
     "file_path",
     "absolute_path",
@@ -48,12 +48,14 @@ const TELLING: [&str; 14] = [
     "query",
     "path",
     "description",
-    "prompt",
     "skill",
     "cmd",
     "input",
     "name",
 ];
+
+/// What a person or the model wrote at length, which is nobody else's.
+const UNTOLD: [&str; 5] = ["prompt", "content", "old_string", "new_string", "answers"];
 
 /// The fields of one payload.
 #[derive(Debug, Default)]
@@ -93,7 +95,10 @@ impl Payload {
         let Some(input) = self.get("tool_input") else { return String::new() };
         let told = TELLING.iter().find_map(|key| input.get(key).and_then(line));
         told.unwrap_or_else(|| match input {
-            Value::Object(fields) => fields.values().find_map(line).unwrap_or_default(),
+            Value::Object(fields) => {
+                let mut told = fields.iter().filter(|(key, _)| !UNTOLD.contains(&key.as_str()));
+                told.find_map(|(_, value)| line(value)).unwrap_or_default()
+            }
             other => line(other).unwrap_or_default(),
         })
     }
@@ -208,6 +213,8 @@ mod tests {
         assert_eq!(input(r#"{"content":"c","file_path":"/a.rs"}"#), "/a.rs");
         assert_eq!(input(r#"{"n":7,"other":"text"}"#), "text");
         assert_eq!(input(r#""apply""#), "apply");
+        assert_eq!(input(r#"{"prompt":"my key is 42","description":"d"}"#), "d");
+        assert_eq!(input(r#"{"content":"c","prompt":"my key is 42"}"#), "");
         assert_eq!(input("{}"), "");
     }
 }
