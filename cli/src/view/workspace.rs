@@ -220,6 +220,10 @@ impl Workspace {
         }
     }
 
+    fn agents_text(&self) -> String {
+        self.agents.as_ref().map(RollUp::text).unwrap_or_default()
+    }
+
     fn cpu_now(&self) -> String {
         match self.observed.as_ref().filter(|_| self.observed_live) {
             Some(observed) if observed.usage.milli_cpus > 0 => {
@@ -391,7 +395,7 @@ impl Tabular for Workspace {
         vec![
             self.address.clone(),
             self.status.clone(),
-            self.agents.as_ref().map(RollUp::text).unwrap_or_default(),
+            self.agents_text(),
             self.node.clone().unwrap_or_default(),
             self.memory(),
             self.created_at.map_or_else(String::new, |at| age(at.0, now)),
@@ -414,7 +418,12 @@ impl Watched for Workspace {
     const STANDINGS: bool = true;
 
     fn standing(&self) -> Vec<String> {
-        vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_note(None)]
+        vec![
+            self.status.clone(),
+            self.agents_text(),
+            self.node.clone().unwrap_or_default(),
+            self.table_note(None),
+        ]
     }
 
     fn revision(&self) -> Option<u64> {
