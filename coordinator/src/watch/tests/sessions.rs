@@ -246,7 +246,7 @@ async fn who_has_just_started_does_not_say_that_this_is_all() {
     let site = Site::new();
     let mut other = site.watch(Scope::default()).await;
     assert!(!told(&mut other).await.0.complete);
-    site.pass(Limits::AGENT_UNHEARD);
+    site.pass(2 * Limits::AGENT_UNHEARD);
     assert!(told(&mut other).await.0.complete, "nobody waits for ever for a lost node");
 }
 
