@@ -198,6 +198,24 @@ fn a_watch_of_sessions_has_no_place_to_come_back_to() {
 }
 
 #[test]
+fn an_older_coordinator_is_told_from_one_with_nothing_to_tell() {
+    let bench = Bench::new();
+    let mut elsewhere = waiting("other", 5);
+    elsewhere.client = "umbra".to_owned();
+    bench.fake.state().sessions = vec![waiting("web", 5), idle("idle", 5), elsewhere];
+    // the fake one looks at no filter, as one that does not know them
+    let filters = ["--needs-me", "--client", "acme", "--node", "n1", "-o", "name"];
+    let run = bench.warren(&[&["session", "list"][..], &filters].concat());
+    assert_eq!((run.code, run.stdout.as_str()), (0, "acme/web/main\n"), "{run:?}");
+    let run = bench.warren(&["session", "list", "--node", "n2", "-o", "name"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{run:?}");
+    bench.fake.state().watch.push_back(Piece::UpTo(42));
+    let run = bench.warren(&["session", "list", "--watch"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("it is older"), "{run:?}");
+}
+
+#[test]
 fn a_second_wait_is_told_though_it_reads_like_the_first() {
     let bench = Bench::new();
     bench.fake.state().sessions = vec![waiting("web", 60)];
