@@ -180,10 +180,8 @@ impl Workspace {
 
     /// The reason, then who was killed for memory.
     fn table_note(&self, now: Option<Timestamp>) -> String {
-        let parts = [Some(self.table_reason()), self.oom_note(now)];
-        let parts: Vec<String> =
-            parts.into_iter().flatten().filter(|one| !one.is_empty()).collect();
-        parts.join("; ")
+        let parts = [Some(self.table_reason()), self.oom_note(now)].into_iter().flatten();
+        parts.filter(|one| !one.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// The reason where it says more than the status.
@@ -218,10 +216,6 @@ impl Workspace {
             }
             (None, _) => "-".to_owned(),
         }
-    }
-
-    fn agents_text(&self) -> String {
-        self.agents.as_ref().map(RollUp::text).unwrap_or_default()
     }
 
     fn cpu_now(&self) -> String {
@@ -395,7 +389,7 @@ impl Tabular for Workspace {
         vec![
             self.address.clone(),
             self.status.clone(),
-            self.agents_text(),
+            self.agents.as_ref().map(RollUp::text).unwrap_or_default(),
             self.node.clone().unwrap_or_default(),
             self.memory(),
             self.created_at.map_or_else(String::new, |at| age(at.0, now)),
@@ -420,7 +414,7 @@ impl Watched for Workspace {
     fn standing(&self) -> Vec<String> {
         vec![
             self.status.clone(),
-            self.agents_text(),
+            self.agents.as_ref().map(RollUp::text).unwrap_or_default(),
             self.node.clone().unwrap_or_default(),
             self.table_note(None),
         ]
