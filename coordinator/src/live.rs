@@ -141,21 +141,23 @@ impl Live {
     /// Takes facts that came now, outside a registration.
     pub fn facts(&self, node: NodeId, epoch: NodeEpoch, facts: NodeFacts) {
         let (mut state, now) = self.now();
+        let emptied = emptied(&state.view, node, epoch);
         let taken = state.view.facts(node, epoch, (facts, now));
         drop(state);
         if taken {
-            self.wake(&Changed { standing: true, ..Changed::default() });
+            let changed = Changed { standing: true, ..Changed::default() };
+            self.wake(&emptied.unwrap_or(changed));
         }
     }
 
     /// Notes a sign of life that came now; the first of a registration wakes the planner.
     pub fn seen(&self, node: NodeId, epoch: NodeEpoch) {
         let (mut state, now) = self.now();
-        let known = state.view.nodes.get(&node).map(|live| live.epoch);
+        let emptied = emptied(&state.view, node, epoch);
         let taken = state.view.seen(node, epoch, now);
         drop(state);
-        if taken && known != Some(epoch) {
-            self.wake(&Changed { standing: true, ..Changed::default() });
+        if let Some(changed) = emptied.filter(|_| taken) {
+            self.wake(&changed);
         }
     }
 
@@ -301,6 +303,18 @@ impl Live {
 fn earlier(now: Timestamp, age: Duration) -> Timestamp {
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     Timestamp(now.0.saturating_sub(age))
+}
+
+/// What changes with the first word of another registration that says nothing of workspaces; none
+/// where it is of the one that is known.
+fn emptied(view: &LiveView, node: NodeId, epoch: NodeEpoch) -> Option<Changed> {
+    let before = view.nodes.get(&node);
+    if before.is_some_and(|before| before.epoch == epoch) {
+        return None;
+    }
+    let before = before.into_iter().flat_map(|before| before.workspaces.keys().copied());
+    let workspaces: Vec<_> = before.collect();
+    Some(Changed { standing: true, sessions: workspaces.clone(), workspaces })
 }
 
 /// What a report that named these workspaces changed.

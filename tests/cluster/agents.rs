@@ -158,6 +158,8 @@ fn nobody_knows_of_a_silent_node_and_a_wait_is_told_once() -> Result<()> {
     events.until("agent.error", API)?;
     play(&cluster, "acme/web", &["waiting", "question", "which host?"])?;
     until(&sessions, WEB, "waiting: question \"which host?\"")?;
+    let gone = sessions.told("gone");
+    ensure!(gone.is_empty(), "a coordinator that just started has heard nobody: {gone:?}");
     wait_until("the second wait", Duration::from_secs(30), || {
         let told = events.told("agent.waiting");
         ensure!(told == [WEB, WEB], "{told:?}");

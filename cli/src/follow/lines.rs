@@ -128,7 +128,7 @@ impl<'a, T: Watched> Lines<'a, T> {
             let known = self.known.get(&address);
             let newer = row.revision().is_some_and(|revision| revision > told);
             let coming = decided && (newer || known.is_none());
-            if coming || known.is_some_and(|known| known.row.standing() == standing) {
+            if coming || known.is_some_and(|known| known.row.stands_as(&row)) {
                 continue;
             }
             self.seen(("seen", now), (&address, Some(&row)), standing)?;
@@ -140,8 +140,7 @@ impl<'a, T: Watched> Lines<'a, T> {
     /// Prints that a row stands so, where it did not.
     pub(super) fn stands(&mut self, row: T, now: Timestamp) -> Result<(), Error> {
         let (address, standing) = (row.address(), row.standing());
-        let same = |known: &Known<T>| known.row.standing() == standing;
-        if !self.known.get(&address).is_some_and(same) {
+        if !self.known.get(&address).is_some_and(|known| known.row.stands_as(&row)) {
             self.seen(("seen", now), (&address, Some(&row)), standing)?;
         }
         self.remember(address, row, true);

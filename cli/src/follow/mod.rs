@@ -2,8 +2,9 @@
 //!
 //! What was decided comes as events, each once. What nodes report (a workspace that runs, a node
 //! that falls silent) is no event: the list is looked at again now and then, and what stands
-//! differently in it is a line too. Sessions are told as they change; see `sessions`. A coordinator that goes away is replaced by another one
-//! from the last revision that was told; where that is not possible, the list is printed again.
+//! differently in it is a line too. Sessions are told as they change; see `sessions`. A coordinator
+//! that goes away is replaced by another one from the last revision that was told; where that is not
+//! possible, the list is printed again.
 
 mod lines;
 mod records;
@@ -43,6 +44,10 @@ pub(crate) trait Watched: Tabular + Serialize {
     const STANDINGS: bool = false;
     /// Returns the cells that tell how it stands: a row that differs in none has not changed.
     fn standing(&self) -> Vec<String>;
+    /// Whether it stands as another one does.
+    fn stands_as(&self, other: &Self) -> bool {
+        self.standing() == other.standing()
+    }
     /// Returns the revision of the last decision about it; none for what nodes report.
     fn revision(&self) -> Option<u64>;
     /// Takes over what events do not tell.

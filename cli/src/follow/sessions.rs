@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, timeout_at};
 use warren_common::{Timestamp, agent::StateName};
 use warren_proto::pb::admin::v1 as pb;
 
@@ -19,10 +20,19 @@ use super::{
 };
 use crate::{
     api::{Api, Listed},
-    error::{Error, Outcome},
+    error::{Error, Kind, Outcome},
     render::Output,
     view::{event::Event, session::Session},
 };
+
+/// A coordinator that tells sessions begins with them right after it caught up.
+const BEGIN: Duration = Duration::from_secs(5);
+
+fn older() -> Error {
+    let message = "the coordinator does not tell sessions as they change";
+    let error = Error::new(Kind::Failed, "UNIMPLEMENTED", message.to_owned());
+    error.why("it is older than this warren".to_owned()).next("upgrade the coordinators".to_owned())
+}
 
 /// One piece of what is told.
 pub(crate) enum Seen {
@@ -43,6 +53,15 @@ pub(crate) struct Watching {
     /// Those that are there.
     there: BTreeSet<String>,
     now: Timestamp,
+    heard: Heard,
+}
+
+/// What the coordinator that is listened to has told.
+enum Heard {
+    Nothing,
+    /// That there are no events; it must tell of sessions by then.
+    CaughtUp(Instant),
+    Sessions,
 }
 
 impl Watching {
@@ -59,6 +78,7 @@ impl Watching {
             again: None,
             there: BTreeSet::new(),
             now: Timestamp(0),
+            heard: Heard::Nothing,
         }
     }
 
@@ -70,16 +90,33 @@ impl Watching {
     /// Returns the next piece. Cancel safe once it has begun.
     ///
     /// # Errors
-    /// The watch is refused, or no coordinator answers any more.
+    /// The watch is refused, no coordinator answers any more, or one that knows of no such watch.
     pub(crate) async fn next(&mut self, api: &mut Api) -> Result<Seen, Error> {
         loop {
             if let Some(piece) = self.pieces.pop_front() {
                 return Ok(piece);
             }
-            match self.source.next(api).await? {
-                Told::Sessions(sessions) => self.take(sessions),
+            if !self.source.is_open() {
+                self.heard = Heard::Nothing;
+            }
+            let told = match self.heard {
+                Heard::CaughtUp(due) => match timeout_at(due, self.source.next(api)).await {
+                    Ok(told) => told?,
+                    Err(_) if self.source.is_open() => return Err(older()),
+                    Err(_) => continue,
+                },
+                Heard::Nothing | Heard::Sessions => self.source.next(api).await?,
+            };
+            match (told, &self.heard) {
+                (Told::Sessions(sessions), _) => {
+                    self.heard = Heard::Sessions;
+                    self.take(sessions);
+                }
+                (Told::CaughtUp, Heard::Nothing) => {
+                    self.heard = Heard::CaughtUp(Instant::now() + BEGIN);
+                }
                 // nothing is asked for but sessions, and they begin anew by themselves
-                Told::Events(_) | Told::CaughtUp | Told::Moved | Told::Resync(_) => {}
+                (Told::CaughtUp | Told::Events(_) | Told::Moved | Told::Resync(_), _) => {}
             }
         }
     }

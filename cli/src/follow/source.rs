@@ -46,6 +46,8 @@ pub(super) struct Source {
     stream: Option<Streaming<pb::WatchResponse>>,
     /// Silence until then is believed.
     until: Instant,
+    /// What was told ended so that opening again at once could end it again.
+    pause: bool,
     absence: Absence,
     output: Output,
 }
@@ -92,7 +94,7 @@ impl Source {
         output: &Output,
     ) -> Self {
         let (absence, output) = (Absence::new(patience, output), output.clone());
-        Self { request, stream: None, until: Instant::now(), absence, output }
+        Self { request, stream: None, until: Instant::now(), pause: false, absence, output }
     }
 
     /// Goes on after a list.
@@ -152,9 +154,12 @@ impl Source {
                 Ok(Told::Events(events.events))
             }
             Some(Kind::Bookmark(bookmark)) => {
-                self.request.from_revision = bookmark.revision;
-                self.request.incarnation = bookmark.incarnation;
-                self.request.from_oldest = false;
+                // who asks for no events has no place to go on from
+                if !self.request.no_events {
+                    self.request.from_revision = bookmark.revision;
+                    self.request.incarnation = bookmark.incarnation;
+                    self.request.from_oldest = false;
+                }
                 Ok(Told::CaughtUp)
             }
             Some(Kind::Standings(_)) => Ok(Told::Moved),
@@ -164,6 +169,9 @@ impl Source {
     }
 
     async fn open(&mut self, api: &mut Api) -> Result<Told, Error> {
+        if std::mem::take(&mut self.pause) {
+            tokio::time::sleep(PAUSE).await;
+        }
         let request = self.request.clone();
         let opened = api.read(async |channel| api::watches(channel).watch(request.clone()).await);
         let error = match opened.await {
@@ -176,6 +184,7 @@ impl Source {
             Err(error) => error,
         };
         if error.reason == reason::RESYNC {
+            self.pause = true;
             return Ok(Told::Resync(error.why.unwrap_or(error.message)));
         }
         self.unanswered(error)?;
@@ -187,7 +196,7 @@ impl Source {
         let said = ApiError::from(status);
         match said.reason.as_ref() {
             reason::RESYNC | reason::SLOW_CONSUMER => {
-                self.stream = None;
+                (self.stream, self.pause) = (None, true);
                 Ok(Told::Resync(said.why.unwrap_or(said.message)))
             }
             _ if api::is_lost(status) || api::may_pass(status) => {

@@ -110,6 +110,13 @@ impl Agent {
         self.seen.stay()
     }
 
+    /// Whether this is the same stay in the same state, with all that it carries.
+    pub(crate) fn is_so(&self, other: &Self) -> bool {
+        self.stay() == other.stay()
+            && self.seen.state == other.seen.state
+            && self.seen.flags == other.seen.flags
+    }
+
     /// Returns for how long it has been so.
     pub(crate) fn lasts(&self, now: Timestamp) -> String {
         age(self.seen.stay().1, now)

@@ -171,6 +171,15 @@ impl Watched for Session {
         ]
     }
 
+    fn stands_as(&self, other: &Self) -> bool {
+        let agents = match (&self.seen.agent, &other.seen.agent) {
+            (Some(one), Some(other)) => one.is_so(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        agents && self.standing() == other.standing()
+    }
+
     fn revision(&self) -> Option<u64> {
         None
     }

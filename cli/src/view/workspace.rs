@@ -180,10 +180,8 @@ impl Workspace {
 
     /// The reason, then who was killed for memory.
     fn table_note(&self, now: Option<Timestamp>) -> String {
-        let parts = [Some(self.table_reason()), self.oom_note(now)];
-        let parts: Vec<String> =
-            parts.into_iter().flatten().filter(|one| !one.is_empty()).collect();
-        parts.join("; ")
+        let parts = [Some(self.table_reason()), self.oom_note(now)].into_iter().flatten();
+        parts.filter(|one| !one.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// The reason where it says more than the status.
@@ -414,7 +412,12 @@ impl Watched for Workspace {
     const STANDINGS: bool = true;
 
     fn standing(&self) -> Vec<String> {
-        vec![self.status.clone(), self.node.clone().unwrap_or_default(), self.table_note(None)]
+        vec![
+            self.status.clone(),
+            self.agents.as_ref().map(RollUp::text).unwrap_or_default(),
+            self.node.clone().unwrap_or_default(),
+            self.table_note(None),
+        ]
     }
 
     fn revision(&self) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! What agents do, as people and scripts read it: lists, watches, waits, explanations.
 
+use std::time::{Duration, Instant};
+
 use tonic::{Code, Status};
 use warren_proto::{
     ApiError, Method,
@@ -169,6 +171,83 @@ fn a_watch_tells_what_changes_as_it_is_told() {
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|one| one.sessions && one.no_events), "{asked:?}");
     assert_eq!(bench.fake.calls(Method::SessionListSessions), 1, "nothing is asked again");
+}
+
+#[test]
+fn a_watch_of_sessions_has_no_place_to_come_back_to() {
+    let bench = Bench::new();
+    bench.fake.state().sessions = vec![idle("web", 60)];
+    bench.fake.state().anew = true;
+    let resync = || ApiError::new(Code::OutOfRange, reason::RESYNC, "these are not kept");
+    bench.fake.fail(Method::WatchWatch, resync());
+    bench.fake.state().watch.extend([
+        Piece::UpTo(42),
+        told(vec![idle("web", 60)], true),
+        Piece::End(resync().into()),
+        Piece::UpTo(50),
+        told(vec![waiting("web", 0)], true),
+    ]);
+    let begun = Instant::now();
+    let watching = Watching::run(&bench, &["session", "list", "--watch"]);
+    watching.shows("waiting");
+    assert!(begun.elapsed() > Duration::from_millis(900), "it asks again without a pause");
+    watching.interrupt();
+    let asked = bench.fake.state().watched.clone();
+    let place = |one: &pb::WatchRequest| (one.from_revision, one.incarnation, one.from_oldest);
+    assert_eq!(asked.iter().map(place).collect::<Vec<_>>(), [(0, 0, false); 3]);
+}
+
+#[test]
+fn an_older_coordinator_is_told_from_one_with_nothing_to_tell() {
+    let bench = Bench::new();
+    let mut elsewhere = waiting("other", 5);
+    elsewhere.client = "umbra".to_owned();
+    bench.fake.state().sessions = vec![waiting("web", 5), idle("idle", 5), elsewhere];
+    // the fake one looks at no filter, as one that does not know them
+    let filters = ["--needs-me", "--client", "acme", "--node", "n1", "-o", "name"];
+    let run = bench.warren(&[&["session", "list"][..], &filters].concat());
+    assert_eq!((run.code, run.stdout.as_str()), (0, "acme/web/main\n"), "{run:?}");
+    let run = bench.warren(&["session", "list", "--node", "n2", "-o", "name"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{run:?}");
+    bench.fake.state().watch.push_back(Piece::UpTo(42));
+    let run = bench.warren(&["session", "list", "--watch"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("it is older"), "{run:?}");
+}
+
+#[test]
+fn a_second_wait_is_told_though_it_reads_like_the_first() {
+    let bench = Bench::new();
+    bench.fake.state().sessions = vec![waiting("web", 60)];
+    let mut other = waiting("web", 30);
+    if let Some(State::Waiting(wait)) = &mut of(&mut other).state.get_or_insert_default().state {
+        wait.options.push("Always".to_owned());
+    }
+    bench.fake.state().watch.extend([
+        told(vec![waiting("web", 60)], true),
+        told(vec![waiting("web", 30)], false),
+        told(vec![waiting("web", 30)], false),
+        told(vec![other, waiting("end", 0)], false),
+    ]);
+    let watching = Watching::run(&bench, &["session", "list", "--watch"]);
+    watching.shows("acme/end");
+    let text = watching.interrupt();
+    assert_eq!(text.lines().filter(|line| line.contains("acme/web/main   seen")).count(), 2);
+}
+
+#[test]
+fn a_watched_workspace_tells_what_its_agents_come_to() {
+    let bench = Bench::new();
+    install(&bench);
+    for one in &mut bench.fake.state().workspaces {
+        one.observed.get_or_insert_default().sessions.clear();
+    }
+    let watching = Watching::run(&bench, &["workspace", "list", "--watch"]);
+    watching.shows("acme/web");
+    wait_until("it watches", || bench.fake.calls(Method::WatchWatch) == 1);
+    install(&bench);
+    watching.shows("waiting, 5 more");
+    watching.interrupt();
 }
 
 #[test]

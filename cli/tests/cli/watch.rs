@@ -156,7 +156,7 @@ fn a_table_goes_on_with_a_line_per_change() {
     assert_eq!(lines.len(), 1 + 4 + 3, "the second event of one decision is left out: {text}");
     assert!(lines[5].starts_with("2026-01-02T03:04:48Z   acme/new   created   queued"), "{text}");
     assert!(
-        lines[6].starts_with("2026-01-02T03:04:49Z   acme/new   phase     assigned   n1"),
+        lines[6].starts_with("2026-01-02T03:04:49Z   acme/new   phase     assigned   -   n1"),
         "{text}"
     );
     assert_eq!(lines[7], "2026-01-02T03:04:50Z   acme/new   removed");

@@ -38,6 +38,10 @@ impl WatchService for Api {
             ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, full)
                 .next("end a watch, or watch at another coordinator")
         })?;
+        if request.sessions {
+            // who has just started knows old workspaces; without a quorum nobody knows better
+            let _ = parts.consensus.linearizable().await;
+        }
         let cursor = self.begin(&request).await?;
         let filter = Filter {
             kinds: kinds(&request.kinds, people)?,
@@ -73,6 +77,9 @@ impl Api {
     /// read to come that far.
     async fn begin(&self, request: &pb::WatchRequest) -> Result<Cursor, Status> {
         let ring = self.parts().consensus.events();
+        if request.no_events {
+            return Ok(ring.newest());
+        }
         let from = Revision(request.from_revision);
         match (request.from_oldest, from) {
             (true, Revision(0)) => return Ok(ring.oldest()),

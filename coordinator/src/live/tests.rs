@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 use warren_common::{
-    Generation,
+    BootId, Bytes, Generation, MilliCpus,
+    spec::Labels,
     status::{RunState, Usage, WorkspaceObserved},
 };
 
@@ -45,6 +46,23 @@ fn woken(receiver: &mut watch::Receiver<u64>) -> bool {
     let changed = receiver.has_changed().expect("open");
     receiver.mark_unchanged();
     changed
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts {
+        hostname: "host".to_owned(),
+        boot: BootId::new(Uuid::from_u128(1)),
+        allocatable_memory: Bytes::gib(1),
+        swap: Bytes(0),
+        cpus: MilliCpus(8000),
+        disk: Bytes::gib(1),
+        version: String::new(),
+        engine: String::new(),
+        kernel: String::new(),
+        cgroup: 2,
+        labels: Labels::new(),
+        findings: Vec::new(),
+    }
 }
 
 #[test]
@@ -152,6 +170,22 @@ fn the_first_sign_of_life_of_a_registration_wakes_the_planner() {
     assert!(woken(&mut planner));
     live.seen(node(), NodeEpoch(1));
     assert!(!woken(&mut planner));
+}
+
+#[test]
+fn a_registration_that_empties_a_node_tells_who_follows_its_workspaces() {
+    let seen = |live: &Live, epoch| live.seen(node(), epoch);
+    let told = |live: &Live, epoch| live.facts(node(), epoch, facts());
+    for enter in [seen as fn(&Live, NodeEpoch), told] {
+        let live = Live::new(Reading::now);
+        take(&live, 1, 1, vec![observed(1, RunState::Running)]);
+        let (mut follower, (from, _)) = (live.follow(workspace(1)), live.moved_since(0));
+        enter(&live, NodeEpoch(1));
+        assert!(!woken(&mut follower), "the registration is known");
+        enter(&live, NodeEpoch(2));
+        assert!(woken(&mut follower));
+        assert_eq!(live.moved_since(from).1, [workspace(1)].into());
+    }
 }
 
 /// Clocks that stand still until they are told.

@@ -3,16 +3,21 @@
 //! Sessions are what nodes report, so they are no events and nothing of them is kept here but what
 //! was told: a mark of each, to know it again. The workspaces to look at are gathered while the
 //! reader does not read, each once, so a slow reader is told the newest and misses what was between.
+//!
+//! That nothing is known of a workspace does not mean that its sessions are gone: a coordinator that
+//! just started has heard nobody, and a node that just registered has said nothing. For as long as an
+//! agent would be known without being heard, such a workspace is left as it was told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hasher as _},
     sync::Arc,
+    time::Duration,
 };
 
 use prost::Message as _;
-use tokio::sync::watch;
-use warren_common::{Limits, WorkspaceId};
+use tokio::{sync::watch, time::Instant};
+use warren_common::{Limits, NodeId, Revision, WorkspaceId};
 use warren_model::{ClusterState, state::Workspace};
 use warren_proto::pb::{admin::v1 as pb, node::v1::SessionObserved};
 
@@ -21,6 +26,8 @@ use crate::{api::view::View, live::Live};
 
 /// Workspaces looked at in one turn.
 const TURN: usize = 500;
+/// Between two looks at workspaces of which their nodes are yet to tell.
+const UNTOLD: Duration = Duration::from_millis(250);
 
 /// What was decided, whenever it is asked for.
 pub type Decided = Box<dyn Fn() -> ClusterState + Send + Sync>;
@@ -35,6 +42,11 @@ pub struct Feed {
     upto: u64,
     /// To be looked at.
     waiting: BTreeSet<WorkspaceId>,
+    /// To be looked at again then: their nodes are yet to tell of them.
+    untold: BTreeSet<WorkspaceId>,
+    again: Instant,
+    /// What was decided is not to be seen here yet.
+    behind: bool,
     told: BTreeMap<WorkspaceId, Told>,
     standing: Standing,
 }
@@ -68,6 +80,9 @@ impl Feed {
             moves,
             upto,
             waiting: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            again: Instant::now(),
+            behind: false,
             told: BTreeMap::new(),
             standing: Standing::New,
         }
@@ -80,23 +95,34 @@ impl Feed {
 
     /// Waits until there is something to look at. Cancel safe.
     pub(super) async fn moved(&mut self) -> Result<(), watch::error::RecvError> {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && !self.behind {
             return Ok(());
         }
-        self.moves.changed().await
+        tokio::select! {
+            changed = self.moves.changed() => changed,
+            () = tokio::time::sleep_until(self.again), if !self.untold.is_empty() => Ok(()),
+        }
     }
 
-    /// Returns what is to be told now; none where it is nothing.
-    pub(super) fn next(&mut self) -> Option<pb::Sessions> {
+    /// Returns what is to be told now; none where it is nothing, or where not everything up to a
+    /// revision is to be seen yet.
+    pub(super) fn next(&mut self, least: Revision) -> Option<pb::Sessions> {
         self.moves.mark_unchanged();
         let (upto, moved) = self.live.moved_since(self.upto);
         self.upto = upto;
         self.waiting.extend(moved);
         let begins = self.standing == Standing::New;
+        if self.again <= Instant::now() {
+            self.waiting.append(&mut self.untold);
+        }
         if self.waiting.is_empty() && !begins {
             return None;
         }
         let state = (self.decided)();
+        self.behind = state.revision < least;
+        if self.behind {
+            return None;
+        }
         let (live, now) = self.live.snapshot();
         let view = View { state: &state, live: &live, now };
         if begins {
@@ -112,7 +138,8 @@ impl Feed {
             let Some(workspace) = self.waiting.pop_first() else { break };
             bytes += self.look(workspace, &view, &mut answer);
         }
-        if self.standing == Standing::Begun && self.waiting.is_empty() {
+        let all = self.waiting.is_empty() && self.untold.is_empty();
+        if self.standing == Standing::Begun && all {
             self.standing = Standing::Complete;
             answer.complete = true;
         }
@@ -124,6 +151,13 @@ impl Feed {
     /// Adds what is new of one workspace; returns about how many bytes that is.
     fn look(&mut self, id: WorkspaceId, view: &View<'_>, answer: &mut pb::Sessions) -> usize {
         let workspace = view.state.workspaces.get(&id).filter(|one| self.concerns(one));
+        if workspace.is_some_and(|one| is_untold(one, view)) {
+            if self.untold.is_empty() {
+                self.again = Instant::now() + UNTOLD;
+            }
+            self.untold.insert(id);
+            return 0;
+        }
         let sessions = workspace.map(|one| view.sessions(one)).unwrap_or_default();
         let before = self.told.remove(&id);
         let mut bytes = 0;
@@ -159,6 +193,23 @@ impl Feed {
             && only.is_none_or(|only| only == workspace.id)
             && node.is_none_or(|node| on == Some(node))
     }
+}
+
+/// Whether a workspace's node may yet tell of it for the first time: here, or since it registered.
+fn is_untold(workspace: &Workspace, view: &View<'_>) -> bool {
+    let Some(assignment) = &workspace.assignment else { return false };
+    let seen = view.live.observed(assignment.node, workspace.id);
+    let known = seen.is_some_and(|seen| seen.observed.generation == workspace.generation);
+    !known && is_new(assignment.node, view)
+}
+
+/// Whether a node has not told what it holds, and for less long than agents are known unheard.
+fn is_new(node: NodeId, view: &View<'_>) -> bool {
+    let told = view.live.nodes.get(&node).is_some_and(|live| live.inventory);
+    let registered = view.state.nodes.get(&node).and_then(|node| node.registered);
+    // another coordinator's clock told when it registered
+    let near = |at| view.now.since(at).max(at.since(view.now)) < Limits::AGENT_UNHEARD;
+    !told && (near(view.live.started) || registered.is_some_and(near))
 }
 
 fn name(session: &pb::Session) -> String {

@@ -124,7 +124,8 @@ impl Watcher {
             if let Some(standings) = self.stands_otherwise() {
                 return Ok(Kind::Standings(standings));
             }
-            if let Some(sessions) = self.feed.as_mut().and_then(Feed::next) {
+            let upto = self.cursor.revision;
+            if let Some(sessions) = self.feed.as_mut().and_then(|feed| feed.next(upto)) {
                 return Ok(Kind::Sessions(sessions));
             }
             tokio::select! {

@@ -50,7 +50,8 @@ pub struct InsideView {
     pub version: String,
     /// What it last said in this run.
     pub status: Option<InsideStatus>,
-    /// When it was last heard, where it was and is not connected now.
+    /// When it last said how it stands; none where it never did in this run. That it connects again
+    /// says nothing of the agents inside.
     pub heard: Option<Timestamp>,
 }
 
@@ -118,8 +119,6 @@ pub(super) struct Shared {
 struct ControlSlot {
     serial: u64,
     current: Option<Control>,
-    /// When the current one last said anything, by this machine's clock.
-    heard: Timestamp,
 }
 
 #[derive(Debug)]
@@ -248,7 +247,6 @@ impl Shared {
         if hello.run_serial != expected.run_serial {
             return None;
         }
-        slot.heard = clock::now();
         slot.serial += 1;
         let (serial, replaced) = (slot.serial, CancellationToken::new());
         let current = Control { serial, sender, replaced: replaced.clone() };
@@ -257,7 +255,6 @@ impl Shared {
         }
         self.view.send_modify(|view| {
             view.connected = true;
-            view.heard = None;
             view.version = clean(&hello.version, Limits::NAME_BYTES);
         });
         Some(ControlTurn { serial, outgoing, replaced, setup: expected.setup.clone() })
@@ -265,14 +262,15 @@ impl Shared {
 
     /// Shows what the control connection of this serial said; wakes watchers only where it differs.
     pub(super) fn publish(&self, serial: u64, status: InsideStatus) {
-        let mut slot = self.control();
+        let slot = self.control();
         if slot.current.as_ref().is_none_or(|current| current.serial != serial) {
             return;
         }
-        slot.heard = clock::now();
+        let now = clock::now();
         self.view.send_if_modified(|view| {
-            let differs = view.status.as_ref() != Some(&status);
-            view.status = Some(status);
+            let unheard = view.heard.is_none_or(|heard| now.since(heard) >= Limits::AGENT_UNHEARD);
+            let differs = unheard || view.status.as_ref() != Some(&status);
+            (view.status, view.heard) = (Some(status), Some(now));
             differs
         });
     }
@@ -282,11 +280,7 @@ impl Shared {
         let mut slot = self.control();
         if slot.current.as_ref().is_some_and(|current| current.serial == serial) {
             slot.current = None;
-            let heard = slot.heard;
-            self.view.send_modify(|view| {
-                view.connected = false;
-                view.heard = Some(heard);
-            });
+            self.view.send_modify(|view| view.connected = false);
         }
     }
 

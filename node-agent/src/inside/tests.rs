@@ -67,8 +67,10 @@ async fn pid_1_is_told_its_setup_and_its_status_is_seen() {
     seen(&door, |view| !view.connected && view.status.is_some()).await;
     let heard = door.view().borrow().heard.expect("it was heard");
     assert!(heard <= clock::now() && sent.since(heard) < SOON, "{heard:?}");
-    let _again = control(&door, 1).await;
-    seen(&door, |view| view.connected && view.heard.is_none()).await;
+    let mut again = control(&door, 1).await;
+    seen(&door, |view| view.connected && view.heard == Some(heard)).await;
+    write_message(&mut again, &status(false)).await.expect("sent");
+    seen(&door, |view| view.heard > Some(heard)).await;
 }
 
 #[tokio::test]

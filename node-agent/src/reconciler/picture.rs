@@ -38,7 +38,7 @@ struct Inner {
     shown: WorkspaceObserved,
     steps: Vec<OwnStep>,
     inside: Option<InsideStatus>,
-    /// When PID 1 was last heard, where it is not connected.
+    /// When PID 1 was last heard, where it is not connected or was silent for too long.
     heard: Option<Timestamp>,
 }
 
@@ -110,9 +110,10 @@ impl Picture {
 
     /// Shows what PID 1 says, or last said when it was heard.
     pub(super) fn inside(&self, view: &InsideView) {
+        let silent = |heard: &Timestamp| clock::now().since(*heard) >= Limits::AGENT_UNHEARD;
         self.change(|inner| {
             inner.inside.clone_from(&view.status);
-            inner.heard = view.heard;
+            inner.heard = view.heard.filter(|heard| !view.connected || silent(heard));
         });
     }
 
@@ -371,6 +372,12 @@ mod tests {
         picture.inside(&view(waiting(), Some(ago(Limits::AGENT_UNHEARD))));
         let AgentState::Unknown { last } = agent().state else { panic!("{:?}", agent()) };
         assert_eq!(last.name(), StateName::Waiting);
+        let heard = |by| Some(ago(by));
+        let connected = |heard| InsideView { connected: true, ..view(waiting(), heard) };
+        picture.inside(&connected(heard(Limits::AGENT_UNHEARD)));
+        assert_eq!(agent().state.name(), StateName::Unknown, "that it connected says nothing");
+        picture.inside(&connected(heard(Duration::ZERO)));
+        assert_eq!(agent().state.name(), StateName::Waiting);
         picture.inside(&view(waiting(), None));
         assert_eq!(agent().state.name(), StateName::Waiting);
         let kill = Kill {

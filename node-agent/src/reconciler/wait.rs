@@ -13,6 +13,8 @@ use super::worker::{Worker, started};
 
 /// Usage is read this often while a container runs.
 const USAGE: Duration = Duration::from_secs(5);
+/// For so long after nobody is heard any more it is looked whether that is shown.
+const LATE: Duration = Duration::from_secs(5);
 /// What a volume takes is read at every so many readings.
 const VOLUME_EVERY: u32 = 3;
 
@@ -32,6 +34,9 @@ impl Worker {
                 }
                 () = changed(&mut self.view) => if self.heard().await { return },
                 () = sleep(unheard.unwrap_or_default()), if unheard.is_some() => {
+                    if self.heard().await {
+                        return;
+                    }
                     self.picture.pass();
                 }
                 () = changed(&mut self.readings) => self.read(),
@@ -59,13 +64,16 @@ impl Worker {
         }
     }
 
-    /// Returns how long it is until nobody knows any more what the agents inside do; none where PID 1
-    /// is heard, or was not for so long already.
+    /// Returns how long it is until nobody would know any more what the agents inside do; none where
+    /// PID 1 was not heard for so long already.
     fn unheard(&self) -> Option<Duration> {
         let heard = self.view.as_ref()?.borrow().heard?;
-        let left = Limits::AGENT_UNHEARD.checked_sub(clock::now().since(heard))?;
-        // a clock of milliseconds may show the end a little late
-        (!left.is_zero()).then(|| left + Duration::from_millis(1))
+        let silent = clock::now().since(heard);
+        match Limits::AGENT_UNHEARD.checked_sub(silent) {
+            // a clock of milliseconds may show the end a little late
+            Some(left) => Some(left + Duration::from_millis(1)),
+            None => (silent < Limits::AGENT_UNHEARD + LATE).then_some(Duration::from_secs(1)),
+        }
     }
 
     /// Shows what PID 1 said; returns whether the workspace stands elsewhere because of it.

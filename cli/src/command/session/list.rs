@@ -1,7 +1,7 @@
 //! `warren session list`.
 
 use clap::{Args, ValueEnum};
-use warren_common::agent::StateName;
+use warren_common::{ClientId, agent::StateName};
 use warren_proto::pb::admin::v1::{self as pb, AgentStateName};
 
 use super::{State, sessions};
@@ -67,8 +67,20 @@ impl List {
         }
     }
 
-    /// Whether a session is among those asked for, where its workspace is.
+    /// Whether a session is among those asked for, where its workspace is. An older coordinator
+    /// tells the others too.
     fn holds(&self, session: &Session) -> bool {
+        // an id only the coordinator can compare
+        let named = |wanted: &Option<String>, name: Option<&str>| {
+            let name =
+                |wanted: &String| wanted.parse::<ClientId>().is_ok() || Some(&**wanted) == name;
+            wanted.as_ref().is_none_or(name)
+        };
+        if !named(&self.client, Some(&session.client))
+            || !named(&self.node, session.node.as_deref())
+        {
+            return false;
+        }
         if self.state.is_empty() && !self.needs_me {
             return true;
         }
@@ -81,6 +93,7 @@ impl List {
     /// Lists in our own order: pages by attention could miss who changes between two of them.
     async fn fetch(&self, api: &mut Api, read: Option<pb::Read>) -> Result<Listed<Session>, Error> {
         let mut listed = sessions(api, &pb::ListSessionsRequest { read, ..self.request() }).await?;
+        listed.items.retain(|one| self.holds(one));
         if self.sort == Sort::Attention {
             listed.items.sort_by(Session::by_attention);
         }

@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) follow: VecDeque<Follow>,
     pub(crate) watch: VecDeque<Piece>,
     pub(crate) watched: Vec<pb::WatchRequest>,
+    /// It knows no events of the past: RESYNC to who comes with a place.
+    pub(crate) anew: bool,
     /// Answers of RPCs that fail, in order; then they succeed.
     pub(crate) failures: BTreeMap<Method, VecDeque<Status>>,
     /// How often each RPC was called.

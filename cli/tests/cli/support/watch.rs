@@ -2,9 +2,10 @@
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use warren_proto::{
-    Method,
+    ApiError, Method,
+    error::reason,
     pb::admin::v1::{
         self as pb, event::What, watch_response::Kind, watch_service_server::WatchService,
     },
@@ -43,8 +44,13 @@ impl WatchService for Fake {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
+        let placed = request.from_revision > 0 || request.incarnation > 0;
         self.state().watched.push(request);
         let mut state = self.enter(Method::WatchWatch)?;
+        if state.anew && placed {
+            let error = ApiError::new(Code::OutOfRange, reason::RESYNC, "these are not kept");
+            return Err(error.into());
+        }
         let all = state.watch.len();
         let ended = state.watch.iter().position(|piece| matches!(piece, Piece::End(_)));
         let pieces: Vec<Piece> = state.watch.drain(..ended.map_or(all, |at| at + 1)).collect();

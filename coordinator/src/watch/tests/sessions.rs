@@ -40,11 +40,11 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let clock = Arc::new(Mutex::new(Reading::now()));
-        let read = clock.clone();
-        let live = Arc::new(Live::new(move || *locked(&read)));
         let mut world = World::new(Bounds::default());
         let at = world.now;
+        let clock = Arc::new(Mutex::new(Reading { wall: at, ..Reading::now() }));
+        let read = clock.clone();
+        let live = Arc::new(Live::new(move || *locked(&read)));
         world.must(vec![create_client(1), create_client(2), issue(1, at), join(1)]);
         let register = RegisterNode { node: node(1), facts: facts(4) };
         world.must(vec![Command::RegisterNode(register)]);
@@ -63,6 +63,11 @@ impl Site {
 
     fn must(&mut self, commands: Vec<Command>) {
         self.world.must(commands);
+        self.publish();
+    }
+
+    /// Shows readers what was decided.
+    fn publish(&self) {
         *locked(&self.decided) = self.world.state.clone();
         self.changes.send_replace(self.world.state.revision);
     }
@@ -71,7 +76,8 @@ impl Site {
         self.world.state.workspaces[&workspace(n)].generation
     }
 
-    /// The node says what the agents of some workspaces do, and nothing of the others.
+    /// The node says what the agents of some workspaces do, and nothing of the others; at first
+    /// that it has no others.
     fn report(&mut self, agents: &[(u8, AgentStatus)]) {
         self.sequence += 1;
         let seen = |(n, agent): &(u8, AgentStatus)| WorkspaceObserved {
@@ -92,7 +98,8 @@ impl Site {
         };
         let workspaces = agents.iter().map(seen).collect();
         let (epoch, sequence) = (self.world.state.nodes[&node(1)].epoch, self.sequence);
-        let report = |received| Report { epoch, sequence, received, full: false, workspaces };
+        let report =
+            |received| Report { epoch, sequence, received, full: sequence == 1, workspaces };
         assert!(self.live.take(node(1), report, Beside::default()));
     }
 
@@ -208,12 +215,82 @@ async fn all_sessions_come_first_then_those_that_stand_otherwise() {
     assert_eq!(told(&mut one).await.1, ["c2/w2 waiting"]);
 }
 
+/// Nothing is told for some time.
+async fn silent(watcher: &mut Watcher) {
+    let told = timeout(Duration::from_secs(1), watcher.next()).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
 #[tokio::test]
 async fn an_empty_cluster_says_that_this_is_all() {
-    let site = Site::new();
+    let mut site = Site::new();
+    site.report(&[]);
     let mut watcher = site.watch(Scope::default()).await;
     let (first, lines) = told(&mut watcher).await;
     assert!(first.begins && first.complete && lines.is_empty(), "{first:?}");
+}
+
+#[tokio::test]
+async fn who_has_just_started_does_not_say_that_this_is_all() {
+    let mut site = Site::new();
+    let mut one = site.watch(Scope::default()).await;
+    let (first, lines) = told(&mut one).await;
+    assert!(first.begins && !first.complete && lines.is_empty(), "{first:?}");
+    silent(&mut one).await;
+    site.report(&[(1, waiting())]);
+    let (then, lines) = told(&mut one).await;
+    assert!(!then.begins && lines == ["c1/w1 waiting"]);
+    let all = if then.complete { then } else { told(&mut one).await.0 };
+    assert!(all.complete && all.gone.is_empty(), "{all:?}");
+
+    let site = Site::new();
+    let mut other = site.watch(Scope::default()).await;
+    assert!(!told(&mut other).await.0.complete);
+    site.pass(2 * Limits::AGENT_UNHEARD);
+    assert!(told(&mut other).await.0.complete, "nobody waits for ever for a lost node");
+}
+
+#[tokio::test]
+async fn an_agent_that_registers_anew_is_given_the_time_to_tell() {
+    let mut site = Site::new();
+    site.report(&[(1, waiting())]);
+    site.pass(Limits::AGENT_UNHEARD);
+    site.report(&[]);
+    site.pass(Duration::ZERO);
+    let mut watcher = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 waiting"]);
+    let anew = |site: &mut Site| {
+        site.world.now = locked(&site.clock).wall;
+        site.must(vec![Command::RegisterNode(RegisterNode { node: node(1), facts: facts(4) })]);
+        site.live.seen(node(1), site.world.state.nodes[&node(1)].epoch);
+        site.sequence = 0;
+    };
+    anew(&mut site);
+    silent(&mut watcher).await;
+    site.report(&[(1, working(9))]);
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 working"]);
+    anew(&mut site);
+    silent(&mut watcher).await;
+    site.report(&[]);
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 gone"]);
+}
+
+#[tokio::test]
+async fn what_was_decided_is_looked_at_once_it_is_there() {
+    let mut site = Site::new();
+    site.report(&[(1, working(6)), (2, working(6))]);
+    let mut watcher = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 working", "c2/w2 working"]);
+    let (workspace, generation) = (workspace(1), site.generation(1));
+    site.world.must(vec![
+        Command::SetRun(SetRun { workspace, run: RunRequest::Delete }),
+        Command::Forget(Forget { workspace, generation }),
+    ]);
+    // it is woken by something else before the state is there
+    site.report(&[(2, waiting())]);
+    silent(&mut watcher).await;
+    site.publish();
+    assert_eq!(told(&mut watcher).await.1, ["c2/w2 waiting", "c1/w1 gone"]);
 }
 
 #[tokio::test]
