@@ -35,7 +35,7 @@ use crate::store::{
 
 /// The format written today: whatever [`ClusterState`] is. Whoever changes the state adds one and
 /// keeps a copy of the layout it leaves: people upgrade from any day's version.
-const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 3;
 /// How many files are kept.
 const KEPT: usize = 2;
 const PREFIX: &str = "checkpoint-";

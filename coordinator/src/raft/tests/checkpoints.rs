@@ -19,7 +19,7 @@ use super::{apply, create_client, has_client, open_single_with, options};
 use crate::{
     raft::{
         Consensus, OpenError, Options, Tuning,
-        checkpoint::Checkpoints,
+        checkpoint::{Checkpoints, VERSION},
         log::Log,
         types::{Entry, LogId, SnapshotMeta},
     },
@@ -186,13 +186,14 @@ async fn a_checkpoint_of_a_newer_version_refuses_the_start_and_stays() {
     filled(folder.path()).await;
     let newest = checkpoints(folder.path()).pop().expect("two");
     let content = Bytes::from(fs::read(&newest).expect("read"));
-    let (version, payload) = files::unframe(&content, 2).expect("of today");
-    assert_eq!(version, 2);
-    fs::write(&newest, files::frame(3, &payload)).expect("written");
+    let (version, payload) = files::unframe(&content, VERSION).expect("of today");
+    assert_eq!(version, VERSION);
+    fs::write(&newest, files::frame(VERSION + 1, &payload)).expect("written");
     let error = Consensus::open(every_ten(folder.path())).await.err().expect("refused");
     assert!(matches!(error, OpenError::Newer { .. }), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains("format 3") && said.contains("start that version again"), "{said}");
+    let format = format!("format {}", VERSION + 1);
+    assert!(said.contains(&format) && said.contains("start that version again"), "{said}");
     assert!(newest.exists(), "it is not set aside");
     fs::write(&newest, &content).expect("written");
     open_single_with(every_ten(folder.path())).await.shutdown().await;
