@@ -142,7 +142,7 @@ async fn a_turn_of_claude_is_told_as_it_goes_and_its_end_by_a_signal() {
     order(&workspace, "main", r#"tell claude SessionStart ',"source":"startup"'"#).await;
     let told = until(&mut agent, "main", "claude", idle).await;
     assert_eq!((told.source(), told.derived), (AgentSource::Hook, false));
-    order(&workspace, "main", "tell claude UserPromptSubmit ',\"prompt\":\"my key is 42\"'").await;
+    order(&workspace, "main", "tell claude UserPromptSubmit ',\"prompt\":\"my key is canary-one\"'").await;
     until(&mut agent, "main", "claude", working).await;
     let tool = r#"',"tool_name":"Bash","tool_input":{"command":"rm -rf build"}'"#;
     order(&workspace, "main", &format!("tell claude PreToolUse {tool}")).await;
@@ -167,7 +167,7 @@ async fn a_turn_of_claude_is_told_as_it_goes_and_its_end_by_a_signal() {
     let explained = explain_until(&mut agent, "main", "Notification").await;
     let said: Vec<&str> = explained.evidence.iter().map(|one| one.said.as_str()).collect();
     assert!(!said.contains(&"Stop"), "{said:?}");
-    assert!(!said.concat().contains("42"), "a prompt is not passed on: {said:?}");
+    assert!(!said.concat().contains("canary"), "a prompt is not passed on: {said:?}");
     let decides: Vec<_> = explained.evidence.iter().filter(|one| one.decides).collect();
     assert_eq!(decides.len(), 1);
     assert_eq!(
