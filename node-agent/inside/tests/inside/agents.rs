@@ -142,7 +142,12 @@ async fn a_turn_of_claude_is_told_as_it_goes_and_its_end_by_a_signal() {
     order(&workspace, "main", r#"tell claude SessionStart ',"source":"startup"'"#).await;
     let told = until(&mut agent, "main", "claude", idle).await;
     assert_eq!((told.source(), told.derived), (AgentSource::Hook, false));
-    order(&workspace, "main", "tell claude UserPromptSubmit ',\"prompt\":\"my key is canary-one\"'").await;
+    order(
+        &workspace,
+        "main",
+        "tell claude UserPromptSubmit ',\"prompt\":\"my key is canary-one\"'",
+    )
+    .await;
     until(&mut agent, "main", "claude", working).await;
     let tool = r#"',"tool_name":"Bash","tool_input":{"command":"rm -rf build"}'"#;
     order(&workspace, "main", &format!("tell claude PreToolUse {tool}")).await;
