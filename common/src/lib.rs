@@ -23,8 +23,8 @@ pub use id::{
 };
 pub use limits::Limits;
 pub use name::{
-    ClientName, NodeName, PersonName, SessionAddress, SessionName, TemplateName, WorkspaceAddress,
-    WorkspaceName,
+    ClientName, NodeName, PersonName, SecretName, SessionAddress, SessionName, TemplateName,
+    WorkspaceAddress, WorkspaceName,
 };
 pub use role::{InvalidRole, Role};
 pub use time::Timestamp;

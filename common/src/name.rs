@@ -118,6 +118,10 @@ name!(
     SessionName, "session"
 );
 name!(
+    /// A secret's name, unique within its vault.
+    SecretName, "secret"
+);
+name!(
     /// A node's name, unique in its cluster.
     NodeName, "node"
 );

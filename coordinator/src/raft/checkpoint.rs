@@ -2,7 +2,7 @@
 //!
 //! A file is a header with version and SHA-256, then the log position and the state in postcard.
 //! The layout of the state belongs to the version: version 1 is read through a copy of the struct
-//! it was written from (`checkpoint_v1.rs`, `checkpoint_v2.rs`), a newer one than ours refuses the start.
+//! it was written from (`checkpoint_v1.rs` and so on), a newer one than ours refuses the start.
 //! The two newest are kept; the log behind the older one is kept too ([`Reach`]), so that a damaged
 //! newest costs a longer replay and nothing else. Where not even that reaches, starting is refused: an
 //! empty state that looks healthy would be worse.
@@ -25,6 +25,7 @@ use warren_model::{AuditHead, ClusterState};
 use super::{
     checkpoint_v1::StateV1,
     checkpoint_v2::StateV2,
+    checkpoint_v3::StateV3,
     error::OpenError,
     types::{LogId, SnapshotMeta},
 };
@@ -35,7 +36,7 @@ use crate::store::{
 
 /// The format written today: whatever [`ClusterState`] is. Whoever changes the state adds one and
 /// keeps a copy of the layout it leaves: people upgrade from any day's version.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 /// How many files are kept.
 const KEPT: usize = 2;
 const PREFIX: &str = "checkpoint-";
@@ -163,6 +164,13 @@ impl Checkpoints {
         files::frame(2, &postcard::to_stdvec(&content).expect("it encodes"))
     }
 
+    /// Returns the content of a file of version 3.
+    #[cfg(test)]
+    pub(crate) fn encode_v3(meta: &SnapshotMeta, state: ClusterState) -> Bytes {
+        let content = (meta, StateV3::from(state));
+        files::frame(3, &postcard::to_stdvec(&content).expect("it encodes"))
+    }
+
     /// Checks and reads the content of a checkpoint's file; the error says what is wrong with it.
     pub(crate) fn decode(content: &Bytes) -> Result<Loaded, Unreadable> {
         let (version, payload) = files::unframe(content, VERSION)?;
@@ -174,6 +182,10 @@ impl Checkpoints {
             }
             2 => {
                 let old: OwnedContent<StateV2> = postcard::from_bytes(&payload).map_err(odd)?;
+                (old.meta, old.state.into())
+            }
+            3 => {
+                let old: OwnedContent<StateV3> = postcard::from_bytes(&payload).map_err(odd)?;
                 (old.meta, old.state.into())
             }
             _ => {

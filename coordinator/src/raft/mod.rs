@@ -9,6 +9,7 @@ mod answers;
 mod checkpoint;
 mod checkpoint_v1;
 mod checkpoint_v2;
+mod checkpoint_v3;
 mod config;
 mod consensus;
 mod contact;

@@ -18,20 +18,25 @@ pub mod replica;
 pub mod requests;
 pub(crate) mod resize;
 pub mod seat;
+pub mod secret;
+pub mod session;
 mod spec;
 pub mod template;
 pub mod token;
 pub mod workspace;
 mod workspace_run;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
-    TemplateName, Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
-    spec::Destination,
+    SecretName, SessionName, TemplateName, Timestamp, TokenId, WorkspaceAddress, WorkspaceId,
+    WorkspaceName, spec::Destination,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -46,6 +51,8 @@ pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use seat::{Rival, Seat};
+pub use secret::{SecretRecord, Vault};
+pub use session::SessionRecord;
 pub use spec::Spec;
 pub use template::{Template, TemplateVersion};
 pub use token::JoinToken;
@@ -115,6 +122,11 @@ pub struct ClusterState {
     pub unreviewed: OrdSet<ClientId>,
     /// What workspaces are made from, by name.
     pub templates: OrdMap<TemplateName, Arc<Template>>,
+    /// What was asked of sessions since their workspaces were made; none of workspaces whose
+    /// sessions are as the spec has them.
+    pub sessions: OrdMap<WorkspaceId, Arc<BTreeMap<SessionName, SessionRecord>>>,
+    /// What each vault holds, without the values; none of empty ones.
+    pub secrets: OrdMap<Vault, Arc<BTreeMap<SecretName, SecretRecord>>>,
 }
 
 /// What a cluster is.

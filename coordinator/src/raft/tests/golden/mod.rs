@@ -256,6 +256,17 @@ fn a_checkpoint_of_version_2_is_read_as_a_state_without_templates() {
 }
 
 #[test]
+fn a_checkpoint_of_version_3_is_read_as_a_state_without_session_records_and_secrets() {
+    let (state, _) = replayed();
+    let last_membership = StoredMembership::new(Some(log_id(30)), members());
+    let meta = SnapshotMeta { last_log_id: Some(log_id(30)), last_membership };
+    let old = Checkpoints::encode_v3(&meta, state.clone());
+    let loaded = Checkpoints::decode(&old).expect("it is read");
+    let (sessions, secrets) = Default::default();
+    assert_eq!((loaded.meta, loaded.state), (meta, ClusterState { sessions, secrets, ..state }));
+}
+
+#[test]
 fn audit_segments_of_0_1_are_read_and_still_written_alike() {
     let (state, records) = replayed();
     let folder = tempfile::tempdir().expect("a folder");
