@@ -124,25 +124,31 @@ impl Records {
         Ok(())
     }
 
-    /// Returns every effect, once each coordinator's log was verified and ends where the state says.
+    /// Returns every effect up to what all hold, once each coordinator's log was verified and has the
+    /// record that the state ends with. It may go on after it: a node registers again whenever
+    /// another coordinator leads.
     ///
     /// # Errors
-    /// Fails where a chain is broken or ends elsewhere, or a record is nowhere.
+    /// Fails where a chain is broken or is another one, or a record is nowhere.
     pub fn finish(mut self, stand: &Stand, held: &Held) -> Result<Vec<Effect>> {
         for at in 0..COORDINATORS {
             let folder = stand.audit(at);
             wait_until("the audit records are on disk", SAME, || {
                 let audit::Verified { head, broken, .. } = audit::verify(&folder, None)?;
                 ensure!(broken.is_none(), "coordinator {}: {broken:?}", at + 1);
-                let hash: String = head.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-                let ends = (head.sequence, hash);
-                ensure!(ends == held.audit, "coordinator {}: {ends:?}, {:?}", at + 1, held.audit);
+                let last = audit::read(&folder, held.audit.0, 1)?;
+                let last = last.first().map(|record| (record.sequence, hex(&record.hash)));
+                // a log that begins after a checkpoint with nothing behind it has its head alone
+                let last = last.unwrap_or((head.sequence, hex(&head.hash)));
+                ensure!(last == held.audit, "coordinator {}: {last:?}, {:?}", at + 1, held.audit);
                 Ok(())
             })?;
         }
         self.gather_from(stand, 1)?;
+        self.0.retain(|sequence, _| *sequence <= held.audit.0);
         let head = verify_chain(AuditHead::default(), self.0.values())?;
-        ensure!(head.sequence == held.audit.0, "the records end at {}", head.sequence);
+        let end = (head.sequence, hex(&head.hash));
+        ensure!(end == held.audit, "the records end at {end:?}, the state at {:?}", held.audit);
         let effects = self.0.into_values().map(|record| Effect {
             revision: record.revision.0,
             request: record.request.to_string(),
@@ -150,4 +156,8 @@ impl Records {
         });
         Ok(effects.collect())
     }
+}
+
+fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
