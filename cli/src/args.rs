@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, client, cluster, context, doctor, node, session, template, top, user, version,
-        workspace,
+        audit, client, cluster, context, doctor, image, node, session, template, top, user,
+        version, workspace,
     },
     render::Format,
     value,
@@ -119,6 +119,12 @@ pub(crate) enum Noun {
     Template {
         #[command(subcommand)]
         verb: template::Verb,
+    },
+    /// Container images: which workspaces are made of which, and moving them to another.
+    #[command(visible_alias = "i")]
+    Image {
+        #[command(subcommand)]
+        verb: image::Verb,
     },
     /// People and their automation: invite them, list them, put them out.
     #[command(visible_alias = "u")]

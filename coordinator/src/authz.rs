@@ -103,6 +103,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace
         | Method::WorkspaceResizeWorkspace
+        | Method::WorkspaceUpdateWorkspace
         | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,

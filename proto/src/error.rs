@@ -44,6 +44,8 @@ pub mod reason {
     pub const NO_NODE_FITS: &str = "NO_NODE_FITS";
     /// The workspace uses more than it would get.
     pub const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
+    /// An agent in the workspace is not at rest.
+    pub const WORKSPACE_BUSY: &str = "WORKSPACE_BUSY";
     /// A bound of `Limits` is reached.
     pub const LIMIT_REACHED: &str = "LIMIT_REACHED";
     /// The cluster was made before, under another name.

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
 pub(crate) mod doctor;
+pub(crate) mod image;
 pub(crate) mod node;
 pub(crate) mod session;
 pub(crate) mod template;
@@ -36,6 +37,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Client { verb } => client::run(app, verb).await,
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
+        Noun::Image { verb } => image::run(app, verb).await,
         Noun::Template { verb } => template::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,
         Noun::Audit { verb } => audit::run(app, verb).await,

@@ -63,6 +63,8 @@ pub(crate) struct Workspace {
     pub(crate) lease_expires_at: Option<Moment>,
     /// When its node was last heard of, where it is silent.
     pub(crate) silent_since: Option<Moment>,
+    /// The image that it had before its last update.
+    pub(crate) image_before: Option<String>,
 }
 
 impl From<pb::Workspace> for Workspace {
@@ -96,6 +98,7 @@ impl From<pb::Workspace> for Workspace {
             lease_confirmed_at: moment(workspace.lease_confirmed_unix_ms),
             lease_expires_at: moment(workspace.lease_expires_unix_ms),
             silent_since: moment(workspace.silent_since_unix_ms),
+            image_before: filled(&workspace.image_before),
         };
         view.status = view.status_text();
         view

@@ -15,7 +15,7 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, template, token, workspace,
+        replica, requests::Known, resize, template, token, update, workspace,
     },
 };
 
@@ -169,6 +169,7 @@ impl ClusterState {
             Command::Template(command) => {
                 template::command(self, &context, (command, &envelope.principal))
             }
+            Command::UpdateWorkspace(command) => update::update(self, &context, command),
         }
     }
 
@@ -211,6 +212,8 @@ impl ClusterState {
             create.workspace
         } else if let Command::SetRun(set) = &envelope.command {
             set.workspace
+        } else if let Command::UpdateWorkspace(update) = &envelope.command {
+            update.workspace
         } else {
             return;
         };
@@ -262,7 +265,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::NoteBackup(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
-        | Command::Template(_) => !matches!(principal, Principal::Node(_)),
+        | Command::Template(_)
+        | Command::UpdateWorkspace(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

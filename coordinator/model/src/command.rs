@@ -20,6 +20,7 @@ mod recovery;
 mod replica;
 mod resize;
 pub mod template;
+mod update;
 
 pub use named::Touched;
 pub use node::NodeCommand;
@@ -29,6 +30,7 @@ pub use recovery::{
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
 pub use template::TemplateCommand;
+pub use update::{Update, UpdateWorkspace};
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,8 @@ pub enum Command {
     ChangeAllowed(ChangeAllowed),
     /// What is done to templates.
     Template(Box<TemplateCommand>),
+    /// Changes what a workspace is made of; one that runs starts again.
+    UpdateWorkspace(UpdateWorkspace),
 }
 
 /// See [`Command::InitCluster`].

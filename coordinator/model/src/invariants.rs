@@ -197,6 +197,10 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
     if let Some(id) = state.unreviewed.iter().find(|id| !state.allowed.contains_key(*id)) {
         return Err(format!("client {id} is to be looked at and is allowed nothing"));
     }
+    let mut updated = state.images_before.keys().chain(&state.updated);
+    if let Some(id) = updated.find(|id| !state.workspaces.contains_key(*id)) {
+        return Err(format!("workspace {id} is gone and that it was updated is remembered"));
+    }
     if let Some(id) = state.resized.iter().find(|id| !state.workspaces.contains_key(*id)) {
         return Err(format!("workspace {id} is gone and that it was resized is remembered"));
     }

@@ -27,6 +27,7 @@ mod session;
 mod sessions;
 pub mod template;
 mod templates;
+mod update;
 mod user;
 pub mod view;
 mod watch;

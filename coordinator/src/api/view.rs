@@ -147,6 +147,7 @@ impl View<'_> {
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
             observed_live: seen.is_some() && ready,
             request_id: self.origin(workspace),
+            image_before: self.image_before(workspace),
             ..self::workspace(workspace, &client, &label)
         }
     }
@@ -155,6 +156,12 @@ impl View<'_> {
     fn origin(&self, workspace: &Workspace) -> String {
         let origin = self.state.origins.get(&workspace.id);
         origin.map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Names the image that a workspace had before its last update; empty where there is none.
+    fn image_before(&self, workspace: &Workspace) -> String {
+        let before = self.state.images_before.get(&workspace.id);
+        before.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Shows the sessions of a workspace, by name, as its node last said.

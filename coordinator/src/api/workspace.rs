@@ -142,6 +142,14 @@ impl WorkspaceService for Api {
         Ok(Response::new(self.resize(who, request.into_inner()).await?))
     }
 
+    async fn update_workspace(
+        &self,
+        request: Request<pb::UpdateWorkspaceRequest>,
+    ) -> Result<Response<pb::UpdateWorkspaceResponse>, Status> {
+        let who = caller(&request)?;
+        Ok(Response::new(self.update(who, request.into_inner()).await?))
+    }
+
     async fn follow_workspace(
         &self,
         request: Request<pb::FollowWorkspaceRequest>,

@@ -70,6 +70,7 @@ WorkspaceService/StopWorkspace             -    -     -    -     yes   yes  -   
 WorkspaceService/RestartWorkspace          -    -     -    -     yes   yes  -    -    -
 WorkspaceService/DeleteWorkspace           -    -     -    -     yes   yes  -    -    -
 WorkspaceService/ResizeWorkspace           -    -     -    -     yes   yes  -    -    -
+WorkspaceService/UpdateWorkspace           -    -     -    -     yes   yes  -    -    -
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -

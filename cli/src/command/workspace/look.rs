@@ -4,7 +4,7 @@ use clap::Args;
 use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
-    api::{self, Api},
+    api::{self, Api, Listed},
     app::App,
     command::{Fresh, Watch, present},
     error::{Error, Outcome},
@@ -32,22 +32,30 @@ pub(crate) struct One {
     fresh: Fresh,
 }
 
+/// Returns all workspaces, or those of one client.
+///
+/// # Errors
+/// As the calls fail.
+pub(crate) async fn all(
+    api: &mut Api,
+    client: &str,
+    read: Option<pb::Read>,
+) -> Result<Listed<Workspace>, Error> {
+    let listed = api::pages(api, async |api, page_size, page_token| {
+        let client = client.to_owned();
+        let request = pb::ListWorkspacesRequest { page_size, page_token, client, read };
+        let page = api
+            .read(async |channel| api::workspaces(channel).list_workspaces(request.clone()).await)
+            .await?;
+        Ok((page.workspaces, page.next_page_token, page.freshness))
+    });
+    Ok(listed.await?.map(Workspace::from))
+}
+
 pub(crate) async fn list(app: &App, list: &List) -> Outcome {
     let (client, read) = (list.client.clone().unwrap_or_default(), list.watch.fresh.read());
     let mut api = app.api()?;
-    let all = async |api: &mut Api| {
-        let listed = api::pages(api, async |api, page_size, page_token| {
-            let client = client.clone();
-            let request = pb::ListWorkspacesRequest { page_size, page_token, client, read };
-            let page = api
-                .read(async |channel| {
-                    api::workspaces(channel).list_workspaces(request.clone()).await
-                })
-                .await?;
-            Ok((page.workspaces, page.next_page_token, page.freshness))
-        });
-        Ok(listed.await?.map(Workspace::from))
-    };
+    let all = async |api: &mut Api| self::all(api, &client, read).await;
     let empty = "no workspaces yet; warren workspace create CLIENT/NAME makes one";
     if list.watch.watch {
         let request = pb::WatchRequest { client: client.clone(), ..Default::default() };

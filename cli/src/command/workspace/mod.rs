@@ -7,13 +7,14 @@ mod exec;
 mod logs;
 mod look;
 mod resize;
+mod update;
 
 use clap::Subcommand;
 
 use super::top;
 use crate::{app::App, error::Outcome};
 
-pub(crate) use look::get;
+pub(crate) use look::{all, get};
 
 /// Verbs on workspaces. Each takes `client/workspace`, a bare name that fits one, or an id.
 #[derive(Debug, Subcommand)]
@@ -64,6 +65,15 @@ pub(crate) enum Verb {
   warren workspace resize acme/web --disk 60G --cpus 4 --no-wait
   warren workspace resize acme/web --cpus 0        (no processor cap any more)")]
     Resize(resize::Resize),
+    /// Make a workspace of another image: what changes is shown first.
+    ///
+    /// One that runs starts again, with its home. Exit code 4 where an agent in it is busy and
+    /// --when-idle was given. For many: `warren image rollout`.
+    #[command(after_help = "Examples:
+  warren workspace update acme/web --image agents:2026-11 --dry-run
+  warren workspace update acme/web --image agents:2026-11 --when-idle --yes
+  warren workspace update acme/web --rollback")]
+    Update(update::Update),
     /// Delete a workspace with its home, for good.
     #[command(
         visible_alias = "rm",
@@ -97,6 +107,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Stop(target) => change::stop(app, &target).await,
         Verb::Restart(target) => change::restart(app, &target).await,
         Verb::Resize(resize) => resize::run(app, &resize).await,
+        Verb::Update(update) => update::run(app, &update).await,
         Verb::Delete(delete) => delete::run(app, &delete).await,
         Verb::Exec(exec) => exec::run(app, &exec).await,
         Verb::Logs(logs) => logs::run(app, &logs).await,

@@ -67,6 +67,7 @@ pub(crate) struct State {
     pub(crate) created: Vec<pb::CreateWorkspaceRequest>,
     pub(crate) stopped: Vec<pb::StopWorkspaceRequest>,
     pub(crate) deleted: Vec<pb::DeleteWorkspaceRequest>,
+    pub(crate) updated: Vec<pb::UpdateWorkspaceRequest>,
     /// Items per page, to make lists of several.
     pub(crate) page: usize,
     /// No majority is there: only stale reads are answered.
@@ -447,6 +448,25 @@ impl WorkspaceService for Fake {
         let notice = disk.map_or_else(String::new, |()| "the home holds more".to_owned());
         let workspace = Some(workspace);
         Ok(Response::new(pb::ResizeWorkspaceResponse { workspace, revision: REVISION, notice }))
+    }
+
+    async fn update_workspace(
+        &self,
+        request: Request<pb::UpdateWorkspaceRequest>,
+    ) -> Result<Response<pb::UpdateWorkspaceResponse>, Status> {
+        let mut state = self.enter(Method::WorkspaceUpdateWorkspace)?;
+        let request = request.into_inner();
+        let mut workspace = workspace(&state, &request.workspace)?;
+        state.updated.push(request.clone());
+        if let (Some(spec), Some(update)) = (&mut workspace.spec, request.update) {
+            workspace.image_before.clone_from(&spec.image);
+            spec.image = match update {
+                pb::update_workspace_request::Update::Image(image) => image,
+                pb::update_workspace_request::Update::ImageBefore(_) => "before:1".to_owned(),
+            };
+        }
+        let workspace = Some(workspace);
+        Ok(Response::new(pb::UpdateWorkspaceResponse { workspace, revision: REVISION }))
     }
 
     async fn follow_workspace(

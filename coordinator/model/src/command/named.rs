@@ -14,6 +14,7 @@ impl Command {
             Self::CreateWorkspace(create) => Some(create.workspace),
             Self::SetRun(set) => Some(set.workspace),
             Self::ResizeWorkspace(resize) => Some(resize.workspace),
+            Self::UpdateWorkspace(update) => Some(update.workspace),
             Self::Assign(assign) => Some(assign.workspace),
             Self::Advance(advance) => Some(advance.workspace),
             Self::Forget(forget) => Some(forget.workspace),
@@ -97,6 +98,7 @@ impl Touched {
             Command::CreateWorkspace(_)
             | Command::SetRun(_)
             | Command::ResizeWorkspace(_)
+            | Command::UpdateWorkspace(_)
             | Command::Assign(_)
             | Command::Advance(_)
             | Command::Forget(_)

@@ -8,7 +8,7 @@ use std::{str::FromStr, sync::Arc};
 
 use warren_common::{
     ClientId, Limits, NodeEpoch, WorkspaceAddress,
-    spec::{HeldOrder, Run, WorkspaceOrder},
+    spec::{HeldOrder, Run, WorkspaceOrder, WorkspaceSpec},
 };
 
 use crate::{
@@ -198,14 +198,16 @@ fn correct(
     }
     if untouched && (moved || *revision >= known.revision) {
         workspace.run_serial = workspace.run_serial.max(order.run_serial).max(held.started_run);
-        // within a generation nothing else of a spec changes
-        workspace.spec.resources = order.spec.resources.clone();
+        workspace.spec = order.spec.clone().into();
         take_order(&mut workspace, held, context);
     } else {
-        // whoever asked for another run since the restore asked for no other caps, and what the
-        // node was told after the backup is newer than it
-        if !resized && *revision >= restored {
-            workspace.spec.resources = order.spec.resources.clone();
+        // whoever asked for another run since the restore asked for no other caps and no other
+        // image, and what the node was told after the backup is newer than it
+        if *revision >= restored {
+            let updated = state.updated.contains(&id);
+            let caps = if resized { &known.spec.resources } else { &order.spec.resources };
+            let rest = if updated { known.spec.whole() } else { order.spec.clone() };
+            workspace.spec = WorkspaceSpec { resources: caps.clone(), ..rest }.into();
         }
         keep_intent(&mut workspace, (held, moved), context);
     }

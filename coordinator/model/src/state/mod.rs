@@ -23,6 +23,7 @@ pub mod session;
 mod spec;
 pub mod template;
 pub mod token;
+pub(crate) mod update;
 pub mod workspace;
 mod workspace_run;
 
@@ -127,6 +128,11 @@ pub struct ClusterState {
     pub sessions: OrdMap<WorkspaceId, Arc<BTreeMap<SessionName, SessionRecord>>>,
     /// What each vault holds, without the values; none of empty ones.
     pub secrets: OrdMap<Vault, Arc<BTreeMap<SecretName, SecretRecord>>>,
+    /// The images that workspaces had before their last update; none of those that had no update,
+    /// or went back.
+    pub images_before: OrdMap<WorkspaceId, Arc<str>>,
+    /// Workspaces that were updated since the restore: of what they were made before is over.
+    pub updated: OrdSet<WorkspaceId>,
 }
 
 /// What a cluster is.

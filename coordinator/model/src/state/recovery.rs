@@ -113,6 +113,7 @@ pub(crate) fn begin(
     state.recovery = Some(Recovery { since: context.at, reason: reason.clone(), awaited });
     state.restored = Some(context.revision);
     state.resized.clear();
+    state.updated.clear();
     state.unreviewed = state.allowed.keys().copied().collect();
     Ok(Change::new("cluster.incarnation", Outcome::Done)
         .object(&name, &id)

@@ -80,7 +80,8 @@ fn stop(workspace: &mut Workspace, at: Timestamp) {
     }
 }
 
-fn run_anew(workspace: &mut Workspace, why: &str, at: Timestamp) {
+/// Has a workspace run, as a new run where it has a node.
+pub(crate) fn run_anew(workspace: &mut Workspace, why: &str, at: Timestamp) {
     workspace.desired = Desired::Running;
     workspace.failed_runs = 0;
     revoke(workspace);
@@ -102,7 +103,7 @@ fn revoke(workspace: &mut Workspace) {
 }
 
 /// Changes one workspace and tells how its phase moved.
-fn change(
+pub(crate) fn change(
     state: &mut ClusterState,
     context: &Context,
     (id, action): (WorkspaceId, &'static str),

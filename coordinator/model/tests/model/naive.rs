@@ -8,7 +8,8 @@ use warren_model::{
     Command, Envelope, Principal, RefusalCode,
     command::{
         Advance, Assign, Availability, CreateClient, CreateWorkspace, JoinNode, ResizeWorkspace,
-        RunRequest, SetNodeAvailability, SetRun, Step, UpdateClient, UpdateNodeFacts,
+        RunRequest, SetNodeAvailability, SetRun, Step, Update, UpdateClient, UpdateNodeFacts,
+        UpdateWorkspace,
     },
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct NaiveWorkspace {
     pub(crate) client: ClientId,
     pub(crate) name: String,
     pub(crate) memory: Bytes,
+    /// The newest last; the one before it where there was an update.
+    pub(crate) images: Vec<String>,
     pub(crate) wanted: &'static str,
     pub(crate) phase: &'static str,
     pub(crate) run: u64,
@@ -156,6 +159,7 @@ impl Naive {
             Command::CreateWorkspace(one) => self.create_workspace(one, at),
             Command::SetRun(one) => self.set_run(one, at),
             Command::ResizeWorkspace(one) => self.resize(one),
+            Command::UpdateWorkspace(one) => self.update(one, at),
             Command::Assign(one) => self.assign(one, at),
             Command::Advance(one) => self.advance(one, at),
             Command::Forget(one) => {
@@ -265,6 +269,7 @@ impl Naive {
             client: one.client,
             name: one.name.to_string(),
             memory: one.spec.resources.memory,
+            images: vec![one.spec.image.clone()],
             wanted: "running",
             phase: "queued",
             run: 1,
@@ -385,6 +390,29 @@ impl Naive {
             }
         }
         self.workspace(one.workspace)?.memory = memory;
+        Ok(true)
+    }
+
+    /// As if it was told to run anew where it is to run.
+    fn update(&mut self, one: &UpdateWorkspace, at: Timestamp) -> Answer {
+        let workspace = self.workspace(one.workspace)?;
+        let images = &mut workspace.images;
+        if workspace.wanted == "deleted" {
+            return Err(WrongState);
+        }
+        match &one.update {
+            Update::Image(image) if images.last() == Some(image) => return Ok(false),
+            Update::Image(image) => {
+                images.drain(..images.len() - 1);
+                images.push(image.clone());
+            }
+            Update::ImageBefore if images.len() < 2 => return Err(WrongState),
+            Update::ImageBefore => drop(images.pop()),
+        }
+        if workspace.wanted == "running" {
+            let run = RunRequest::Restart;
+            return self.set_run(&SetRun { workspace: one.workspace, run }, at);
+        }
         Ok(true)
     }
 

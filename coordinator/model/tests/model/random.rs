@@ -8,7 +8,7 @@ use warren_model::{
     command::{
         Advance, Assign, Availability, CreateWorkspace, DeleteClient, Forget, InitCluster,
         JoinNode, JoinReplica, RegisterNode, ResizeWorkspace, RunRequest, SetNodeAvailability,
-        Step, UpdateClient, UpdateNodeFacts,
+        Step, Update, UpdateClient, UpdateNodeFacts, UpdateWorkspace,
     },
     invariants, plan, reads_alike,
     state::{Desired, Workspace},
@@ -41,6 +41,7 @@ pub(crate) enum Move {
     Run(u8, RunRequest),
     /// Memory in MiB.
     Resize(u8, u64),
+    Update(u8, Option<bool>),
     /// Whether the number is the present one.
     Assign(u8, u8, bool),
     Advance(u8, Step, bool, bool),
@@ -100,6 +101,7 @@ pub(crate) fn moves() -> impl Strategy<Value = Move> {
             .prop_map(|(n, of, name, mib)| Move::Create(n, of, name, mib)),
         6 => (1_u8..6, runs).prop_map(|(n, run)| Move::Run(n, run)),
         4 => (1_u8..6, sizes).prop_map(|(n, mib)| Move::Resize(n, mib)),
+        3 => (1_u8..6, any::<Option<bool>>()).prop_map(|(n, to)| Move::Update(n, to)),
         8 => (1_u8..6, 1_u8..4, likely()).prop_map(|(n, on, now)| Move::Assign(n, on, now)),
         16 => (1_u8..6, steps(), likely(), likely())
             .prop_map(|(n, step, generation, run)| Move::Advance(n, step, generation, run)),
@@ -178,6 +180,12 @@ pub(crate) fn command(state: &ClusterState, one: &Move, at: Timestamp) -> Option
             let memory = Some(Bytes::mib(mib));
             let resize = ResizeWorkspace { memory, ..ResizeWorkspace::of(workspace(n)) };
             (Command::ResizeWorkspace(resize), false)
+        }
+        Move::Update(n, to) => {
+            let image = |other: bool| if other { "other:1" } else { "image" };
+            let update = to.map_or(Update::ImageBefore, |to| Update::Image(image(to).to_owned()));
+            let update = UpdateWorkspace { workspace: workspace(n), update };
+            (Command::UpdateWorkspace(update), false)
         }
         Move::Assign(n, on, now) => {
             let (generation, _) = numbers(n);

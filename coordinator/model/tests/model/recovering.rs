@@ -14,7 +14,7 @@ use warren_model::{
     command::{
         AccountNode, AdoptNode, AdoptWorkspace, Assign, Availability, BeginIncarnation,
         ChangeAllowed, EndRecovery, Forget, NoteBackup, RegisterNode, ResizeWorkspace, RunRequest,
-        SetNodeAvailability, SetReplica,
+        SetNodeAvailability, SetReplica, Update, UpdateWorkspace,
     },
     diff_recovering, node_spec, plan,
     state::{Desired, PhaseKind, recovery::RECOVERY_LEAST},
@@ -351,6 +351,33 @@ fn what_was_resized_after_the_backup_stays_so_whatever_was_asked_of_the_run() {
     world.must(set_run(1, RunRequest::Stop));
     come_back(&mut world, &was, 1);
     assert_eq!(memory(&world), Bytes::gib(2));
+}
+
+#[test]
+fn what_was_updated_after_the_backup_stays_so_unless_it_was_updated_again() {
+    let mut world = running();
+    let first = world.workspace(1).spec.whole().image;
+    let backup = world.state.clone();
+    let update = |image: &str| {
+        let update = Update::Image(image.to_owned());
+        Command::UpdateWorkspace(UpdateWorkspace { workspace: workspace(1), update })
+    };
+    world.must(update("agents:2"));
+    let was = std::mem::replace(&mut world.state, backup);
+    world.must(begin(NEW, 2));
+    assert_eq!(world.refused(update("agents:3")).code, RefusalCode::WrongState);
+    let image = |world: &World| world.workspace(1).spec.whole().image;
+    for asked in [RunRequest::Stop, RunRequest::Restart] {
+        let mut impatient = world.clone();
+        impatient.must(set_run(1, asked));
+        assert_eq!(image(&impatient), first, "as the backup knows it");
+        come_back(&mut impatient, &was, 1);
+        assert_eq!(image(&impatient), "agents:2", "{asked:?}");
+    }
+    world.must(Command::EndRecovery(EndRecovery { node: None, early: true }));
+    world.must(update("agents:3"));
+    come_back(&mut world, &was, 1);
+    assert_eq!(image(&world), "agents:3");
 }
 
 #[test]

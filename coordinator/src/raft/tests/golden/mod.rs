@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use warren_model::{
     AuditHead, ClusterState, Command, Outcome,
     command::{
-        Availability, TemplateCommand,
+        Availability, TemplateCommand, Update, UpdateWorkspace,
         template::{ActivateTemplate, DeleteTemplate, PushTemplate},
     },
     state::{Desired, PhaseKind},
@@ -243,6 +243,21 @@ fn what_is_done_to_templates_is_read_and_still_written_alike() {
 }
 
 #[test]
+fn what_workspaces_are_updated_to_is_read_and_still_written_alike() {
+    let workspace = workspace(1);
+    let updates = [("image", Update::Image("agents:2".to_owned())), ("back", Update::ImageBefore)];
+    let commands = updates.map(|(name, update)| {
+        (name, Command::UpdateWorkspace(UpdateWorkspace { workspace, update }))
+    });
+    let today: Strings = commands.iter().map(|(name, one)| written(name, one)).collect();
+    let kept = golden("v0.3-updates.txt", &today);
+    assert_eq!(kept.len(), today.len(), "nothing is skipped");
+    for (name, command) in &commands {
+        check(name, &kept, command);
+    }
+}
+
+#[test]
 fn a_checkpoint_of_version_2_is_read_as_a_state_without_templates() {
     let (state, _) = replayed();
     let last_membership = StoredMembership::new(Some(log_id(30)), members());
@@ -262,8 +277,9 @@ fn a_checkpoint_of_version_3_is_read_as_a_state_without_session_records_and_secr
     let meta = SnapshotMeta { last_log_id: Some(log_id(30)), last_membership };
     let old = Checkpoints::encode_v3(&meta, state.clone());
     let loaded = Checkpoints::decode(&old).expect("it is read");
-    let (sessions, secrets) = Default::default();
-    assert_eq!((loaded.meta, loaded.state), (meta, ClusterState { sessions, secrets, ..state }));
+    let (sessions, secrets, images_before, updated) = Default::default();
+    let state = ClusterState { sessions, secrets, images_before, updated, ..state };
+    assert_eq!((loaded.meta, loaded.state), (meta, state));
 }
 
 #[test]

@@ -1,0 +1,321 @@
+//! `warren image rollout|rollback`: many workspaces to another image, none while its agents work.
+//!
+//! Nothing is remembered of a rollout but the workspaces themselves: who is of the new image is
+//! done. So it can be broken off at any moment, and the same command goes on.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use warren_proto::{
+    error::reason,
+    pb::admin::v1::{self as pb, update_workspace_request as request},
+};
+
+use crate::{
+    api::{self, Api},
+    app::App,
+    command::{cluster::confirm, present, workspace},
+    error::{Error, Kind, Outcome},
+    progress::{Goal, Waiter},
+    value::{self, show_duration},
+    view::workspace::Workspace,
+};
+
+/// How long a rollout waits for busy agents where nothing was said.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// Between two looks at workspaces whose agents are busy.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Arguments of `image rollout`.
+#[derive(Debug, Args)]
+pub(crate) struct Rollout {
+    /// The image they are moved to.
+    image: String,
+    /// The image they are made of now.
+    #[arg(long, value_name = "IMAGE")]
+    from: String,
+    /// Move one first and the others only where it runs well: the one that is named, or the first
+    /// whose agents are idle.
+    #[arg(long, value_name = "WORKSPACE", num_args = 0..=1, default_missing_value = "")]
+    canary: Option<String>,
+    /// How long the first one must run before the others follow.
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "30s", requires = "canary")]
+    watch: Duration,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Arguments of `image rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The image they are moved away from.
+    image: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which workspaces, and how.
+#[derive(Debug, Args)]
+struct Which {
+    /// Only workspaces of this client.
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<String>,
+    /// Do not wait for agents that are busy.
+    #[arg(long)]
+    now: bool,
+    /// Only say which ones it would be.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// What has become of each.
+#[derive(Debug, Default, Serialize)]
+struct Moves {
+    /// Of the new image and up.
+    moved: Vec<String>,
+    /// Of the old image, with why.
+    left: BTreeMap<String, String>,
+}
+
+/// One rollout under way.
+struct Moving<'a> {
+    app: &'a App,
+    api: Api,
+    to: request::Update,
+    now: bool,
+    until: Instant,
+    moves: Moves,
+    /// What was last said of those that wait.
+    said: BTreeMap<String, String>,
+}
+
+pub(super) async fn out(app: &App, rollout: &Rollout) -> Outcome {
+    let Rollout { image, from, .. } = rollout;
+    if image == from {
+        return Err(Error::usage("--from names the image that they are moved to"));
+    }
+    let mut api = app.api()?;
+    let mut picked = pick(&mut api, &rollout.which, |one| one.spec.image == *from).await?;
+    let named = rollout.canary.as_deref().filter(|name| !name.is_empty());
+    if let Some(name) = named {
+        let at = picked.iter().position(|one| one.address == name || one.id == name);
+        let at = at.ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                reason::NOT_FOUND,
+                format!("no workspace {name} is of {from}"),
+            )
+            .next("warren image list")
+        })?;
+        let canary = picked.remove(at);
+        picked.insert(0, canary);
+    }
+    let to = request::Update::Image(image.clone());
+    let Some(mut moving) = begin(app, api, (&rollout.which, to, &picked))? else { return Ok(0) };
+    let mut rest = picked;
+    if rollout.canary.is_some() && !rest.is_empty() {
+        // a named one stands first, and no other goes instead of it
+        let others = if named.is_some() { rest.split_off(1) } else { Vec::new() };
+        let (first, left) = moving.first(rest).await?;
+        let Some(first) = first else {
+            let after = "it comes after the first one".to_owned();
+            moving.moves.left.extend(others.into_iter().map(|one| (one.address, after.clone())));
+            return moving.end(&format!("warren image rollback {image}"));
+        };
+        moving.watch(first, rollout.watch).await?;
+        rest = left;
+        rest.extend(others);
+    }
+    moving.all(rest).await?;
+    moving.end(&format!("warren image rollback {image}"))
+}
+
+pub(super) async fn back(app: &App, rollback: &Rollback) -> Outcome {
+    let mut api = app.api()?;
+    let fits = |one: &Workspace| one.spec.image == rollback.image && one.image_before.is_some();
+    let picked = pick(&mut api, &rollback.which, fits).await?;
+    let to = request::Update::ImageBefore(pb::ImageBefore {});
+    let Some(mut moving) = begin(app, api, (&rollback.which, to, &picked))? else { return Ok(0) };
+    moving.all(picked).await?;
+    moving.end("warren image list")
+}
+
+/// Returns the workspaces to be moved, node by node.
+async fn pick(
+    api: &mut Api,
+    which: &Which,
+    fits: impl Fn(&Workspace) -> bool,
+) -> Result<Vec<Workspace>, Error> {
+    let client = which.client.as_deref().unwrap_or_default();
+    let listed = workspace::all(api, client, None).await?;
+    let mut picked: Vec<Workspace> =
+        listed.items.into_iter().filter(|one| one.run != "deleted" && fits(one)).collect();
+    picked.sort_by(|one, other| (&one.node, &one.address).cmp(&(&other.node, &other.address)));
+    Ok(picked)
+}
+
+/// Shows what would be moved and asks; none where nothing is to be done.
+fn begin<'a>(
+    app: &'a App,
+    api: Api,
+    (which, to, picked): (&Which, request::Update, &[Workspace]),
+) -> Result<Option<Moving<'a>>, Error> {
+    let node = |one: &Workspace| one.node.clone().unwrap_or_else(|| "no node".to_owned());
+    for one in picked {
+        let to = match &to {
+            request::Update::Image(image) => Some(image),
+            request::Update::ImageBefore(_) => one.image_before.as_ref(),
+        };
+        let (address, from, node) = (&one.address, &one.spec.image, node(one));
+        let to = to.map_or("-", String::as_str);
+        app.output.talk(&format!("{address} on {node}, {}: {from} to {to}", one.status));
+    }
+    if picked.is_empty() || which.dry_run {
+        let left = picked.iter().map(|one| (one.address.clone(), "not asked for".to_owned()));
+        let moves = Moves { moved: Vec::new(), left: left.collect() };
+        let count = picked.len();
+        app.output.object(&moves, "", || format!("{count} workspaces would be moved\n"))?;
+        return Ok(None);
+    }
+    if !which.yes {
+        let question = format!("Move {} workspaces, one after the other? [y/N] ", picked.len());
+        confirm::yes(&question, "the same command with --yes")?;
+    }
+    let until = Instant::now() + app.timeout().unwrap_or(PATIENCE);
+    let (moves, said) = Default::default();
+    Ok(Some(Moving { app, api, to, now: which.now, until, moves, said }))
+}
+
+impl Moving<'_> {
+    /// Moves all of them, those of one node before those of the next.
+    async fn all(&mut self, mut rest: Vec<Workspace>) -> Result<(), Error> {
+        while let Some(next) = rest.first() {
+            let node = next.node.clone();
+            let (here, others) = rest.into_iter().partition(|one| one.node == node);
+            rest = others;
+            let mut here: Vec<Workspace> = here;
+            while !here.is_empty() {
+                let (_, left) = self.first(here).await?;
+                here = left;
+                if Instant::now() >= self.until {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the first of them whose agents are idle, once one is; returns it and the others.
+    async fn first(
+        &mut self,
+        mut from: Vec<Workspace>,
+    ) -> Result<(Option<Workspace>, Vec<Workspace>), Error> {
+        loop {
+            for at in 0..from.len() {
+                if self.one(&from[at]).await? {
+                    return Ok((Some(from.remove(at)), from));
+                }
+            }
+            if Instant::now() + LOOK >= self.until {
+                return Ok((None, from));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Moves one and waits until it is up; false where its agents are busy.
+    async fn one(&mut self, workspace: &Workspace) -> Result<bool, Error> {
+        let address = &workspace.address;
+        let begun = Instant::now();
+        let moved = match self.update(workspace, self.to.clone(), !self.now).await {
+            Ok(moved) => moved,
+            Err(error) if error.reason == reason::WORKSPACE_BUSY => {
+                let why = error.why.unwrap_or(error.message);
+                if self.said.insert(address.clone(), why.clone()).as_ref() != Some(&why) {
+                    self.app.output.talk(&format!("{address} is not moved yet: {why}"));
+                }
+                self.moves.left.insert(address.clone(), why);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        self.app.output.talk(&format!("{address}: image {}", moved.spec.image));
+        if moved.run == "running" && moved.node.is_some() {
+            let goal = Goal::Running { run_serial: moved.run_serial };
+            let waited = Waiter::new(self.app, goal, begun).wait(&mut self.api, moved).await;
+            if let Err(error) = waited {
+                let back = format!("warren workspace update {address} --rollback");
+                return Err(error.or_next(back));
+            }
+        }
+        self.moves.left.remove(address);
+        self.moves.moved.push(address.clone());
+        Ok(true)
+    }
+
+    async fn update(
+        &mut self,
+        workspace: &Workspace,
+        to: request::Update,
+        when_idle: bool,
+    ) -> Result<Workspace, Error> {
+        let request = pb::UpdateWorkspaceRequest {
+            mutation: Some(api::mutation(&api::request_id())),
+            workspace: workspace.id.clone(),
+            update: Some(to),
+            when_idle,
+        };
+        let api = &mut self.api;
+        let answer = api
+            .write(async |channel| api::workspaces(channel).update_workspace(request.clone()).await)
+            .await?;
+        Ok(Workspace::from(present(answer.workspace)?))
+    }
+
+    /// Sees that the first one runs on; where it does not, it goes back and nothing else moves.
+    async fn watch(&mut self, first: Workspace, lasts: Duration) -> Result<(), Error> {
+        let address = first.address.clone();
+        self.app.output.talk(&format!("{address} is watched for {}", show_duration(lasts)));
+        let begun = Instant::now();
+        let mut run = None;
+        loop {
+            let found = present(workspace::get(&mut self.api, &first.id).await?.workspace)?;
+            let now = Workspace::from(found);
+            let this = *run.get_or_insert(now.run_serial);
+            let step = now.observed.as_ref().and_then(|seen| seen.failed_step());
+            let well = now.run != "running" || (now.phase == "active" && now.run_serial == this);
+            if !well || step.is_some() {
+                let why = step.map_or(now.reason.clone(), |step| format!("{} failed", step.title));
+                let back = request::Update::ImageBefore(pb::ImageBefore {});
+                self.update(&first, back, false).await?;
+                let message =
+                    format!("{address} did not run well and goes back; no other was moved");
+                let error = Error::new(Kind::Failed, "CANARY_FAILED", message).why(why);
+                return Err(error.next(format!("warren workspace show {address}")));
+            }
+            if begun.elapsed() >= lasts {
+                return Ok(());
+            }
+            sleep(LOOK.min(lasts)).await;
+        }
+    }
+
+    /// Says how it ended.
+    fn end(self, undo: &str) -> Outcome {
+        let Moves { moved, left } = &self.moves;
+        let text = format!("{} moved, {} left; to undo: {undo}\n", moved.len(), left.len());
+        self.app.output.object(&self.moves, &moved.join("\n"), || text)?;
+        if let Some((address, why)) = left.iter().next() {
+            let message = format!("{} workspaces were not moved in time", left.len());
+            return Err(Error::new(Kind::Timeout, "WAIT_TIMEOUT", message)
+                .why(format!("{address}: {why}"))
+                .next("the same command goes on; with --now it does not wait for agents"));
+        }
+        Ok(0)
+    }
+}

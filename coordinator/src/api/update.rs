@@ -1,0 +1,94 @@
+//! What a workspace is made of, changed: from the request into Raft.
+//!
+//! Whether its agents are at rest is known to the live view alone, so it is asked here, a moment
+//! before the command: one that begins in between is ended with the rest, and resumes.
+
+use tonic::Code;
+use warren_common::agent::{AgentState, AgentStatus, Confidence};
+use warren_model::{
+    ClusterState, Command, Outcome,
+    command::{Update, UpdateWorkspace},
+    state::{Desired, Workspace},
+};
+use warren_proto::{
+    error::{ApiError, reason},
+    pb::{
+        admin::v1::{self as pb, update_workspace_request as request},
+        node::v1::SessionObserved,
+    },
+};
+
+use super::{Api, Moment, Who, errors, mutation::Asked, resolve};
+
+impl Api {
+    /// Changes what a workspace is made of, or answers what an earlier request of this id did.
+    pub(super) async fn update(
+        &self,
+        who: Who,
+        request: pb::UpdateWorkspaceRequest,
+    ) -> Result<pb::UpdateWorkspaceResponse, ApiError> {
+        let asked = Asked::read(who, request.mutation)?;
+        let update = match request.update {
+            Some(request::Update::Image(image)) => Update::Image(image),
+            Some(request::Update::ImageBefore(_)) => Update::ImageBefore,
+            None => {
+                return Err(errors::invalid("update", "names nothing to change")
+                    .next("name an image, or the one before"));
+            }
+        };
+        if request.when_idle && !self.took_effect(&asked) {
+            let moment = self.read().await?;
+            idle(&moment, resolve::workspace(&moment.state, &request.workspace)?)?;
+        }
+        let command = |state: &ClusterState| {
+            let workspace = resolve::workspace(state, &request.workspace)?.id;
+            let update = update.clone();
+            Ok(Command::UpdateWorkspace(UpdateWorkspace { workspace, update }))
+        };
+        let applied = self.mutate_named(&asked, command).await?;
+        let Outcome::Workspace(id) = applied.outcome else {
+            return Err(errors::internal("updating a workspace", "another outcome"));
+        };
+        let moment = self.local();
+        let workspace = moment.state.workspaces.get(&id);
+        Ok(pb::UpdateWorkspaceResponse {
+            workspace: workspace.map(|one| moment.view().workspace(one)),
+            revision: applied.revision.0,
+        })
+    }
+}
+
+/// Refuses where something that a new run would end is under way.
+fn idle(moment: &Moment, workspace: &Workspace) -> Result<(), ApiError> {
+    if workspace.desired != Desired::Running || workspace.assignment.is_none() {
+        return Ok(());
+    }
+    let sessions = moment.view().sessions(workspace).into_iter();
+    let busy: Vec<String> = sessions.filter_map(|one| busy(one.observed?)).collect();
+    if busy.is_empty() {
+        return Ok(());
+    }
+    let label = moment.state.workspace_label(workspace.id);
+    let message = format!("workspace {label} is busy");
+    Err(ApiError::new(Code::FailedPrecondition, reason::WORKSPACE_BUSY, message)
+        .why(busy.join("; "))
+        .next(format!("warren session wait {label}/SESSION --until idle, or update it at once")))
+}
+
+/// Says what an agent is at, where ending it would cost something. What is only seen from outside
+/// does not count: a server that runs for ever never rests.
+fn busy(session: SessionObserved) -> Option<String> {
+    let agent = AgentStatus::try_from(session.agent?).ok()?;
+    if !agent.kind.tells() && agent.confidence == Confidence::Derived {
+        return None;
+    }
+    let at = match &agent.state {
+        AgentState::Unknown { .. } => "was not heard of",
+        AgentState::Idle | AgentState::Error(_) | AgentState::Exited(_) => return None,
+        AgentState::Starting => "starts",
+        AgentState::Working { .. } => "works",
+        AgentState::Waiting(_) => "waits for a person",
+        AgentState::Background { .. } => "waits for what it began",
+    };
+    Some(format!("{} in session {} {at}", agent.kind.as_str(), session.name))
+}
