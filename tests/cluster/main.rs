@@ -19,4 +19,5 @@ mod refusals;
 mod returning;
 mod silence;
 mod templates;
+mod updating;
 mod watching;

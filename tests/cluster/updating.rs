@@ -1,0 +1,113 @@
+//! Other images for workspaces: the plan, the canary, who is waited for, and the way back.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use warren_tests::{Cluster, Stage, wait_until};
+
+const NAMES: [&str; 3] = ["acme/api", "acme/docs", "acme/web"];
+
+/// Three workspaces of one image on two nodes, with a session each.
+fn cluster(stage: &Arc<Stage>) -> Result<Cluster> {
+    let mut cluster = Cluster::start(stage, None)?;
+    cluster.add_fake_node("n1", None)?;
+    cluster.add_fake_node("n2", None)?;
+    cluster.warren(&["client", "create", "acme"])?;
+    for (name, node) in NAMES.into_iter().zip(["n1", "n1", "n2"]) {
+        let create = ["workspace", "create", name, "--memory", "64M", "--disk", "64M"];
+        let rest = ["--pin", node, "--image", "agents:1", "--session", "main=claude"];
+        cluster.warren(&[&create[..], &rest].concat())?;
+    }
+    Ok(cluster)
+}
+
+fn play(cluster: &Cluster, workspace: &str, words: &[&str]) -> Result<()> {
+    let exec = ["workspace", "exec", workspace, "--", "warren-fake-agent", "main"];
+    cluster.warren(&[&exec[..], words].concat())?;
+    let state = words.first().context("a state")?;
+    wait_until(&format!("{workspace} {state}"), Duration::from_secs(30), || {
+        let listed = cluster.json(&["session", "list", workspace])?;
+        ensure!(listed[0]["agent"]["state"] == *state, "{listed}");
+        Ok(())
+    })
+}
+
+/// The image and the run of a workspace.
+fn made_of(cluster: &Cluster, workspace: &str) -> Result<(String, u64)> {
+    let shown = cluster.workspace(workspace)?;
+    let image = shown["spec"]["image"].as_str().context("an image")?;
+    Ok((image.to_owned(), shown["run_serial"].as_u64().context("a run")?))
+}
+
+#[test]
+fn one_is_updated_with_its_plan_shown_and_goes_back_once() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let cluster = cluster(&stage)?;
+    let update = ["workspace", "update", "acme/web", "--image", "agents:2"];
+    let plan = cluster.json(&[&update[..], &["--dry-run"]].concat())?;
+    ensure!(plan["restarts"] == true && plan["ends"][0] == "main (running)", "{plan}");
+    ensure!(made_of(&cluster, "acme/web")? == ("agents:1".to_owned(), 1), "it was only planned");
+    cluster.refuses(&update, 2, &["nobody to ask", "--yes"])?;
+
+    play(&cluster, "acme/web", &["working", "Bash", "cargo test"])?;
+    let idle = [&update[..], &["--when-idle", "--yes"]].concat();
+    cluster.refuses(&idle, 4, &["acme/web is busy", "claude in session main works"])?;
+    ensure!(made_of(&cluster, "acme/web")?.1 == 1, "its agent was ended");
+    play(&cluster, "acme/web", &["waiting", "permission", "npm publish"])?;
+    cluster.refuses(&idle, 4, &["claude in session main waits for a person"])?;
+    play(&cluster, "acme/web", &["idle"])?;
+    let done = cluster.warren(&idle)?;
+    ensure!(done.stderr.contains("acme/web: image agents:1 to agents:2"), "{}", done.stderr);
+    ensure!(made_of(&cluster, "acme/web")? == ("agents:2".to_owned(), 2));
+    // asked again: everything is so
+    cluster.warren(&idle)?;
+    ensure!(made_of(&cluster, "acme/web")?.1 == 2);
+    let back = ["workspace", "update", "acme/web", "--rollback", "--yes"];
+    cluster.warren(&back)?;
+    ensure!(made_of(&cluster, "acme/web")? == ("agents:1".to_owned(), 3));
+    cluster.refuses(&back, 4, &["had no other image before agents:1"])?;
+    let told = cluster.json(&["audit", "list", "--action", "workspace.update"])?;
+    let details: Vec<_> =
+        told.as_array().context("a list")?.iter().map(|one| &one["detail"]).collect();
+    ensure!(
+        details.len() == 2 && details.contains(&&"image agents:1 to agents:2".into()),
+        "{told}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_rollout_waits_for_who_works_and_goes_on_where_it_ended() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let cluster = cluster(&stage)?;
+    play(&cluster, "acme/api", &["working", "Bash", "cargo test"])?;
+    let rollout = ["image", "rollout", "agents:2", "--from", "agents:1", "--yes"];
+    let canary = ["--canary", "acme/web", "--watch", "2s", "-o", "json", "--timeout", "8s"];
+    let out =
+        cluster.refuses(&[&rollout[..], &canary].concat(), 6, &["claude in session main works"])?;
+    let moves: serde_json::Value = serde_json::from_str(&out.stdout)?;
+    ensure!(moves["moved"] == serde_json::json!(["acme/web", "acme/docs"]), "{moves}");
+    ensure!(made_of(&cluster, "acme/api")? == ("agents:1".to_owned(), 1), "its agent was ended");
+    let images = cluster.json(&["image", "list"])?;
+    ensure!(
+        images[0]["image"] == "agents:1" && images[0]["before_of"][1] == "acme/web",
+        "{images}"
+    );
+    ensure!(images[1]["running"] == 2 && images[1]["nodes"][1] == "n2", "{images}");
+
+    // the same command goes on, and moves the last one once its agent rests
+    let more = thread::scope(|scope| -> Result<_> {
+        let rest = scope.spawn(|| cluster.warren(&rollout));
+        thread::sleep(Duration::from_secs(3));
+        ensure!(made_of(&cluster, "acme/api")?.1 == 1, "its agent was ended");
+        play(&cluster, "acme/api", &["idle"])?;
+        rest.join().ok().context("it moves")?
+    })?;
+    ensure!(more.stdout.contains("1 moved, 0 left"), "{}", more.stdout);
+    let back = cluster.json(&["image", "rollback", "agents:2", "--yes"])?;
+    ensure!(back["moved"] == serde_json::json!(NAMES), "{back}");
+    for name in NAMES {
+        ensure!(made_of(&cluster, name)? == ("agents:1".to_owned(), 3), "{name}");
+    }
+    Ok(())
+}
