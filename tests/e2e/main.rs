@@ -7,6 +7,7 @@ mod agents;
 mod drift;
 mod harness;
 mod hosts;
+mod images;
 mod isolation;
 mod memory;
 mod neighbours;

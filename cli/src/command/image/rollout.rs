@@ -90,6 +90,8 @@ struct Moving<'a> {
     now: bool,
     until: Instant,
     moves: Moves,
+    /// The one under way goes back where it does not come up, and is the last.
+    canary: bool,
     /// What was last said of those that wait.
     said: BTreeMap<String, String>,
 }
@@ -121,13 +123,15 @@ pub(super) async fn out(app: &App, rollout: &Rollout) -> Outcome {
     if rollout.canary.is_some() && !rest.is_empty() {
         // a named one stands first, and no other goes instead of it
         let others = if named.is_some() { rest.split_off(1) } else { Vec::new() };
+        moving.canary = true;
         let (first, left) = moving.first(rest).await?;
         let Some(first) = first else {
             let after = "it comes after the first one".to_owned();
             moving.moves.left.extend(others.into_iter().map(|one| (one.address, after.clone())));
             return moving.end(&format!("warren image rollback {image}"));
         };
-        moving.watch(first, rollout.watch).await?;
+        moving.watch(&first, rollout.watch).await?;
+        moving.canary = false;
         rest = left;
         rest.extend(others);
     }
@@ -188,7 +192,7 @@ fn begin<'a>(
     }
     let until = Instant::now() + app.timeout().unwrap_or(PATIENCE);
     let (moves, said) = Default::default();
-    Ok(Some(Moving { app, api, to, now: which.now, until, moves, said }))
+    Ok(Some(Moving { app, api, to, now: which.now, until, moves, canary: false, said }))
 }
 
 impl Moving<'_> {
@@ -248,9 +252,15 @@ impl Moving<'_> {
         if moved.run == "running" && moved.node.is_some() {
             let goal = Goal::Running { run_serial: moved.run_serial };
             let waited = Waiter::new(self.app, goal, begun).wait(&mut self.api, moved).await;
-            if let Err(error) = waited {
-                let back = format!("warren workspace update {address} --rollback");
-                return Err(error.or_next(back));
+            match waited {
+                Err(error) if self.canary => {
+                    let why = error.why.unwrap_or(error.message);
+                    return Err(self.back(workspace, why).await?);
+                }
+                Err(error) => {
+                    return Err(error.next(format!("warren workspace update {address} --rollback")));
+                }
+                Ok(_) => {}
             }
         }
         self.moves.left.remove(address);
@@ -277,9 +287,19 @@ impl Moving<'_> {
         Ok(Workspace::from(present(answer.workspace)?))
     }
 
-    /// Sees that the first one runs on; where it does not, it goes back and nothing else moves.
-    async fn watch(&mut self, first: Workspace, lasts: Duration) -> Result<(), Error> {
-        let address = first.address.clone();
+    /// Has the first one go back, and says why nothing else moves.
+    async fn back(&mut self, first: &Workspace, why: String) -> Result<Error, Error> {
+        let back = request::Update::ImageBefore(pb::ImageBefore {});
+        self.update(first, back, false).await?;
+        let address = &first.address;
+        let message = format!("{address} did not run well and goes back; no other was moved");
+        let error = Error::new(Kind::Failed, "CANARY_FAILED", message).why(why);
+        Ok(error.next(format!("warren workspace show {address}")))
+    }
+
+    /// Sees that the first one runs on.
+    async fn watch(&mut self, first: &Workspace, lasts: Duration) -> Result<(), Error> {
+        let address = &first.address;
         self.app.output.talk(&format!("{address} is watched for {}", show_duration(lasts)));
         let begun = Instant::now();
         let mut run = None;
@@ -291,12 +311,7 @@ impl Moving<'_> {
             let well = now.run != "running" || (now.phase == "active" && now.run_serial == this);
             if !well || step.is_some() {
                 let why = step.map_or(now.reason.clone(), |step| format!("{} failed", step.title));
-                let back = request::Update::ImageBefore(pb::ImageBefore {});
-                self.update(&first, back, false).await?;
-                let message =
-                    format!("{address} did not run well and goes back; no other was moved");
-                let error = Error::new(Kind::Failed, "CANARY_FAILED", message).why(why);
-                return Err(error.next(format!("warren workspace show {address}")));
+                return Err(self.back(first, why).await?);
             }
             if begun.elapsed() >= lasts {
                 return Ok(());
