@@ -458,12 +458,9 @@ impl WorkspaceService for Fake {
         let request = request.into_inner();
         let mut workspace = workspace(&state, &request.workspace)?;
         state.updated.push(request.clone());
-        if let (Some(spec), Some(update)) = (&mut workspace.spec, request.update) {
-            workspace.image_before.clone_from(&spec.image);
-            spec.image = match update {
-                pb::update_workspace_request::Update::Image(image) => image,
-                pb::update_workspace_request::Update::ImageBefore(_) => "before:1".to_owned(),
-            };
+        use pb::update_workspace_request::Update;
+        if let (Some(spec), Some(Update::Image(image))) = (&mut workspace.spec, request.update) {
+            workspace.image_before = std::mem::replace(&mut spec.image, image);
         }
         let workspace = Some(workspace);
         Ok(Response::new(pb::UpdateWorkspaceResponse { workspace, revision: REVISION }))
