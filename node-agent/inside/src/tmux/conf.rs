@@ -22,6 +22,7 @@ set -g automatic-rename off
 set -g mouse on
 set -g history-limit 20000
 set -s escape-time 10
+set -g assume-paste-time 0
 set -s extended-keys on
 set -s focus-events on
 set -as terminal-features ",*256col*:RGB,xterm-kitty:RGB,xterm-ghostty:RGB,alacritty:RGB,wezterm:RGB,foot*:RGB"

@@ -105,6 +105,22 @@ async fn a_viewer_types_resizes_and_detaches() {
 }
 
 #[tokio::test]
+async fn keys_that_come_at_once_are_keys() {
+    let (_workspace, mut agent) = Workspace::start(sessions(&[("main", "")]));
+    agent.until_started().await;
+    let mut viewer = attach(&mut agent, "main", false).await;
+    viewer.opened().await;
+    viewer.type_text("echo $((40+2))\r").await;
+    viewer.until("42").await;
+    // a script or a slow line: what was typed over seconds arrives in one piece
+    viewer.type_text("echo more\r\x1dd").await;
+    match viewer.finish().await.end {
+        Some(frame::Kind::Exited(exited)) => assert!(exited.detached, "it detaches"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_is_not_there_is_refused_with_those_that_are() {
     let (_workspace, mut agent) = Workspace::start(sessions(&[("main", ""), ("aux", "")]));
     agent.until_started().await;
