@@ -26,6 +26,7 @@ pub mod terminal;
 pub mod torture;
 pub mod trio;
 pub mod wait;
+pub mod watching;
 
 pub use cluster::Cluster;
 pub use coordinator::Coordinator;
@@ -40,3 +41,4 @@ pub use stage::Stage;
 pub use stream::Stream;
 pub use trio::Trio;
 pub use wait::wait_until;
+pub use watching::Watching;

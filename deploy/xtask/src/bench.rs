@@ -8,10 +8,11 @@ use clap::Args;
 use crate::command::{cargo, command, root};
 
 /// The benchmarks there are.
-pub const NAMES: [&str; 6] = ["start", "commit", "handover", "read", "footprint", "neighbours"];
+pub const NAMES: [&str; 7] =
+    ["start", "commit", "handover", "read", "footprint", "neighbours", "status"];
 
 /// Those with real containers.
-const WITH_DOCKER: [&str; 3] = ["start", "footprint", "neighbours"];
+const WITH_DOCKER: [&str; 4] = ["start", "footprint", "neighbours", "status"];
 
 /// Which rows, and how thoroughly.
 #[derive(Debug, Args)]

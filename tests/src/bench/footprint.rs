@@ -254,7 +254,7 @@ async fn settled(pid: u32) -> Result<f64> {
 }
 
 /// Returns a line of a process's `smaps_rollup`, in bytes.
-fn memory(pid: u32, line: &str) -> Result<f64> {
+pub(super) fn memory(pid: u32, line: &str) -> Result<f64> {
     let all = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let value = all.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(':'));
     let kib = value.and_then(|value| value.trim().strip_suffix("kB")).context("such a line")?;

@@ -16,6 +16,7 @@ pub mod options;
 pub mod ours;
 pub mod pairs;
 pub mod start;
+pub mod status;
 pub mod syncs;
 pub mod system;
 
