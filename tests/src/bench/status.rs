@@ -39,7 +39,7 @@ pub fn run(quick: bool) -> Result<Value> {
             sessions.flat_map(|one| ["--session".to_owned(), one]).collect();
         let sessions: Vec<&str> = sessions.iter().map(String::as_str).collect();
         let caps = ["--memory", "192M", "--reserve", "64M", "--disk", "100M"];
-        lab.create(address, &[&caps[..], &sessions].concat())?;
+        lab.cluster.warren(&[&["workspace", "create", address][..], &caps, &sessions].concat())?;
         eprintln!("{address} runs");
     }
     let watch = elsewhere(&lab)?;
