@@ -103,6 +103,10 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace
         | Method::WorkspaceResizeWorkspace
+        | Method::SessionCreateSession
+        | Method::SessionStopSession
+        | Method::SessionRestartSession
+        | Method::SessionDeleteSession
         | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,

@@ -8,6 +8,8 @@ mod logs;
 mod look;
 mod resize;
 
+pub(crate) use change::Waiting;
+
 use clap::Subcommand;
 
 use super::top;

@@ -233,7 +233,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::Node(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
-        | Command::Template(_) => postcard::to_stdvec(command),
+        | Command::Template(_)
+        | Command::Session(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

@@ -321,6 +321,7 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
     let Some(workspace) = state.workspaces.remove(&id) else { return change };
     state.origins.remove(&id);
     state.resized.remove(&id);
+    state.sessions.remove(&id);
     state.workspace_names.remove(&(workspace.client, workspace.name.clone()));
     if let Some(assignment) = &workspace.assignment {
         state.placed.remove(&(assignment.node, id));
