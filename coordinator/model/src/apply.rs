@@ -11,7 +11,7 @@ use warren_common::{ReplicaId, Revision, Timestamp};
 use crate::{
     answer::{Applied, Effect, Outcome, Refusal, RefusalCode},
     audit::{AuditHead, AuditObject, AuditRecord},
-    command::{Command, Envelope, NodeCommand, Principal},
+    command::{Command, Envelope, NodeCommand, Principal, SessionCommand},
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
@@ -246,6 +246,13 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
                 !matches!(principal, Principal::Node(_))
             }
         },
+        Command::Session(command) => match &**command {
+            SessionCommand::Adopt(_) => coordinator,
+            SessionCommand::Create(_)
+            | SessionCommand::Stop(_)
+            | SessionCommand::Restart(_)
+            | SessionCommand::Delete(_) => !matches!(principal, Principal::Node(_)),
+        },
         Command::JoinNode(_) | Command::JoinReplica(_) => true,
         Command::InitCluster(_)
         | Command::SetReplica(_)
@@ -265,8 +272,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::NoteBackup(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
-        | Command::Template(_)
-        | Command::Session(_) => !matches!(principal, Principal::Node(_)),
+        | Command::Template(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

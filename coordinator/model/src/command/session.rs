@@ -1,7 +1,10 @@
 //! What is done to sessions after their workspace was made.
 
 use serde::{Deserialize, Serialize};
-use warren_common::{SessionName, WorkspaceId, spec::SessionProgram};
+use warren_common::{
+    SessionName, WorkspaceId,
+    spec::{SessionOrder, SessionProgram},
+};
 
 /// Everything that is done to one session, as one command. Variants are only ever added at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,8 @@ pub enum SessionCommand {
     Restart(RestartSession),
     /// Ends it for good; its worktree stays.
     Delete(NamedSession),
+    /// Takes over what a node was told of them, where it knows more than the state.
+    Adopt(AdoptSessions),
 }
 
 impl SessionCommand {
@@ -24,6 +29,7 @@ impl SessionCommand {
             Self::Stop(_) => "stop-session",
             Self::Restart(_) => "restart-session",
             Self::Delete(_) => "delete-session",
+            Self::Adopt(_) => "adopt-sessions",
         }
     }
 
@@ -33,6 +39,7 @@ impl SessionCommand {
             Self::Create(create) => create.workspace,
             Self::Stop(named) | Self::Delete(named) => named.workspace,
             Self::Restart(restart) => restart.workspace,
+            Self::Adopt(adopt) => adopt.workspace,
         }
     }
 }
@@ -66,4 +73,13 @@ pub struct RestartSession {
     pub name: SessionName,
     /// With a new conversation, and not the one it had.
     pub fresh: bool,
+}
+
+/// See [`SessionCommand::Adopt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptSessions {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// As the cluster told the node before it was restored.
+    pub sessions: Vec<SessionOrder>,
 }

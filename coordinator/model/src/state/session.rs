@@ -16,7 +16,7 @@ use crate::{
     apply::{Change, Context},
     command::{
         Principal, SessionCommand,
-        session::{CreateSession, NamedSession, RestartSession},
+        session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     state::{
         ClusterState, Desired, Workspace,
@@ -128,6 +128,7 @@ pub(crate) fn command(
         SessionCommand::Stop(named) => stop(state, context, named),
         SessionCommand::Restart(restart) => self::restart(state, context, restart),
         SessionCommand::Delete(named) => delete(state, context, named),
+        SessionCommand::Adopt(adopt) => self::adopt(state, context, (adopt, by)),
     }
 }
 
@@ -255,7 +256,8 @@ fn restart(
 ) -> Result<Change, Refusal> {
     let RestartSession { workspace: id, name, fresh } = command;
     let record = of(state, (*id, name), context)?;
-    let run = context.revision.0;
+    // after a restore the revisions that the runs of before were numbered by come again
+    let run = context.revision.0.max(record.run.saturating_add(1));
     let record = SessionRecord {
         run,
         conversation: if *fresh { run } else { record.conversation },
@@ -287,6 +289,48 @@ fn delete(
     let label = state.workspace_label(*id);
     Ok(Change::new("session.delete", Outcome::Workspace(*id))
         .object(&format!("{label}/{name}"), id))
+}
+
+/// Takes over what is newer than the backup; what somebody asked for since the restore is kept.
+fn adopt(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&AdoptSessions, &Principal),
+) -> Result<Change, Refusal> {
+    let id = command.workspace;
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let restored = state.restored.unwrap_or_default();
+    let mut known = state.session_orders(workspace);
+    known.retain(|order| {
+        let record = state.session(id, &order.name);
+        record.is_none_or(|record| record.revision <= restored)
+    });
+    let newer = |order: &&SessionOrder| {
+        let asked_since = state.session(id, &order.name).is_some_and(|one| one.revision > restored);
+        !asked_since && !known.contains(order) && order.program.validate().is_ok()
+    };
+    let newer: Vec<SessionOrder> =
+        command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect();
+    if newer.is_empty() {
+        return Ok(Change::none(Outcome::Workspace(id)));
+    }
+    let label = state.workspace_label(id);
+    let names: Vec<String> = newer.iter().map(|order| order.name.to_string()).collect();
+    for order in newer {
+        let made = MadeSession { program: order.program, by: by.clone(), at: context.at };
+        let record = SessionRecord {
+            made: (order.life > 0).then(|| Box::new(made)),
+            life: order.life,
+            run: order.run,
+            conversation: order.conversation,
+            wish: order.wish,
+            revision: context.revision,
+        };
+        records(state, id).insert(order.name, record);
+    }
+    Ok(Change::new("session.adopt", Outcome::Workspace(id))
+        .object(&label, &id)
+        .detail(format!("{}, as the node was told before the restore", names.join(", "))))
 }
 
 /// Returns what is known of a session that is there.
