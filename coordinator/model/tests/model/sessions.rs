@@ -7,7 +7,7 @@ use warren_common::{
 use warren_model::{
     Command, Outcome, RefusalCode,
     command::{
-        RunRequest, SessionCommand,
+        Forget, RunRequest, SessionCommand,
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     node_spec,
@@ -172,8 +172,10 @@ fn they_go_with_their_workspace() {
     world.must(create(None, claude()));
     world.must(set_run(1, RunRequest::Delete));
     assert_eq!(world.refused(create(None, claude())).code, RefusalCode::WrongState);
-    world.report(1, true, Vec::new());
-    world.settle();
+    let generation = world.workspace(1).generation;
+    let forget = Command::Forget(Forget { workspace: workspace(1), generation });
+    let gone = world.envelope(crate::make::coordinator(), forget);
+    world.apply(&gone).result.expect("it applies");
     assert!(world.state.workspaces.is_empty() && world.state.sessions.is_empty());
 }
 
