@@ -88,10 +88,8 @@ fn two_agents_commit_apart_come_back_with_their_conversations_and_stop_with_all_
     let argv = lab.shell("acme/web", "cat ~/argv-one")?;
     let lines: Vec<&str> = argv.lines().collect();
     let flag = "--dangerously-skip-permissions";
-    let expected = [
-        format!("--session-id {conversation} {flag}"),
-        format!("--resume {conversation} {flag}"),
-    ];
+    let expected =
+        [format!("--session-id {conversation} {flag}"), format!("--resume {conversation} {flag}")];
     ensure!(lines == expected, "{argv}");
     ensure!(lab.shell("acme/web", "ls ~/hello/.git")?.lines().all(|name| name != "index.lock"));
     ensure!(typed()? == "fix 'it'\nthen stop\n", "typed once");
