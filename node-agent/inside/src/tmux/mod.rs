@@ -6,6 +6,7 @@
 mod conf;
 mod keeper;
 mod list;
+mod told;
 
 use std::{
     fs, io,
