@@ -27,6 +27,18 @@ impl Limits {
     pub const SESSION_COMMAND_BYTES: usize = 4096;
     /// Sessions named in one workspace's spec.
     pub const SESSIONS: usize = 32;
+    /// A prompt that is typed into a new session's agent.
+    pub const PROMPT_BYTES: usize = 16 * 1024;
+    /// Command lines and prompts of one workspace's sessions, together.
+    pub const SESSIONS_BYTES: usize = 128 * 1024;
+    /// The path of a session's worktree.
+    pub const WORKTREE_BYTES: usize = 512;
+    /// A new session's agent is ready for its prompt within this.
+    pub const PROMPT_READY: Duration = Duration::from_secs(180);
+    /// From SIGTERM to SIGKILL when a session is stopped.
+    pub const SESSION_GRACE: Duration = Duration::from_secs(5);
+    /// A call of git that makes a session's worktree.
+    pub const WORKTREE_TIMEOUT: Duration = Duration::from_secs(120);
     /// Startup steps of one workspace: the node's own and those inside.
     pub const STEPS: usize = 64;
     /// Killed processes remembered of one workspace.

@@ -285,6 +285,26 @@ pub struct SessionObserved {
     /// What the agent in it does; none before one was seen.
     #[serde(default)]
     pub agent: Option<Box<AgentStatus>>,
+    /// How it was last run; none where there is nothing to tell.
+    #[serde(default)]
+    pub run: Option<Box<SessionRun>>,
+}
+
+/// How a session was last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRun {
+    /// The run that was asked for; zero for the one that the workspace's start makes.
+    pub run: u64,
+    /// What is checked out where it works; empty without a repository.
+    pub branch: String,
+    /// Its own worktree; empty where it works in the checkout or the home.
+    pub worktree: String,
+    /// The agent's own id of its conversation, once it is known.
+    pub conversation: String,
+    /// It went on with that conversation.
+    pub resumed: bool,
+    /// Why it is not as it was asked for, at most [`Limits::REASON_BYTES`]; empty where it is.
+    pub problem: String,
 }
 
 impl SessionObserved {

@@ -48,6 +48,7 @@ const AUDIT: Rule = Rule::People(&[Role::Admin, Role::Auditor]);
 const READ: Rule = Rule::People(&Role::ALL);
 
 /// Returns who may call an RPC.
+#[expect(clippy::too_many_lines, reason = "every RPC has a line")]
 pub const fn rule(method: Method) -> Rule {
     match method {
         Method::BootstrapInit
@@ -104,6 +105,10 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceDeleteWorkspace
         | Method::WorkspaceResizeWorkspace
         | Method::WorkspaceUpdateWorkspace
+        | Method::SessionCreateSession
+        | Method::SessionStopSession
+        | Method::SessionRestartSession
+        | Method::SessionDeleteSession
         | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,

@@ -191,6 +191,7 @@ mod tests {
             panes: Vec::new(),
             killed: None,
             agent: Some(Box::new(agent)),
+            run: None,
         };
         let board = Board::default();
         let show = |state, moved| {

@@ -171,6 +171,7 @@ fn order(workspace: WorkspaceId) -> WorkspaceOrder {
         run_serial: 1,
         permit: None,
         request: None,
+        sessions: Vec::new(),
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: IMAGE.to_owned(),

@@ -8,6 +8,7 @@ mod destination;
 mod order;
 mod repo;
 mod resources;
+mod session;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -17,6 +18,9 @@ pub use destination::{Destination, InvalidDestination, NEVER, Transport};
 pub use order::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder};
 pub use repo::{InvalidRepo, RepoUrl};
 pub use resources::{InvalidResources, Resources};
+pub use session::{
+    AgentProgram, Permissions, SessionOrder, SessionProgram, SessionWish, shell_line,
+};
 
 use crate::{Limits, NodeId, SessionName};
 
@@ -167,6 +171,9 @@ pub enum InvalidSpec {
     /// Two sessions of one name.
     #[error("session {0} is named twice")]
     DuplicateSession(SessionName),
+    /// A prompt without an agent to type it into.
+    #[error("--prompt is for agents, and a command is none")]
+    NoAgent,
     /// The caps do not fit together.
     #[error(transparent)]
     Resources(#[from] InvalidResources),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BootId, ClientId, Generation, RequestId, Revision, WorkspaceAddress, WorkspaceId,
-    spec::{Destination, WorkspaceSpec},
+    spec::{Destination, SessionOrder, WorkspaceSpec},
 };
 
 /// Everything one node is to do, level-triggered: the newest replaces any older.
@@ -59,6 +59,10 @@ pub struct WorkspaceOrder {
     /// The request that last asked for its run, for logs and labels; nothing is decided by it.
     #[serde(default)]
     pub request: Option<RequestId>,
+    /// Every session it is to have, and those of the spec that it is not to have any more; empty
+    /// where they are as the spec has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionOrder>,
 }
 
 /// What a node was last told of one workspace and what it began: told to a coordinator that may

@@ -45,6 +45,13 @@ pub enum Outcome {
     Replica(ReplicaId),
     /// This version of a template was pushed or activated, or was the active one.
     Template(u32),
+    /// The session that was made at this revision.
+    Session {
+        /// Where.
+        workspace: WorkspaceId,
+        /// The revision.
+        life: u64,
+    },
 }
 
 /// A command that the state does not allow: a value for its caller, never a fault.

@@ -11,11 +11,11 @@ use warren_common::{ReplicaId, Revision, Timestamp};
 use crate::{
     answer::{Applied, Effect, Outcome, Refusal, RefusalCode},
     audit::{AuditHead, AuditObject, AuditRecord},
-    command::{Command, Envelope, NodeCommand, Principal},
+    command::{Command, Envelope, NodeCommand, Principal, SessionCommand},
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, template, token, update, workspace,
+        replica, requests::Known, resize, session, template, token, update, workspace,
     },
 };
 
@@ -170,6 +170,9 @@ impl ClusterState {
                 template::command(self, &context, (command, &envelope.principal))
             }
             Command::UpdateWorkspace(command) => update::update(self, &context, command),
+            Command::Session(command) => {
+                session::command(self, &context, (command, &envelope.principal))
+            }
         }
     }
 
@@ -245,6 +248,13 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
             NodeCommand::Rejoin(_) | NodeCommand::Label(_) | NodeCommand::Remove(_) => {
                 !matches!(principal, Principal::Node(_))
             }
+        },
+        Command::Session(command) => match &**command {
+            SessionCommand::Adopt(_) => coordinator,
+            SessionCommand::Create(_)
+            | SessionCommand::Stop(_)
+            | SessionCommand::Restart(_)
+            | SessionCommand::Delete(_) => !matches!(principal, Principal::Node(_)),
         },
         Command::JoinNode(_) | Command::JoinReplica(_) => true,
         Command::InitCluster(_)

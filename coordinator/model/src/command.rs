@@ -19,6 +19,7 @@ pub mod node;
 mod recovery;
 mod replica;
 mod resize;
+pub mod session;
 pub mod template;
 mod update;
 
@@ -29,6 +30,7 @@ pub use recovery::{
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
+pub use session::SessionCommand;
 pub use template::TemplateCommand;
 pub use update::{Update, UpdateWorkspace};
 
@@ -131,6 +133,8 @@ pub enum Command {
     Template(Box<TemplateCommand>),
     /// Changes what a workspace is made of; one that runs starts again.
     UpdateWorkspace(UpdateWorkspace),
+    /// What is done to sessions after their workspace was made.
+    Session(Box<SessionCommand>),
 }
 
 /// See [`Command::InitCluster`].

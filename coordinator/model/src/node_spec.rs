@@ -38,6 +38,11 @@ fn order(state: &ClusterState, workspace: &Workspace) -> Option<WorkspaceOrder> 
         permit: assignment.permit,
         spec: workspace.spec.whole(),
         request: state.origins.get(&workspace.id).copied(),
+        // an older node is told nothing that it does not know
+        sessions: match state.sessions.contains_key(&workspace.id) {
+            true => state.session_orders(workspace),
+            false => Vec::new(),
+        },
     })
 }
 

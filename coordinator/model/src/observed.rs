@@ -173,6 +173,7 @@ mod tests {
             panes: Vec::new(),
             killed: None,
             agent: agent.map(Box::new),
+            run: None,
         }
     }
 
@@ -221,6 +222,7 @@ mod tests {
             panes: Vec::new(),
             killed: None,
             agent: Some(Box::new(agent())),
+            run: None,
         };
         let said = WorkspaceObserved {
             workspace: WorkspaceId::new(Uuid::from_u128(7)),

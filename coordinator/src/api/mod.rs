@@ -24,6 +24,8 @@ mod read;
 mod resize;
 pub mod resolve;
 mod session;
+mod session_change;
+mod session_view;
 mod sessions;
 pub mod template;
 mod templates;

@@ -23,7 +23,14 @@ use warren_proto::{
     },
 };
 
-use super::{Api, Moment, errors, page::Page, resolve, sessions::Wanted, workspace::by_address};
+use super::{
+    Api, Moment, caller, errors,
+    page::Page,
+    resolve,
+    session_change::{Ask, Change},
+    sessions::Wanted,
+    workspace::by_address,
+};
 use crate::{
     authz::{Caller, may_open},
     hub::tunnel::{End, Frames, relay},
@@ -89,6 +96,48 @@ impl SessionService for Api {
         let answers = ReceiverStream::new(receiver);
         let answers = answers.map(|frame| Ok(pb::OpenStreamResponse { frame: Some(frame) }));
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let who = caller(&request)?;
+        Ok(Response::new(self.make_session(who, request.into_inner()).await?))
+    }
+
+    async fn stop_session(
+        &self,
+        request: Request<pb::StopSessionRequest>,
+    ) -> Result<Response<pb::StopSessionResponse>, Status> {
+        let who = caller(&request)?;
+        let pb::StopSessionRequest { mutation, workspace, session } = request.into_inner();
+        let ask = Ask { mutation, workspace, session, change: Change::Stop };
+        let (session, revision) = self.change_session(who, ask).await?;
+        Ok(Response::new(pb::StopSessionResponse { session, revision }))
+    }
+
+    async fn restart_session(
+        &self,
+        request: Request<pb::RestartSessionRequest>,
+    ) -> Result<Response<pb::RestartSessionResponse>, Status> {
+        let who = caller(&request)?;
+        let pb::RestartSessionRequest { mutation, workspace, session, fresh } =
+            request.into_inner();
+        let ask = Ask { mutation, workspace, session, change: Change::Restart { fresh } };
+        let (session, revision) = self.change_session(who, ask).await?;
+        Ok(Response::new(pb::RestartSessionResponse { session, revision }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<pb::DeleteSessionRequest>,
+    ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
+        let who = caller(&request)?;
+        let pb::DeleteSessionRequest { mutation, workspace, session } = request.into_inner();
+        let ask = Ask { mutation, workspace, session, change: Change::Delete };
+        let (_, revision) = self.change_session(who, ask).await?;
+        Ok(Response::new(pb::DeleteSessionResponse { revision }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_common::{Bytes, NodeId, Timestamp, status::SessionObserved};
+use warren_common::{Bytes, NodeId, Timestamp};
 use warren_model::{
     ClusterState, LiveView, Liveness,
     command::Availability,
@@ -162,45 +162,6 @@ impl View<'_> {
     fn image_before(&self, workspace: &Workspace) -> String {
         let before = self.state.images_before.get(&workspace.id);
         before.map(ToString::to_string).unwrap_or_default()
-    }
-
-    /// Shows the sessions of a workspace, by name, as its node last said.
-    pub fn sessions(&self, workspace: &Workspace) -> Vec<pb::Session> {
-        let Some(node) = workspace.assignment.as_ref().map(|assignment| assignment.node) else {
-            return Vec::new();
-        };
-        let seen = self.live.observed(node, workspace.id);
-        let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation)
-        else {
-            return Vec::new();
-        };
-        let client = self.state.clients.get(&workspace.client);
-        let client = client.map(|client| client.name.to_string()).unwrap_or_default();
-        let mut sessions = seen.observed.sessions();
-        self.as_heard(node, &mut sessions);
-        sessions.sort_by(|one, other| one.name.cmp(&other.name));
-        let (label, ready) = (self.state.node_label(node), self.is_ready(node));
-        let show = |session: SessionObserved| pb::Session {
-            client: client.clone(),
-            workspace: workspace.name.to_string(),
-            node: label.clone(),
-            observed: Some(session.into()),
-            observed_unix_ms: seen.received.0,
-            observed_live: ready,
-        };
-        sessions.into_iter().map(show).collect()
-    }
-
-    /// Of agents on a node that is not heard nobody knows what they do: says so, with what they did
-    /// last. Nodes report what changes, so it is the node's last sign of life that counts, not the
-    /// last report on the workspace.
-    fn as_heard(&self, node: NodeId, sessions: &mut [SessionObserved]) {
-        let Some(heard) = self.live.nodes.get(&node).map(|live| live.last_seen) else { return };
-        for session in sessions {
-            if let Some(agent) = session.agent.take() {
-                session.agent = Some(Box::new(agent.unheard(heard, self.now)));
-            }
-        }
     }
 
     /// Whether a node has reported within its time.

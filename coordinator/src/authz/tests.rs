@@ -74,6 +74,10 @@ WorkspaceService/UpdateWorkspace           -    -     -    -     yes   yes  -   
 WorkspaceService/FollowWorkspace           -    -     -    -     yes   yes  yes  yes  -
 SessionService/ListSessions                -    -     -    -     yes   yes  yes  yes  -
 SessionService/OpenStream                  -    -     -    -     yes   yes  yes  -    -
+SessionService/CreateSession               -    -     -    -     yes   yes  -    -    -
+SessionService/StopSession                 -    -     -    -     yes   yes  -    -    -
+SessionService/RestartSession              -    -     -    -     yes   yes  -    -    -
+SessionService/DeleteSession               -    -     -    -     yes   yes  -    -    -
 TemplateService/PushTemplate               -    -     -    -     yes   -    -    -    -
 TemplateService/ListTemplates              -    -     -    -     yes   yes  yes  yes  yes
 TemplateService/GetTemplate                -    -     -    -     yes   yes  yes  yes  yes

@@ -220,5 +220,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::ChangeAllowed(_) => "change-allowed",
         Command::Template(command) => command.name(),
         Command::UpdateWorkspace(_) => "update-workspace",
+        Command::Session(command) => command.name(),
     }
 }

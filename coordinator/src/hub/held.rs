@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use warren_common::{Limits, NodeId, Revision, spec::HeldOrder};
 use warren_model::{
     Command,
-    command::{AccountNode, AdoptWorkspace},
+    command::{AccountNode, AdoptWorkspace, SessionCommand, session::AdoptSessions},
 };
 use warren_proto::{
     convert::InvalidMessage,
@@ -31,8 +31,13 @@ impl Uplink {
         for held in orders {
             let (workspace, address) = (held.order.workspace, held.order.address.clone());
             holds.push(workspace);
+            let sessions = held.order.sessions.clone();
             let adopt = AdoptWorkspace { node, revision, held };
-            let decided = self.decide(Command::AdoptWorkspace(Box::new(adopt))).await;
+            let mut decided = self.decide(Command::AdoptWorkspace(Box::new(adopt))).await;
+            if decided.is_ok() && !sessions.is_empty() {
+                let adopt = SessionCommand::Adopt(AdoptSessions { workspace, sessions });
+                decided = self.decide(Command::Session(Box::new(adopt))).await;
+            }
             if let Err(error) = decided {
                 if retry(&error) {
                     return Err(error);

@@ -119,6 +119,7 @@ fn whose_sessions_moved_is_told_by_number_and_the_planner_sleeps() {
         panes: Vec::new(),
         killed: None,
         agent: None,
+        run: None,
     };
     let seen = |n, viewers, active| WorkspaceObserved {
         sessions: vec![session(viewers, active)],

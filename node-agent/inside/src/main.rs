@@ -17,6 +17,7 @@ mod processes;
 mod program;
 mod pty;
 mod reaper;
+mod session;
 mod step;
 mod stop;
 mod stream;
@@ -36,8 +37,16 @@ use tokio::{
 use warren_common::Limits;
 
 use crate::{
-    agent::Agents, board::Board, config::Config, journal::event, reaper::Reaper, step::Startup,
-    stream::Streams, tmux::Keeper, uplink::Orders,
+    agent::Agents,
+    board::Board,
+    config::Config,
+    journal::event,
+    reaper::Reaper,
+    session::{Means, Sessions, book::Book},
+    step::Startup,
+    stream::Streams,
+    tmux::Keeper,
+    uplink::Orders,
 };
 
 /// Left of the engine's own grace for what comes after ours.
@@ -93,6 +102,16 @@ async fn run(config: Config) -> io::Result<()> {
         reaper: reaper.clone(),
         keeper: keeper.clone(),
     };
+    let typing = Arc::default();
+    let sessions = Sessions::new(Means {
+        config: Arc::clone(&config),
+        board: board.clone(),
+        reaper: reaper.clone(),
+        keeper: keeper.clone(),
+        agents: agents.clone(),
+        book: Book::open(&config),
+        typing: Arc::clone(&typing),
+    });
     let streams = Streams {
         config: Arc::clone(&config),
         board: board.clone(),
@@ -101,12 +120,12 @@ async fn run(config: Config) -> io::Result<()> {
         agents: agents.clone(),
         setup: setup.clone(),
         permits: stream::permits(),
-        typing: Arc::default(),
+        typing,
     };
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
     let keeping = parts.spawn(keeper.run(hints));
-    parts.spawn(startup.run(setup));
+    parts.spawn(startup.run(sessions, setup));
     parts.spawn(streams.clone().run(stream_orders));
     parts.spawn(uplink::run(config, board, orders));
 

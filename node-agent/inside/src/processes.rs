@@ -35,6 +35,14 @@ pub(crate) fn of_workspace() -> Vec<Process> {
 }
 
 impl Process {
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) const fn parent(&self) -> i32 {
+        self.parent
+    }
+
     /// Returns whether SIGTERM can end it: an interactive shell ignores it.
     pub(crate) fn heeds_term(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();

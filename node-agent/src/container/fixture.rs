@@ -22,6 +22,7 @@ pub(crate) fn order() -> WorkspaceOrder {
         run_serial: 7,
         permit: None,
         request: None,
+        sessions: Vec::new(),
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "debian:bookworm-slim".to_owned(),

@@ -34,6 +34,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
         run_serial: 1,
         permit: None,
         request: None,
+        sessions: Vec::new(),
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

@@ -353,6 +353,7 @@ mod tests {
             panes: vec![42],
             killed: None,
             agent: Some(Box::new(agent)),
+            run: None,
         };
         InsideStatus { steps: Vec::new(), started: true, sessions: vec![session] }
     }

@@ -15,7 +15,7 @@ use warren_common::{
 };
 use warren_daemon::{backoff::Backoff, telemetry::Chain};
 use warren_model::{Action, Held, HeldContainer, HeldState, diff, diff_recovering};
-use warren_proto::pb::inside::v1::Setup;
+use warren_proto::{convert::tell_sessions, pb::inside::v1::Setup};
 
 use super::{
     Shared,
@@ -66,7 +66,11 @@ pub(super) struct Worker {
 /// Returns what PID 1 of an order's run is told.
 pub(super) fn setup(order: &WorkspaceOrder) -> Setup {
     let request_id = order.request.map(|request| request.to_string()).unwrap_or_default();
-    Setup { request_id, ..Setup::from(&order.spec) }
+    let mut setup = Setup { request_id, ..Setup::from(&order.spec) };
+    if !order.sessions.is_empty() {
+        tell_sessions(&mut setup, &order.sessions);
+    }
+    setup
 }
 
 /// What a look found.

@@ -180,6 +180,7 @@ pub(crate) fn order(run_serial: u64) -> WorkspaceOrder {
         run_serial,
         permit: None,
         request: None,
+        sessions: Vec::new(),
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

@@ -60,13 +60,15 @@ impl From<&WorkspaceSpec> for pb::Setup {
             setup_timeout_ms: millis(Limits::SETUP_TIMEOUT),
             sessions: spec.sessions.iter().cloned().map(Into::into).collect(),
             request_id: String::new(),
+            ..Self::default()
         }
     }
 }
 
 impl From<SessionSpec> for pb::Session {
     fn from(session: SessionSpec) -> Self {
-        Self { name: session.name.into(), command: session.command.unwrap_or_default() }
+        let command = session.command.unwrap_or_default();
+        Self { name: session.name.into(), command, ..Self::default() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod agent;
 mod inside;
+mod session_order;
 mod step;
 
 #[cfg(feature = "grpc")]
@@ -27,6 +28,7 @@ mod tests;
 
 pub use agent::{explanation, explanation_bytes};
 pub use inside::InsideStatus;
+pub use session_order::{agent_program, tell_sessions};
 
 use std::{fmt::Display, str::FromStr};
 

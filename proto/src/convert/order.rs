@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use warren_common::{
-    ClientId, Generation, Revision, WorkspaceAddress,
+    ClientId, Generation, Limits, Revision, WorkspaceAddress,
     spec::{Destination, HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder},
 };
 
-use super::{InvalidMessage, convert, enumeration, parse, required, unspecified};
+use super::{InvalidMessage, convert, convert_all, enumeration, parse, required, unspecified};
 use crate::pb::node::v1 as pb;
+
+/// Sessions of one order: those there are to be, and those of the spec that are not.
+const SESSIONS_TOLD: usize = Limits::SESSIONS * 2;
 
 impl From<NodeSpec> for pb::NodeSpec {
     fn from(spec: NodeSpec) -> Self {
@@ -83,6 +86,7 @@ impl From<WorkspaceOrder> for pb::WorkspaceOrder {
             permit: order.permit.map(Into::into),
             spec: Some(order.spec.into()),
             request_id: order.request.map(|id| id.to_string()).unwrap_or_default(),
+            sessions: order.sessions.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -106,6 +110,7 @@ impl TryFrom<pb::WorkspaceOrder> for WorkspaceOrder {
                 "" => None,
                 id => Some(parse("request_id", id)?),
             },
+            sessions: convert_all("sessions", order.sessions, SESSIONS_TOLD)?,
         })
     }
 }

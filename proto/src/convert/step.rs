@@ -4,7 +4,7 @@ use warren_common::{
     Limits, Timestamp,
     agent::AgentStatus,
     measure::Kill,
-    status::{SessionObserved, SessionState, StartupStep, StepState, clean, reason},
+    status::{SessionObserved, SessionRun, SessionState, StartupStep, StepState, clean, reason},
 };
 
 #[cfg(feature = "grpc")]
@@ -74,6 +74,7 @@ macro_rules! session {
                     SessionState::Exited { code } => (false, code),
                 };
                 let (panes, killed) = (session.panes, session.killed);
+                let run = session.run.map(|run| *run).unwrap_or_default();
                 Self {
                     name: session.name.into(),
                     command: session.command,
@@ -84,6 +85,12 @@ macro_rules! session {
                     viewers: session.viewers,
                     $own: $out(panes, killed),
                     agent: session.agent.map(|agent| (*agent).into()),
+                    run: run.run,
+                    branch: run.branch,
+                    worktree: run.worktree,
+                    conversation: run.conversation,
+                    resumed: run.resumed,
+                    problem: run.problem,
                 }
             }
         }
@@ -92,6 +99,15 @@ macro_rules! session {
             type Error = InvalidMessage;
             fn try_from(session: $message) -> Result<Self, InvalidMessage> {
                 let (panes, killed) = $in(session.$own)?;
+                let run = SessionRun {
+                    run: session.run,
+                    branch: clean(&session.branch, Limits::LABEL_BYTES),
+                    worktree: clean(&session.worktree, Limits::WORKTREE_BYTES),
+                    conversation: clean(&session.conversation, Limits::AGENT_NAME_BYTES),
+                    resumed: session.resumed,
+                    problem: reason(&session.problem),
+                };
+                let run = Some(Box::new(run)).filter(|run| **run != SessionRun::default());
                 Ok(Self {
                     name: parse("name", &session.name)?,
                     command: clean(&session.command, Limits::SESSION_COMMAND_BYTES),
@@ -105,6 +121,7 @@ macro_rules! session {
                     panes,
                     killed,
                     agent: session.agent.and_then(agent),
+                    run,
                 })
             }
         }

@@ -77,6 +77,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn session_order()(
+        (name, life, run, conversation) in (name(), any::<u64>(), any::<u64>(), any::<u64>()),
+        wish in prop_oneof![
+            Just(SessionWish::Run), Just(SessionWish::Stop), Just(SessionWish::Delete),
+        ],
+        agent in option::of(select(AgentProgram::ALL.to_vec())),
+        asks in any::<bool>(),
+        (command, branch, prompt) in (line(), option::of(line()), line()),
+    ) -> SessionOrder {
+        let permissions = if asks { Permissions::Ask } else { Permissions::Bypass };
+        let program = SessionProgram { agent, permissions, command, branch, prompt };
+        SessionOrder { name, life, run, conversation, wish, program }
+    }
+}
+
+prop_compose! {
     fn order()(
         (workspace, client, boot) in any::<(u128, u128, u128)>(),
         address in (name(), name()),
@@ -84,6 +100,7 @@ prop_compose! {
         run in prop_oneof![Just(Run::Running), Just(Run::Stopped), Just(Run::Removed)],
         spec in workspace_spec(),
         request in any::<Option<u128>>(),
+        sessions in vec(session_order(), 0..3),
     ) -> WorkspaceOrder {
         WorkspaceOrder {
             workspace: id::<WorkspaceId>(workspace),
@@ -93,6 +110,7 @@ prop_compose! {
             run, run_serial, spec,
             permit: permitted.then(|| Permit { run_serial, boot: id::<BootId>(boot) }),
             request: request.map(id::<warren_common::RequestId>),
+            sessions,
         }
     }
 }
@@ -185,6 +203,7 @@ fn session() -> impl Strategy<Value = SessionObserved> {
             panes: Vec::new(),
             killed: None,
             agent: agent.map(Box::new),
+            run: None,
         },
     )
 }

@@ -1,8 +1,11 @@
 //! `warren session`: terminals inside workspaces, and the agents in them.
 
 mod attach;
+mod change;
+mod create;
 mod explain;
 mod list;
+mod reach;
 mod screen;
 mod target;
 mod wait;
@@ -35,6 +38,38 @@ pub(crate) enum Verb {
   warren session list --state waiting,error --client acme --sort name"
     )]
     List(list::List),
+    /// Make a session in a workspace: an agent or a command, on a branch of its own.
+    ///
+    /// It gets a worktree beside the checkout, on the branch that --branch names or on
+    /// warren/NAME; `main`, and the first session of a workspace, work in the checkout itself. An
+    /// agent acts without asking, since its workspace is its sandbox, unless --permissions ask is
+    /// given. Its conversation is kept: it goes on after a restart of the session or of the
+    /// workspace.
+    #[command(after_help = "Examples:
+  warren session create acme/web --agent claude --prompt 'fix the failing tests'
+  warren session create acme/web/review --agent codex --branch review --prompt @task.md
+  warren session create acme/web/dev -- npm run dev
+  warren session create acme/web --agent gemini --permissions ask -- --model gemini-2.5-pro")]
+    Create(create::Create),
+    /// End every process of a session; its worktree and its conversation stay.
+    #[command(after_help = "Examples:
+  warren session stop acme/web/review")]
+    Stop(change::Stop),
+    /// Run a session anew, whether it runs or not; its agent goes on with its conversation.
+    #[command(after_help = "Examples:
+  warren session restart acme/web/review
+  warren session restart acme/web/review --fresh     (with a new conversation)")]
+    Restart(change::Restart),
+    /// End a session for good; its worktree stays unless --worktree is given.
+    #[command(after_help = "Examples:
+  warren session delete acme/web/review
+  warren session delete acme/web/review --worktree")]
+    Delete(change::Delete),
+    /// Show one session: what was asked for, and how it stands.
+    #[command(after_help = "Examples:
+  warren session show acme/web/review
+  warren session show acme/web -o json     (its only session, or main)")]
+    Show(change::Show),
     /// Show why an agent is said to be in its state: what each source said, and what came of it.
     #[command(after_help = "Examples:
   warren session explain acme/web/main
@@ -122,6 +157,11 @@ impl From<State> for StateName {
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
         Verb::List(list) => list::run(app, list).await,
+        Verb::Create(create) => create::run(app, create).await,
+        Verb::Stop(stop) => change::stop(app, &stop).await,
+        Verb::Restart(restart) => change::restart(app, &restart).await,
+        Verb::Delete(delete) => change::delete(app, &delete).await,
+        Verb::Show(show) => change::show(app, &show).await,
         Verb::Explain(explain) => explain::run(app, &explain).await,
         Verb::Wait(wait) => wait::run(app, &wait).await,
         Verb::Attach(attach) => attach::run(app, &attach).await,

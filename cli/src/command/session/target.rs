@@ -20,7 +20,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session) -> Self {
         let workspace = format!("{}/{}", session.client, session.workspace);
         Self { workspace, session: session.seen.name.clone() }
     }

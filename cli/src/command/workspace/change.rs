@@ -29,7 +29,7 @@ pub(crate) struct Target {
 pub(crate) struct Waiting {
     /// Return once it is committed, without waiting for it.
     #[arg(long, overrides_with = "wait")]
-    pub(super) no_wait: bool,
+    pub(crate) no_wait: bool,
     /// Wait until it is done, at most --timeout (10m); this is the default.
     #[arg(long, hide = true, overrides_with = "no_wait")]
     wait: bool,

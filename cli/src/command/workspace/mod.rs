@@ -9,6 +9,8 @@ mod look;
 mod resize;
 mod update;
 
+pub(crate) use change::Waiting;
+
 use clap::Subcommand;
 
 use super::top;

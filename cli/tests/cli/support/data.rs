@@ -339,9 +339,11 @@ fn session(name: &str, command: &str, exited: Option<i32>) -> pb::Session {
             viewers: 1,
             killed: None,
             agent: None,
+            ..Default::default()
         }),
         observed_unix_ms: NOW - 1000,
         observed_live: true,
+        asked: None,
     }
 }
 

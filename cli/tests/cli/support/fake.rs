@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) installer: Option<pb::Installer>,
     pub(crate) workspaces: Vec<pb::Workspace>,
     pub(crate) sessions: Vec<pb::Session>,
+    /// Sessions that were asked for.
+    pub(crate) made: Vec<pb::CreateSessionRequest>,
     pub(crate) cluster: pb::GetClusterResponse,
     /// What it says of itself, but for its clock.
     pub(crate) inspected: pb::InspectCoordinatorResponse,

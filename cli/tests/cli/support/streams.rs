@@ -15,12 +15,19 @@ use warren_proto::{
             self as pb, open_stream_request::Kind, session_service_server::SessionService,
         },
         inside::v1::{Exited, Failed, Frame, Opened, Read, Send, frame, open},
+        node::v1 as node,
     },
 };
 
-use super::fake::{Fake, missing, page};
+use super::fake::{Fake, REVISION, missing, page};
 
 type Answer = Result<pb::OpenStreamResponse, Status>;
+
+fn one<'a>(sessions: &'a mut [pb::Session], name: &str) -> Result<&'a mut pb::Session, Status> {
+    let is_it =
+        |one: &&mut pb::Session| one.observed.as_ref().is_some_and(|seen| seen.name == name);
+    sessions.iter_mut().find(is_it).ok_or_else(|| missing("session", name))
+}
 
 #[tonic::async_trait]
 impl SessionService for Fake {
@@ -44,6 +51,87 @@ impl SessionService for Fake {
         }
         let (sessions, next_page_token) = page(&sessions, state.page, &request.page_token);
         Ok(Response::new(pb::ListSessionsResponse { freshness, sessions, next_page_token }))
+    }
+
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let mut state = self.enter(Method::SessionCreateSession)?;
+        let request = request.into_inner();
+        let (client, workspace) = request.workspace.split_once('/').unwrap_or_default();
+        let name = match request.name.as_str() {
+            "" => request.agent.clone(),
+            name => name.to_owned(),
+        };
+        let asked = pb::SessionAsked {
+            run: REVISION,
+            agent: request.agent.clone(),
+            asks: request.asks,
+            branch: request.branch.clone(),
+            created_by: "ada".to_owned(),
+            created_unix_ms: 1_764_000_000_000,
+            revision: REVISION,
+            ..Default::default()
+        };
+        let observed = node::SessionObserved { name, ..Default::default() };
+        let session = pb::Session {
+            client: client.to_owned(),
+            workspace: workspace.to_owned(),
+            node: "n2".to_owned(),
+            observed: Some(observed),
+            observed_live: true,
+            asked: Some(asked),
+            ..Default::default()
+        };
+        state.made.push(request);
+        let mut seen = session.clone();
+        if let Some(observed) = &mut seen.observed {
+            (observed.running, observed.run) = (true, REVISION);
+            observed.started_unix_ms = 1_764_000_000_000;
+        }
+        state.sessions.push(seen);
+        Ok(Response::new(pb::CreateSessionResponse { session: Some(session), revision: REVISION }))
+    }
+
+    async fn stop_session(
+        &self,
+        request: Request<pb::StopSessionRequest>,
+    ) -> Result<Response<pb::StopSessionResponse>, Status> {
+        let mut state = self.enter(Method::SessionStopSession)?;
+        let session = one(&mut state.sessions, &request.into_inner().session)?;
+        session.asked.get_or_insert_default().stopped = true;
+        if let Some(observed) = &mut session.observed {
+            observed.running = false;
+        }
+        let session = Some(session.clone());
+        Ok(Response::new(pb::StopSessionResponse { session, revision: REVISION }))
+    }
+
+    async fn restart_session(
+        &self,
+        request: Request<pb::RestartSessionRequest>,
+    ) -> Result<Response<pb::RestartSessionResponse>, Status> {
+        let mut state = self.enter(Method::SessionRestartSession)?;
+        let session = one(&mut state.sessions, &request.into_inner().session)?;
+        let asked = session.asked.get_or_insert_default();
+        (asked.stopped, asked.run) = (false, REVISION + 1);
+        if let Some(observed) = &mut session.observed {
+            (observed.running, observed.run, observed.resumed) = (true, REVISION + 1, true);
+        }
+        let session = Some(session.clone());
+        Ok(Response::new(pb::RestartSessionResponse { session, revision: REVISION + 1 }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<pb::DeleteSessionRequest>,
+    ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
+        let mut state = self.enter(Method::SessionDeleteSession)?;
+        let name = request.into_inner().session;
+        one(&mut state.sessions, &name)?;
+        state.sessions.retain(|one| one.observed.as_ref().is_none_or(|seen| seen.name != name));
+        Ok(Response::new(pb::DeleteSessionResponse { revision: REVISION }))
     }
 
     async fn open_stream(

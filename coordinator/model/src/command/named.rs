@@ -19,6 +19,7 @@ impl Command {
             Self::Advance(advance) => Some(advance.workspace),
             Self::Forget(forget) => Some(forget.workspace),
             Self::AdoptWorkspace(adopt) => Some(adopt.held.order.workspace),
+            Self::Session(session) => Some(session.workspace()),
             Self::InitCluster(_)
             | Self::SetReplica(_)
             | Self::CreateClient(_)
@@ -120,7 +121,8 @@ impl Touched {
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
             | Command::NoteBackup(_)
-            | Command::Template(_) => {}
+            | Command::Template(_)
+            | Command::Session(_) => {}
         }
     }
 }

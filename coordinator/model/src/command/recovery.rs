@@ -34,7 +34,9 @@ pub struct AdoptWorkspace {
     pub node: NodeId,
     /// Revision of the document the node was told last, by the cluster as it was.
     pub revision: Revision,
-    /// What it was told of the workspace, and what it began.
+    /// What it was told of the workspace, and what it began; in the log without its sessions, which
+    /// orders did not have when it was made.
+    #[serde(with = "logged")]
     pub held: HeldOrder,
 }
 
@@ -63,4 +65,65 @@ pub struct EndRecovery {
     pub node: Option<NodeId>,
     /// Although nodes are still awaited.
     pub early: bool,
+}
+
+/// The layout of a held order in the log, which never changes.
+mod logged {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use warren_common::{
+        ClientId, Generation, RequestId, WorkspaceAddress, WorkspaceId,
+        spec::{HeldOrder, Permit, Run, WorkspaceOrder, WorkspaceSpec},
+    };
+
+    #[derive(Serialize, Deserialize)]
+    struct Logged {
+        order: Order,
+        started_run: u64,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Order {
+        workspace: WorkspaceId,
+        client: ClientId,
+        address: WorkspaceAddress,
+        generation: Generation,
+        run: Run,
+        run_serial: u64,
+        permit: Option<Permit>,
+        spec: WorkspaceSpec,
+        request: Option<RequestId>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(held: &HeldOrder, to: S) -> Result<S::Ok, S::Error> {
+        let HeldOrder { order, started_run } = held.clone();
+        let order = Order {
+            workspace: order.workspace,
+            client: order.client,
+            address: order.address,
+            generation: order.generation,
+            run: order.run,
+            run_serial: order.run_serial,
+            permit: order.permit,
+            spec: order.spec,
+            request: order.request,
+        };
+        Logged { order, started_run }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeldOrder, D::Error> {
+        let Logged { order, started_run } = Logged::deserialize(from)?;
+        let order = WorkspaceOrder {
+            workspace: order.workspace,
+            client: order.client,
+            address: order.address,
+            generation: order.generation,
+            run: order.run,
+            run_serial: order.run_serial,
+            permit: order.permit,
+            spec: order.spec,
+            request: order.request,
+            sessions: Vec::new(),
+        };
+        Ok(HeldOrder { order, started_run })
+    }
 }

@@ -234,7 +234,8 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
         | Command::Template(_)
-        | Command::UpdateWorkspace(_) => postcard::to_stdvec(command),
+        | Command::UpdateWorkspace(_)
+        | Command::Session(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();
     // our types have no sequences of unknown length, the one thing that fails

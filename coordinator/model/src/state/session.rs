@@ -1,16 +1,373 @@
 //! Sessions that people made, stopped or ran again after their workspace was made.
+//!
+//! The sessions of a workspace's spec stay there; a record of the same name says what was asked of
+//! one since. What a node is told is both together.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use warren_common::Revision;
+use warren_common::{
+    Limits, Revision, SessionName, Timestamp, WorkspaceId,
+    spec::{SessionOrder, SessionProgram, SessionWish},
+};
+
+use crate::{
+    answer::{Outcome, Refusal, RefusalCode},
+    apply::{Change, Context},
+    command::{
+        Principal, SessionCommand,
+        session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
+    },
+    state::{
+        ClusterState, Desired, Workspace,
+        workspace::{missing, wrong},
+    },
+};
+
+/// The session that works in the checkout itself.
+const MAIN: &str = "main";
+/// The branches that sessions get by themselves begin with this.
+const BRANCHES: &str = "warren/";
 
 /// What was asked of one session. One that the spec names has a record once it was stopped,
 /// restarted or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
-    /// Counts the runs that were asked for; zero is the one that the workspace's start made.
+    /// How it was made; none for one of the spec.
+    pub made: Option<Box<MadeSession>>,
+    /// The revision it was made at, which tells it from earlier ones of its name; zero for one of
+    /// the spec.
+    pub life: u64,
+    /// The revision that last asked for a run; zero for the run that the workspace's start made.
     pub run: u64,
-    /// It is to be stopped.
-    pub stopped: bool,
+    /// The run that its conversation began with.
+    pub conversation: u64,
+    /// What is wanted of it.
+    pub wish: SessionWish,
     /// The mutation that last changed it.
     pub revision: Revision,
+}
+
+/// How a session was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeSession {
+    /// What runs in it.
+    pub program: SessionProgram,
+    /// Who asked for it.
+    pub by: Principal,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl SessionRecord {
+    const fn of_spec(revision: Revision) -> Self {
+        let wish = SessionWish::Run;
+        Self { made: None, life: 0, run: 0, conversation: 0, wish, revision }
+    }
+}
+
+/// The records of one workspace.
+type Records = BTreeMap<SessionName, SessionRecord>;
+
+impl ClusterState {
+    /// Returns what was asked of one session since its workspace was made.
+    pub fn session(&self, workspace: WorkspaceId, name: &SessionName) -> Option<&SessionRecord> {
+        self.sessions.get(&workspace)?.get(name)
+    }
+
+    /// Returns every session that a workspace is to have, those of the spec first, and those of the
+    /// spec that were deleted.
+    pub fn session_orders(&self, workspace: &Workspace) -> Vec<SessionOrder> {
+        let none = Records::new();
+        let records = self.sessions.get(&workspace.id).map_or(&none, AsRef::as_ref);
+        let specs = workspace.spec.whole().sessions;
+        let of_spec = specs.iter().map(|spec| {
+            let record = records.get(&spec.name);
+            record.map_or_else(
+                || SessionOrder::of_spec(spec),
+                |record| SessionOrder {
+                    program: program(record).unwrap_or_else(|| SessionProgram::of_spec(spec)),
+                    ..order(&spec.name, record)
+                },
+            )
+        });
+        let in_spec = |name: &SessionName| specs.iter().any(|spec| spec.name == *name);
+        let made = records.iter().filter(|(name, _)| !in_spec(name));
+        of_spec.chain(made.map(|(name, record)| order(name, record))).collect()
+    }
+}
+
+fn program(record: &SessionRecord) -> Option<SessionProgram> {
+    record.made.as_ref().map(|made| made.program.clone())
+}
+
+fn order(name: &SessionName, record: &SessionRecord) -> SessionOrder {
+    SessionOrder {
+        name: name.clone(),
+        life: record.life,
+        run: record.run,
+        conversation: record.conversation,
+        wish: record.wish,
+        program: program(record).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn command(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&SessionCommand, &Principal),
+) -> Result<Change, Refusal> {
+    let id = command.workspace();
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    if workspace.desired == Desired::Deleted {
+        let label = state.workspace_label(id);
+        return Err(wrong(format!("workspace {label} is being deleted")));
+    }
+    match command {
+        SessionCommand::Create(create) => self::create(state, context, (create, by)),
+        SessionCommand::Stop(named) => stop(state, context, named),
+        SessionCommand::Restart(restart) => self::restart(state, context, restart),
+        SessionCommand::Delete(named) => delete(state, context, named),
+        SessionCommand::Adopt(adopt) => self::adopt(state, context, (adopt, by)),
+    }
+}
+
+fn create(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&CreateSession, &Principal),
+) -> Result<Change, Refusal> {
+    let id = command.workspace;
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let label = state.workspace_label(id);
+    context.unchanged_since(workspace.revision, || format!("workspace {label}"))?;
+    let mut there = state.session_orders(workspace);
+    there.retain(|order| order.wish != SessionWish::Delete);
+    if there.len() >= Limits::SESSIONS {
+        let message = format!("workspace {label} has {} sessions, the limit", there.len());
+        return Err(Refusal::new(RefusalCode::LimitReached, message));
+    }
+    let taken = |name: &SessionName| there.iter().any(|order| order.name == *name);
+    let name = match &command.name {
+        Some(name) if taken(name) => {
+            let message = format!("session {label}/{name} already exists");
+            return Err(Refusal::new(RefusalCode::NameTaken, message));
+        }
+        Some(name) => name.clone(),
+        None => free(&command.program, taken)?,
+    };
+    let mut program = command.program.clone();
+    let has_repo = workspace.spec.whole().repo.is_some();
+    if program.branch.is_none() && has_repo {
+        let own = !there.is_empty() && name.to_string() != MAIN;
+        program.branch = own.then(|| format!("{BRANCHES}{name}"));
+    }
+    check(&program, (&label, has_repo, &there))?;
+    let run = context.revision.0;
+    let detail = told(&program);
+    let made = MadeSession { program, by: by.clone(), at: context.at };
+    let record = SessionRecord {
+        made: Some(Box::new(made)),
+        life: run,
+        run,
+        conversation: run,
+        wish: SessionWish::Run,
+        revision: context.revision,
+    };
+    records(state, id).insert(name.clone(), record);
+    let outcome = Outcome::Session { workspace: id, life: run };
+    Ok(Change::new("session.create", outcome)
+        .object(&format!("{label}/{name}"), &id)
+        .detail(detail))
+}
+
+/// Says what was made, without the arguments: they may hold what is nobody else's.
+fn told(program: &SessionProgram) -> String {
+    let what = program.agent.map_or("command", |agent| agent.as_str());
+    match &program.branch {
+        Some(branch) => format!("{what} on branch {branch}"),
+        None => format!("{what} in the checkout"),
+    }
+}
+
+fn check(
+    program: &SessionProgram,
+    (label, has_repo, there): (&str, bool, &[SessionOrder]),
+) -> Result<(), Refusal> {
+    program
+        .validate()
+        .map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
+    if let (Some(branch), false) = (&program.branch, has_repo) {
+        let message = format!("workspace {label} has no repository to take branch {branch} from");
+        return Err(Refusal::new(RefusalCode::InvalidSpec, message));
+    }
+    if let Some(branch) = &program.branch
+        && let Some(other) =
+            there.iter().find(|other| other.program.branch.as_ref() == Some(branch))
+    {
+        let message = format!("session {label}/{} works on branch {branch}", other.name);
+        return Err(Refusal::new(RefusalCode::NameTaken, message));
+    }
+    let bytes: usize = there.iter().map(|order| order.program.bytes()).sum();
+    let (bytes, limit) = (bytes + program.bytes(), Limits::SESSIONS_BYTES);
+    if bytes > limit {
+        let message = format!(
+            "commands and prompts of workspace {label} would take {bytes} bytes, the limit is {limit}"
+        );
+        return Err(Refusal::new(RefusalCode::LimitReached, message));
+    }
+    Ok(())
+}
+
+/// Returns the first name after the program that nobody has.
+fn free(
+    program: &SessionProgram,
+    taken: impl Fn(&SessionName) -> bool,
+) -> Result<SessionName, Refusal> {
+    let word = program.agent.map_or("command", |agent| agent.as_str());
+    // one more than there can be
+    for number in 1..=Limits::SESSIONS + 1 {
+        let name = if number == 1 { word.to_owned() } else { format!("{word}-{number}") };
+        if let Some(name) = name.parse().ok().filter(|name| !taken(name)) {
+            return Ok(name);
+        }
+    }
+    Err(wrong(format!("every name after {word} is taken")))
+}
+
+fn stop(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &NamedSession,
+) -> Result<Change, Refusal> {
+    let NamedSession { workspace: id, name } = command;
+    let record = of(state, (*id, name), context)?;
+    if record.wish == SessionWish::Stop {
+        return Ok(Change::none(Outcome::Workspace(*id)));
+    }
+    let record = SessionRecord { wish: SessionWish::Stop, revision: context.revision, ..record };
+    Ok(put(state, (*id, name, record), "session.stop"))
+}
+
+fn restart(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &RestartSession,
+) -> Result<Change, Refusal> {
+    let RestartSession { workspace: id, name, fresh } = command;
+    let record = of(state, (*id, name), context)?;
+    // after a restore the revisions that the runs of before were numbered by come again
+    let run = context.revision.0.max(record.run.saturating_add(1));
+    let record = SessionRecord {
+        run,
+        conversation: if *fresh { run } else { record.conversation },
+        wish: SessionWish::Run,
+        revision: context.revision,
+        ..record
+    };
+    let how = if *fresh { "with a new conversation" } else { "with its conversation" };
+    Ok(put(state, (*id, name, record), "session.restart").detail(how))
+}
+
+fn delete(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &NamedSession,
+) -> Result<Change, Refusal> {
+    let NamedSession { workspace: id, name } = command;
+    let record = of(state, (*id, name), context)?;
+    if state.workspaces.get(id).is_some_and(|one| in_spec(one, name)) {
+        let wish = SessionWish::Delete;
+        let record = SessionRecord { made: None, wish, revision: context.revision, ..record };
+        return Ok(put(state, (*id, name, record), "session.delete"));
+    }
+    let records = records(state, *id);
+    records.remove(name);
+    if records.is_empty() {
+        state.sessions.remove(id);
+    }
+    let label = state.workspace_label(*id);
+    Ok(Change::new("session.delete", Outcome::Workspace(*id))
+        .object(&format!("{label}/{name}"), id))
+}
+
+/// Takes over what is newer than the backup; what somebody asked for since the restore is kept.
+fn adopt(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&AdoptSessions, &Principal),
+) -> Result<Change, Refusal> {
+    let id = command.workspace;
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let restored = state.restored.unwrap_or_default();
+    let mut known = state.session_orders(workspace);
+    known.retain(|order| {
+        let record = state.session(id, &order.name);
+        record.is_none_or(|record| record.revision <= restored)
+    });
+    let newer = |order: &&SessionOrder| {
+        let asked_since = state.session(id, &order.name).is_some_and(|one| one.revision > restored);
+        !asked_since && !known.contains(order) && order.program.validate().is_ok()
+    };
+    let newer: Vec<SessionOrder> =
+        command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect();
+    if newer.is_empty() {
+        return Ok(Change::none(Outcome::Workspace(id)));
+    }
+    let label = state.workspace_label(id);
+    let names: Vec<String> = newer.iter().map(|order| order.name.to_string()).collect();
+    for order in newer {
+        let made = MadeSession { program: order.program, by: by.clone(), at: context.at };
+        let record = SessionRecord {
+            made: (order.life > 0).then(|| Box::new(made)),
+            life: order.life,
+            run: order.run,
+            conversation: order.conversation,
+            wish: order.wish,
+            revision: context.revision,
+        };
+        records(state, id).insert(order.name, record);
+    }
+    Ok(Change::new("session.adopt", Outcome::Workspace(id))
+        .object(&label, &id)
+        .detail(format!("{}, as the node was told before the restore", names.join(", "))))
+}
+
+/// Returns what is known of a session that is there.
+fn of(
+    state: &ClusterState,
+    (id, name): (WorkspaceId, &SessionName),
+    context: &Context,
+) -> Result<SessionRecord, Refusal> {
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let address = format!("{}/{name}", state.workspace_label(id));
+    let in_spec = in_spec(workspace, name);
+    let record = match state.session(id, name) {
+        Some(record) if record.wish != SessionWish::Delete => record.clone(),
+        None if in_spec => SessionRecord::of_spec(workspace.revision),
+        Some(_) | None => {
+            let message = format!("there is no session {address}");
+            return Err(Refusal::new(RefusalCode::NotFound, message));
+        }
+    };
+    context.unchanged_since(record.revision, || format!("session {address}"))?;
+    Ok(record)
+}
+
+fn in_spec(workspace: &Workspace, name: &SessionName) -> bool {
+    workspace.spec.whole().sessions.iter().any(|spec| spec.name == *name)
+}
+
+fn put(
+    state: &mut ClusterState,
+    (id, name, record): (WorkspaceId, &SessionName, SessionRecord),
+    action: &'static str,
+) -> Change {
+    records(state, id).insert(name.clone(), record);
+    let label = state.workspace_label(id);
+    Change::new(action, Outcome::Workspace(id)).object(&format!("{label}/{name}"), &id)
+}
+
+fn records(state: &mut ClusterState, id: WorkspaceId) -> &mut Records {
+    Arc::make_mut(state.sessions.entry(id).or_default())
 }

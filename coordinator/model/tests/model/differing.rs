@@ -21,6 +21,7 @@ fn order(run: Run, run_serial: u64, permit: Option<Permit>) -> WorkspaceOrder {
         permit,
         spec: spec(Bytes::gib(1)),
         request: None,
+        sessions: Vec::new(),
     }
 }
 

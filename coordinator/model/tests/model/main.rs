@@ -18,5 +18,6 @@ mod recovering;
 mod replicas;
 mod requests;
 mod resizing;
+mod sessions;
 mod templates;
 mod updating;

@@ -97,7 +97,8 @@ impl InvalidRequest {
                 | InvalidSpec::Empty { .. }
                 | InvalidSpec::Control { .. }
                 | InvalidSpec::Branch(_)
-                | InvalidSpec::DuplicateSession(_),
+                | InvalidSpec::DuplicateSession(_)
+                | InvalidSpec::NoAgent,
             ) => "INVALID_SPEC",
         }
     }

@@ -137,6 +137,7 @@ fn session(agent: AgentStatus) -> SessionObserved {
         panes: Vec::new(),
         killed: None,
         agent: Some(Box::new(agent)),
+        run: None,
     }
 }
 

@@ -90,6 +90,19 @@ impl Agents {
         self.roster().status(session)
     }
 
+    /// Returns the id of its conversation that the session's agent told last.
+    pub(crate) fn thread(&self, session: &str) -> Option<String> {
+        let roster = self.roster();
+        let thread = &roster.entries.get(session)?.thread;
+        (!thread.is_empty()).then(|| thread.clone())
+    }
+
+    /// Whether the session's agent is of this kind.
+    pub(crate) fn is(&self, session: &str, kind: &str) -> bool {
+        let roster = self.roster();
+        roster.entries.get(session).is_some_and(|entry| entry.kind().as_str() == kind)
+    }
+
     /// Returns whether the sessions are to be looked at often.
     pub(crate) fn are_busy(&self) -> bool {
         self.roster().is_busy()

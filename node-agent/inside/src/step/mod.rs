@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 use warren_common::Limits;
-use warren_proto::pb::inside::v1::{Session, Setup};
+use warren_proto::pb::inside::v1::Setup;
 
 use crate::{
     board::{Board, Outcome},
@@ -25,12 +25,12 @@ use crate::{
     journal::{self, event},
     program::{self, RunError},
     reaper::Reaper,
+    session::{self, Sessions},
     text::{Piece, Tail},
-    tmux::{Keeper, Wanted},
+    tmux::Keeper,
 };
 
-/// Sessions made in one life, so that with the other steps a status stays within its bound.
-const SESSIONS_MOST: usize = Limits::STEPS_INSIDE - 4;
+pub(crate) use setup::write_marker;
 
 /// Between two looks at a step's output.
 const OUTPUT_GAP: Duration = Duration::from_millis(100);
@@ -49,8 +49,12 @@ pub(crate) struct Startup {
 }
 
 impl Startup {
-    /// Runs the steps of the first setup, then adds the sessions that later ones name.
-    pub(crate) async fn run(self, mut setups: watch::Receiver<Option<Arc<Setup>>>) {
+    /// Runs the steps of the first setup, then brings the sessions to what later ones say.
+    pub(crate) async fn run(
+        self,
+        mut sessions: Sessions,
+        mut setups: watch::Receiver<Option<Arc<Setup>>>,
+    ) {
         let Some(first) = next(&mut setups).await else { return };
         journal::run_for(&first.request_id);
         event!("run {} begins", self.config.run_serial);
@@ -59,12 +63,22 @@ impl Startup {
         if let Err(error) = self.keeper.start().await {
             event!("tmux did not start: {error}");
         }
+        sessions.clean(self.checkout(&first).as_deref());
         self.prepare(&first).await;
-        let mut known = Vec::new();
-        self.open_sessions(&first, &first.sessions, &mut known).await;
+        self.order(&mut sessions, &first, (&first, true)).await;
         while let Some(later) = next(&mut setups).await {
-            self.open_sessions(&first, &later.sessions, &mut known).await;
+            self.order(&mut sessions, &first, (&later, false)).await;
         }
+    }
+
+    async fn order(
+        &self,
+        sessions: &mut Sessions,
+        first: &Setup,
+        (setup, is_first): (&Setup, bool),
+    ) {
+        let (work, checkout) = (self.work_folder(first), self.checkout(first));
+        sessions.order(setup, (&work, checkout.as_deref()), is_first).await;
     }
 
     async fn prepare(&self, setup: &Setup) {
@@ -93,33 +107,14 @@ impl Startup {
         }
     }
 
-    async fn open_sessions(&self, first: &Setup, sessions: &[Session], known: &mut Vec<String>) {
-        for session in sessions {
-            if known.contains(&session.name) || known.len() >= SESSIONS_MOST {
-                continue;
-            }
-            known.push(session.name.clone());
-            let step = step_name(session);
-            self.board.begin(&step, &session_title(session));
-            let wanted = Wanted {
-                name: session.name.clone(),
-                command: session.command.clone(),
-                folder: self.work_folder(first),
-            };
-            let outcome = match self.keeper.add(wanted).await {
-                Ok(()) => Outcome::Done,
-                Err(error) => Outcome::Failed(error.to_string()),
-            };
-            self.board.end(&step, &outcome);
-        }
-    }
-
     /// The checkout where there is one, else the home.
     fn work_folder(&self, setup: &Setup) -> PathBuf {
+        self.checkout(setup).unwrap_or_else(|| self.config.home.clone())
+    }
+
+    fn checkout(&self, setup: &Setup) -> Option<PathBuf> {
         let checkout = below(&self.config.home, &setup.folder);
-        checkout
-            .filter(|folder| !setup.repo.is_empty() && folder.is_dir())
-            .unwrap_or_else(|| self.config.home.clone())
+        checkout.filter(|folder| !setup.repo.is_empty() && folder.is_dir())
     }
 
     /// Runs a step's program; its lines go to `seen`, the container's log and the step's output.
@@ -188,19 +183,8 @@ fn plan(setup: &Setup) -> Vec<(String, String)> {
         steps.push(("setup".to_owned(), "setup script".to_owned()));
     }
     let sessions = setup.sessions.iter().take(Limits::SESSIONS);
-    steps.extend(sessions.map(|session| (step_name(session), session_title(session))));
+    steps.extend(sessions.map(|session| (session_step(&session.name), session::title(session))));
     steps
-}
-
-fn step_name(session: &Session) -> String {
-    session_step(&session.name)
-}
-
-fn session_title(session: &Session) -> String {
-    let command = if session.command.is_empty() { "bash" } else { &session.command };
-    let shown: String = command.chars().take(80).collect();
-    let dots = if shown.len() < command.len() { "…" } else { "" };
-    format!("session {}: {shown}{dots}", session.name)
 }
 
 /// Returns `home/folder` for a relative folder that stays below the home.
@@ -217,6 +201,8 @@ fn duration(ms: u64, default: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use warren_proto::pb::inside::v1::Session;
+
     use super::*;
 
     #[test]
@@ -231,7 +217,8 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_planned() {
-        let session = Session { name: "main".to_owned(), command: "x".repeat(200) };
+        let session =
+            Session { name: "main".to_owned(), command: "x".repeat(200), ..Session::default() };
         let setup = Setup { sessions: vec![session], ..Setup::default() };
         let steps = plan(&setup);
         assert_eq!(steps.len(), 1);

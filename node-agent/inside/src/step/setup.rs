@@ -51,7 +51,7 @@ fn timed_out(limit: Duration) -> String {
 }
 
 /// Writes a file of the state folder, whole or not at all.
-pub(super) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_marker(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

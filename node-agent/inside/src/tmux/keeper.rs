@@ -10,15 +10,15 @@ use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
 };
-use warren_common::{Limits, status::clean};
-use warren_proto::pb::inside::v1::SessionStatus;
+use warren_common::{Limits, spec::AgentProgram};
 
-use super::{Seen, Tmux, TmuxError, list::COMMAND_SHOWN_BYTES};
+use super::{Seen, Tmux, TmuxError, told::to_statuses};
 use crate::{
     agent::Agents,
     board::{Board, Outcome},
     clock,
     journal::event,
+    session::program::Launch,
 };
 
 /// Between two looks at the sessions while an agent works or somebody watches.
@@ -38,14 +38,37 @@ const RESTART_MOST: Duration = Duration::from_secs(30);
 const STEP: &str = "tmux";
 
 /// A session that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// Its name.
     pub(crate) name: String,
-    /// Its command line; empty for a login shell.
+    /// Its command line as people read it; empty for a login shell.
     pub(crate) command: String,
     /// Where it starts.
     pub(crate) folder: PathBuf,
+    /// What starts it.
+    pub(crate) launch: Launch,
+    /// What is told of it.
+    pub(crate) about: About,
+}
+
+/// What is told of a session beside what is seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// The run that was asked for.
+    pub(crate) run: u64,
+    /// What is checked out where it works.
+    pub(crate) branch: String,
+    /// Its own worktree; empty without one.
+    pub(crate) worktree: String,
+    /// It went on with its conversation.
+    pub(crate) resumed: bool,
+    /// Why it is not as it was asked for; empty where it is.
+    pub(crate) problem: String,
+    /// Since when it does not run because of that; none where it was begun.
+    pub(crate) failed: Option<u64>,
+    /// What an earlier agent of this name told as its conversation: that is not this one's.
+    pub(crate) earlier: String,
 }
 
 /// Shared by startup, which adds sessions, and streams, which show them.
@@ -92,15 +115,57 @@ impl Keeper {
     ///
     /// # Errors
     /// Fails where tmux does; it is made with the next restart of the server then.
-    pub(crate) async fn add(&self, wanted: Wanted) -> Result<(), TmuxError> {
+    pub(crate) async fn add(&self, mut wanted: Wanted) -> Result<(), TmuxError> {
         let mut state = self.state.lock().await;
-        state.wanted.push(wanted.clone());
-        if self.tmux.has(&wanted.name).await {
-            return Ok(());
-        }
-        self.tmux.create(&wanted).await?;
+        wanted.about.earlier = self.agents.thread(&wanted.name).unwrap_or_default();
+        let there = self.tmux.has(&wanted.name).await;
+        let made = if there { Ok(()) } else { self.make(&mut wanted).await };
+        state.put(wanted);
+        made?;
         drop(state);
         self.look().await.map(drop)
+    }
+
+    async fn make(&self, wanted: &mut Wanted) -> Result<(), TmuxError> {
+        let (line, resumed) = wanted.launch.line();
+        wanted.about.resumed = resumed;
+        self.tmux.create(wanted, &line).await
+    }
+
+    /// Tells of a session that was not begun.
+    pub(crate) async fn fail(&self, mut wanted: Wanted, problem: String) {
+        (wanted.about.problem, wanted.about.failed) = (problem, Some(clock::now_ms()));
+        self.state.lock().await.put(wanted);
+        // the next look tells it too
+        let _ = self.look().await;
+    }
+
+    /// Tells what is wrong with a session that runs.
+    pub(crate) async fn note(&self, name: &str, problem: String) {
+        let mut state = self.state.lock().await;
+        let known = state.wanted.iter_mut().find(|wanted| wanted.name == name);
+        if let Some(wanted) = known {
+            wanted.about.problem = problem;
+        }
+        drop(state);
+        let _ = self.look().await;
+    }
+
+    /// Ends the terminals of a session and keeps it no longer.
+    pub(crate) async fn close(&self, name: &str) {
+        let mut state = self.state.lock().await;
+        state.wanted.retain(|wanted| wanted.name != name);
+        // a person may have closed it, or the server died
+        let _ = self.tmux.close(name).await;
+        drop(state);
+        let _ = self.look().await;
+    }
+
+    /// Returns the sessions that Codex was asked for in.
+    pub(crate) async fn codex_sessions(&self) -> Vec<String> {
+        let state = self.state.lock().await;
+        let codex = |one: &&Wanted| one.launch.program.agent == Some(AgentProgram::Codex);
+        state.wanted.iter().filter(codex).map(|wanted| wanted.name.clone()).collect()
     }
 
     /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), where an agent told more
@@ -169,14 +234,26 @@ impl Keeper {
         let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
         let seen = in_order(&state.wanted, seen);
         self.agents.look(&seen);
+        self.note_conversations(&state.wanted);
         let mut statuses = to_statuses(&state.wanted, seen);
-        for status in &mut statuses {
+        for status in statuses.iter_mut().filter(|status| status.agent.is_none()) {
             status.agent = self.agents.status(&status.name);
         }
         self.board.sessions(statuses);
         drop(state);
         self.look_at_screens().await;
         Ok(quiet)
+    }
+
+    /// An agent may have begun another conversation by itself.
+    fn note_conversations(&self, wanted: &[Wanted]) {
+        for Wanted { name, launch, about, .. } in wanted {
+            let Some(agent) = launch.program.agent else { continue };
+            let told = self.agents.thread(name).filter(|_| self.agents.is(name, agent.as_str()));
+            if let Some(thread) = told.filter(|thread| *thread != about.earlier) {
+                launch.book.told(name, launch.life, &thread);
+            }
+        }
     }
 
     async fn look_at_screens(&self) {
@@ -195,9 +272,9 @@ impl Keeper {
         let times = state.restarts;
         self.board.begin(STEP, "tmux server: it died, starting it and its sessions again");
         let mut outcome = self.tmux.start().await;
-        for wanted in &state.wanted {
+        for wanted in state.wanted.iter_mut().filter(|wanted| wanted.about.failed.is_none()) {
             if outcome.is_ok() {
-                outcome = self.tmux.create(wanted).await;
+                outcome = self.make(wanted).await;
             }
         }
         let outcome = match outcome {
@@ -212,7 +289,17 @@ impl Keeper {
     }
 }
 
-fn place(wanted: &[Wanted], name: &str) -> usize {
+impl State {
+    /// Adds a session in the place of one of its name.
+    fn put(&mut self, wanted: Wanted) {
+        match self.wanted.iter_mut().find(|known| known.name == wanted.name) {
+            Some(known) => *known = wanted,
+            None => self.wanted.push(wanted),
+        }
+    }
+}
+
+pub(super) fn place(wanted: &[Wanted], name: &str) -> usize {
     wanted.iter().position(|wanted| wanted.name == name).unwrap_or(wanted.len())
 }
 
@@ -224,44 +311,52 @@ fn in_order(wanted: &[Wanted], mut seen: Vec<Seen>) -> Vec<Seen> {
     seen
 }
 
-fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStatus> {
-    let status = |session: Seen| {
-        let asked = wanted.get(place(wanted, &session.name)).map(|wanted| wanted.command.as_str());
-        let command = match asked {
-            Some("") => "bash".to_owned(),
-            Some(command) => clean(command, COMMAND_SHOWN_BYTES),
-            None => session.command,
-        };
-        SessionStatus {
-            name: session.name,
-            command,
-            running: session.exit.is_none(),
-            exit_code: session.exit.unwrap_or_default(),
-            started_unix_ms: session.created.saturating_mul(1000),
-            active_unix_ms: session.active.saturating_mul(1000),
-            viewers: session.viewers,
-            panes: session.panes.iter().map(|pane| pane.process).collect(),
-            agent: None,
-        }
-    };
-    seen.into_iter().map(status).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use warren_proto::pb::inside::v1::Session;
+
     use super::*;
-    use crate::{config::Config, reaper::Reaper};
+    use crate::{
+        config::Config,
+        reaper::Reaper,
+        session::{book::Book, program::Program},
+    };
+
+    fn config(home: &Path) -> Config {
+        Config {
+            socket: home.join("agent.sock"),
+            run_serial: 1,
+            workspace: None,
+            home: home.to_owned(),
+            runtime: home.to_owned(),
+        }
+    }
+
+    fn wanted(config: &Config, name: &str, command: &str) -> Wanted {
+        let session = Session { command: command.to_owned(), ..Session::default() };
+        Wanted {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            folder: PathBuf::new(),
+            launch: Launch {
+                program: Program::of(&session),
+                name: name.to_owned(),
+                life: 0,
+                run: 0,
+                conversation: 0,
+                home: config.home.clone(),
+                book: Book::open(config),
+            },
+            about: About::default(),
+        }
+    }
 
     #[tokio::test]
     async fn an_older_listing_never_comes_after_a_newer_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = Config {
-            socket: folder.path().join("agent.sock"),
-            run_serial: 1,
-            workspace: None,
-            home: folder.path().to_owned(),
-            runtime: folder.path().to_owned(),
-        };
+        let config = config(folder.path());
         let board = Board::new();
         let agents = Agents::new(&config, board.clone());
         let tmux = Tmux::new(&config, Reaper::new(folder.path()));
@@ -296,11 +391,9 @@ mod tests {
 
     #[test]
     fn asked_for_sessions_come_first_in_their_order() {
-        let wanted = |name: &str, command: &str| Wanted {
-            name: name.to_owned(),
-            command: command.to_owned(),
-            folder: PathBuf::new(),
-        };
+        let home = tempfile::tempdir().expect("a folder");
+        let config = config(home.path());
+        let wanted = |name: &str, command: &str| wanted(&config, name, command);
         let ordered = |wanted: &[Wanted], seen| to_statuses(wanted, in_order(wanted, seen));
         let statuses = ordered(
             &[wanted("main", "claude --continue"), wanted("aux", ""), wanted("gone", "")],

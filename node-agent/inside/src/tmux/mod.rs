@@ -6,6 +6,7 @@
 mod conf;
 mod keeper;
 mod list;
+mod told;
 
 use std::{
     fs, io,
@@ -18,7 +19,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
-pub(crate) use keeper::{Keeper, Wanted};
+pub(crate) use keeper::{About, Keeper, Wanted};
 #[cfg(test)]
 pub(crate) use list::COMMAND_SHOWN_BYTES;
 pub(crate) use list::{Pane, Seen};
@@ -117,21 +118,28 @@ impl Tmux {
         }
     }
 
-    /// Makes a session of this name that runs `wanted` in a login shell.
+    /// Makes a session that runs the command line `line` in a login shell, or the shell itself.
     ///
     /// # Errors
-    /// Fails where one of this name is there, or where tmux refuses.
-    pub(crate) async fn create(&self, wanted: &Wanted) -> Result<(), TmuxError> {
+    /// Fails where one of its name is there, or where tmux refuses.
+    async fn create(&self, wanted: &Wanted, line: &str) -> Result<(), TmuxError> {
         let mut command = self.command();
         command.args(["new-session", "-d", "-s"]).arg(&wanted.name);
         command.arg("-c").arg(literal(&wanted.folder.to_string_lossy()));
         command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
         command.arg("--").arg(&self.shell);
-        if wanted.command.is_empty() {
+        if line.is_empty() {
             command.arg("-l");
         } else {
-            command.arg("-lc").arg(literal(&wanted.command));
+            command.arg("-lc").arg(literal(line));
         }
+        self.ask(command).await.map(drop)
+    }
+
+    /// Ends the terminals of a session; what was started in them may live on.
+    async fn close(&self, name: &str) -> Result<(), TmuxError> {
+        let mut command = self.command();
+        command.args(["kill-session", "-t"]).arg(format!("={name}"));
         self.ask(command).await.map(drop)
     }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod agents;
+mod orders;
 mod screen;
 mod server;
 mod sessions;

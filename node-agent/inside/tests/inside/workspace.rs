@@ -143,7 +143,7 @@ pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) 
 }
 
 pub(crate) fn session(name: &str, command: &str) -> Session {
-    Session { name: name.to_owned(), command: command.to_owned() }
+    Session { name: name.to_owned(), command: command.to_owned(), ..Session::default() }
 }
 
 /// A setup with nothing but sessions.

@@ -150,11 +150,14 @@ impl Inside {
         }
     }
 
-    /// Keeps the first setup of its life and takes new sessions from later ones.
+    /// Keeps the first setup of its life and takes the sessions from later ones.
     fn take(&self, setup: pb::Setup) {
         let mut known = self.shared.setup();
         match known.as_mut() {
             None => *known = Some(setup),
+            Some(known) if known.ordered || setup.ordered => {
+                (known.ordered, known.sessions) = (true, setup.sessions);
+            }
             Some(known) => {
                 for session in setup.sessions {
                     if known.sessions.iter().all(|other| other.name != session.name) {
@@ -217,6 +220,9 @@ impl Inside {
                 viewers: viewers.get(&session.name).copied().unwrap_or(0),
                 panes: Vec::new(),
                 agent: self.shared.agents().status(&session.name),
+                run: session.run,
+                branch: session.branch.clone(),
+                ..pb::SessionStatus::default()
             });
         }
         Some(pb::Status { steps, started: !sleeping, sessions })

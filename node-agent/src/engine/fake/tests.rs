@@ -73,7 +73,7 @@ impl Stage {
         let (role, mut reader, mut writer) = self.accept().await;
         let hello::Role::Control(control) = role else { panic!("not control: {role:?}") };
         assert_eq!(control.run_serial, 7);
-        let session = pb::Session { name: "main".to_owned(), command: String::new() };
+        let session = pb::Session { name: "main".to_owned(), ..pb::Session::default() };
         let setup = pb::Setup {
             repo: "https://git.example/acme/web.git".to_owned(),
             folder: "web".to_owned(),

@@ -1,0 +1,85 @@
+//! What is done to sessions after their workspace was made.
+
+use serde::{Deserialize, Serialize};
+use warren_common::{
+    SessionName, WorkspaceId,
+    spec::{SessionOrder, SessionProgram},
+};
+
+/// Everything that is done to one session, as one command. Variants are only ever added at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionCommand {
+    /// Makes one.
+    Create(CreateSession),
+    /// Ends whatever runs in it; it can be run again.
+    Stop(NamedSession),
+    /// Runs it anew, whether it runs or not.
+    Restart(RestartSession),
+    /// Ends it for good; its worktree stays.
+    Delete(NamedSession),
+    /// Takes over what a node was told of them, where it knows more than the state.
+    Adopt(AdoptSessions),
+}
+
+impl SessionCommand {
+    /// Returns the command's name for logs and counters.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create-session",
+            Self::Stop(_) => "stop-session",
+            Self::Restart(_) => "restart-session",
+            Self::Delete(_) => "delete-session",
+            Self::Adopt(_) => "adopt-sessions",
+        }
+    }
+
+    /// Returns the workspace it is in.
+    pub const fn workspace(&self) -> WorkspaceId {
+        match self {
+            Self::Create(create) => create.workspace,
+            Self::Stop(named) | Self::Delete(named) => named.workspace,
+            Self::Restart(restart) => restart.workspace,
+            Self::Adopt(adopt) => adopt.workspace,
+        }
+    }
+}
+
+/// See [`SessionCommand::Create`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateSession {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Its name; a free one after its agent without it.
+    pub name: Option<SessionName>,
+    /// What runs in it. Without a branch it gets one of its own, `main` and the first aside.
+    pub program: SessionProgram,
+}
+
+/// One session by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedSession {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Which.
+    pub name: SessionName,
+}
+
+/// See [`SessionCommand::Restart`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartSession {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Which.
+    pub name: SessionName,
+    /// With a new conversation, and not the one it had.
+    pub fresh: bool,
+}
+
+/// See [`SessionCommand::Adopt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptSessions {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// As the cluster told the node before it was restored.
+    pub sessions: Vec<SessionOrder>,
+}

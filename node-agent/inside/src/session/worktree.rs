@@ -1,0 +1,133 @@
+//! A session's own worktree, beside the checkout.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use warren_common::Limits;
+
+use super::{last_line, worktrees};
+use crate::{files, program, reaper::Reaper};
+
+/// Git's own small files, at most.
+const HEAD_BYTES: usize = 4096;
+
+/// Where a session works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    /// What is checked out there; empty where that is no branch.
+    pub(super) branch: String,
+    /// Its own worktree; empty without one.
+    pub(super) worktree: String,
+}
+
+impl Place {
+    /// Where a session is that does not run.
+    pub(super) const fn nowhere() -> Self {
+        Self { folder: PathBuf::new(), branch: String::new(), worktree: String::new() }
+    }
+}
+
+/// What a session wants.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) reaper: &'a Reaper,
+    /// Where those work that have no worktree.
+    pub(super) work: &'a Path,
+    pub(super) checkout: Option<&'a Path>,
+    pub(super) session: &'a str,
+    /// Empty for no worktree.
+    pub(super) branch: &'a str,
+    /// It was begun before: whoever works there may have gone to another branch.
+    pub(super) known: bool,
+}
+
+impl Wish<'_> {
+    /// Returns where the session works; its worktree is made where it is not there.
+    ///
+    /// # Errors
+    /// Says why there is no worktree and what to do.
+    pub(super) async fn place(&self) -> Result<Place, String> {
+        if self.branch.is_empty() {
+            let folder = self.work.to_owned();
+            return Ok(Place { branch: branch_of(&folder), folder, worktree: String::new() });
+        }
+        let Some(checkout) = self.checkout else {
+            return Err(format!(
+                "there is no checkout to take branch {} from: see the step clone, then restart the \
+                 workspace",
+                self.branch
+            ));
+        };
+        let path = worktrees(checkout).join(self.session);
+        if !path.join(".git").exists() {
+            self.add(checkout, &path).await?;
+        }
+        let branch = branch_of(&path);
+        if branch != self.branch && !self.known {
+            return Err(format!(
+                "its worktree {} is there and holds branch {branch}: make the session with that \
+                 branch or another name, or remove the worktree",
+                path.display()
+            ));
+        }
+        let worktree = path.to_string_lossy().into_owned();
+        Ok(Place { folder: path, branch, worktree })
+    }
+
+    async fn add(&self, checkout: &Path, path: &Path) -> Result<(), String> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+        }
+        // what a removed folder left behind would be in the way
+        self.git(checkout, &["worktree", "prune"]).await?;
+        let (branch, path) = (self.branch, path.to_string_lossy().into_owned());
+        let local = self.has(checkout, &format!("refs/heads/{branch}")).await;
+        let remote = format!("refs/remotes/origin/{branch}");
+        let start = format!("origin/{branch}");
+        if local {
+            return self.git(checkout, &["worktree", "add", &path, branch]).await;
+        }
+        if self.has(checkout, &remote).await {
+            let words = ["worktree", "add", "--track", "-b", branch, &path, &start];
+            return self.git(checkout, &words).await;
+        }
+        self.git(checkout, &["worktree", "add", "-b", branch, &path]).await
+    }
+
+    async fn has(&self, checkout: &Path, reference: &str) -> bool {
+        self.git(checkout, &["rev-parse", "--verify", "--quiet", reference]).await.is_ok()
+    }
+
+    async fn git(&self, checkout: &Path, words: &[&str]) -> Result<(), String> {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(checkout).args(words).env("GIT_TERMINAL_PROMPT", "0");
+        let done = program::output(self.reaper, command, Limits::WORKTREE_TIMEOUT).await;
+        match done {
+            Ok(done) if done.code == 0 => Ok(()),
+            Ok(done) => {
+                let (verb, why) = (words[..2].join(" "), last_line(&done.text));
+                Err(format!("git {verb} refused for branch {}: {why}", self.branch))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Returns the branch that is checked out in a folder; empty where there is none.
+pub(super) fn branch_of(folder: &Path) -> String {
+    let dot = folder.join(".git");
+    let text = |path: &Path| {
+        files::read(path, HEAD_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    let git = match text(&dot).and_then(|text| text.strip_prefix("gitdir: ").map(PathBuf::from)) {
+        Some(elsewhere) => folder.join(elsewhere),
+        None => dot,
+    };
+    let head = text(&git.join("HEAD")).unwrap_or_default();
+    head.strip_prefix("ref: refs/heads/").unwrap_or_default().to_owned()
+}
