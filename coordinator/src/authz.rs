@@ -59,7 +59,11 @@ pub const fn rule(method: Method) -> Rule {
             Rule::TokenHolder
         }
         Method::EnrollRenew => Rule::Holder,
-        Method::NodeStatus | Method::NodeControl | Method::NodeTunnel => Rule::Node,
+        Method::NodeStatus
+        | Method::NodeControl
+        | Method::NodeTunnel
+        // of its own workspaces at their generation: the handler's
+        | Method::NodeFetchSecrets => Rule::Node,
 
         Method::RaftAppendEntries
         | Method::RaftAppendStream
@@ -74,6 +78,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberListSecrets
         | Method::MemberGetSecret
         | Method::MemberPutSecret
+        | Method::MemberSetSecret
         | Method::MemberVerifyAudit
         | Method::MemberHeard
         | Method::RaftPropose
@@ -90,6 +95,8 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceExplainWorkspace
         | Method::TemplateListTemplates
         | Method::TemplateGetTemplate
+        // names and versions; no call gives a value
+        | Method::SecretListSecrets
         // it tells what the lists show; of people, those alone who may list them
         | Method::WatchWatch => READ,
 
@@ -103,6 +110,8 @@ pub const fn rule(method: Method) -> Rule {
         | Method::WorkspaceRestartWorkspace
         | Method::WorkspaceDeleteWorkspace
         | Method::WorkspaceResizeWorkspace
+        | Method::SecretSetSecret
+        | Method::SecretDeleteSecret
         | Method::NodeAdminSetNodeAvailability => WORK,
 
         Method::UserListUsers | Method::AuditListRecords | Method::AuditVerifyRecords => AUDIT,

@@ -45,6 +45,8 @@ pub enum Outcome {
     Replica(ReplicaId),
     /// This version of a template was pushed or activated, or was the active one.
     Template(u32),
+    /// This version of a secret was set, or was the last one.
+    Secret(u64),
 }
 
 /// A command that the state does not allow: a value for its caller, never a fault.

@@ -15,7 +15,7 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, template, token, workspace,
+        replica, requests::Known, resize, secret, template, token, workspace,
     },
 };
 
@@ -169,6 +169,9 @@ impl ClusterState {
             Command::Template(command) => {
                 template::command(self, &context, (command, &envelope.principal))
             }
+            Command::Secret(command) => {
+                secret::command(self, &context, (command, &envelope.principal))
+            }
         }
     }
 
@@ -262,7 +265,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::NoteBackup(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
-        | Command::Template(_) => !matches!(principal, Principal::Node(_)),
+        | Command::Template(_)
+        | Command::Secret(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

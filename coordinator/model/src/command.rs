@@ -19,6 +19,7 @@ pub mod node;
 mod recovery;
 mod replica;
 mod resize;
+pub mod secret;
 pub mod template;
 
 pub use named::Touched;
@@ -28,6 +29,7 @@ pub use recovery::{
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
+pub use secret::SecretCommand;
 pub use template::TemplateCommand;
 
 /// One log entry: a command with who asks, when, and as which request.
@@ -127,6 +129,8 @@ pub enum Command {
     ChangeAllowed(ChangeAllowed),
     /// What is done to templates.
     Template(Box<TemplateCommand>),
+    /// What is done to secrets.
+    Secret(Box<SecretCommand>),
 }
 
 /// See [`Command::InitCluster`].

@@ -23,6 +23,7 @@ pub mod page;
 mod read;
 mod resize;
 pub mod resolve;
+mod secret;
 mod session;
 mod sessions;
 pub mod template;

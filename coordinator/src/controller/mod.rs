@@ -219,5 +219,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::ResizeWorkspace(_) => "resize-workspace",
         Command::ChangeAllowed(_) => "change-allowed",
         Command::Template(command) => command.name(),
+        Command::Secret(command) => command.name(),
     }
 }

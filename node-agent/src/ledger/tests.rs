@@ -53,7 +53,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
 fn document(rank: (u32, u64, u64), workspaces: Vec<WorkspaceOrder>) -> NodeSpec {
     let (incarnation, term, revision) = (rank.0, rank.1, Revision(rank.2));
     let allowed = Default::default();
-    NodeSpec { incarnation, term, revision, workspaces, recovering: false, allowed }
+    NodeSpec { incarnation, term, revision, workspaces, allowed, ..NodeSpec::default() }
 }
 
 #[tokio::test]
