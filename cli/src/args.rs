@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, client, cluster, context, doctor, node, session, template, top, user, version,
-        workspace,
+        audit, client, cluster, context, doctor, node, secret, session, template, top, user,
+        version, workspace,
     },
     render::Format,
     value,
@@ -119,6 +119,11 @@ pub(crate) enum Noun {
     Template {
         #[command(subcommand)]
         verb: template::Verb,
+    },
+    /// What workspaces need to log in elsewhere: set it, list it, delete it; nothing shows a value.
+    Secret {
+        #[command(subcommand)]
+        verb: secret::Verb,
     },
     /// People and their automation: invite them, list them, put them out.
     #[command(visible_alias = "u")]

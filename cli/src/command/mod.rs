@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod node;
+pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod template;
 pub(crate) mod top;
@@ -37,6 +38,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
         Noun::Template { verb } => template::run(app, verb).await,
+        Noun::Secret { verb } => secret::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,
         Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,

@@ -245,6 +245,7 @@ fn everything() -> Memory {
     };
     let client = order(1, generation).client;
     Memory {
+        secrets: Default::default(),
         rank: Some((7, 2, Revision(9))),
         orders: [(id(1), order(1, generation))].into(),
         generations: [(id(1), generation), (id(2), Generation::new(6, 3))].into(),

@@ -18,4 +18,5 @@ mod recovering;
 mod replicas;
 mod requests;
 mod resizing;
+mod secrets;
 mod templates;

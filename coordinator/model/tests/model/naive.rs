@@ -120,6 +120,7 @@ impl Naive {
             | Command::NoteBackup(_)
             | Command::ChangeAllowed(_)
             | Command::Template(_)
+            | Command::Secret(_)
             | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
