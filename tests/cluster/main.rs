@@ -17,6 +17,7 @@ mod reads;
 mod recovery;
 mod refusals;
 mod returning;
+mod secrets;
 mod silence;
 mod templates;
 mod watching;

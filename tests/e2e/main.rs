@@ -15,6 +15,7 @@ mod pulse;
 mod quickstart;
 mod refusals;
 mod restarts;
+mod secrets;
 mod swap;
 mod three_hosts;
 mod tiers;

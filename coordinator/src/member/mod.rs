@@ -84,7 +84,7 @@ struct Inner {
     /// Held during one change of the group.
     changing: Mutex<()>,
     /// Held while a secret's value is kept and made to count, and while dead ones are shredded.
-    keeping: Mutex<()>,
+    keeping: Mutex<vault::Doubt>,
     channels: std::sync::Mutex<BTreeMap<(ReplicaId, String), Channel>>,
     /// What this coordinator hears of nodes, once it serves them.
     live: OnceLock<Arc<Live>>,

@@ -8,15 +8,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio::time::Instant;
 use tonic::Code;
-use warren_common::{ClientId, Revision, SecretName};
+use warren_common::{ClientId, ReplicaId, Revision, SecretName};
 use warren_daemon::{
     Secret,
     sealed::{SealError, SealKey},
 };
 use warren_model::{
-    Applied, ClusterState, Command, Envelope, Outcome,
-    command::SecretCommand,
+    Applied, ClusterState, Command, Envelope, Outcome, Principal,
+    command::{SecretCommand, secret::SetSecret},
     state::{SecretRecord, ValueId, Vault},
 };
 use warren_proto::{
@@ -41,6 +42,11 @@ const LOOK: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 /// The encoding of a command that is passed on.
 const VERSION: u8 = 1;
+
+/// The term in which a secret was proposed that got no answer: until it is known what became of it,
+/// no value is written over or shredded.
+#[derive(Debug, Default)]
+pub(super) struct Doubt(Option<u64>);
 
 /// A secret as it is set.
 pub struct Setting {
@@ -111,20 +117,14 @@ impl Members {
     /// # Errors
     /// The model refuses it, no majority kept it, or nobody leads.
     pub async fn set_secret(&self, setting: &Setting) -> Result<(u64, Revision), ApiError> {
-        let deadline = tokio::time::Instant::now() + PASSING;
+        let deadline = Instant::now() + PASSING;
         loop {
             let known = self.0.parts.consensus.leadership().borrow().leader;
             let set = match known {
                 Some(leader) if leader == self.0.parts.replica => {
                     self.set_secret_here(setting).await
                 }
-                Some(leader) => match self.peer(leader)?.set_secret(setting.to_wire()?).await {
-                    Ok(answer) => {
-                        let answer = answer.into_inner();
-                        Ok((answer.version, Revision(answer.revision)))
-                    }
-                    Err(status) => Err(Failed::from(status).0),
-                },
+                Some(leader) => self.pass_on(leader, setting, deadline).await,
                 None => Err(errors::not_leader(None, &self.state())),
             };
             let error = match set {
@@ -133,10 +133,31 @@ impl Members {
             };
             let passing = [reason::NOT_LEADER, reason::NO_QUORUM, reason::UNREACHABLE];
             let may_pass = passing.contains(&error.reason.as_ref());
-            if !may_pass || tokio::time::Instant::now() >= deadline {
+            if !may_pass || Instant::now() >= deadline {
                 return Err(error);
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        leader: ReplicaId,
+        setting: &Setting,
+        deadline: Instant,
+    ) -> Result<(u64, Revision), ApiError> {
+        let (mut api, request) = (self.peer(leader)?, setting.to_wire()?);
+        match tokio::time::timeout_at(deadline, api.set_secret(request)).await {
+            Ok(Ok(answer)) => {
+                let pb::SetSecretResponse { version, revision } = answer.into_inner();
+                Ok((version, Revision(revision)))
+            }
+            Ok(Err(status)) => Err(Failed::from(status).0),
+            Err(_) => {
+                let message = format!("coordinator {leader} did not answer in time");
+                Err(ApiError::new(Code::Unavailable, reason::OUTCOME_UNKNOWN, message)
+                    .next("repeat the call with the same request id; it takes effect once"))
+            }
         }
     }
 
@@ -148,8 +169,9 @@ impl Members {
         let other = || errors::internal("setting a secret", "another command");
         let (vault, name) = setting.names().ok_or_else(other)?;
         let turn = tokio::time::timeout(TURN, self.0.keeping.lock()).await;
-        let _turn = turn.map_err(|_| busy())?;
+        let mut doubt = turn.map_err(|_| busy())?;
         let consensus = &self.0.parts.consensus;
+        self.settle_doubt(&mut doubt).await?;
         self.leading().await?;
         let led = consensus.led().ok_or_else(|| errors::not_leader(None, &self.state()))?;
         let state = led.state();
@@ -169,6 +191,7 @@ impl Members {
             Ok(answer) => answer.map_err(errors::refusal)?,
             Err(LedError::Over) => return Err(errors::not_leader(None, &self.state())),
             Err(LedError::Propose(error)) => {
+                doubt.0 = Some(consensus.leadership().borrow().term);
                 return Err(errors::propose(error, &self.state()));
             }
         };
@@ -176,6 +199,28 @@ impl Members {
             return Err(errors::internal("setting a secret", "another outcome"));
         };
         Ok((version, revision))
+    }
+
+    /// Finds out what became of a command without an answer: once a later one of the same term is
+    /// applied, it is too, or never will be. Of an earlier term a linearizable read tells as much.
+    async fn settle_doubt(&self, doubt: &mut Doubt) -> Result<(), ApiError> {
+        let consensus = &self.0.parts.consensus;
+        if doubt.0.is_none() || doubt.0 != Some(consensus.leadership().borrow().term) {
+            doubt.0 = None;
+            return Ok(());
+        }
+        let led = consensus.led().ok_or_else(|| errors::not_leader(None, &self.state()))?;
+        let name = "none".parse().map_err(|why| errors::internal("naming no secret", why))?;
+        // no secret has this version: it is refused wherever it is applied
+        let none = SetSecret { vault: Vault::Shared, name, version: 0, value: ValueId::default() };
+        let command = Command::Secret(Box::new(SecretCommand::Set(none)));
+        let own = Principal::Coordinator(self.0.parts.replica);
+        match consensus.propose_led(&led, self.envelope(own, command), &[]).await {
+            Ok(_) => doubt.0 = None,
+            Err(LedError::Over) => return Err(errors::not_leader(None, &self.state())),
+            Err(LedError::Propose(error)) => return Err(errors::propose(error, &self.state())),
+        }
+        Ok(())
     }
 
     /// Returns the key of a vault, made with its first secret and never while it has one: what is
@@ -263,7 +308,8 @@ impl Members {
     }
 
     async fn shred(&self) -> Result<(), ApiError> {
-        let _turn = self.0.keeping.lock().await;
+        let mut doubt = self.0.keeping.lock().await;
+        self.settle_doubt(&mut doubt).await?;
         let state = self.leading().await?;
         let keystore = self.keystore().clone();
         let held = blocking(move || keystore.stamps()).await?;

@@ -18,8 +18,8 @@ use crate::files;
 
 /// Where secrets are (`WARREN_SECRETS_DIR` where a test says so).
 pub(crate) const SECRETS: &str = "/run/secrets";
-/// The file beside the node agent's socket: a line with the URL, one with the secret's name.
-const REPOSITORY: &str = "repository";
+/// What the node agent wrote: a line with the URL, one with the secret's name.
+const REPOSITORY: &str = "/warren/run/repository";
 /// The secret that names the user where the server wants another than [`USER`].
 const USERNAME: &str = "git-username";
 /// What servers take as the user of a token.
@@ -93,8 +93,7 @@ struct Place {
 
 impl Place {
     fn from_environment() -> Self {
-        let socket = env::var_os("WARREN_SOCKET").map(PathBuf::from).unwrap_or_default();
-        Self { repository: socket.with_file_name(REPOSITORY), secrets: secrets() }
+        Self { repository: REPOSITORY.into(), secrets: secrets() }
     }
 
     fn give(&self, question: &str) -> Result<String, String> {

@@ -361,6 +361,7 @@ mod tests {
                 ..Body::default()
             },
             sessions: vec![session("main", "claude"), session("tests", "make watch")],
+            ..Filled::default()
         };
         let chosen = Chosen { reference: "agent@3".to_owned(), filled };
         let main = SessionSpec { name: "main".parse().expect("a name"), command: text("codex") };

@@ -69,7 +69,8 @@ async fn keep(
         ))
     })?;
     let value = value::read(app, &format!("parameter {}", parameter.name), place)?;
-    let id = app.request_id(None);
+    // another request than the one that makes the workspace
+    let id = uuid::Uuid::now_v7().to_string();
     secret::put(api, (&request.client, &name), &value, &id).await?;
     app.output.talk(&format!("secret {}/{name} is set", request.client));
     Ok(name.to_string())
