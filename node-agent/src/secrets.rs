@@ -180,7 +180,7 @@ impl Vaults {
     fn is_mounted(&self) -> io::Result<bool> {
         let above = self.root.parent().unwrap_or(Path::new("/"));
         let apart = fs::metadata(&self.root)?.dev() != fs::metadata(above)?.dev();
-        let kind = i64::from(statfs(&self.root)?.f_type);
+        let kind = statfs(&self.root)?.f_type;
         match (apart, kind) {
             (false, _) => Ok(false),
             (true, TMPFS | RAMFS) => Ok(true),

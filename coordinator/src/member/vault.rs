@@ -58,12 +58,15 @@ pub struct Setting {
     pub value: Secret<Vec<u8>>,
 }
 
+/// Values of secrets, by name.
+type Values = Vec<(SecretName, Secret<Vec<u8>>)>;
+
 /// What a workspace is given.
 pub struct Given {
     /// Changes with what is given.
     pub mark: u64,
     /// By name.
-    pub values: Vec<(SecretName, Secret<Vec<u8>>)>,
+    pub values: Values,
 }
 
 impl Setting {
@@ -325,10 +328,7 @@ impl Members {
 
 type Wanted = (Vault, SecretName, SecretRecord);
 
-fn open_all(
-    keystore: &Keystore,
-    wanted: &[Wanted],
-) -> Result<Vec<(SecretName, Secret<Vec<u8>>)>, ApiError> {
+fn open_all(keystore: &Keystore, wanted: &[Wanted]) -> Result<Values, ApiError> {
     let get = |name: &str| match keystore.get(name) {
         Ok(found) => found.ok_or_else(|| missing(name)),
         // as good as none: another coordinator may have a good one

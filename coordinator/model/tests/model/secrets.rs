@@ -34,7 +34,6 @@ fn delete(vault: Vault, secret: &str) -> Command {
 /// Two clients with a workspace each, on one node.
 fn two_clients() -> World {
     let mut world = World::with_nodes(&[Bytes::gib(16)]);
-    world.must(create_client(1, "acme"));
     world.must(create_client(2, "other"));
     world.must(create_workspace(1, "web", spec(Bytes::gib(1))));
     let Command::CreateWorkspace(mut create) = create_workspace(2, "web", spec(Bytes::gib(1)))
