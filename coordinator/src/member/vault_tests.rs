@@ -73,7 +73,7 @@ fn a_value_opens_where_the_state_names_it_and_what_is_missing_is_an_error() {
     assert_eq!(reason(&keystore), "SECRET_MISSING", "the value of another leader");
     keep(3, record.value);
     keep(4, ValueId([6; 16]));
-    let opened = open_all(&keystore, &wanted).ok().expect("opened");
+    let opened = open_all(&keystore, &wanted).expect("opened");
     assert_eq!(opened[0].1.expose(), b"hunter2", "a later try stands beside it");
     assert_eq!(opened[0].0, secret);
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use warren_common::{
-    spec::Run,
+    spec::{NodeSpec, Run},
     status::{RunState, WorkspaceObserved},
 };
 
@@ -21,7 +21,10 @@ fn token(world: &World) -> Option<String> {
 /// What the coordinator gives, and the mark that the document names.
 async fn give(world: &World, mark: u64, value: &str) {
     *world.coordinator.state.secret.lock().expect("lock") = (mark, value.to_owned());
-    world.coordinator.order(|spec| drop(spec.secrets.insert(web(), mark))).await;
+    let mark = |spec: &mut NodeSpec| {
+        spec.secrets.insert(web(), mark);
+    };
+    world.coordinator.order(mark).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
