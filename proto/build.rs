@@ -11,7 +11,7 @@ const INSIDE: [&str; 3] = [
     "warren/inside/v1/frame.proto",
     "warren/inside/v1/inside.proto",
 ];
-const GRPC: [&str; 15] = [
+const GRPC: [&str; 16] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -24,6 +24,7 @@ const GRPC: [&str; 15] = [
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
     "warren/admin/v1/template.proto",
+    "warren/admin/v1/secret.proto",
     "warren/admin/v1/watch.proto",
     "warren/admin/v1/user.proto",
     "warren/admin/v1/audit.proto",

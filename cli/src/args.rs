@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, client, cluster, context, doctor, image, node, session, template, top, user,
+        audit, client, cluster, context, doctor, image, node, secret, session, template, top, user,
         version, workspace,
     },
     render::Format,
@@ -125,6 +125,11 @@ pub(crate) enum Noun {
     Image {
         #[command(subcommand)]
         verb: image::Verb,
+    },
+    /// What workspaces need to log in elsewhere: set it, list it, delete it; nothing shows a value.
+    Secret {
+        #[command(subcommand)]
+        verb: secret::Verb,
     },
     /// People and their automation: invite them, list them, put them out.
     #[command(visible_alias = "u")]

@@ -213,6 +213,12 @@ impl Limits {
     pub const TEMPLATES: usize = 100;
     /// Versions kept of one template, the newest and the active one among them.
     pub const TEMPLATE_VERSIONS: usize = 20;
+    /// One secret's value.
+    pub const SECRET_BYTES: usize = 64 * 1024;
+    /// Secrets of one client's vault, or of the shared one.
+    pub const SECRETS_PER_VAULT: usize = 64;
+    /// Secrets of a cluster.
+    pub const SECRETS: usize = 4000;
     /// Text typed into a session at once.
     pub const SEND_BYTES: usize = 64 * 1024;
     /// Keys pressed in a session at once.
@@ -270,6 +276,8 @@ impl Limits {
     pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
     /// For a node to take the request for a stream, where another coordinator can ask it too.
     pub const TUNNEL_TAKEN: Duration = Duration::from_secs(3);
+    /// Fetching a workspace's secrets from one coordinator.
+    pub const SECRETS_TIMEOUT: Duration = Duration::from_secs(10);
     /// One call of the container engine, streams and pulls aside.
     pub const ENGINE_TIMEOUT: Duration = Duration::from_secs(120);
     /// A clone, unless the template says otherwise.

@@ -50,8 +50,9 @@ use crate::{
     reconciler::{self, Place},
     removed,
     seat::{self, Seat, SeatError},
+    secrets::{Kind, Vaults},
     tunnel::Tunnels,
-    uplink::{self, Coordinators, CoordinatorsError, UplinkView},
+    uplink::{self, Coordinators, CoordinatorsError, Links, SecretSource, UplinkView},
     volume::{
         VolumeError, VolumeStore,
         btrfs::{BtrfsStore, Site},
@@ -171,6 +172,8 @@ impl Agent {
         let (facts, usage) = probed(probe, &shutdown).await;
         let cgroups = (Arc::clone(&hands.levels), parents);
         let removed = removed::start(Arc::clone(&hands.engine), cgroups, &shutdown);
+        let links = Arc::new(Links::new(tls(&identity)?));
+        let source = SecretSource { links: Arc::clone(&links), coordinators: coordinators.clone() };
         let parts = reconciler::Parts {
             place: place(&config, &membership, hands.boot),
             engine: hands.engine,
@@ -182,12 +185,14 @@ impl Agent {
             gauge: hands.gauge.clone(),
             levels: hands.levels,
             walls,
+            vaults: vaults(&config, &membership),
+            source,
         };
         shutdown.spawn(shutdown.child_token().run_until_cancelled_owned(hands.gauge.run()));
         reconciler::start(parts, changed, &shutdown);
         let parts = uplink::Parts {
             name: membership.name.clone(),
-            tls: tls(&identity)?,
+            links,
             identity: join::identity_folder(&state).map_err(AgentError::Join)?,
             coordinators,
             ledger: ledger.clone(),
@@ -384,6 +389,15 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
         network_range: config.engine.network_range.clone(),
         gives_volumes: config.engine.kind == EngineKind::Docker,
     }
+}
+
+/// The engine that runs nothing has its secrets in a folder of the test.
+fn vaults(config: &Config, membership: &Membership) -> Vaults {
+    let kind = match config.engine.kind {
+        EngineKind::Docker => Kind::Memory,
+        EngineKind::Fake => Kind::Folder,
+    };
+    Vaults::new(&config.runtime_of(&membership.name), kind)
 }
 
 fn tls(identity: &Identity) -> Result<Arc<ClientTls>, AgentError> {

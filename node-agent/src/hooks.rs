@@ -43,6 +43,14 @@ pub const FILES: [HookFile; 3] = [
     },
 ];
 
+/// What every git in a workspace reads besides the image's own configuration: who knows the
+/// password of the workspace's repository. It stands elsewhere so that the image's is not hidden.
+pub const GIT: HookFile = HookFile {
+    name: "gitconfig",
+    target: "/warren/gitconfig",
+    text: include_str!("hooks/gitconfig"),
+};
+
 const MODE: u32 = 0o444;
 
 /// Returns the folder of the files, below the agent's state folder.
@@ -57,7 +65,7 @@ pub fn folder(state: &Path) -> PathBuf {
 /// The folder or a file cannot be written.
 pub fn install(folder: &Path) -> Result<(), FileError> {
     files::private_folder(folder)?;
-    for file in FILES {
+    for file in FILES.into_iter().chain([GIT]) {
         let path = folder.join(file.name);
         if !is_as_it_should(&path, file.text).unwrap_or(false) {
             files::write_atomic(&path, file.text.as_bytes(), MODE)?;

@@ -23,6 +23,7 @@ pub mod network;
 pub mod reconciler;
 pub mod removed;
 pub mod seat;
+pub mod secrets;
 pub mod tunnel;
 pub mod uplink;
 pub mod volume;

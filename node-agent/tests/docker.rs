@@ -75,6 +75,8 @@ impl Stage {
         hooks::install(&hooks).expect("hook files");
         let run = folder.path().join("run");
         fs::create_dir(&run).expect("folder");
+        let secrets = folder.path().join("secrets");
+        fs::create_dir(&secrets).expect("folder");
         let info = docker.info().await.expect("Docker answers");
         let ground = Ground {
             resolver: None,
@@ -84,6 +86,7 @@ impl Stage {
             inside: script,
             hooks,
             run,
+            secrets,
             home: volume.home.clone(),
             tmp: volume.tmp.clone(),
             abilities: host::abilities(&info),

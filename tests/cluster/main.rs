@@ -17,6 +17,7 @@ mod reads;
 mod recovery;
 mod refusals;
 mod returning;
+mod secrets;
 mod sessions;
 mod silence;
 mod templates;

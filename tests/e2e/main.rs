@@ -16,6 +16,7 @@ mod pulse;
 mod quickstart;
 mod refusals;
 mod restarts;
+mod secrets;
 mod sessions;
 mod swap;
 mod three_hosts;

@@ -14,4 +14,5 @@ mod hosts;
 mod names;
 mod network;
 mod probe;
+mod secrets;
 mod walls;

@@ -1,7 +1,8 @@
 //! A small HTTP server of git repositories, good and bad, for workspaces to clone from.
 //!
 //! `/<name>.git/…` serves a bare repository's files (git's dumb protocol); `/private.git/…` asks
-//! for a password; `/hang.git/…` takes the request and never answers; anything else is not found.
+//! for a password and takes none; a repository with a file `<name>.authorization` is given to whoever
+//! shows that header; `/hang.git/…` takes the request and never answers; anything else is not found.
 
 use std::{
     fs,
@@ -37,6 +38,32 @@ pub fn start(stage: &Stage, host: &Host) -> Result<Daemon> {
     })?;
     Ok(daemon)
 }
+
+/// Makes `<folder>/<name>.git` that is given to this user with this password alone.
+///
+/// # Errors
+/// Fails where git does.
+pub fn make_locked(folder: &Path, name: &str, (user, password): (&str, &str)) -> Result<()> {
+    make_repository(folder, name)?;
+    let encoded = Program::new("base64").args(["-w0"]).input(format!("{user}:{password}"));
+    let encoded = encoded.run()?.success()?.stdout;
+    Ok(fs::write(folder.join(format!("{name}.authorization")), format!("Basic {encoded}"))?)
+}
+
+/// Returns the repositories for which the server was shown a password, in their order.
+///
+/// # Errors
+/// Fails where what was noted cannot be read.
+pub fn shown(folder: &Path) -> Result<Vec<String>> {
+    let path = folder.join(SHOWN);
+    let text = if path.exists() { fs::read_to_string(path)? } else { String::new() };
+    let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
+    names.dedup();
+    Ok(names)
+}
+
+/// Where the server notes for what it was shown a password.
+const SHOWN: &str = "shown";
 
 /// Makes `<folder>/<name>.git` with a readme and a script.
 ///
@@ -94,7 +121,13 @@ fn answer(folder: &Path, mut stream: TcpStream) -> Result<()> {
     let mut request = String::new();
     reader.read_line(&mut request)?;
     let mut header = String::new();
+    let mut authorization = String::new();
     while reader.read_line(&mut header)? > 2 {
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            value.trim().clone_into(&mut authorization);
+        }
         header.clear();
     }
     let target = request.split(' ').nth(1).unwrap_or("/");
@@ -107,7 +140,15 @@ fn answer(folder: &Path, mut stream: TcpStream) -> Result<()> {
         while reader.read_line(&mut rest)? > 0 {}
         return Ok(());
     }
-    if path.starts_with("private.git") {
+    let repository = path.split(".git").next().unwrap_or_default();
+    if !authorization.is_empty() {
+        let mut notes =
+            fs::OpenOptions::new().create(true).append(true).open(folder.join(SHOWN))?;
+        writeln!(notes, "{repository}")?;
+    }
+    let wanted = fs::read_to_string(folder.join(format!("{repository}.authorization")));
+    let locked = wanted.is_ok_and(|wanted| wanted != authorization);
+    if path.starts_with("private.git") || locked {
         let head = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"repo\"\r\n";
         return Ok(write!(stream, "{head}Content-Length: 0\r\nConnection: close\r\n\r\n")?);
     }

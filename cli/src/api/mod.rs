@@ -18,7 +18,7 @@ use warren_daemon::identity::{self, ClientTls, Folder, Identity, Trouble};
 use warren_proto::pb::admin::v1::{
     Freshness, Mutation, audit_service_client::AuditServiceClient,
     client_service_client::ClientServiceClient, cluster_service_client::ClusterServiceClient,
-    node_admin_service_client::NodeAdminServiceClient,
+    node_admin_service_client::NodeAdminServiceClient, secret_service_client::SecretServiceClient,
     session_service_client::SessionServiceClient, template_service_client::TemplateServiceClient,
     user_service_client::UserServiceClient, watch_service_client::WatchServiceClient,
     workspace_service_client::WorkspaceServiceClient,
@@ -309,6 +309,7 @@ service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);
 service!(sessions, SessionServiceClient);
 service!(templates, TemplateServiceClient);
+service!(secrets, SecretServiceClient);
 service!(watches, WatchServiceClient);
 service!(users, UserServiceClient);
 service!(workspaces, WorkspaceServiceClient);

@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod node;
+pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod template;
 pub(crate) mod top;
@@ -39,6 +40,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Session { verb } => session::run(app, verb).await,
         Noun::Image { verb } => image::run(app, verb).await,
         Noun::Template { verb } => template::run(app, verb).await,
+        Noun::Secret { verb } => secret::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,
         Noun::Audit { verb } => audit::run(app, verb).await,
         Noun::Context { verb } => context::run(app, verb).await,

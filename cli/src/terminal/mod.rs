@@ -13,6 +13,7 @@ pub(crate) mod pipe;
 mod pump;
 mod raw;
 pub(crate) mod stream;
+pub(crate) mod unseen;
 
 use std::{env, io};
 

@@ -296,6 +296,34 @@ fn a_doctors_findings() {
 }
 
 #[test]
+fn secrets() {
+    let bench = Bench::new();
+    let file = bench.folder.path().join("token");
+    std::fs::write(&file, "hunter2").expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, private).expect("private");
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["secret", "list"]);
+    for arguments in [&["acme", "git-token"][..], &["acme", "git-token"], &["--shared", "tool"]] {
+        // the file's name differs from run to run
+        let place = format!("@{}", file.display());
+        let run = bench.warren(&[&["secret", "set"], arguments, &[&place]].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+    transcript.add(&bench, &["secret", "list"]);
+    transcript.add(&bench, &["secret", "list", "acme", "-o", "json"]);
+    transcript.add(&bench, &["secret", "list", "--shared", "-o", "name"]);
+    transcript.add(&bench, &["secret", "list", "acme", "--shared"]);
+    transcript.add(&bench, &["secret", "set", "acme", "git-token"]);
+    transcript.add(&bench, &["secret", "set", "acme", "git-token", "value"]);
+    transcript.add(&bench, &["secret", "set", "acme"]);
+    transcript.add(&bench, &["secret", "delete", "acme", "git-token"]);
+    transcript.add(&bench, &["secret", "delete", "acme", "git-token"]);
+    transcript.add(&bench, &["secret", "delete", "--shared", "tool"]);
+    transcript.check("secrets");
+}
+
+#[test]
 fn usage() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();

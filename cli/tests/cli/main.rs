@@ -11,6 +11,7 @@ mod golden;
 mod init;
 mod resize;
 mod screen;
+mod secrets;
 mod sessions;
 mod stale;
 mod support;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod files;
 pub mod identity;
 pub mod metrics;
+pub mod sealed;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

@@ -54,6 +54,12 @@ pub struct WorkspaceSpec {
     pub labels: Labels,
 }
 
+/// The label that names the secret which git gives as its password, where it is another than
+/// [`GIT_TOKEN`].
+pub const GIT_TOKEN_LABEL: &str = "warren.git-token";
+/// The secret that git gives as its password to the workspace's repository.
+pub const GIT_TOKEN: &str = "git-token";
+
 /// `user.name` and `user.email` of git inside the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitIdentity {
@@ -180,6 +186,11 @@ pub enum InvalidSpec {
 }
 
 impl WorkspaceSpec {
+    /// Returns the name of the secret that git gives as its password to the repository.
+    pub fn git_token(&self) -> &str {
+        self.labels.get(GIT_TOKEN_LABEL).map_or(GIT_TOKEN, String::as_str)
+    }
+
     /// Checks every field against its bound; the repository and the names checked themselves when
     /// they were read.
     ///

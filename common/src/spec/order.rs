@@ -28,6 +28,9 @@ pub struct NodeSpec {
     /// have none are not named.
     #[serde(default)]
     pub allowed: BTreeMap<ClientId, BTreeSet<Destination>>,
+    /// A number of each workspace that has secrets, which changes with them; the values are fetched.
+    #[serde(default)]
+    pub secrets: BTreeMap<WorkspaceId, u64>,
 }
 
 impl NodeSpec {

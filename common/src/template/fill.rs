@@ -1,8 +1,8 @@
 //! Putting values into a template's texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Body, InvalidTemplate, Parameter, Session, Template, Value, parameter::is_name};
+use super::{Body, InvalidTemplate, Kind, Parameter, Session, Template, Value, parameter::is_name};
 use crate::{Limits, SessionName, spec::Labels};
 
 /// A template's body with values in it; what is none is the cluster's default.
@@ -12,6 +12,8 @@ pub struct Filled {
     pub body: Body,
     /// The sessions.
     pub sessions: Vec<FilledSession>,
+    /// The secrets that parameters name.
+    pub secrets: BTreeSet<String>,
 }
 
 /// One session with values in it.
@@ -30,7 +32,12 @@ enum Style {
     Plain,
     /// As one word of a shell, whatever it holds; a list as one word each.
     Shell,
+    /// As it is, and a secret by its name.
+    Name,
 }
+
+/// Where a workspace finds the file of a secret.
+const SECRETS: &str = "/run/secrets";
 
 /// How far behind the opening braces the closing ones are looked for.
 const NEAR: usize = Limits::NAME_BYTES + 16;
@@ -68,7 +75,12 @@ impl Template {
             Ok(FilledSession { name: session.name.clone(), command })
         };
         let sessions = self.sessions.iter().map(session).collect::<Result<_, _>>()?;
-        Ok(Filled { body: self.workspace.filled(&values)?, sessions })
+        let named = values.values().filter_map(|(parameter, value)| match value {
+            Value::Text(name) if parameter.kind == Kind::Secret => Some(name.clone()),
+            _ => None,
+        });
+        let secrets = named.collect();
+        Ok(Filled { body: self.workspace.filled(&values)?, sessions, secrets })
     }
 }
 
@@ -88,6 +100,7 @@ impl Body {
             setup: put(self.setup.as_deref(), values, Style::Shell)?,
             git_name: plain(&self.git_name)?,
             git_email: plain(&self.git_email)?,
+            git_token: put(self.git_token.as_deref(), values, Style::Name)?,
             memory: plain(&self.memory)?,
             swap: plain(&self.swap)?,
             reserve: plain(&self.reserve)?,
@@ -165,7 +178,12 @@ fn put(
             Piece::Name(name) => {
                 let Some((parameter, value)) = values.get(name) else { continue };
                 let style = if parameter.raw { Style::Plain } else { style };
-                out.push_str(&shown(value, style));
+                match (parameter.kind, style) {
+                    (Kind::Secret, Style::Plain | Style::Shell) => {
+                        out.push_str(&format!("{SECRETS}/{}", shown(value, Style::Plain)));
+                    }
+                    _ => out.push_str(&shown(value, style)),
+                }
             }
         }
         if out.len() > Limits::TEMPLATE_BYTES {
@@ -212,7 +230,7 @@ pub(super) fn in_quotes(text: &str) -> Option<&str> {
 
 fn shown(value: &Value, style: Style) -> String {
     let word = |text: &str| match style {
-        Style::Plain => text.to_owned(),
+        Style::Plain | Style::Name => text.to_owned(),
         Style::Shell => quoted(text),
     };
     match value {
@@ -221,7 +239,7 @@ fn shown(value: &Value, style: Style) -> String {
         Value::Text(text) => word(text),
         Value::List(items) => {
             let between = match style {
-                Style::Plain => ",",
+                Style::Plain | Style::Name => ",",
                 Style::Shell => " ",
             };
             items.iter().map(|item| word(item)).collect::<Vec<_>>().join(between)

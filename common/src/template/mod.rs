@@ -57,6 +57,8 @@ pub struct Body {
     pub git_name: Option<String>,
     /// `user.email` of git inside.
     pub git_email: Option<String>,
+    /// Name of the secret that git gives as its password to the repository; `git-token` without it.
+    pub git_token: Option<String>,
     /// Hard memory cap, such as `4G`.
     pub memory: Option<String>,
     /// Swap beyond it.
@@ -219,6 +221,7 @@ impl Template {
             ("workspace.setup", &body.setup),
             ("workspace.git_name", &body.git_name),
             ("workspace.git_email", &body.git_email),
+            ("workspace.git_token", &body.git_token),
             ("workspace.memory", &body.memory),
             ("workspace.swap", &body.swap),
             ("workspace.reserve", &body.reserve),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::InvalidTemplate;
-use crate::Limits;
+use crate::{Limits, SecretName};
 
 /// One parameter of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +48,9 @@ pub enum Kind {
     Choice,
     /// Texts with commas between them.
     List,
+    /// The name of a secret of the client's vault or the shared one; a text has the path of its
+    /// file, never its value.
+    Secret,
 }
 
 impl Kind {
@@ -59,6 +62,7 @@ impl Kind {
             Self::Bool => "bool",
             Self::Choice => "choice",
             Self::List => "list",
+            Self::Secret => "secret",
         }
     }
 }
@@ -99,6 +103,9 @@ impl Parameter {
         if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
             return wrong("has a min above its max");
         }
+        if self.kind == Kind::Secret && self.raw {
+            return wrong("is a secret, and its file's path needs no raw");
+        }
         match &self.default {
             Some(default) => self.takes(default),
             None => Ok(()),
@@ -111,7 +118,7 @@ impl Parameter {
     /// Says what the parameter takes.
     pub fn read(&self, text: &str) -> Result<Value, InvalidTemplate> {
         let value = match self.kind {
-            Kind::String | Kind::Choice => Value::Text(text.to_owned()),
+            Kind::String | Kind::Choice | Kind::Secret => Value::Text(text.to_owned()),
             Kind::Number => Value::Number(
                 text.trim().parse().map_err(|_| self.refuse("takes a whole number", text))?,
             ),
@@ -137,6 +144,11 @@ impl Parameter {
             (Kind::Choice, Value::Text(text)) => {
                 Err(self.refuse(&format!("takes one of {}", self.options.join(", ")), text))
             }
+            // what was given may be the secret itself: it is not said again
+            (Kind::Secret, Value::Text(text)) => match text.parse::<SecretName>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(self.refuse("takes the name of a secret, not the secret itself", "")),
+            },
             (Kind::Bool, Value::Bool(_)) => Ok(()),
             (Kind::Number, Value::Number(number)) => {
                 let low = self.min.is_some_and(|min| *number < min);

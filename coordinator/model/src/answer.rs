@@ -52,6 +52,8 @@ pub enum Outcome {
         /// The revision.
         life: u64,
     },
+    /// This version of a secret was set, or was the last one.
+    Secret(u64),
 }
 
 /// A command that the state does not allow: a value for its caller, never a fault.

@@ -15,7 +15,7 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, session, template, token, update, workspace,
+        replica, requests::Known, resize, secret, session, template, token, update, workspace,
     },
 };
 
@@ -173,6 +173,9 @@ impl ClusterState {
             Command::Session(command) => {
                 session::command(self, &context, (command, &envelope.principal))
             }
+            Command::Secret(command) => {
+                secret::command(self, &context, (command, &envelope.principal))
+            }
         }
     }
 
@@ -276,7 +279,8 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
         | Command::Template(_)
-        | Command::UpdateWorkspace(_) => !matches!(principal, Principal::Node(_)),
+        | Command::UpdateWorkspace(_)
+        | Command::Secret(_) => !matches!(principal, Principal::Node(_)),
     };
     if allowed {
         return Ok(());

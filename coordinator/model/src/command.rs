@@ -19,6 +19,7 @@ pub mod node;
 mod recovery;
 mod replica;
 mod resize;
+pub mod secret;
 pub mod session;
 pub mod template;
 mod update;
@@ -30,6 +31,7 @@ pub use recovery::{
 };
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
+pub use secret::SecretCommand;
 pub use session::SessionCommand;
 pub use template::TemplateCommand;
 pub use update::{Update, UpdateWorkspace};
@@ -135,6 +137,8 @@ pub enum Command {
     UpdateWorkspace(UpdateWorkspace),
     /// What is done to sessions after their workspace was made.
     Session(Box<SessionCommand>),
+    /// What is done to secrets.
+    Secret(Box<SecretCommand>),
 }
 
 /// See [`Command::InitCluster`].

@@ -1,5 +1,7 @@
 //! The one document a node receives, made from the state.
 
+use std::collections::BTreeMap;
+
 use warren_common::{
     NodeId,
     spec::{NodeSpec, Run, WorkspaceOrder},
@@ -16,7 +18,14 @@ pub fn node_spec(state: &ClusterState, node: NodeId, term: u64) -> NodeSpec {
         let allowed = state.allowed.get(&order.client)?;
         Some((order.client, allowed.clone()))
     });
+    // a node has many workspaces of few clients
+    let mut marks = BTreeMap::new();
+    let secrets = workspaces.iter().filter_map(|order| {
+        let mark = marks.entry(order.client).or_insert_with(|| state.secrets_mark(order.client));
+        (*mark != 0).then_some((order.workspace, *mark))
+    });
     NodeSpec {
+        secrets: secrets.collect(),
         allowed: allowed.collect(),
         incarnation: state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
         term,

@@ -1,12 +1,12 @@
 //! Making a workspace: from the request to a complete spec, into Raft, and what became of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::Semaphore;
 use tonic::Code;
 use warren_common::{ClientId, WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
-    Applied, Command, Outcome,
+    Applied, ClusterState, Command, Outcome,
     command::CreateWorkspace,
     plan,
     state::{Client, PhaseKind},
@@ -21,7 +21,7 @@ use super::{
     Api, Moment, Who, considered, errors,
     mutation::Asked,
     resolve,
-    template::{self, ResourceRequest},
+    template::{self, InvalidRequest, ResourceRequest},
 };
 
 /// How long a new workspace is waited for to leave the queue: the planner's next round is soon.
@@ -33,6 +33,21 @@ const PLACING: Duration = Duration::from_secs(1);
 /// Held while a new workspace's queue is looked into for an answer, not while its place is waited
 /// for.
 static WEIGHING: Semaphore = Semaphore::const_new(1);
+
+/// Refuses names of secrets that the workspace would not find.
+fn known_secrets(
+    state: &ClusterState,
+    client: ClientId,
+    named: &BTreeSet<String>,
+) -> Result<(), InvalidRequest> {
+    let held = state.secrets_for(client);
+    let has = |name: &String| held.keys().any(|held| held.as_str() == name);
+    match named.iter().find(|name| !has(name)) {
+        // it may be the secret itself that was given: it is not said again
+        Some(_) => Err(InvalidRequest::Secret),
+        None => Ok(()),
+    }
+}
 
 impl Api {
     /// Makes a workspace, or answers what an earlier request of this id made.
@@ -53,6 +68,9 @@ impl Api {
         }
         let chosen =
             template::document::choose(&moment.state, &wanted.template, &wanted.parameters)?;
+        if let Some(chosen) = &chosen {
+            known_secrets(&moment.state, client.id, &chosen.filled.secrets)?;
+        }
         let spec = template::expand(wanted, chosen, &self.parts().template)?;
         let command = CreateWorkspace {
             workspace: WorkspaceId::new(uuid::Uuid::now_v7()),

@@ -23,6 +23,7 @@ pub mod page;
 mod read;
 mod resize;
 pub mod resolve;
+mod secret;
 mod session;
 mod session_change;
 mod session_view;

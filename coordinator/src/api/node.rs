@@ -77,6 +77,14 @@ impl NodeService for Api {
         let answers = answers.map(|frame| Ok(pb::TunnelResponse { frame: Some(frame) }));
         Ok(Response::new(Box::pin(answers)))
     }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<pb::FetchSecretsRequest>,
+    ) -> Result<Response<pb::FetchSecretsResponse>, Status> {
+        let node = calling_node(&request)?;
+        Ok(Response::new(self.secrets_of(node, request.into_inner()).await?))
+    }
 }
 
 impl Api {

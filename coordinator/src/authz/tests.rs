@@ -26,6 +26,7 @@ EnrollService/Renew                        -    -     yes  yes   yes   yes  yes 
 NodeService/Status                         -    -     yes  -     -     -    -    -    -
 NodeService/Control                        -    -     yes  -     -     -    -    -    -
 NodeService/Tunnel                         -    -     yes  -     -     -    -    -    -
+NodeService/FetchSecrets                   -    -     yes  -     -     -    -    -    -
 RaftService/AppendEntries                  -    -     -    yes   -     -    -    -    -
 RaftService/AppendStream                   -    -     -    yes   -     -    -    -    -
 RaftService/Vote                           -    -     -    yes   -     -    -    -    -
@@ -39,6 +40,7 @@ MemberService/Describe                     -    -     -    yes   -     -    -   
 MemberService/ListSecrets                  -    -     -    yes   -     -    -    -    -
 MemberService/GetSecret                    -    -     -    yes   -     -    -    -    -
 MemberService/PutSecret                    -    -     -    yes   -     -    -    -    -
+MemberService/SetSecret                    -    -     -    yes   -     -    -    -    -
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes
@@ -83,6 +85,9 @@ TemplateService/ListTemplates              -    -     -    -     yes   yes  yes 
 TemplateService/GetTemplate                -    -     -    -     yes   yes  yes  yes  yes
 TemplateService/ActivateTemplate           -    -     -    -     yes   -    -    -    -
 TemplateService/DeleteTemplate             -    -     -    -     yes   -    -    -    -
+SecretService/SetSecret                    -    -     -    -     yes   yes  -    -    -
+SecretService/ListSecrets                  -    -     -    -     yes   yes  yes  yes  yes
+SecretService/DeleteSecret                 -    -     -    -     yes   yes  -    -    -
 WatchService/Watch                         -    -     -    -     yes   yes  yes  yes  yes
 UserService/InviteUser                     -    -     -    -     yes   -    -    -    -
 UserService/JoinUser                       yes  -     yes  yes   yes   yes  yes  yes  yes

@@ -221,5 +221,6 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::Template(command) => command.name(),
         Command::UpdateWorkspace(_) => "update-workspace",
         Command::Session(command) => command.name(),
+        Command::Secret(command) => command.name(),
     }
 }

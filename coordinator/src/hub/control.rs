@@ -365,8 +365,9 @@ async fn finished(round: &mut Option<Round>) -> (pb::RenewLease, Result<ClusterS
 /// Hashes what a document says, whatever its revision: two of them say the same where this is the
 /// same, and a session need not keep the last one.
 fn hash(spec: &NodeSpec) -> [u8; 32] {
-    let NodeSpec { incarnation, term, revision: _, workspaces, recovering, allowed } = spec;
-    let said = (incarnation, term, workspaces, recovering, allowed);
+    let NodeSpec { incarnation, term, revision: _, workspaces, recovering, allowed, secrets } =
+        spec;
+    let said = (incarnation, term, workspaces, recovering, allowed, secrets);
     let said = postcard::to_stdvec(&said).expect("its types are plain and memory is the bound");
     Sha256::digest(said).into()
 }

@@ -16,6 +16,7 @@ mod secrets;
 mod service;
 mod standing;
 mod upkeep;
+mod vault;
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use remove::Removal;
 pub(crate) use secrets::fetch;
 pub use service::MemberRpc;
 pub use standing::Removed;
+pub use vault::{Given, Setting};
 
 /// How long one change of the group may wait for another.
 const TURN: Duration = Duration::from_secs(5);
@@ -81,6 +83,8 @@ struct Inner {
     parts: Parts,
     /// Held during one change of the group.
     changing: Mutex<()>,
+    /// Held while a secret's value is kept and made to count, and while dead ones are shredded.
+    keeping: Mutex<vault::Doubt>,
     channels: std::sync::Mutex<BTreeMap<(ReplicaId, String), Channel>>,
     /// What this coordinator hears of nodes, once it serves them.
     live: OnceLock<Arc<Live>>,
@@ -102,6 +106,7 @@ impl Members {
         Self(Arc::new(Inner {
             parts,
             changing: Mutex::default(),
+            keeping: Mutex::default(),
             channels: Default::default(),
             live: OnceLock::new(),
         }))

@@ -43,7 +43,12 @@ impl Members {
     ) -> Result<(), ApiError> {
         self.leading().await?;
         let parts = &self.0.parts;
-        let term = parts.consensus.status().term;
+        // of the leadership itself: a follower's term is that of another leader's values
+        let led = *parts.consensus.leadership().borrow();
+        if !led.leading {
+            return Err(errors::not_leader(led.leader, &self.state()));
+        }
+        let term = led.term;
         let written = {
             let (keystore, name) = (parts.keystore.clone(), name.to_owned());
             blocking(move || keystore.write(&name, secret.as_ref(), term)).await?
@@ -69,7 +74,12 @@ impl Members {
                 None => return Err(unconfirmed(name, (kept, needed))),
             }
         }
-        Ok(())
+        let now = *parts.consensus.leadership().borrow();
+        match now.leading && now.term == term {
+            true => Ok(()),
+            // whoever leads now may have written over it
+            false => Err(errors::not_leader(now.leader, &self.state())),
+        }
     }
 
     async fn push(&self, replica: ReplicaId, name: &str, kept: &Kept) -> Result<(), ApiError> {

@@ -10,7 +10,7 @@ use warren_proto::pb::raft::v1::{
     member_service_server::{MemberService, MemberServiceServer},
 };
 
-use super::{Members, Removal, secrets};
+use super::{Members, Removal, Setting, secrets};
 use crate::{api::errors, authz::Caller};
 
 /// The service that the Raft listener mounts.
@@ -114,6 +114,15 @@ impl MemberService for MemberRpc {
         let keystore = self.members.keystore().clone();
         secrets::blocking(move || keystore.take(&name, &kept)).await?;
         Ok(Response::new(pb::PutSecretResponse {}))
+    }
+
+    async fn set_secret(
+        &self,
+        request: Request<pb::SetSecretRequest>,
+    ) -> Answer<pb::SetSecretResponse> {
+        let setting = Setting::from_wire(request.into_inner())?;
+        let (version, revision) = self.members.set_secret_here(&setting).await?;
+        Ok(Response::new(pb::SetSecretResponse { version, revision: revision.0 }))
     }
 
     async fn heard(&self, _: Request<pb::HeardRequest>) -> Answer<pb::HeardResponse> {

@@ -28,6 +28,7 @@ use warren_proto::{
             audit_service_server::AuditServiceServer, client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
+            secret_service_server::SecretServiceServer,
             session_service_server::SessionServiceServer,
             template_service_server::TemplateServiceServer, user_service_server::UserServiceServer,
             watch_service_server::WatchServiceServer,
@@ -186,6 +187,7 @@ impl Start {
         shutdown.spawn(self.own.clone().keep_fresh(self.ca.clone(), id, shutdown.clone()));
         let consensus = self.consensus.clone();
         shutdown.spawn(until(shutdown.clone(), self.members.clone().keep_secrets()));
+        shutdown.spawn(until(shutdown.clone(), self.members.clone().keep_shredding()));
         shutdown.spawn(until(shutdown.clone(), self.members.keep_group()));
         shutdown
             .spawn(until(shutdown.clone(), cut_revoked(consensus.clone(), doubts, connections)));
@@ -250,6 +252,7 @@ impl Start {
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
         health.set_serving::<TemplateServiceServer<Api>>().await;
+        health.set_serving::<SecretServiceServer<Api>>().await;
         health.set_serving::<WatchServiceServer<Api>>().await;
         health.set_serving::<UserServiceServer<Api>>().await;
         health.set_serving::<AuditServiceServer<Api>>().await;
@@ -276,6 +279,7 @@ impl Start {
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
             .add_service(bounded!(TemplateServiceServer, api))
+            .add_service(bounded!(SecretServiceServer, api))
             .add_service(bounded!(WatchServiceServer, api))
             .add_service(bounded!(UserServiceServer, api))
             .add_service(bounded!(AuditServiceServer, api))

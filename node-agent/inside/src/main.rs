@@ -11,6 +11,7 @@ mod agent;
 mod board;
 mod clock;
 mod config;
+mod credential;
 mod files;
 mod journal;
 mod processes;
@@ -58,8 +59,10 @@ fn main() -> ExitCode {
     if let Some(name) = arguments.next().filter(|name| victim::is_shell(name)) {
         return victim::become_shell(&name, arguments);
     }
-    if arguments.next().is_some_and(|word| word == "hook") {
-        return agent::hook::report(arguments);
+    match arguments.next().as_deref().and_then(|word| word.to_str()) {
+        Some("hook") => return agent::hook::report(arguments),
+        Some("git-credential") => return credential::answer(arguments),
+        Some(_) | None => {}
     }
     journal::init();
     let config = match Config::from_environment() {

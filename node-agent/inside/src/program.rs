@@ -1,7 +1,7 @@
 //! Running a program to its end: short ones for their output, long ones line by line.
 
 use std::{
-    io,
+    io::{self, Write as _},
     os::fd::OwnedFd,
     process::{Command, Stdio},
     time::Duration,
@@ -21,6 +21,8 @@ use crate::{
 
 /// Most output kept of a short program: its beginning.
 pub(crate) const OUTPUT_BYTES: usize = 256 * 1024;
+/// Most that a program is given on its standard input.
+const INPUT_BYTES: usize = 32 * 1024;
 /// How long output may still come after a program has ended: from what it left running.
 const QUIET: Duration = Duration::from_millis(300);
 /// From the hang-up to SIGKILL for a step that took too long.
@@ -73,6 +75,36 @@ pub(crate) async fn output(
     command: Command,
     limit: Duration,
 ) -> Result<Output, RunError> {
+    let mut command = command;
+    command.stdin(Stdio::null());
+    gathered(reaper, command, limit).await
+}
+
+/// Runs `command` with `input` on its standard input, without a terminal, and returns its output.
+///
+/// # Errors
+/// As [`output`]; the input has more bytes than a pipe holds.
+pub(crate) async fn fed(
+    reaper: &Reaper,
+    (mut command, input): (Command, &[u8]),
+    limit: Duration,
+) -> Result<Output, RunError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let piped = || {
+        // a pipe holds that much before anybody reads: nobody need be waited for
+        if input.len() > INPUT_BYTES {
+            return Err(io::Error::other("its input is too long"));
+        }
+        let (read, mut write) = io::pipe()?;
+        write.write_all(input)?;
+        Ok(read)
+    };
+    let read = piped().map_err(|error| RunError::Start { program, error })?;
+    command.stdin(Stdio::from(read));
+    gathered(reaper, command, limit).await
+}
+
+async fn gathered(reaper: &Reaper, command: Command, limit: Duration) -> Result<Output, RunError> {
     let mut text = Vec::new();
     let code = follow(reaper, (command, Worth::Kept), limit, |bytes| {
         let room = OUTPUT_BYTES.saturating_sub(text.len()).min(bytes.len());
@@ -94,6 +126,8 @@ pub(crate) async fn lines(
     mut piece: impl FnMut(Piece),
 ) -> Result<i32, RunError> {
     let mut pieces = Pieces::default();
+    let mut command = command;
+    command.stdin(Stdio::null());
     let what = (command, Worth::Victim);
     let code = follow(reaper, what, limit, |bytes| pieces.feed(bytes, &mut piece)).await;
     pieces.finish(&mut piece);
@@ -110,7 +144,6 @@ async fn follow(
     let program = command.get_program().to_string_lossy().into_owned();
     let start = |error| RunError::Start { program: program.clone(), error };
     let output = merge_output(&mut command).map_err(start)?;
-    command.stdin(Stdio::null());
     let child = reaper.spawn(command, Terminal::None, worth).map_err(start)?;
     let mut output = Receiver::from_owned_fd(output).map_err(start)?;
     match timeout_at(deadline, drain(&mut output, &child, &mut take)).await {

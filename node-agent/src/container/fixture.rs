@@ -47,6 +47,7 @@ pub(crate) fn ground() -> Ground {
         inside: PathBuf::from("/opt/warren/warren-inside"),
         hooks: PathBuf::from("/var/lib/warren/node/hooks"),
         run: PathBuf::from("/run/warren/n1/w"),
+        secrets: PathBuf::from("/run/warren/n1/secrets/w"),
         home: PathBuf::from("/pool/w/home"),
         tmp: PathBuf::from("/pool/w/tmp"),
         abilities: Abilities {

@@ -28,6 +28,11 @@ pub const INSIDE: &str = "/warren/inside";
 pub const RUN: &str = "/warren/run";
 /// Name of the agent's socket in its folder.
 pub const SOCKET: &str = "agent.sock";
+/// Where its secrets are, a file each.
+pub const SECRETS: &str = "/run/secrets";
+/// Name of the file that says which repository git's helper answers for, in the folder of the agent's
+/// socket.
+pub const REPOSITORY: &str = "repository";
 /// Name of the file that names the workspace's resolver, in the folder of the agent's socket.
 pub const RESOLV_CONF: &str = "resolv.conf";
 /// Open files of one process, at most.
@@ -80,6 +85,8 @@ pub struct Ground {
     pub hooks: PathBuf,
     /// The workspace's folder with the agent's socket on the host.
     pub run: PathBuf,
+    /// The folder of the workspace's secrets on the host.
+    pub secrets: PathBuf,
     /// The home volume on the host.
     pub home: PathBuf,
     /// Disk-backed `/tmp` on the host, in the pool of the home.
@@ -327,6 +334,10 @@ fn env(order: &WorkspaceOrder) -> BTreeMap<String, String> {
         // host's memory for its own
         ("DISABLE_AUTOUPDATER", "1".to_owned()),
         ("GEMINI_CLI_NO_RELAUNCH", "true".to_owned()),
+        // beside what the image says of its own
+        ("GIT_CONFIG_SYSTEM", hooks::GIT.target.to_owned()),
+        // in memory: what gh keeps of a token goes into no home and no backup
+        ("GH_CONFIG_DIR", "/run/tools/gh".to_owned()),
         ("WARREN_SOCKET", format!("{RUN}/{SOCKET}")),
         ("WARREN_RUN_SERIAL", order.run_serial.to_string()),
         ("WARREN_WORKSPACE", order.address.to_string()),
@@ -361,8 +372,9 @@ fn mounts(ground: &Ground) -> Vec<Mount> {
         mount(&ground.tmp, "/tmp", false),
         mount(&ground.inside, INSIDE, true),
         mount(&ground.run, RUN, true),
+        mount(&ground.secrets, SECRETS, true),
     ];
-    for file in hooks::FILES {
+    for file in hooks::FILES.into_iter().chain([hooks::GIT]) {
         mounts.push(mount(&ground.hooks.join(file.name), file.target, true));
     }
     if ground.resolver.is_some() {

@@ -35,6 +35,9 @@ pub struct Memory {
     /// What clients of these workspaces may reach although it is closed to others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed: BTreeMap<ClientId, BTreeSet<Destination>>,
+    /// A number of each workspace that has secrets, which changes with them. The values are never here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<WorkspaceId, u64>,
     /// Who holds which containers' cgroups frozen, by the cgroup's folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pauses: BTreeMap<PathBuf, BTreeSet<PauseOwner>>,
@@ -126,13 +129,23 @@ impl Memory {
         }
         // the end of a recovery changes what is to be done with every one
         let all = self.recovering != spec.recovering;
+        let told: BTreeSet<_> = spec.workspaces.iter().map(|order| order.workspace).collect();
+        let secrets = orders.keys().filter_map(|id| {
+            let from = if told.contains(id) { &spec.secrets } else { &self.secrets };
+            Some((*id, *from.get(id)?))
+        });
+        let secrets: BTreeMap<WorkspaceId, u64> = secrets.collect();
         let ids = self.orders.keys().chain(orders.keys()).copied();
-        accepted.changed = ids.filter(|id| all || self.orders.get(id) != orders.get(id)).collect();
+        let changed = ids.filter(|id| {
+            all || self.orders.get(id) != orders.get(id) || self.secrets.get(id) != secrets.get(id)
+        });
+        accepted.changed = changed.collect();
         accepted.changed.sort_unstable();
         accepted.changed.dedup();
         self.recovering = spec.recovering;
         self.allowed.clone_from(&spec.allowed);
         self.orders = orders;
+        self.secrets = secrets;
         self.rank = Some(spec.rank());
         self.prune();
         Ok(accepted)

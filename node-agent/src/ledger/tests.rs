@@ -54,7 +54,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
 fn document(rank: (u32, u64, u64), workspaces: Vec<WorkspaceOrder>) -> NodeSpec {
     let (incarnation, term, revision) = (rank.0, rank.1, Revision(rank.2));
     let allowed = Default::default();
-    NodeSpec { incarnation, term, revision, workspaces, recovering: false, allowed }
+    NodeSpec { incarnation, term, revision, workspaces, allowed, ..NodeSpec::default() }
 }
 
 #[tokio::test]
@@ -246,6 +246,7 @@ fn everything() -> Memory {
     };
     let client = order(1, generation).client;
     Memory {
+        secrets: Default::default(),
         rank: Some((7, 2, Revision(9))),
         orders: [(id(1), order(1, generation))].into(),
         generations: [(id(1), generation), (id(2), Generation::new(6, 3))].into(),

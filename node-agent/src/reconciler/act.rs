@@ -178,6 +178,7 @@ impl Worker {
         level.map_err(|error| Failure::level(&error))?;
         let door = self.door()?;
         self.name_resolver()?;
+        self.provide(order).await?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
         let id = created.inspect_err(|_| self.network_made = false)?;
         self.checked = Some(id.clone());
@@ -224,6 +225,7 @@ impl Worker {
         // a reboot takes the folder of the socket away, and the mount with it
         self.door()?;
         self.name_resolver()?;
+        self.provide(order).await?;
         if let Err(closed) = shared.parts.walls.open(&network_name(self.workspace)).await {
             // the bridge may be gone: it is made again, and the container with it if its range differs
             (self.network_made, self.checked) = (false, None);
@@ -285,6 +287,7 @@ impl Worker {
             inside: place.inside.clone(),
             hooks: place.hooks.clone(),
             run: self.shared.parts.doors.dir(self.workspace),
+            secrets: self.shared.parts.vaults.dir(self.workspace),
             home: volume.map(|volume| volume.home.clone()).unwrap_or_default(),
             tmp: volume.map(|volume| volume.tmp.clone()).unwrap_or_default(),
             abilities: host::abilities(&info),
@@ -325,6 +328,7 @@ impl Worker {
         self.shared.forget_kills(self.workspace);
         self.remove_level().await;
         self.shared.parts.gauge.forget(self.workspace);
+        self.withdraw();
         self.shared.parts.doors.close(self.workspace).await;
         if let Err(failed) = self.shared.parts.ledger.forget(self.workspace).await {
             return self.blind(None, &failed.into());

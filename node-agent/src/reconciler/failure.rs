@@ -20,6 +20,7 @@ use crate::{
 
 /// Codes of the agent's own, beside those of engine and volumes.
 const LEDGER_FAILED: &str = "LEDGER_FAILED";
+const SECRETS_UNAVAILABLE: &str = "SECRETS_UNAVAILABLE";
 const SOCKET_FAILED: &str = "SOCKET_FAILED";
 const TIER_MISSING: &str = "TIER_MISSING";
 const CAP_BELOW_USE: &str = "CAP_BELOW_USE";
@@ -44,6 +45,12 @@ impl Failure {
     pub(super) fn tier(tier: IsolationTier, why: &str) -> Self {
         let message = reason(&format!("isolation tier {tier} is not to be had here: {why}"));
         Self { code: TIER_MISSING, retry: true, message }
+    }
+
+    /// What the workspace is to have is not to be had now.
+    pub(super) fn secrets(why: &str) -> Self {
+        let message = reason(&format!("its secrets are not to be had: {why}"));
+        Self { code: SECRETS_UNAVAILABLE, retry: true, message }
     }
 
     /// A cap that is less than what cannot be given back.

@@ -13,6 +13,7 @@ mod guard;
 mod inventory;
 mod picture;
 mod resize;
+mod secrets;
 mod wait;
 mod worker;
 
@@ -41,6 +42,8 @@ use crate::{
     inside::Doors,
     ledger::Ledger,
     network::Walls,
+    secrets::Vaults,
+    uplink::SecretSource,
     volume::VolumeStore,
 };
 use events::Happening;
@@ -79,6 +82,10 @@ pub struct Parts {
     pub levels: Arc<Levels>,
     /// What keeps workspaces apart on the network.
     pub walls: Arc<dyn Walls>,
+    /// Where the secrets of workspaces are.
+    pub vaults: Vaults,
+    /// Where they come from.
+    pub source: SecretSource,
 }
 
 /// What does not change while the agent runs.
@@ -286,12 +293,14 @@ impl Shared {
         Ok(asked)
     }
 
-    /// Removes empty cgroups of workspaces that are not of this node any more.
+    /// Removes empty cgroups and secrets of workspaces that are not of this node any more.
     async fn sweep_levels(&self) {
         // what the engine offers can change while it runs
         let Ok(info) = self.ask_info().await else { return };
         let node = self.parts.place.cgroup_of_node(info.systemd_cgroups);
-        self.parts.levels.sweep(&node, |id| self.parts.ledger.order(id).is_some());
+        let ledger = &self.parts.ledger;
+        self.parts.levels.sweep(&node, |id| ledger.order(id).is_some());
+        self.parts.vaults.sweep(|id| ledger.order(id).is_some());
     }
 
     /// Keeps of an event what a look does not show.

@@ -48,7 +48,7 @@ impl Worker {
                         self.weigh().await;
                     }
                     ticks = ticks.wrapping_add(1);
-                    if self.held_back.is_some() && ticks > 1 {
+                    if (self.held_back.is_some() || self.outdated.is_some()) && ticks > 1 {
                         return;
                     }
                 }

@@ -56,6 +56,8 @@ pub(super) struct Worker {
     pub(super) metered: bool,
     /// Why caps or quota are not as ordered, where they cannot be for now.
     pub(super) held_back: Option<String>,
+    /// Why secrets are not as ordered, where they cannot be for now.
+    pub(super) outdated: Option<String>,
     pub(super) guard: Guard,
     pub(super) view: Option<watch::Receiver<InsideView>>,
     pub(super) readings: Option<watch::Receiver<Reading>>,
@@ -106,6 +108,7 @@ impl Worker {
             sized: None,
             metered: false,
             held_back: None,
+            outdated: None,
             guard: Guard::default(),
             view: None,
             readings,
@@ -174,6 +177,7 @@ impl Worker {
                     self.falls_short(order.as_ref(), next.reason);
                 } else {
                     self.resize(order.as_ref(), &found).await;
+                    self.renew_secrets(order.as_ref()).await;
                 }
                 Follow::Idle
             }
@@ -245,6 +249,9 @@ impl Worker {
     async fn rest(&mut self, order: Option<&WorkspaceOrder>, found: &Found) {
         let absent = found.container.is_none();
         let removed = order.is_none_or(|order| order.run == Run::Removed);
+        if order.is_none_or(|order| order.run != Run::Running) && self.running.is_none() {
+            self.withdraw();
+        }
         if absent && removed {
             self.view = None;
             self.shared.parts.doors.close(self.workspace).await;

@@ -76,7 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         hint = leader_named(&ended).filter(|leader| *leader != address && hinted.is_none());
         if !matches!(&ended, LinkError::Refused(error) if error.reason == reason::NOT_LEADER) {
             warn!(coordinator = %address, error = %ended, registered, "control ended");
-            shared.reconnect(&address);
+            shared.parts.links.reconnect(&address);
         }
         if matches!(&ended, LinkError::Refused(error) if error.reason == REPLACED) {
             // whoever came after this one registers first, and the two are told apart
@@ -142,6 +142,7 @@ async fn session(shared: &Shared, address: &str, registered: &mut bool) -> LinkE
             counter!("warren_uplink_registrations_total").increment(1);
             info!(coordinator = address, epoch = epoch.0, "registered with the leader");
             let_in(&shared.parts.removed, &shared.parts.held);
+            shared.parts.links.led_by(address);
             let mut session =
                 Session { shared, queue, incoming, renewals: 0, sent: VecDeque::new() };
             match session.serve().await {
@@ -171,7 +172,7 @@ async fn open(shared: &Shared, address: &str) -> Result<Opened, LinkError> {
         asked_claim: shown.asked.into_bytes().to_vec().into(),
     };
     push(&queue, request(control_request::Kind::Register(register))).await?;
-    let mut api = shared.api(address);
+    let mut api = shared.parts.links.api(address);
     let opening = async {
         let mut incoming = api.control(ReceiverStream::new(requests)).await?.into_inner();
         let first = incoming.message().await?;

@@ -7,35 +7,32 @@
 
 mod control;
 mod coordinators;
+mod links;
 mod renew;
 mod report;
 mod status;
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Channel;
 use tracing::debug;
-use warren_common::{Limits, NodeEpoch, NodeName, WorkspaceId, status::NodeFacts};
+use warren_common::{NodeEpoch, NodeName, WorkspaceId, status::NodeFacts};
 use warren_daemon::{
     Shutdown,
-    identity::{ClientTls, Folder, connect_lazy, explain},
+    identity::{Folder, explain},
 };
-use warren_proto::{
-    ApiError,
-    pb::node::v1::{self as pb, node_service_client::NodeServiceClient},
-};
+use warren_proto::{ApiError, pb::node::v1 as pb};
 
 use crate::{board::Board, lease::Lease, ledger::Ledger, seat::Seat, tunnel::Tunnels};
 
 pub use coordinators::{Coordinators, CoordinatorsError};
+pub use links::{Links, SecretSource};
 
 /// The coordinator hears from the node at least this often, and the lease is renewed as often: four
 /// of them may be lost before the node counts as suspect.
@@ -49,8 +46,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub struct Parts {
     /// The node's name.
     pub name: NodeName,
-    /// Our certificate and whom we trust; reloaded by the renewal.
-    pub tls: Arc<ClientTls>,
+    /// How coordinators are reached; our certificate is reloaded by the renewal.
+    pub links: Arc<Links>,
     /// Where the identity lies.
     pub identity: Folder,
     /// Where the coordinators are.
@@ -80,7 +77,6 @@ pub struct Parts {
 /// The state that the connections share.
 struct Shared {
     parts: Parts,
-    channels: Mutex<BTreeMap<String, Channel>>,
     registration: watch::Sender<Option<Registration>>,
     /// Counts reports over all streams.
     sequence: AtomicU64,
@@ -117,7 +113,6 @@ impl UplinkView {
 pub fn start(parts: Parts, shutdown: &Shutdown) -> UplinkView {
     let shared = Arc::new(Shared {
         parts,
-        channels: Mutex::default(),
         registration: watch::Sender::default(),
         sequence: AtomicU64::default(),
     });
@@ -133,29 +128,6 @@ pub fn start(parts: Parts, shutdown: &Shutdown) -> UplinkView {
 }
 
 impl Shared {
-    /// Returns the one connection to a coordinator, made with its first use and again as needed.
-    fn channel(&self, address: &str) -> Channel {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || connect_lazy(&self.parts.tls, &[address.to_owned()]);
-        channels.entry(address.to_owned()).or_insert_with(made).clone()
-    }
-
-    /// Forgets the connection, so that the next one is made with today's certificate.
-    fn reconnect(&self, address: &str) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
-    }
-
-    /// Forgets every connection; streams that are open on them go on.
-    fn forget_connections(&self) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn api(&self, address: &str) -> NodeServiceClient<Channel> {
-        NodeServiceClient::new(self.channel(address))
-            .max_decoding_message_size(Limits::NODE_SPEC_BYTES)
-            .max_encoding_message_size(Limits::MESSAGE_BYTES)
-    }
-
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }

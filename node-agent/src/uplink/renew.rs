@@ -76,7 +76,7 @@ async fn renew(shared: &Shared) -> Result<(), RenewError> {
     let csr_pem = key.request().map_err(RenewError::Identity)?;
     let mut last = RenewError::Nowhere;
     for address in shared.parts.coordinators.candidates() {
-        let mut api = EnrollServiceClient::new(shared.channel(&address));
+        let mut api = EnrollServiceClient::new(shared.parts.links.channel(&address));
         let call = api.renew(pb::RenewRequest { csr_pem: csr_pem.clone() });
         let answer = match timeout(Limits::CALL_TIMEOUT, call).await {
             Ok(Ok(answer)) => answer.into_inner(),
@@ -92,9 +92,9 @@ async fn renew(shared: &Shared) -> Result<(), RenewError> {
         let installed =
             shared.parts.identity.install(&key, &answer.certificate_pem, &answer.trust_pem);
         let identity = installed.map_err(RenewError::Identity)?;
-        let reloaded = shared.parts.tls.reload(&identity.credentials, &identity.trust_pem);
+        let reloaded = shared.parts.links.tls().reload(&identity.credentials, &identity.trust_pem);
         reloaded.map_err(RenewError::Identity)?;
-        shared.forget_connections();
+        shared.parts.links.forget();
         info!(until = %identity.credentials.peer().not_after, "the certificate was renewed");
         return Ok(());
     }

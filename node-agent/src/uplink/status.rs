@@ -75,7 +75,7 @@ async fn link(shared: Arc<Shared>, address: String) {
         };
         metrics::counter!("warren_uplink_losses_total", "stream" => "status").increment(1);
         info!(coordinator = %address, error = %ended, "status ended");
-        shared.reconnect(&address);
+        shared.parts.links.reconnect(&address);
         if begun.elapsed() > SILENCE {
             backoff.reset();
         }
@@ -114,7 +114,7 @@ async fn session(shared: &Shared, address: &str) -> Result<(), LinkError> {
         taken: 0,
     };
     session.report().await?;
-    let mut api = shared.api(address);
+    let mut api = shared.parts.links.api(address);
     let calling = timeout(Limits::CALL_TIMEOUT, api.status(ReceiverStream::new(requests)));
     let incoming = calling.await.map_err(|_| LinkError::Silent)??.into_inner();
     session.serve(incoming, registered).await
@@ -228,7 +228,7 @@ impl Session<'_> {
     fn take(&mut self, message: pb::StatusResponse) {
         match message.kind {
             Some(status_response::Kind::OpenTunnel(request)) => {
-                let channel = self.shared.channel(self.address);
+                let channel = self.shared.parts.links.channel(self.address);
                 self.shared.parts.tunnels.answer(channel, request);
             }
             Some(status_response::Kind::Acknowledged(sequence)) => {

@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) reports: watch::Sender<u64>,
     /// Reports that are dropped without a word, as a follower does that knows no registration yet.
     pub(crate) deaf: Mutex<u32>,
+    /// What workspaces get: the mark, and the value of `token`; none to be had where it is empty.
+    pub(crate) secret: Mutex<(u64, String)>,
     /// Nodes that were taken out of the cluster.
     removed: Mutex<BTreeSet<NodeId>>,
     status: Mutex<Option<mpsc::Sender<Result<pb::StatusResponse, Status>>>>,
@@ -118,6 +120,7 @@ impl Coordinator {
             seen: watch::Sender::default(),
             reports: watch::Sender::default(),
             deaf: Mutex::default(),
+            secret: Mutex::default(),
             removed: Mutex::default(),
             status: Mutex::default(),
             tunnels: Mutex::default(),
@@ -311,6 +314,19 @@ fn node_of<T>(request: &Request<T>) -> Result<NodeId, Status> {
 
 #[tonic::async_trait]
 impl NodeService for Served {
+    async fn fetch_secrets(
+        &self,
+        request: Request<pb::FetchSecretsRequest>,
+    ) -> Result<Response<pb::FetchSecretsResponse>, Status> {
+        node_of(&request)?;
+        let (mark, value) = self.state.secret.lock().expect("lock").clone();
+        if value.is_empty() {
+            return Err(Status::unavailable("not to be had"));
+        }
+        let value = pb::SecretValue { name: "token".to_owned(), value: value.into() };
+        Ok(Response::new(pb::FetchSecretsResponse { secrets: mark, values: vec![value] }))
+    }
+
     type StatusStream = Answers<pb::StatusResponse>;
     type ControlStream = Answers<pb::ControlResponse>;
     type TunnelStream = Answers<pb::TunnelResponse>;

@@ -8,6 +8,7 @@ mod leaving;
 mod lifecycle;
 mod removal;
 mod resizing;
+mod secrets;
 mod trouble;
 mod tunnel;
 mod world;

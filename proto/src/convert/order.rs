@@ -1,6 +1,6 @@
 //! The one document a node receives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use warren_common::{
     ClientId, Generation, Limits, Revision, WorkspaceAddress,
@@ -15,11 +15,15 @@ const SESSIONS_TOLD: usize = Limits::SESSIONS * 2;
 
 impl From<NodeSpec> for pb::NodeSpec {
     fn from(spec: NodeSpec) -> Self {
+        let order = |order: WorkspaceOrder| {
+            let secrets = spec.secrets.get(&order.workspace).copied().unwrap_or_default();
+            pb::WorkspaceOrder { secrets, ..order.into() }
+        };
         Self {
             incarnation: spec.incarnation,
             term: spec.term,
             revision: spec.revision.0,
-            workspaces: spec.workspaces.into_iter().map(Into::into).collect(),
+            workspaces: spec.workspaces.into_iter().map(order).collect(),
             recovering: spec.recovering,
             allowed: spec.allowed.into_iter().map(of_client).collect(),
         }
@@ -42,6 +46,10 @@ fn to_client(
 impl TryFrom<pb::NodeSpec> for NodeSpec {
     type Error = InvalidMessage;
     fn try_from(spec: pb::NodeSpec) -> Result<Self, InvalidMessage> {
+        let mut secrets = BTreeMap::new();
+        for order in spec.workspaces.iter().filter(|order| order.secrets != 0) {
+            secrets.insert(parse("workspace_id", &order.workspace_id)?, order.secrets);
+        }
         let order = |(index, order)| convert(&format!("workspaces[{index}]"), order);
         Ok(Self {
             incarnation: spec.incarnation,
@@ -55,6 +63,7 @@ impl TryFrom<pb::NodeSpec> for NodeSpec {
                 .collect::<Result<_, _>>()?,
             recovering: spec.recovering,
             allowed: spec.allowed.iter().map(to_client).collect::<Result<_, _>>()?,
+            secrets,
         })
     }
 }
@@ -87,6 +96,7 @@ impl From<WorkspaceOrder> for pb::WorkspaceOrder {
             spec: Some(order.spec.into()),
             request_id: order.request.map(|id| id.to_string()).unwrap_or_default(),
             sessions: order.sessions.into_iter().map(Into::into).collect(),
+            secrets: 0,
         }
     }
 }

@@ -304,8 +304,10 @@ proptest! {
         let (incarnation, term, revision) = rank;
         let one = |port| format!("10.1.0.0/16:{port}/udp").parse().expect("a destination");
         let allowed = [(id(client), ports.into_iter().map(one).collect())].into();
+        let secrets = orders.iter().map(|order| (order.workspace, rank.1 | 1)).collect();
         let spec =
             NodeSpec {
+                secrets,
                 incarnation,
                 term,
                 revision: Revision(revision),

@@ -2,13 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use warren_daemon::{
     Secret,
     backup::{BackupError, BackupKey, Kdf, PASSPHRASE_LEAST},
@@ -17,6 +16,7 @@ use warren_daemon::{
 use crate::{
     app::App,
     error::{Error, Kind},
+    terminal::unseen::ask,
 };
 
 /// More than anybody types; a file that is longer is another one.
@@ -95,30 +95,4 @@ fn typed(new: bool) -> Result<Secret<String>, Error> {
         return Err(Error::usage("the two passphrases differ").next("run the command again"));
     }
     Ok(first)
-}
-
-/// Echo is off while this lives.
-struct Unseen(rustix::termios::Termios);
-
-impl Drop for Unseen {
-    fn drop(&mut self) {
-        // nobody is left to be told
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
-    }
-}
-
-fn ask(what: &str) -> Result<Secret<String>, Error> {
-    let failed = |error: io::Error| Error::pipe("reading from the terminal", &error);
-    let before = tcgetattr(io::stdin()).map_err(|error| failed(error.into()))?;
-    let mut unseen = before.clone();
-    unseen.local_modes.remove(LocalModes::ECHO);
-    unseen.local_modes.insert(LocalModes::ECHONL);
-    tcsetattr(io::stdin(), OptionalActions::Flush, &unseen)
-        .map_err(|error| failed(error.into()))?;
-    let _restored = Unseen(before);
-    let mut talk = io::stderr().lock();
-    talk.write_all(what.as_bytes()).and_then(|()| talk.flush()).map_err(failed)?;
-    let mut line = zeroize::Zeroizing::new(String::new());
-    io::stdin().lock().read_line(&mut line).map_err(failed)?;
-    Ok(Secret::new(line.trim_end_matches(['\n', '\r']).to_owned()))
 }

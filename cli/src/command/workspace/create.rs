@@ -51,7 +51,8 @@ pub(crate) struct Create {
     /// Template to make it from, at its active version or a named one: agent@3 [default: base].
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
-    /// A parameter of the template; may be repeated.
+    /// A parameter of the template; may be repeated. One of type secret takes the name of a secret, or
+    /// @FILE, @- or env:VARIABLE: the value is set as the secret WORKSPACE-PARAMETER first.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = value::pair)]
     params: Vec<(String, String)>,
     /// A TOML file with parameters of the template; --param goes before it.
@@ -161,7 +162,7 @@ pub(crate) async fn run(app: &App, create: &Create) -> Outcome {
     let request_id = create.change.id(app);
     let mut request = request::build(create, &request_id)?;
     let mut api = app.api()?;
-    ask::missing(&mut api, &mut request).await?;
+    ask::complete(app, &mut api, &mut request).await?;
     let begun = Instant::now();
     let answer = api
         .write(async |channel| api::workspaces(channel).create_workspace(request.clone()).await)

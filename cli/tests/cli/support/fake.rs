@@ -42,6 +42,9 @@ pub(crate) struct State {
     /// What node tokens come with.
     pub(crate) installer: Option<pb::Installer>,
     pub(crate) workspaces: Vec<pb::Workspace>,
+    pub(crate) secrets: Vec<pb::Secret>,
+    /// Values of secrets, in the order in which they were set.
+    pub(crate) values: Vec<Vec<u8>>,
     pub(crate) sessions: Vec<pb::Session>,
     /// Sessions that were asked for.
     pub(crate) made: Vec<pb::CreateSessionRequest>,

@@ -5,6 +5,7 @@ mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
 mod nodes;
+mod secrets;
 mod streams;
 mod users;
 pub(crate) mod watch;
@@ -43,6 +44,7 @@ use warren_proto::{
         client_service_server::ClientServiceServer,
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
+        secret_service_server::SecretServiceServer,
         session_service_server::SessionServiceServer,
         user_service_server::UserServiceServer,
         watch_service_server::WatchServiceServer,
@@ -112,6 +114,7 @@ impl Bench {
             .add_service(SessionServiceServer::new(fake.clone()))
             .add_service(WatchServiceServer::new(fake.clone()))
             .add_service(UserServiceServer::new(fake.clone()))
+            .add_service(SecretServiceServer::new(fake.clone()))
             .add_service(AuditServiceServer::new(fake.clone()));
         let bootstrap = Bootstrap {
             fake: fake.clone(),

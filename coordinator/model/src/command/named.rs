@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use warren_common::{NodeId, WorkspaceId};
 
 use super::{Command, node::NodeCommand};
-use crate::state::{ClusterState, Workspace};
+use crate::state::{ClusterState, Vault, Workspace};
 
 impl Command {
     /// Returns the workspace that the command is about.
@@ -45,6 +45,7 @@ impl Command {
             | Self::NoteBackup(_)
             | Self::ChangeAllowed(_)
             | Self::Template(_)
+            | Self::Secret(_)
             | Self::Node(_) => None,
         }
     }
@@ -90,6 +91,13 @@ impl Touched {
                 NodeCommand::NoteRival(_) | NodeCommand::Rejoin(_) | NodeCommand::Label(_) => {}
             },
             Command::RegisterNode(register) => drop(self.nodes.insert(register.node)),
+            Command::Secret(command) => match command.vault() {
+                Vault::Shared => self.all = true,
+                Vault::Client(client) => {
+                    let on = |one: &Workspace| Some(one.assignment.as_ref()?.node);
+                    self.nodes.extend(after.workspaces_of(client).filter_map(|one| on(one)));
+                }
+            },
             Command::InitCluster(_)
             | Command::BeginIncarnation(_)
             | Command::AdoptNode(_)

@@ -11,7 +11,7 @@ use crate::{
     apply::{Change, Context},
     command::{CreateClient, DeleteClient, UpdateClient},
     event::EventKind,
-    state::ClusterState,
+    state::{ClusterState, Vault},
 };
 
 /// One customer engagement.
@@ -87,6 +87,8 @@ pub(crate) fn delete(
     state.client_names.remove(&name);
     state.allowed.remove(&id);
     state.unreviewed.remove(&id);
+    // who deletes a client shreds what it held: the keystore follows the state
+    state.secrets.remove(&Vault::Client(id));
     Ok(Change::new("client.delete", Outcome::Client(id))
         .object(&name, &id)
         .event(EventKind::ClientDeleted(id, name)))

@@ -36,8 +36,8 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, ClientName, ClusterId, NodeId, NodeName, PersonName, ReplicaId, RequestId, Revision,
-    SecretName, SessionName, TemplateName, Timestamp, TokenId, WorkspaceAddress, WorkspaceId,
-    WorkspaceName, spec::Destination,
+    SessionName, TemplateName, Timestamp, TokenId, WorkspaceAddress, WorkspaceId, WorkspaceName,
+    spec::Destination,
 };
 
 use crate::{audit::AuditHead, command::Principal};
@@ -52,7 +52,7 @@ pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use seat::{Rival, Seat};
-pub use secret::{SecretRecord, Vault};
+pub use secret::{SecretRecord, Secrets, ValueId, Vault};
 pub use session::SessionRecord;
 pub use spec::Spec;
 pub use template::{Template, TemplateVersion};
@@ -127,7 +127,7 @@ pub struct ClusterState {
     /// sessions are as the spec has them.
     pub sessions: OrdMap<WorkspaceId, Arc<BTreeMap<SessionName, SessionRecord>>>,
     /// What each vault holds, without the values; none of empty ones.
-    pub secrets: OrdMap<Vault, Arc<BTreeMap<SecretName, SecretRecord>>>,
+    pub secrets: OrdMap<Vault, Arc<Secrets>>,
     /// The images that workspaces had before their last update; none of those that had no update,
     /// or went back.
     pub images_before: OrdMap<WorkspaceId, Arc<str>>,

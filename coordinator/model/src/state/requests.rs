@@ -15,7 +15,7 @@ use warren_common::{Limits, RequestId, Revision, Timestamp};
 
 use crate::{
     answer::{Applied, Refusal, RefusalCode},
-    command::{Command, Envelope, Principal},
+    command::{Command, Envelope, Principal, SecretCommand},
 };
 
 /// Expired requests dropped per command and principal.
@@ -208,6 +208,10 @@ fn intent(envelope: &Envelope) -> Intent {
         Command::JoinReplica(one) => {
             postcard::to_stdvec(&("join replica", &one.token, &one.key_hash))
         }
+        Command::Secret(one) => match one.as_ref() {
+            SecretCommand::Set(set) => postcard::to_stdvec(&("set secret", set.vault, &set.name)),
+            SecretCommand::Delete(_) => postcard::to_stdvec(command),
+        },
         Command::InitCluster(_)
         | Command::SetReplica(_)
         | Command::DeleteClient(_)

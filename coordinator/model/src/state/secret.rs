@@ -3,10 +3,21 @@
 //! The values stand in the coordinators' keystore, sealed, and never in a command, a checkpoint or
 //! an answer.
 
-use serde::{Deserialize, Serialize};
-use warren_common::{ClientId, Revision, Timestamp};
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::command::Principal;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use warren_common::{ClientId, Limits, Revision, SecretName, Timestamp};
+
+use crate::{
+    answer::{Outcome, Refusal, RefusalCode},
+    apply::{Change, Context},
+    command::{
+        Principal, SecretCommand,
+        secret::{DeleteSecret, SetSecret},
+    },
+    state::ClusterState,
+};
 
 /// Where a secret belongs: a workspace gets exactly the shared vault and its client's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,15 +28,153 @@ pub enum Vault {
     Client(ClientId),
 }
 
+/// Which value of a secret: drawn at random for each, and part of what seals it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub [u8; 16]);
+
 /// One secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRecord {
     /// Counts its values from 1.
     pub version: u64,
+    /// Which value is the newest.
+    pub value: ValueId,
     /// Who set the newest.
     pub by: Principal,
     /// When.
     pub at: Timestamp,
     /// The mutation that last changed it.
     pub revision: Revision,
+}
+
+/// The secrets of one vault.
+pub type Secrets = BTreeMap<SecretName, SecretRecord>;
+
+impl ClusterState {
+    /// Returns a secret of a vault.
+    pub fn secret(&self, vault: Vault, name: &SecretName) -> Option<&SecretRecord> {
+        self.secrets.get(&vault)?.get(name)
+    }
+
+    /// Returns what a workspace of this client gets: of two secrets with one name its client's goes
+    /// before the shared one.
+    pub fn secrets_for(&self, client: ClientId) -> BTreeMap<&SecretName, (Vault, &SecretRecord)> {
+        let vaults = [Vault::Shared, Vault::Client(client)];
+        let held = vaults.into_iter().filter_map(|vault| Some((vault, self.secrets.get(&vault)?)));
+        held.flat_map(|(vault, secrets)| {
+            secrets.iter().map(move |(name, record)| (name, (vault, record)))
+        })
+        .collect()
+    }
+
+    /// Returns a number that changes with what a workspace of this client gets; zero where that is
+    /// nothing.
+    pub fn secrets_mark(&self, client: ClientId) -> u64 {
+        let secrets = self.secrets_for(client);
+        if secrets.is_empty() {
+            return 0;
+        }
+        let mut hash = Sha256::new();
+        for (name, (_, record)) in secrets {
+            hash.update((name.as_str().len() as u64).to_be_bytes());
+            hash.update(name.as_str());
+            hash.update(record.value.0);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        u64::from_be_bytes(first).max(1)
+    }
+}
+
+pub(crate) fn command(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&SecretCommand, &Principal),
+) -> Result<Change, Refusal> {
+    match command {
+        SecretCommand::Set(set) => self::set(state, context, (set, by)),
+        SecretCommand::Delete(delete) => self::delete(state, context, delete),
+    }
+}
+
+fn set(
+    state: &mut ClusterState,
+    context: &Context,
+    (command, by): (&SetSecret, &Principal),
+) -> Result<Change, Refusal> {
+    let SetSecret { vault, name, version, value } = command;
+    let address = address(state, *vault, name)?;
+    let known = state.secret(*vault, name);
+    let last = known.map_or(0, |known| known.version);
+    if let Some(known) = known {
+        context.unchanged_since(known.revision, || format!("secret {address}"))?;
+    } else {
+        room(state, *vault)?;
+    }
+    if last.checked_add(1) != Some(*version) {
+        let message = format!("secret {address} was set by somebody else meanwhile");
+        return Err(Refusal::new(RefusalCode::WrongState, message));
+    }
+    let record = SecretRecord {
+        version: *version,
+        value: *value,
+        by: by.clone(),
+        at: context.at,
+        revision: context.revision,
+    };
+    let mut secrets = state.secrets.get(vault).cloned().unwrap_or_default();
+    Arc::make_mut(&mut secrets).insert(name.clone(), record);
+    state.secrets.insert(*vault, secrets);
+    Ok(Change::new("secret.set", Outcome::Secret(*version))
+        .object(&address, &version)
+        .detail(format!("version {version}")))
+}
+
+fn delete(
+    state: &mut ClusterState,
+    context: &Context,
+    command: &DeleteSecret,
+) -> Result<Change, Refusal> {
+    let DeleteSecret { vault, name } = command;
+    let address = address(state, *vault, name)?;
+    let Some(known) = state.secret(*vault, name) else {
+        return Err(Refusal::new(RefusalCode::NotFound, format!("there is no secret {address}")));
+    };
+    let version = known.version;
+    context.unchanged_since(known.revision, || format!("secret {address}"))?;
+    let mut secrets = state.secrets.get(vault).cloned().unwrap_or_default();
+    Arc::make_mut(&mut secrets).remove(name);
+    match secrets.is_empty() {
+        true => drop(state.secrets.remove(vault)),
+        false => drop(state.secrets.insert(*vault, secrets)),
+    }
+    Ok(Change::new("secret.delete", Outcome::Secret(version)).object(&address, &version))
+}
+
+/// Returns `client/name` or `shared/name`.
+fn address(state: &ClusterState, vault: Vault, name: &SecretName) -> Result<String, Refusal> {
+    match vault {
+        Vault::Shared => Ok(format!("shared/{name}")),
+        Vault::Client(client) => match state.clients.get(&client) {
+            Some(client) => Ok(format!("{}/{name}", client.name)),
+            None => {
+                Err(Refusal::new(RefusalCode::NotFound, format!("there is no client {client}")))
+            }
+        },
+    }
+}
+
+fn room(state: &ClusterState, vault: Vault) -> Result<(), Refusal> {
+    let full = |what: &str, limit: usize| {
+        let message = format!("{what} holds {limit} secrets, the limit");
+        Err(Refusal::new(RefusalCode::LimitReached, message))
+    };
+    if state.secrets.get(&vault).is_some_and(|held| held.len() >= Limits::SECRETS_PER_VAULT) {
+        return full("the vault", Limits::SECRETS_PER_VAULT);
+    }
+    if state.secrets.values().map(|held| held.len()).sum::<usize>() >= Limits::SECRETS {
+        return full("the cluster", Limits::SECRETS);
+    }
+    Ok(())
 }

@@ -18,6 +18,7 @@ mod recovering;
 mod replicas;
 mod requests;
 mod resizing;
+mod secrets;
 mod sessions;
 mod templates;
 mod updating;

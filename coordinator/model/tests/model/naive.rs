@@ -124,6 +124,7 @@ impl Naive {
             | Command::ChangeAllowed(_)
             | Command::Template(_)
             | Command::Session(_)
+            | Command::Secret(_)
             | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),

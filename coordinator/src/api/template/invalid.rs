@@ -67,6 +67,12 @@ pub enum InvalidRequest {
     /// Something that needs a repository, without one.
     #[error("parameter branch needs parameter repo")]
     BranchWithoutRepo,
+    /// A parameter names a secret that the workspace would not find.
+    #[error("a parameter names no secret of the client's vault or the shared one")]
+    Secret,
+    /// The template's `git_token`.
+    #[error("git_token of the template takes the name of a secret")]
+    GitToken,
     /// The whole breaks a rule.
     #[error(transparent)]
     Spec(#[from] InvalidSpec),
@@ -89,7 +95,10 @@ impl InvalidRequest {
             Self::Repo(
                 InvalidRepo::TooLong(_) | InvalidRepo::Scheme(_) | InvalidRepo::Malformed(_),
             ) => "INVALID_REPO",
-            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo => "INVALID_PARAMETER",
+            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo | Self::GitToken => {
+                "INVALID_PARAMETER"
+            }
+            Self::Secret => "UNKNOWN_SECRET",
             Self::Spec(InvalidSpec::Resources(_)) => "INVALID_RESOURCES",
             Self::Spec(
                 InvalidSpec::TooLong { .. }
@@ -116,18 +125,24 @@ impl InvalidRequest {
             Self::Filled { why, known, .. } => Self::known_of(why, known),
             Self::Parameter { .. } => Some(known_parameters()),
             Self::Repo(InvalidRepo::Credentials) => Some(
-                "give the URL without user and password, and log in from a session inside the \
-                 workspace; secrets that Warren keeps come with a later version"
+                "give the URL without user and password, and the password as a secret: warren secret \
+                 set CLIENT git-token"
                     .to_owned(),
             ),
             Self::Repo(InvalidRepo::Scheme(_)) => Some(
                 "give the repository's https:// URL, such as https://git.example/acme/web.git"
                     .to_owned(),
             ),
+            Self::Secret => Some(
+                "set it first: warren secret set CLIENT NAME; or give the value where nobody sees it: \
+                 --param NAME=@FILE, NAME=@- or NAME=env:VARIABLE"
+                    .to_owned(),
+            ),
             Self::Identity(missing) => Some(format!("add --param {missing}=…")),
             Self::Empty(name) => Some(format!("leave --param {name} out, or give it a value")),
             Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
             | Self::BranchWithoutRepo
+            | Self::GitToken
             | Self::Amount { .. }
             | Self::Spec(_) => None,
         }

@@ -10,10 +10,10 @@ mod invalid;
 use std::collections::BTreeMap;
 
 use warren_common::{
-    Bytes, MilliCpus, SessionName,
+    Bytes, MilliCpus, SecretName, SessionName,
     spec::{
-        Failover, GitIdentity, Labels, PlacementRules, RepoUrl, Resources, SessionSpec,
-        WorkspaceSpec,
+        Failover, GIT_TOKEN_LABEL, GitIdentity, Labels, PlacementRules, RepoUrl, Resources,
+        SessionSpec, WorkspaceSpec,
     },
 };
 
@@ -119,6 +119,10 @@ pub fn expand(
     }
     let mut labels = body.labels;
     labels.extend(request.labels);
+    if let Some(token) = body.git_token {
+        let token: SecretName = token.parse().map_err(|_| InvalidRequest::GitToken)?;
+        labels.insert(GIT_TOKEN_LABEL.to_owned(), token.to_string());
+    }
     let spec = WorkspaceSpec {
         template: reference,
         image: body.image.unwrap_or_else(|| defaults.image.clone()),
@@ -357,6 +361,7 @@ mod tests {
                 ..Body::default()
             },
             sessions: vec![session("main", "claude"), session("tests", "make watch")],
+            ..Filled::default()
         };
         let chosen = Chosen { reference: "agent@3".to_owned(), filled };
         let main = SessionSpec { name: "main".parse().expect("a name"), command: text("codex") };

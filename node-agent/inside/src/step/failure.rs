@@ -89,8 +89,8 @@ impl Failure {
     pub(super) fn explain(self, host: &str, branch: &str, output: &str) -> String {
         match self {
             Self::Authentication => format!(
-                "{host} asks for a password; private repositories need secrets, which this \
-                 version does not have: use a public URL, or clone by hand in a session"
+                "{host} asks for a password and takes none that is here: set it with warren secret \
+                 set CLIENT git-token, or use a public URL"
             ),
             Self::Forbidden => {
                 format!(

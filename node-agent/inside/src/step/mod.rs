@@ -1,4 +1,4 @@
-//! The startup steps: git identity, clone, setup script, sessions. In that order, each shown on the
+//! The startup steps: git identity, tools' logins, clone, setup script, sessions. In that order, each shown on the
 //! board, and none of them able to stop the workspace: what needs a failed step is skipped and says
 //! why, the sessions start anyway so that a person can look.
 
@@ -8,6 +8,7 @@ mod first_start;
 mod identity;
 mod progress;
 mod setup;
+mod tools;
 
 use std::{
     path::{Component, Path, PathBuf},
@@ -85,6 +86,11 @@ impl Startup {
         if has_identity(setup) {
             self.board.begin("git-identity", "git identity");
             self.board.end("git-identity", &identity::run(self, setup).await);
+        }
+        let tools = tools::wanted();
+        if !tools.is_empty() {
+            self.board.begin(tools::STEP, "log in tools");
+            self.board.end(tools::STEP, &tools::run(self, &tools).await);
         }
         let mut cloned = true;
         if !setup.repo.is_empty() {

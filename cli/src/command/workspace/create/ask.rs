@@ -2,40 +2,78 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use warren_common::status::clean;
+use warren_common::{SecretName, status::clean};
 use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
     api::{self, Api},
+    app::App,
+    command::secret::{self, value},
     error::Error,
 };
 
-/// Asks for the required parameters that the request leaves out, where a person is there to ask;
-/// where none is, the coordinator refuses by name.
+/// The type of parameters that name secrets.
+const SECRET: &str = "secret";
+
+/// Completes a request's parameters: asks for the required ones that it leaves out, where a person
+/// is there to ask (where none is, the coordinator refuses by name), and sets those of type secret
+/// whose value is given, so that the request names them.
 ///
 /// # Errors
-/// The template cannot be looked at, or the answers end.
-pub(super) async fn missing(
+/// The template cannot be looked at, a secret cannot be read or set, or the answers end.
+pub(super) async fn complete(
+    app: &App,
     api: &mut Api,
     request: &mut pb::CreateWorkspaceRequest,
 ) -> Result<(), Error> {
     let (named, version) = request.template.split_once('@').unwrap_or((&request.template, "0"));
     let (named, version) = (named.to_owned(), version.parse().unwrap_or_default());
     let here = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if named.is_empty() || !here {
+    let placed = request.parameters.values().any(|value| value::is_place(value));
+    if named.is_empty() || !(here || placed) {
         return Ok(());
     }
     let get = pb::GetTemplateRequest { name: named, version, read: None };
     let answer =
         api.read(async |channel| api::templates(channel).get_template(get.clone()).await).await?;
-    for parameter in answer.parameters.into_iter().filter(|one| one.required) {
-        if request.parameters.contains_key(&parameter.name) {
-            continue;
+    for parameter in answer.parameters {
+        let given = request.parameters.get(&parameter.name).cloned();
+        let asks = here && parameter.required && given.is_none();
+        let taken = match (parameter.r#type.as_str(), given) {
+            (SECRET, Some(place)) if value::is_place(&place) => {
+                Some(keep(app, api, request, (&parameter, Some(&place))).await?)
+            }
+            (SECRET, None) if asks => Some(keep(app, api, request, (&parameter, None)).await?),
+            (_, None) if asks => Some(answer_to(&parameter)?),
+            (_, Some(_) | None) => None,
+        };
+        if let Some(taken) = taken {
+            request.parameters.insert(parameter.name, taken);
         }
-        let value = answer_to(&parameter)?;
-        request.parameters.insert(parameter.name, value);
     }
     Ok(())
+}
+
+/// Sets a secret of the workspace's own, and returns its name.
+async fn keep(
+    app: &App,
+    api: &mut Api,
+    request: &pb::CreateWorkspaceRequest,
+    (parameter, place): (&pb::TemplateParameter, Option<&str>),
+) -> Result<String, Error> {
+    let name = format!("{}-{}", request.name, parameter.name.replace('_', "-"));
+    let name: SecretName = name.trim_end_matches('-').parse().map_err(|_| {
+        Error::usage(format!("{name} is too long for the name of a secret")).next(format!(
+            "warren secret set {} NAME, then --param {}=NAME",
+            request.client, parameter.name
+        ))
+    })?;
+    let value = value::read(app, &format!("parameter {}", parameter.name), place)?;
+    // another request than the one that makes the workspace
+    let id = uuid::Uuid::now_v7().to_string();
+    secret::put(api, (&request.client, &name), &value, &id).await?;
+    app.output.talk(&format!("secret {}/{name} is set", request.client));
+    Ok(name.to_string())
 }
 
 fn answer_to(parameter: &pb::TemplateParameter) -> Result<String, Error> {

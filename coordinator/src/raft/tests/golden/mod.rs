@@ -3,6 +3,7 @@
 mod commands;
 #[path = "../../../../../tests/golden/file.rs"]
 mod file;
+mod secrets;
 mod sessions;
 
 use std::{collections::BTreeMap, fs};

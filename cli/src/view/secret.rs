@@ -1,0 +1,78 @@
+//! Secrets as they are printed: everything but their values.
+
+use serde::Serialize;
+use warren_common::Timestamp;
+use warren_proto::pb::admin::v1 as pb;
+
+use super::{Moment, filled, moment};
+use crate::render::{Tabular, time};
+
+/// One secret.
+#[derive(Debug, Serialize)]
+pub(crate) struct Secret {
+    /// None for one of the shared vault.
+    pub(crate) client: Option<String>,
+    pub(crate) name: String,
+    pub(crate) version: u64,
+    pub(crate) by: Option<String>,
+    pub(crate) at: Option<Moment>,
+    /// Which workspaces get it; the first ones where there are very many.
+    pub(crate) workspaces: Vec<String>,
+    pub(crate) workspace_count: u32,
+    pub(crate) revision: u64,
+}
+
+impl From<pb::Secret> for Secret {
+    fn from(secret: pb::Secret) -> Self {
+        Self {
+            client: filled(&secret.client),
+            name: secret.name,
+            version: secret.version,
+            by: filled(&secret.by),
+            at: moment(secret.at_unix_ms),
+            workspaces: secret.workspaces,
+            workspace_count: secret.workspace_count,
+            revision: secret.revision,
+        }
+    }
+}
+
+impl Secret {
+    /// Returns `client/name` or `shared/name`.
+    pub(crate) fn label(&self) -> String {
+        format!("{}/{}", self.vault(), self.name)
+    }
+
+    fn vault(&self) -> &str {
+        self.client.as_deref().unwrap_or("shared")
+    }
+}
+
+impl Tabular for Secret {
+    const HEADER: &'static [&'static str] =
+        &["VAULT", "SECRET", "VERSION", "SET", "BY", "WORKSPACES"];
+    const FLEXIBLE: usize = 5;
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let vault = match &self.client {
+            Some(client) => client.clone(),
+            None => "(shared)".to_owned(),
+        };
+        let workspaces = match self.workspaces.as_slice() {
+            [] => "-".to_owned(),
+            some => some.join(", "),
+        };
+        vec![
+            vault,
+            self.name.clone(),
+            self.version.to_string(),
+            self.at.map_or_else(|| "-".to_owned(), |at| time::age(at.0, now)),
+            self.by.clone().unwrap_or_else(|| "-".to_owned()),
+            workspaces,
+        ]
+    }
+
+    fn address(&self) -> String {
+        self.label()
+    }
+}

@@ -1,0 +1,148 @@
+//! Secrets: versions, vaults, who gets what, and what nodes are told of it.
+
+use warren_common::{Bytes, Limits, SecretName};
+use warren_model::{
+    Command, Outcome, Principal, RefusalCode,
+    command::{
+        DeleteClient, SecretCommand,
+        secret::{DeleteSecret, SetSecret},
+    },
+    node_spec,
+    state::{ValueId, Vault},
+};
+
+use crate::make::{World, client, create_client, create_workspace, node, person, spec, workspace};
+
+fn name(text: &str) -> SecretName {
+    text.parse().expect("a name")
+}
+
+fn acme() -> Vault {
+    Vault::Client(client(1))
+}
+
+fn set(vault: Vault, secret: &str, (version, value): (u64, u8)) -> Command {
+    let (name, value) = (name(secret), ValueId([value; 16]));
+    Command::Secret(Box::new(SecretCommand::Set(SetSecret { vault, name, version, value })))
+}
+
+fn delete(vault: Vault, secret: &str) -> Command {
+    let name = name(secret);
+    Command::Secret(Box::new(SecretCommand::Delete(DeleteSecret { vault, name })))
+}
+
+/// Two clients with a workspace each, on one node.
+fn two_clients() -> World {
+    let mut world = World::with_nodes(&[Bytes::gib(16)]);
+    world.must(create_client(2, "other"));
+    world.must(create_workspace(1, "web", spec(Bytes::gib(1))));
+    let Command::CreateWorkspace(mut create) = create_workspace(2, "web", spec(Bytes::gib(1)))
+    else {
+        unreachable!("it is one")
+    };
+    create.client = client(2);
+    world.must(Command::CreateWorkspace(create));
+    world.settle();
+    world
+}
+
+fn marks(world: &World) -> (Option<u64>, Option<u64>) {
+    let told = node_spec(&world.state, node(1), 1).secrets;
+    (told.get(&workspace(1)).copied(), told.get(&workspace(2)).copied())
+}
+
+#[test]
+fn versions_follow_each_other_and_a_stale_one_is_refused() {
+    let mut world = two_clients();
+    assert_eq!(world.must(set(acme(), "git-token", (1, 1))).outcome, Outcome::Secret(1));
+    assert_eq!(world.must(set(acme(), "git-token", (2, 2))).outcome, Outcome::Secret(2));
+    for stale in [0, 1, 2, 4, u64::MAX] {
+        let refused = world.refused(set(acme(), "git-token", (stale, 9)));
+        assert_eq!(refused.code, RefusalCode::WrongState, "{stale}");
+    }
+    let record = world.state.secret(acme(), &name("git-token")).expect("there");
+    assert_eq!((record.version, record.value, &record.by), (2, ValueId([2; 16]), &person()));
+    assert_eq!(world.must(delete(acme(), "git-token")).outcome, Outcome::Secret(2));
+    assert!(world.state.secrets.is_empty(), "an empty vault is none");
+    assert_eq!(world.refused(delete(acme(), "git-token")).code, RefusalCode::NotFound);
+    world.must(set(acme(), "git-token", (1, 3)));
+    let nobody = Vault::Client(client(9));
+    assert_eq!(world.refused(set(nobody, "x", (1, 1))).code, RefusalCode::NotFound);
+}
+
+#[test]
+fn a_repeated_set_is_the_same_whatever_it_would_become() {
+    let mut world = two_clients();
+    let first = world.envelope(person(), set(acme(), "a", (1, 1)));
+    world.apply(&first).result.expect("set");
+    // another leader draws another value for the same request
+    let again = warren_model::Envelope { command: set(acme(), "a", (2, 7)), ..first.clone() };
+    let effect = world.apply(&again);
+    let applied = effect.result.expect("answered");
+    assert!(applied.repeated && applied.outcome == Outcome::Secret(1), "{applied:?}");
+    assert!(effect.audit.is_none());
+    let other = warren_model::Envelope { command: set(acme(), "b", (1, 1)), ..first };
+    let refused = world.apply(&other).result.expect_err("another secret");
+    assert_eq!(refused.code, RefusalCode::RequestReused);
+}
+
+#[test]
+fn a_workspace_is_told_of_its_clients_vault_and_the_shared_one_alone() {
+    let mut world = two_clients();
+    assert_eq!(marks(&world), (None, None));
+    world.must(set(acme(), "a", (1, 1)));
+    let (first, none) = marks(&world);
+    assert!(first.is_some() && none.is_none(), "the other client's is as it was");
+    world.must(set(Vault::Shared, "b", (1, 2)));
+    let (second, shared) = marks(&world);
+    assert!(second != first && shared.is_some() && shared != second);
+    // the client's own goes before a shared one of its name
+    world.must(set(Vault::Shared, "a", (1, 3)));
+    assert_eq!(marks(&world).0, second);
+    assert_ne!(marks(&world).1, shared);
+    let held = world.state.secrets_for(client(1));
+    assert_eq!(held[&name("a")].0, acme());
+    let held = world.state.secrets_for(client(2));
+    assert_eq!(held.len(), 2);
+    assert!(held.values().all(|(vault, _)| *vault == Vault::Shared));
+    world.must(set(acme(), "a", (2, 4)));
+    assert_ne!(marks(&world).0, second, "a new value");
+    for secret in ["a", "b"] {
+        world.must(delete(Vault::Shared, secret));
+    }
+    world.must(delete(acme(), "a"));
+    assert_eq!(marks(&world), (None, None));
+}
+
+#[test]
+fn records_name_the_secret_and_nothing_of_its_value() {
+    let mut world = two_clients();
+    let asked = world.envelope(person(), set(acme(), "git-token", (1, 0xab)));
+    let effect = world.apply(&asked);
+    let audit = effect.audit.expect("a record");
+    assert_eq!(
+        (audit.action.as_str(), audit.object.address.as_str()),
+        ("secret.set", "acme/git-token")
+    );
+    assert_eq!(audit.detail, "version 1");
+    let shared = world.envelope(person(), set(Vault::Shared, "x", (1, 1)));
+    let audit = world.apply(&shared).audit.expect("a record");
+    assert_eq!(audit.object.address, "shared/x");
+    let node = world.envelope(Principal::Node(node(1)), delete(acme(), "git-token"));
+    assert_eq!(world.apply(&node).result.expect_err("a node").code, RefusalCode::NotAllowed);
+}
+
+#[test]
+fn vaults_are_bounded_and_end_with_their_client() {
+    let mut world = two_clients();
+    world.must(create_client(3, "third"));
+    let third = Vault::Client(client(3));
+    for number in 0..Limits::SECRETS_PER_VAULT {
+        world.must(set(third, &format!("s{number}"), (1, 1)));
+    }
+    let refused = world.refused(set(third, "one-more", (1, 1)));
+    assert_eq!(refused.code, RefusalCode::LimitReached);
+    world.must(set(third, "s0", (2, 2)));
+    world.must(Command::DeleteClient(DeleteClient { client: client(3) }));
+    assert!(!world.state.secrets.contains_key(&third));
+}
