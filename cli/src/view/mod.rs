@@ -15,6 +15,7 @@ pub(crate) mod explanation;
 pub(crate) mod measure;
 pub(crate) mod node;
 pub(crate) mod observed;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod spec;
 pub(crate) mod template;

@@ -20,6 +20,7 @@ mod recovery;
 mod replica;
 mod resize;
 pub mod template;
+mod view;
 
 pub use named::Touched;
 pub use node::NodeCommand;
@@ -29,6 +30,7 @@ pub use recovery::{
 pub use replica::{IssueCoordinatorToken, JoinReplica, RemoveReplica};
 pub use resize::ResizeWorkspace;
 pub use template::TemplateCommand;
+pub use view::{NoteView, ViewTarget};
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,9 @@ pub enum Command {
     ChangeAllowed(ChangeAllowed),
     /// What is done to templates.
     Template(Box<TemplateCommand>),
+    /// Somebody is about to look into a workspace or to connect to what listens in it: changes
+    /// nothing, and is on record before a byte passes.
+    NoteView(Box<NoteView>),
 }
 
 /// See [`Command::InitCluster`].

@@ -7,6 +7,7 @@
 pub mod control;
 pub mod held;
 mod identity;
+pub mod noted;
 mod pace;
 pub mod status;
 pub mod tunnel;
@@ -29,6 +30,8 @@ use crate::{live::Live, raft::Consensus, sync::locked};
 pub struct Hub {
     /// Streams that wait for their node, or are open.
     pub tunnels: Arc<tunnel::Tunnels>,
+    /// Looks into workspaces that are on record.
+    pub noted: noted::Noted,
     status: Mutex<Links<mpsc::Sender<pb::OpenTunnel>>>,
     control: Mutex<Links<()>>,
     /// When each node may register again.

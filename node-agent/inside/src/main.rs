@@ -17,6 +17,7 @@ mod processes;
 mod program;
 mod pty;
 mod reaper;
+mod service;
 mod step;
 mod stop;
 mod stream;
@@ -24,6 +25,7 @@ mod text;
 mod tmux;
 mod uplink;
 mod victim;
+mod view;
 mod wire;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
@@ -36,8 +38,8 @@ use tokio::{
 use warren_common::Limits;
 
 use crate::{
-    agent::Agents, board::Board, config::Config, journal::event, reaper::Reaper, step::Startup,
-    stream::Streams, tmux::Keeper, uplink::Orders,
+    agent::Agents, board::Board, config::Config, journal::event, reaper::Reaper, service::Services,
+    step::Startup, stream::Streams, tmux::Keeper, uplink::Orders, view::control::Control,
 };
 
 /// Left of the engine's own grace for what comes after ours.
@@ -74,8 +76,9 @@ async fn run(config: Config) -> io::Result<()> {
     event!("warren-inside {} starts", env!("CARGO_PKG_VERSION"));
     let config = Arc::new(config);
     let board = Board::new();
-    let reaper = Reaper::new(&config.runtime);
+    let reaper = Reaper::new(&config.runtime).with_display(service::display_name(&config));
     reaper.start()?;
+    let services = Services::new(&config, &board, &reaper);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hints = signal(SignalKind::user_defined1())?;
@@ -92,6 +95,7 @@ async fn run(config: Config) -> io::Result<()> {
         board: board.clone(),
         reaper: reaper.clone(),
         keeper: keeper.clone(),
+        services: services.clone(),
     };
     let streams = Streams {
         config: Arc::clone(&config),
@@ -101,10 +105,14 @@ async fn run(config: Config) -> io::Result<()> {
         agents: agents.clone(),
         setup: setup.clone(),
         permits: stream::permits(),
+        connects: stream::connects(),
+        services: services.clone(),
+        control: Control::default(),
         typing: Arc::default(),
     };
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
+    parts.spawn(services.run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(setup));
     parts.spawn(streams.clone().run(stream_orders));

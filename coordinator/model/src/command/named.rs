@@ -14,6 +14,7 @@ impl Command {
             Self::CreateWorkspace(create) => Some(create.workspace),
             Self::SetRun(set) => Some(set.workspace),
             Self::ResizeWorkspace(resize) => Some(resize.workspace),
+            Self::NoteView(note) => Some(note.workspace),
             Self::Assign(assign) => Some(assign.workspace),
             Self::Advance(advance) => Some(advance.workspace),
             Self::Forget(forget) => Some(forget.workspace),
@@ -118,6 +119,7 @@ impl Touched {
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
             | Command::NoteBackup(_)
+            | Command::NoteView(_)
             | Command::Template(_) => {}
         }
     }

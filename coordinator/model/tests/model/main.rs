@@ -19,3 +19,4 @@ mod replicas;
 mod requests;
 mod resizing;
 mod templates;
+mod viewing;

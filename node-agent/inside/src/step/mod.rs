@@ -25,6 +25,7 @@ use crate::{
     journal::{self, event},
     program::{self, RunError},
     reaper::Reaper,
+    service::Services,
     text::{Piece, Tail},
     tmux::{Keeper, Wanted},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Startup {
     pub(crate) reaper: Reaper,
     /// Where sessions go.
     pub(crate) keeper: Keeper,
+    /// What sessions show themselves on.
+    pub(crate) services: Services,
 }
 
 impl Startup {
@@ -60,6 +63,7 @@ impl Startup {
             event!("tmux did not start: {error}");
         }
         self.prepare(&first).await;
+        self.services.display_is_up().await;
         let mut known = Vec::new();
         self.open_sessions(&first, &first.sessions, &mut known).await;
         while let Some(later) = next(&mut setups).await {

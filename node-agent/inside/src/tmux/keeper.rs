@@ -261,6 +261,9 @@ mod tests {
             workspace: None,
             home: folder.path().to_owned(),
             runtime: folder.path().to_owned(),
+            display: None,
+            display_size: String::new(),
+            modules: folder.path().to_owned(),
         };
         let board = Board::new();
         let agents = Agents::new(&config, board.clone());

@@ -5,12 +5,14 @@
 
 mod agent;
 mod agents;
+mod connect;
 mod screen;
 mod server;
 mod sessions;
 mod start;
 mod stop;
 mod streams;
+mod views;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]
 mod wire;
