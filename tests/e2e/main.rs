@@ -10,6 +10,7 @@ mod hosts;
 mod isolation;
 mod memory;
 mod neighbours;
+mod opening;
 mod opinions;
 mod pulse;
 mod quickstart;

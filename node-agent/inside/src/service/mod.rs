@@ -8,8 +8,9 @@
 mod supervise;
 
 use std::{
-    fs, io,
-    os::unix::net::UnixStream,
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -135,7 +136,7 @@ impl Services {
             command.args(["-display", &display]);
             command.arg("-unixsock").arg(&socket);
             // no port of any kind: whoever looks comes through PID 1
-            command.args(["-rfbport", "0", "-no6", "-noipv6", "-nolookup", "-nobonjour"]);
+            command.args(["-rfbport", "0", "-no6", "-noipv6", "-nolookup"]);
             command.args(["-forever", "-shared", "-nopw", "-noxrecord", "-nosel", "-q"]);
             // one that reads nothing holds up the others for so long and is cut
             command.args(["-rfbwait", "5000"]);
@@ -165,7 +166,12 @@ fn clean_display(number: u16) -> io::Result<()> {
         // what cannot be removed shows when the server starts
         let _ = remove(&path);
     }
-    Ok(())
+    // a server without rights does not make it, and goes on without a socket that we could look at
+    match fs::create_dir(X_SOCKETS) {
+        Ok(()) => fs::set_permissions(X_SOCKETS, Permissions::from_mode(0o1777)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

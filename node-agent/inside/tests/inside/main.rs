@@ -5,6 +5,7 @@
 
 mod agent;
 mod agents;
+mod browser;
 mod connect;
 mod screen;
 mod server;

@@ -30,13 +30,13 @@ use crate::{
 };
 
 const HOST: &str = "127.0.0.1:4711";
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 /// Of the letter a.
 const KEY: u8 = 0x61;
 
 /// A display of its own: tests run beside each other on one machine.
-fn with_display() -> Vec<(&'static str, String)> {
+pub(crate) fn with_display() -> Vec<(&'static str, String)> {
     static DISPLAYS: AtomicU32 = AtomicU32::new(0);
     let number = DISPLAYS.fetch_add(1, Ordering::Relaxed);
     let display = 1000 + (std::process::id() * 8 + number) % 30_000;
@@ -54,7 +54,7 @@ fn view(kind: ViewKind, token: &str, control: Duration) -> View {
 }
 
 /// One connection of a browser.
-async fn connect(agent: &mut Agent, view: View) -> DuplexStream {
+pub(crate) async fn connect(agent: &mut Agent, view: View) -> DuplexStream {
     let target = Some(Target::View(view));
     let mut stream = agent.open(open::What::Connect(Connect { target })).await;
     stream.opened().await;
@@ -179,9 +179,10 @@ async fn until(agent: &mut Agent, name: &str, state: ServiceState, restarts: u32
 }
 
 /// A window that writes down the keys it gets.
-const XEV: &str = "xev -event keyboard > ~/keys; echo gone > ~/gone";
+pub(crate) const XEV: &str =
+    "stdbuf -oL xev -geometry 600x400+10+10 -event keyboard > ~/keys; echo gone > ~/gone";
 
-fn keys(workspace: &Workspace) -> usize {
+pub(crate) fn keys(workspace: &Workspace) -> usize {
     let seen = fs::read_to_string(workspace.home().join("keys")).unwrap_or_default();
     seen.matches("KeyPress event").count()
 }
@@ -193,11 +194,11 @@ async fn keys_reach_the_display_only_from_whoever_has_control_and_while_they_hav
     let running = (ServiceState::Running, 0, String::new());
     assert_eq!(service(&status, "display"), running, "before the first session");
     assert_eq!(service(&status, "vnc").0, ServiceState::Idle, "nobody looks");
-    wait_until("the window", || !workspace.processes("xev -event").is_empty()).await;
+    wait_until("the window", || !workspace.processes("xev -geometry").is_empty()).await;
 
     let mut looks = Looker::new(&mut agent, OTHER, Duration::ZERO).await;
     looks.picture().await;
-    let short = Duration::from_secs(6);
+    let short = Duration::from_secs(8);
     let mut controls = Looker::new(&mut agent, TOKEN, short).await;
     // keys go to the window under the pointer, or to the one that openbox gave the focus
     wait_until_keyed(&workspace, &mut controls).await;
@@ -242,9 +243,12 @@ async fn wait_until_keyed(workspace: &Workspace, controls: &mut Looker) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while keys(workspace) == 0 {
         assert!(tokio::time::Instant::now() < deadline, "no key arrives");
+        for buttons in [0, 1, 0] {
+            controls.send(&[5, buttons, 1, 64, 0, 200]).await;
+        }
         controls.press(KEY).await;
         controls.picture().await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     // what is on its way arrives before the next one is counted
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -254,7 +258,7 @@ async fn wait_until_keyed(workspace: &Workspace, controls: &mut Looker) {
 async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_said() {
     let (workspace, mut agent) = Workspace::start_with(sessions(&[("main", XEV)]), &with_display());
     agent.until_started().await;
-    let windows = || workspace.processes("xev -event");
+    let windows = || workspace.processes("xev -geometry");
     wait_until("the window", || !windows().is_empty()).await;
     let before = windows();
     let mut looks = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
