@@ -63,7 +63,7 @@ fn a_port_is_opened_by_those_who_may_and_is_on_record() -> Result<()> {
     let mut cluster = Cluster::start(&stage, None)?;
     cluster.add_fake_node("n1", None)?;
     cluster.warren(&["client", "create", "acme"])?;
-    cluster.create("acme/web", &["--memory", "64M", "--disk", "64M"])?;
+    cluster.create("acme/web", &[])?;
 
     let opened = Opened::new(cluster.cli()?, &[ECHO])?;
     let words: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();

@@ -1,4 +1,4 @@
-//! What PID 1 keeps up beside the sessions: the display, its windows and its VNC server.
+//! What PID 1 keeps up beside the sessions: the display, its windows and its VNC server, the editor.
 //!
 //! [`supervise`] starts a program, waits until it answers and starts it again when it ends; here
 //! stands which programs these are and what each of them needs. The display is started with the
@@ -27,6 +27,11 @@ use supervise::{Program, keep};
 const DISPLAY_WAIT: Duration = Duration::from_secs(10);
 /// How long the VNC server stays when nobody looks any more.
 const VNC_IDLE: Duration = Duration::from_secs(60);
+/// How long the editor stays when nobody edits any more: what is unsaved is in the browser, and what
+/// runs in its terminals ends with it.
+const EDITOR_IDLE: Duration = Duration::from_secs(30 * 60);
+/// Whom the kernel kills first where memory runs out: before the agents.
+const EDITOR_SCORE: u32 = 600;
 /// Where X servers put their sockets.
 const X_SOCKETS: &str = "/tmp/.X11-unix";
 
@@ -40,6 +45,8 @@ pub(crate) struct Services {
     display: Arc<watch::Sender<bool>>,
     /// The VNC server, wanted by whoever looks.
     pub(crate) vnc: Demand,
+    /// The editor, wanted by whoever edits.
+    pub(crate) editor: Demand,
 }
 
 /// Returns the number of the display, where the image can show one.
@@ -61,6 +68,7 @@ impl Services {
             reaper: reaper.clone(),
             display: Arc::default(),
             vnc: Demand::new(),
+            editor: Demand::new(),
         }
     }
 
@@ -69,7 +77,13 @@ impl Services {
         let display = self.program("display", "Xvfb", &self.display);
         let windows = self.program("windows", "openbox", &Arc::default());
         let vnc = self.program("vnc", "x11vnc", &self.vnc.answers);
-        tokio::join!(self.keep_display(display), self.keep_windows(windows), self.keep_vnc(vnc));
+        let editor = self.program("editor", "code-server", &self.editor.answers);
+        tokio::join!(
+            self.keep_display(display),
+            self.keep_windows(windows),
+            self.keep_vnc(vnc),
+            self.keep_editor(editor)
+        );
     }
 
     /// Waits until programs can show themselves, where the image has a display at all and it does
@@ -87,6 +101,11 @@ impl Services {
     /// Returns where the VNC server listens.
     pub(crate) fn vnc_socket(&self) -> PathBuf {
         self.config.runtime.join("vnc.sock")
+    }
+
+    /// Returns where the editor listens.
+    pub(crate) fn editor_socket(&self) -> PathBuf {
+        self.config.runtime.join("editor.sock")
     }
 
     fn program(
@@ -145,6 +164,25 @@ impl Services {
         };
         let ready = || UnixStream::connect(&socket).is_ok();
         self.vnc.serve(&program, VNC_IDLE, (start, ready)).await;
+    }
+
+    async fn keep_editor(&self, program: Program) {
+        let socket = self.editor_socket();
+        let start = || {
+            remove(&socket)?;
+            let mut command = Command::new("/bin/sh");
+            // a process may make itself a likelier victim; what it starts inherits that
+            let script = format!("echo {EDITOR_SCORE} >/proc/self/oom_score_adj; exec \"$@\"");
+            command.args(["-c", &script, "sh", "code-server"]);
+            command.arg("--socket").arg(&socket).args(["--socket-mode", "600"]);
+            // PID 1 asks for the token; nothing is sent anywhere
+            command.args(["--auth", "none", "--disable-telemetry", "--disable-update-check"]);
+            command.args(["--disable-workspace-trust", "--disable-getting-started-override"]);
+            command.arg(&self.config.home).current_dir(&self.config.home);
+            Ok(command)
+        };
+        let ready = || UnixStream::connect(&socket).is_ok();
+        self.editor.serve(&program, EDITOR_IDLE, (start, ready)).await;
     }
 }
 

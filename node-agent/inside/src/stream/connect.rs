@@ -57,7 +57,7 @@ pub(super) async fn serve(
                 relay(tokio::io::split(near), reader, line).await
             }
             None => {
-                let message = "this version has no such view; it has the display and the terminal";
+                let message = "this version has no such view; it has display, terminal and editor";
                 Ok(Err(("PORT_CLOSED", message.to_owned())))
             }
         },

@@ -1,4 +1,4 @@
-//! Pages of a workspace, for one browser: the display and a session's terminal.
+//! Pages of a workspace, for one browser: the display, a session's terminal and the editor.
 //!
 //! The bytes of a stream are a browser's connection; HTTP is spoken on them here, and nothing listens
 //! anywhere. The page itself is no secret. Whatever it shows needs the token that the command line
@@ -8,6 +8,7 @@
 mod assets;
 pub(crate) mod control;
 mod display;
+mod editor;
 mod rfb;
 mod socket;
 mod terminal;
@@ -49,7 +50,7 @@ pub(crate) struct Page {
 impl Page {
     /// Returns the view, where this version has such a page.
     pub(crate) fn new(streams: &Streams, view: View) -> Option<Self> {
-        let known = matches!(view.kind(), ViewKind::Display | ViewKind::Terminal);
+        let known = view.kind() != ViewKind::Unspecified;
         let page = Self { streams: streams.clone(), view };
         // without a token nobody could be told from anybody
         (known && page.view.token.len() >= 16).then_some(page)
@@ -57,7 +58,13 @@ impl Page {
 
     /// Serves one connection of the browser to its end.
     pub(crate) async fn serve(self, connection: DuplexStream) {
-        let answer = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request)) });
+        let answer = service_fn(async |request: Request<Incoming>| {
+            let editor = self.view.kind() == ViewKind::Editor && self.is_ours(&request);
+            Ok::<_, Infallible>(match editor {
+                true => editor::answer(&self, request).await,
+                false => editor::own(self.answer(request)),
+            })
+        });
         let serving = http1::Builder::new()
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(connection), answer)

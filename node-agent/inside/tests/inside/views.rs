@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -117,13 +118,14 @@ async fn binary(socket: &mut Socket) -> Vec<u8> {
 /// A browser that shows the display.
 struct Looker {
     socket: Socket,
+    pending: Vec<u8>,
 }
 
 impl Looker {
     /// Speaks RFB up to the server's first message.
     async fn new(agent: &mut Agent, token: &str, control: Duration) -> Self {
         let socket = socket(agent, view(ViewKind::Display, token, control)).await;
-        let mut this = Self { socket };
+        let mut this = Self { socket, pending: Vec::new() };
         this.until(12).await;
         this.send(b"RFB 003.008\n").await;
         assert_eq!(this.until(2).await[..2], [1, 1], "one security type: none");
@@ -133,6 +135,8 @@ impl Looker {
         this.send(&[0]).await;
         let init = this.until(24).await;
         assert_eq!(init[..4], [2, 128, 1, 224], "640 by 480");
+        let name = u32::from_be_bytes([init[20], init[21], init[22], init[23]]);
+        this.until(name.try_into().expect("short")).await;
         this
     }
 
@@ -140,12 +144,12 @@ impl Looker {
         self.socket.send(Message::Binary(bytes.to_vec().into())).await.expect("open");
     }
 
+    /// Returns the next bytes of the server, however they were cut.
     async fn until(&mut self, count: usize) -> Vec<u8> {
-        let mut all = Vec::new();
-        while all.len() < count {
-            all.extend(binary(&mut self.socket).await);
+        while self.pending.len() < count {
+            self.pending.extend(binary(&mut self.socket).await);
         }
-        all
+        self.pending.drain(..count).collect()
     }
 
     async fn press(&mut self, key: u8) {
@@ -154,10 +158,24 @@ impl Looker {
         }
     }
 
-    /// Asks for a picture of a corner and waits for it.
+    /// Asks for a picture of a corner and reads it.
     async fn picture(&mut self) {
         self.send(&[3, 0, 0, 0, 0, 0, 0, 8, 0, 8]).await;
-        assert_eq!(self.until(16).await[0], 0, "a FramebufferUpdate");
+        loop {
+            match self.until(1).await[0] {
+                0 => break,
+                // a bell
+                2 => {}
+                other => panic!("a message of type {other}"),
+            }
+        }
+        let head = self.until(3).await;
+        for _ in 0..u16::from_be_bytes([head[1], head[2]]) {
+            let head = self.until(12).await;
+            let side = |at: usize| usize::from(u16::from_be_bytes([head[at], head[at + 1]]));
+            assert_eq!(head[8..], [0; 4], "raw: nothing else was asked for");
+            self.until(side(4) * side(6) * 4).await;
+        }
     }
 }
 
@@ -259,7 +277,8 @@ async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_
     let (workspace, mut agent) = Workspace::start_with(sessions(&[("main", XEV)]), &with_display());
     agent.until_started().await;
     let windows = || workspace.processes("xev -geometry");
-    wait_until("the window", || !windows().is_empty()).await;
+    // the session's shell, whose command names it too, and the program itself
+    wait_until("the window", || windows().len() == 2).await;
     let before = windows();
     let mut looks = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
     looks.picture().await;
@@ -373,7 +392,6 @@ async fn a_page_is_for_its_own_address_and_shows_nothing_without_the_token() {
         }
     }
     for odd in [
-        view(ViewKind::Editor, TOKEN, Duration::ZERO),
         view(ViewKind::Unspecified, TOKEN, Duration::ZERO),
         view(ViewKind::Display, "short", Duration::ZERO),
     ] {
@@ -414,4 +432,88 @@ async fn a_session_is_typed_into_from_a_browser_and_outlives_it() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Answers as code-server does, as far as a proxy can see: pages, and a WebSocket that repeats.
+const EDITOR: &str = r#"#!/usr/bin/env python3
+import os, socket, sys, threading
+path = sys.argv[sys.argv.index("--socket") + 1]
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+def serve(one):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += one.recv(4096)
+    if b"upgrade: echo" in head.lower():
+        one.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n")
+        while (data := one.recv(4096)):
+            one.sendall(data)
+    else:
+        score = open("/proc/self/oom_score_adj").read().strip().encode()
+        body = b"<editor score " + score + b">" + head
+        one.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    one.close()
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"#;
+
+#[tokio::test]
+async fn the_editor_is_started_when_wanted_and_asked_for_nothing_without_its_cookie() {
+    let programs = tempfile::tempdir().expect("a folder");
+    let editor = programs.path().join("code-server");
+    fs::write(&editor, EDITOR).expect("written");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").expect("a path"));
+    let (workspace, mut agent) = Workspace::start_with(sessions(&[]), &[("PATH", path)]);
+    let status = agent.until_started().await;
+    assert_eq!(service(&status, "editor").0, ServiceState::Idle);
+    let view = || view(ViewKind::Editor, TOKEN, Duration::ZERO);
+    let host = format!("host: {HOST}");
+    let cookie = format!("cookie: other=1; warren-4711={TOKEN}");
+    let wrong = format!("cookie: warren-4711={OTHER}");
+    for heads in [
+        vec![host.as_str()],
+        vec![&host, &wrong],
+        vec!["host: evil.example", &cookie],
+        vec![&host, &cookie, "origin: https://evil.example"],
+    ] {
+        let refused = get(&mut agent, view(), "/", &heads).await;
+        assert!(refused.starts_with("HTTP/1.1 403"), "{heads:?}: {refused}");
+    }
+    assert!(workspace.processes("code-server").is_empty(), "none of them started it");
+    let welcome = get(&mut agent, view(), &format!("/?token={TOKEN}"), &[&host]).await;
+    let welcome = welcome.to_ascii_lowercase();
+    assert!(
+        welcome.starts_with("http/1.1 303") && welcome.contains("location: /\r\n"),
+        "{welcome}"
+    );
+    assert!(welcome.contains("httponly; samesite=strict"), "{welcome}");
+
+    let page = get(&mut agent, view(), "/", &[&host, &cookie]).await;
+    assert!(page.contains("<editor score 600>"), "the first to be killed: {page}");
+    assert!(page.contains("other=1") && !page.contains(TOKEN), "the cookie is ours alone: {page}");
+    let mode = fs::metadata(workspace.runtime().join("editor.sock")).expect("a socket");
+    assert!(mode.file_type().is_socket());
+    until(&mut agent, "editor", ServiceState::Running, 0).await;
+
+    let mut socket = connect(&mut agent, view()).await;
+    let ask = format!(
+        "GET /ws HTTP/1.1\r\n{host}\r\n{cookie}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"
+    );
+    socket.write_all(ask.as_bytes()).await.expect("open");
+    let mut seen = Vec::new();
+    let reading = async {
+        while !seen.ends_with(b"\r\n\r\n") {
+            socket.read_buf(&mut seen).await.expect("open");
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("in time");
+    assert!(seen.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&seen));
+    socket.write_all(b"keys").await.expect("open");
+    let mut keys = [0; 4];
+    timeout(PATIENCE, socket.read_exact(&mut keys)).await.expect("in time").expect("open");
+    assert_eq!(&keys, b"keys");
+    kill(&workspace, "code-server");
+    until(&mut agent, "editor", ServiceState::Running, 1).await;
 }
