@@ -171,7 +171,9 @@ impl Limits {
     pub const STREAM_QUEUE: usize = 16;
     /// Terminals, execs, log streams and connections open at one time in one workspace.
     pub const STREAMS_PER_WORKSPACE: usize = 160;
-    /// Of those, bytes to and from what listens in it: a page has many, and a terminal finds room
+    /// The same on one node, logs included.
+    pub const STREAMS_PER_NODE: usize = 1024;
+    /// Of a workspace's, bytes to and from what listens in it: a page has many, and a terminal finds room
     /// beside them.
     pub const CONNECTS_PER_WORKSPACE: usize = 96;
     /// A view's token.
@@ -186,8 +188,8 @@ impl Limits {
     pub const VIEWS_NOTED: usize = 10_000;
     /// Services of one workspace that its PID 1 tells of.
     pub const SERVICES: usize = 16;
-    /// The same on one node, logs included.
-    pub const STREAMS_PER_NODE: usize = 1024;
+    /// Requests for streams that wait for one node, or for one workspace: a page asks for many at once.
+    pub const STREAM_REQUESTS: usize = 256;
     /// Events kept for watch streams.
     pub const EVENTS: usize = 65_536;
     /// Bytes that the kept events hold together, roughly counted.

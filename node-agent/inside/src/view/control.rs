@@ -100,7 +100,7 @@ impl Seat {
     /// Returns whether this page has control now; it takes what has become free.
     pub(crate) fn controls(&self) -> bool {
         self.take(Instant::now());
-        self.control.seen(&self.token).left.is_some()
+        self.wanted.is_some() && self.control.seen(&self.token).left.is_some()
     }
 }
 

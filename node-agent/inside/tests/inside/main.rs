@@ -7,6 +7,7 @@ mod agent;
 mod agents;
 mod browser;
 mod connect;
+mod editor;
 mod screen;
 mod server;
 mod sessions;

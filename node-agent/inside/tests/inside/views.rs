@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -30,9 +29,9 @@ use crate::{
     workspace::{Workspace, sessions, wait_until},
 };
 
-const HOST: &str = "127.0.0.1:4711";
+pub(crate) const HOST: &str = "127.0.0.1:4711";
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-const OTHER: &str = "fedcba9876543210fedcba9876543210";
+pub(crate) const OTHER: &str = "fedcba9876543210fedcba9876543210";
 /// Of the letter a.
 const KEY: u8 = 0x61;
 
@@ -44,7 +43,7 @@ pub(crate) fn with_display() -> Vec<(&'static str, String)> {
     vec![("WARREN_DISPLAY", display.to_string()), ("WARREN_DISPLAY_SIZE", "640x480x24".to_owned())]
 }
 
-fn view(kind: ViewKind, token: &str, control: Duration) -> View {
+pub(crate) fn view(kind: ViewKind, token: &str, control: Duration) -> View {
     View {
         kind: kind.into(),
         token: token.to_owned(),
@@ -83,7 +82,7 @@ pub(crate) async fn connect(agent: &mut Agent, view: View) -> DuplexStream {
 }
 
 /// Asks for a page and returns what the answer says, head and body.
-async fn get(agent: &mut Agent, view: View, path: &str, heads: &[&str]) -> String {
+pub(crate) async fn get(agent: &mut Agent, view: View, path: &str, heads: &[&str]) -> String {
     let mut socket = connect(agent, view).await;
     let heads: String = heads.iter().map(|head| format!("{head}\r\n")).collect();
     let request = format!("GET {path} HTTP/1.1\r\n{heads}connection: close\r\n\r\n");
@@ -179,13 +178,18 @@ impl Looker {
     }
 }
 
-fn service(status: &Status, name: &str) -> (ServiceState, u32, String) {
+pub(crate) fn service(status: &Status, name: &str) -> (ServiceState, u32, String) {
     let found = status.services.iter().find(|service| service.name == name);
     let service = found.unwrap_or_else(|| panic!("no {name}: {:?}", status.services));
     (service.state(), service.restarts, service.reason.clone())
 }
 
-async fn until(agent: &mut Agent, name: &str, state: ServiceState, restarts: u32) -> Status {
+pub(crate) async fn until(
+    agent: &mut Agent,
+    name: &str,
+    state: ServiceState,
+    restarts: u32,
+) -> Status {
     agent
         .until(&format!("{name} {state:?}"), |status| {
             status
@@ -310,7 +314,7 @@ async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_
     anew.picture().await;
 }
 
-fn kill(workspace: &Workspace, words: &str) {
+pub(crate) fn kill(workspace: &Workspace, words: &str) {
     let pids = workspace.processes(words);
     assert!(!pids.is_empty(), "no {words}");
     for pid in pids {
@@ -432,88 +436,4 @@ async fn a_session_is_typed_into_from_a_browser_and_outlives_it() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-/// Answers as code-server does, as far as a proxy can see: pages, and a WebSocket that repeats.
-const EDITOR: &str = r#"#!/usr/bin/env python3
-import os, socket, sys, threading
-path = sys.argv[sys.argv.index("--socket") + 1]
-server = socket.socket(socket.AF_UNIX)
-server.bind(path)
-server.listen()
-def serve(one):
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += one.recv(4096)
-    if b"upgrade: echo" in head.lower():
-        one.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n")
-        while (data := one.recv(4096)):
-            one.sendall(data)
-    else:
-        score = open("/proc/self/oom_score_adj").read().strip().encode()
-        body = b"<editor score " + score + b">" + head
-        one.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-    one.close()
-while True:
-    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
-"#;
-
-#[tokio::test]
-async fn the_editor_is_started_when_wanted_and_asked_for_nothing_without_its_cookie() {
-    let programs = tempfile::tempdir().expect("a folder");
-    let editor = programs.path().join("code-server");
-    fs::write(&editor, EDITOR).expect("written");
-    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").expect("a path"));
-    let (workspace, mut agent) = Workspace::start_with(sessions(&[]), &[("PATH", path)]);
-    let status = agent.until_started().await;
-    assert_eq!(service(&status, "editor").0, ServiceState::Idle);
-    let view = || view(ViewKind::Editor, TOKEN, Duration::ZERO);
-    let host = format!("host: {HOST}");
-    let cookie = format!("cookie: other=1; warren-4711={TOKEN}");
-    let wrong = format!("cookie: warren-4711={OTHER}");
-    for heads in [
-        vec![host.as_str()],
-        vec![&host, &wrong],
-        vec!["host: evil.example", &cookie],
-        vec![&host, &cookie, "origin: https://evil.example"],
-    ] {
-        let refused = get(&mut agent, view(), "/", &heads).await;
-        assert!(refused.starts_with("HTTP/1.1 403"), "{heads:?}: {refused}");
-    }
-    assert!(workspace.processes("code-server").is_empty(), "none of them started it");
-    let welcome = get(&mut agent, view(), &format!("/?token={TOKEN}"), &[&host]).await;
-    let welcome = welcome.to_ascii_lowercase();
-    assert!(
-        welcome.starts_with("http/1.1 303") && welcome.contains("location: /\r\n"),
-        "{welcome}"
-    );
-    assert!(welcome.contains("httponly; samesite=strict"), "{welcome}");
-
-    let page = get(&mut agent, view(), "/", &[&host, &cookie]).await;
-    assert!(page.contains("<editor score 600>"), "the first to be killed: {page}");
-    assert!(page.contains("other=1") && !page.contains(TOKEN), "the cookie is ours alone: {page}");
-    let mode = fs::metadata(workspace.runtime().join("editor.sock")).expect("a socket");
-    assert!(mode.file_type().is_socket());
-    until(&mut agent, "editor", ServiceState::Running, 0).await;
-
-    let mut socket = connect(&mut agent, view()).await;
-    let ask = format!(
-        "GET /ws HTTP/1.1\r\n{host}\r\n{cookie}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"
-    );
-    socket.write_all(ask.as_bytes()).await.expect("open");
-    let mut seen = Vec::new();
-    let reading = async {
-        while !seen.ends_with(b"\r\n\r\n") {
-            socket.read_buf(&mut seen).await.expect("open");
-        }
-    };
-    timeout(PATIENCE, reading).await.expect("in time");
-    assert!(seen.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&seen));
-    socket.write_all(b"keys").await.expect("open");
-    let mut keys = [0; 4];
-    timeout(PATIENCE, socket.read_exact(&mut keys)).await.expect("in time").expect("open");
-    assert_eq!(&keys, b"keys");
-    kill(&workspace, "code-server");
-    until(&mut agent, "editor", ServiceState::Running, 1).await;
 }

@@ -387,7 +387,7 @@ async fn send(writer: &mut OwnedWriteHalf, message: &impl Message) -> io::Result
 
 /// Reads messages in a task of their own, since a read that is cut in two cannot go on.
 fn listen(tasks: &mut JoinSet<()>, mut reader: OwnedReadHalf) -> mpsc::Receiver<pb::ToInside> {
-    let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
+    let (sender, receiver) = mpsc::channel(Limits::STREAM_REQUESTS);
     tasks.spawn(async move {
         while let Ok(Some(message)) = receive(&mut reader).await {
             if sender.send(message).await.is_err() {
