@@ -116,12 +116,12 @@ impl Api {
         let target =
             target.ok_or_else(|| errors::invalid("target.open.connect", "names nothing"))?;
         let look = (who.principal.clone(), workspace.id, target);
-        let record = async {
+        let record = Box::pin(async {
             let request_id = uuid::Uuid::now_v7().to_string();
             let asked = Asked::read(who, Some(pb::Mutation { request_id, if_revision: None }))?;
             let note = NoteView { workspace: workspace.id, target };
             self.mutate(&asked, Command::NoteView(Box::new(note))).await.map(drop)
-        };
+        });
         self.parts().hub.noted.once((look, tokio::time::Instant::now()), record).await
     }
 
