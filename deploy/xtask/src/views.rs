@@ -26,8 +26,8 @@ pub(crate) fn command() -> Result<()> {
         install.push(format!("{package}@{}", line.context("it is among the versions")?));
     }
     run("npm", &install.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let test = ["test", "--workspace", "--locked", "--test", "inside", "browser::", "--"];
+    let test = ["test", "--workspace", "--locked", "--test", "browser", "browser::", "--"];
     let modules = format!("{folder}/node_modules");
     let variables = [("WARREN_MODULES", modules.as_str()), ("WARREN_PICTURES", folder)];
-    run_with(&cargo(), &[&test[..], &["--ignored", "--test-threads", "1"]].concat(), &variables)
+    run_with(&cargo(), &[&test[..], &["--test-threads", "1"]].concat(), &variables)
 }

@@ -5,7 +5,6 @@
 
 mod agent;
 mod agents;
-mod browser;
 mod connect;
 mod editor;
 mod screen;

@@ -177,7 +177,6 @@ const WHITE: &str = "(() => { const c = document.querySelector('#view canvas'); 
     return false; })()";
 
 #[tokio::test]
-#[ignore = "needs Chromium and packages of npm: cargo xtask views"]
 async fn the_display_is_shown_by_novnc_and_typed_into_with_control() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut more = with_display();
@@ -201,7 +200,6 @@ async fn the_display_is_shown_by_novnc_and_typed_into_with_control() {
 }
 
 #[tokio::test]
-#[ignore = "needs Chromium and packages of npm: cargo xtask views"]
 async fn a_session_is_shown_by_xterm_and_typed_into() {
     let folder = tempfile::tempdir().expect("a folder");
     let (workspace, mut agent) = Workspace::start_with(sessions(&[("main", "")]), &[modules()]);
