@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     net::Ipv4Addr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 
 use base64::Engine as _;
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -39,6 +41,7 @@ impl Browser {
             .args(["--remote-debugging-port=0", "--window-size=1000,700", "--no-first-run"])
             .arg(format!("--user-data-dir={}", folder.join("profile").display()))
             .arg(url)
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -114,7 +117,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // with whatever it started
+        let _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
         let _ = self.process.wait();
     }
 }
