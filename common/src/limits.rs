@@ -181,10 +181,27 @@ impl Limits {
     pub const AUDIT_GAPS: usize = 64;
     /// Messages waiting in one stream's queue.
     pub const STREAM_QUEUE: usize = 16;
-    /// Terminals, execs and log streams open at one time in one workspace.
-    pub const STREAMS_PER_WORKSPACE: usize = 64;
+    /// Terminals, execs, log streams and connections open at one time in one workspace.
+    pub const STREAMS_PER_WORKSPACE: usize = 160;
     /// The same on one node, logs included.
     pub const STREAMS_PER_NODE: usize = 1024;
+    /// Of a workspace's, bytes to and from what listens in it: a page has many, and a terminal finds room
+    /// beside them.
+    pub const CONNECTS_PER_WORKSPACE: usize = 96;
+    /// A view's token.
+    pub const VIEW_TOKEN_BYTES: usize = 64;
+    /// A view's Host header.
+    pub const VIEW_HOST_BYTES: usize = 64;
+    /// How long one person may control a display before they ask again.
+    pub const CONTROL: Duration = Duration::from_secs(4 * 3600);
+    /// How long a person's connections to one thing in a workspace count as one on the audit record.
+    pub const VIEW_NOTED: Duration = Duration::from_secs(15 * 60);
+    /// What one coordinator remembers as noted.
+    pub const VIEWS_NOTED: usize = 10_000;
+    /// Services of one workspace that its PID 1 tells of.
+    pub const SERVICES: usize = 16;
+    /// Requests for streams that wait for one node, or for one workspace: a page asks for many at once.
+    pub const STREAM_REQUESTS: usize = 256;
     /// Events kept for watch streams.
     pub const EVENTS: usize = 65_536;
     /// Bytes that the kept events hold together, roughly counted.

@@ -101,6 +101,10 @@ pub struct WorkspaceObserved {
     /// at most [`Limits::KILLS`].
     #[serde(default)]
     pub kills: Vec<Kill>,
+    /// What PID 1 keeps up beside the sessions, in the order in which it is started; at most
+    /// [`Limits::SERVICES`].
+    #[serde(default)]
+    pub services: Vec<ServiceObserved>,
 }
 
 /// Where a workspace stands on its node.
@@ -258,6 +262,36 @@ pub enum StepState {
         /// What happened, in one sentence.
         message: String,
     },
+}
+
+/// A program that PID 1 keeps up, or starts when it is wanted: the display, the editor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceObserved {
+    /// Stable name: `display`, `windows`, `vnc`, `editor`.
+    pub name: String,
+    /// How it stands.
+    pub state: ServiceState,
+    /// Why, for people; empty where it runs.
+    pub reason: String,
+    /// Times it was started again after it ended by itself.
+    pub restarts: u32,
+    /// When it came to stand so, by the workspace's clock.
+    pub since: Timestamp,
+}
+
+/// How a service stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceState {
+    /// The image does not have it.
+    Absent,
+    /// Nobody wants it now.
+    Idle,
+    /// It was started and does not answer yet.
+    Starting,
+    /// It answers.
+    Running,
+    /// It ended and is started again after a pause.
+    Failed,
 }
 
 /// One session as PID 1 of its workspace sees it.

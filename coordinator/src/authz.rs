@@ -17,8 +17,12 @@ use std::{net::SocketAddr, sync::Arc};
 use tonic::{Code, Request, Status};
 use warren_common::{NodeId, ReplicaId, Timestamp};
 use warren_daemon::identity::{Connection, Peer, PeerIdentity, Role};
-use warren_model::Principal;
-use warren_proto::{ApiError, Method, error::reason, pb::inside::v1::open::What};
+use warren_model::{Principal, command::ViewTarget};
+use warren_proto::{
+    ApiError, Method,
+    error::reason,
+    pb::inside::v1::{Connect, ViewKind, connect, open::What},
+};
 
 pub use layer::{Authz, AuthzService};
 
@@ -283,15 +287,23 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
         What::Attach(attach) => attach.read_only,
         What::Exec(_) | What::Send(_) => false,
         What::Logs(_) | What::Explain(_) | What::Read(_) => true,
+        // the workspace passes on no key of whoever has not asked for control
+        What::Connect(connect) => {
+            matches!(target(connect), Some(ViewTarget::Display))
+        }
     };
     match caller.role() {
         Some(Role::Admin | Role::Operator) => Ok(()),
         Some(Role::Viewer) if looks => Ok(()),
         Some(Role::Viewer) => {
             let message = "a viewer may not type or run programs in a workspace";
+            let next = match what {
+                What::Connect(_) => "warren workspace open WORKSPACE playwright --view-only",
+                _ => "attach with --read-only, or read the session or the logs",
+            };
             Err(ApiError::new(Code::PermissionDenied, reason::NOT_PERMITTED, message)
                 .why("it takes the role admin or operator")
-                .next("attach with --read-only, or read the session or the logs"))
+                .next(next))
         }
         Some(Role::Automation | Role::Auditor) | None => {
             let message = "only people who work in workspaces may open streams into them";
@@ -299,6 +311,22 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
                 .why("it takes the role admin, operator or viewer")
                 .next("ask an administrator, or use another context"))
         }
+    }
+}
+
+/// Returns what in a workspace is looked at or connected to; none where that is not said.
+pub fn target(connect: &Connect) -> Option<ViewTarget> {
+    match connect.target.as_ref()? {
+        connect::Target::Port(port) => {
+            u16::try_from(*port).ok().filter(|port| *port > 0).map(ViewTarget::Port)
+        }
+        connect::Target::View(view) => match view.kind() {
+            ViewKind::Unspecified => None,
+            ViewKind::Terminal => Some(ViewTarget::Terminal),
+            ViewKind::Editor => Some(ViewTarget::Editor),
+            ViewKind::Display if view.control_ms > 0 => Some(ViewTarget::DisplayControl),
+            ViewKind::Display => Some(ViewTarget::Display),
+        },
     }
 }
 

@@ -144,6 +144,7 @@ mod tests {
             volume: None,
             caps: None,
             caps_reason: String::new(),
+            services: Vec::new(),
             kills: Vec::new(),
         }
     }

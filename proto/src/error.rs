@@ -104,6 +104,8 @@ pub mod reason {
     pub const NOT_RUNNING: &str = "NOT_RUNNING";
     /// No session of this name.
     pub const SESSION_NOT_FOUND: &str = "SESSION_NOT_FOUND";
+    /// Nothing listens on that port, or the image has no such view.
+    pub const PORT_CLOSED: &str = "PORT_CLOSED";
     /// It took longer than it may.
     pub const TIMEOUT: &str = "TIMEOUT";
     /// No such RPC.

@@ -12,6 +12,7 @@ mod joining;
 mod limits;
 mod members;
 mod nodes;
+mod opening;
 mod people;
 mod reads;
 mod recovery;

@@ -11,6 +11,7 @@ mod images;
 mod isolation;
 mod memory;
 mod neighbours;
+mod opening;
 mod opinions;
 mod pulse;
 mod quickstart;

@@ -98,6 +98,36 @@ impl Api {
         Self { renewal: Some(Renewal::new(folder, identity.credentials.peer())), ..self }
     }
 
+    /// Returns another for calls beside these, over the connection that there is now.
+    ///
+    /// # Errors
+    /// No coordinator can be connected to.
+    pub(crate) async fn beside(&mut self) -> Result<Self, Error> {
+        let until = Instant::now() + self.timeout.unwrap_or(Limits::CALL_TIMEOUT);
+        let connected = async {
+            self.keep_certified(until).await?;
+            self.channel(until).await
+        };
+        let channel = match connected.await {
+            Ok(channel) => channel,
+            Err(Attempt::Again(error) | Attempt::Elsewhere(error) | Attempt::Final(error)) => {
+                self.first += 1;
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            context: self.context.clone(),
+            tls: Arc::clone(&self.tls),
+            expires: self.expires,
+            timeout: self.timeout,
+            output: self.output.clone(),
+            channel: Some(channel),
+            first: self.first,
+            renewal: None,
+            request: self.request.clone(),
+        })
+    }
+
     /// Names the calls to come: with a mutation's own id, everything that is logged about it is
     /// found under that.
     pub(crate) fn asked_as(self, request: &str) -> Self {

@@ -2,11 +2,12 @@
 //!
 //! [`stream`] speaks frames with the coordinator, [`pump`] moves bytes both ways without one side
 //! holding up the other, [`raw`] owns the terminal's mode, [`detach`] finds the keys that leave.
-//! [`attach`] and [`exec`] put them together.
+//! [`attach`] and [`exec`] put them together; [`forward`] has a browser in the place of the terminal.
 
 pub(crate) mod attach;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod forward;
 mod input;
 mod modes;
 pub(crate) mod pipe;

@@ -192,9 +192,11 @@ fn lost_error(what: &str, why: &str) -> Error {
 fn refused(failed: &Failed) -> Error {
     let kind = match failed.reason.as_str() {
         reason::SESSION_NOT_FOUND | reason::NOT_FOUND => Kind::NotFound,
-        reason::NOT_RUNNING | reason::WRONG_STATE | reason::LIMIT_REACHED | "TOO_MANY_STREAMS" => {
-            Kind::Conflict
-        }
+        reason::NOT_RUNNING
+        | reason::WRONG_STATE
+        | reason::PORT_CLOSED
+        | reason::LIMIT_REACHED
+        | "TOO_MANY_STREAMS" => Kind::Conflict,
         reason::NODE_UNREACHABLE
         | reason::UNREACHABLE
         | reason::TIMEOUT

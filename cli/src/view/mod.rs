@@ -16,6 +16,7 @@ pub(crate) mod measure;
 pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod secret;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod spec;
 pub(crate) mod template;

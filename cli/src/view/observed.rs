@@ -10,6 +10,7 @@ use super::{
     filled,
     measure::{Kill, Pressure, share},
     moment,
+    service::Service,
     session::SessionSeen,
     spec::Resources,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Observed {
     pub(crate) caps_reason: Option<String>,
     /// The last processes killed for memory, newest first.
     pub(crate) kills: Vec<Kill>,
+    /// What is kept up beside the sessions, in the order in which it is started.
+    pub(crate) services: Vec<Service>,
 }
 
 /// What home, `/tmp` and snapshots take together.
@@ -107,6 +110,7 @@ impl From<pb::WorkspaceObserved> for Observed {
             caps: seen.caps.map(Caps::from),
             caps_reason: filled(&seen.caps_reason),
             kills: seen.kills.into_iter().map(Kill::from).collect(),
+            services: seen.services.into_iter().map(Service::from).collect(),
         }
     }
 }

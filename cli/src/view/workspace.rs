@@ -331,6 +331,7 @@ impl Workspace {
             text.push_str(&kills_text(observed, now));
             text.push_str(&steps_text(observed));
             text.push_str(&sessions_text(observed, now));
+            text.push_str(&super::service::text(&observed.services, now));
         }
         text
     }

@@ -9,6 +9,7 @@ mod errors;
 mod exec;
 mod golden;
 mod init;
+mod open;
 mod resize;
 mod screen;
 mod secrets;

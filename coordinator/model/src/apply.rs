@@ -15,7 +15,8 @@ use crate::{
     event::{Event, EventKind},
     state::{
         ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
-        replica, requests::Known, resize, secret, session, template, token, update, workspace,
+        replica, requests::Known, resize, secret, session, template, token, update, view,
+        workspace,
     },
 };
 
@@ -163,6 +164,7 @@ impl ClusterState {
             Command::JoinReplica(command) => replica::join(self, &context, command),
             Command::RemoveReplica(command) => replica::remove(self, command),
             Command::NoteBackup(command) => recovery::note_backup(self, *command),
+            Command::NoteView(command) => view::note(self, command),
             Command::Node(command) => node::command(self, &context, command),
             Command::ResizeWorkspace(command) => resize::resize(self, &context, command),
             Command::ChangeAllowed(command) => allowed::change(self, &context, command),
@@ -276,6 +278,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::IssueCoordinatorToken(_)
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
+        | Command::NoteView(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
         | Command::Template(_)

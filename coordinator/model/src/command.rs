@@ -23,6 +23,7 @@ pub mod secret;
 pub mod session;
 pub mod template;
 mod update;
+mod view;
 
 pub use named::Touched;
 pub use node::NodeCommand;
@@ -35,6 +36,7 @@ pub use secret::SecretCommand;
 pub use session::SessionCommand;
 pub use template::TemplateCommand;
 pub use update::{Update, UpdateWorkspace};
+pub use view::{NoteView, ViewTarget};
 
 /// One log entry: a command with who asks, when, and as which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +141,9 @@ pub enum Command {
     Session(Box<SessionCommand>),
     /// What is done to secrets.
     Secret(Box<SecretCommand>),
+    /// Somebody is about to look into a workspace or to connect to what listens in it: changes
+    /// nothing, and is on record before a byte passes.
+    NoteView(Box<NoteView>),
 }
 
 /// See [`Command::InitCluster`].

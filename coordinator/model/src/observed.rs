@@ -9,7 +9,8 @@ use warren_common::{
     Generation, Timestamp, WorkspaceId,
     measure::Kill,
     status::{
-        CapsHeld, RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved,
+        CapsHeld, RunState, ServiceObserved, SessionObserved, StartupStep, Usage, VolumeUse,
+        WorkspaceObserved,
     },
 };
 
@@ -40,6 +41,7 @@ struct Rest {
     volume: Option<VolumeUse>,
     caps: Option<CapsHeld>,
     caps_reason: String,
+    services: Vec<ServiceObserved>,
     kills: Vec<Kill>,
 }
 
@@ -61,7 +63,7 @@ impl Observed {
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
         let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
-        let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills } = rest;
+        let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services } = rest;
         let sessions = self.sessions();
         WorkspaceObserved {
             workspace,
@@ -77,6 +79,7 @@ impl Observed {
             volume,
             caps,
             caps_reason,
+            services,
             kills,
         }
     }
@@ -98,9 +101,10 @@ impl From<WorkspaceObserved> for Observed {
             volume,
             caps,
             caps_reason,
+            services,
             kills,
         } = said;
-        let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills };
+        let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services };
         let (reason, sessions, rest) = (reason.into_boxed_str(), packed(&sessions), packed(&rest));
         Self { generation, run_serial, state, reason, sessions, rest }
     }
@@ -158,6 +162,7 @@ mod tests {
             volume: None,
             caps: None,
             caps_reason: String::new(),
+            services: Vec::new(),
             kills: Vec::new(),
         })
     }
@@ -238,6 +243,7 @@ mod tests {
             volume: None,
             caps: None,
             caps_reason: String::new(),
+            services: Vec::new(),
             kills: Vec::new(),
         };
         let kept = Observed::from(said.clone());

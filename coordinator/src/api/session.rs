@@ -10,7 +10,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 use warren_common::{Limits, NodeId};
 use warren_daemon::identity::Role;
-use warren_model::state::{PhaseKind, Workspace};
+use warren_model::{
+    Command,
+    command::NoteView,
+    state::{PhaseKind, Workspace},
+};
 use warren_proto::{
     error::{ApiError, reason},
     pb::{
@@ -18,13 +22,14 @@ use warren_proto::{
             self as pb, SessionOrder, open_stream_request::Kind,
             session_service_server::SessionService,
         },
-        inside::v1::{Open, frame, open::What},
+        inside::v1::{Connect, Open, connect, frame, open::What},
         node::v1 as node_pb,
     },
 };
 
 use super::{
-    Api, Moment, caller, errors,
+    Api, Moment, Who, caller, errors,
+    mutation::Asked,
     page::Page,
     resolve,
     session_change::{Ask, Change},
@@ -32,7 +37,7 @@ use super::{
     workspace::by_address,
 };
 use crate::{
-    authz::{Caller, may_open},
+    authz::{self, Caller, may_open},
     hub::tunnel::{End, Frames, relay},
 };
 
@@ -75,6 +80,7 @@ impl SessionService for Api {
         request: Request<Streaming<pb::OpenStreamRequest>>,
     ) -> Result<Response<Self::OpenStreamStream>, Status> {
         let caller = Caller::of(&request)?.clone();
+        let who = super::caller(&request)?;
         let mut requests = request.into_inner();
         let Target { workspace, what, last } = target(&mut requests).await?;
         may_open(&caller, &what)?;
@@ -84,9 +90,13 @@ impl SessionService for Api {
         let hub = &self.parts().hub;
         let slot = hub.tunnels.slot(workspace.id).ok_or_else(too_many)?;
         let patience = patience(moment.state.replicas.len(), last);
+        if let What::Connect(connect) = &what {
+            self.note(who, &workspace, connect).await?;
+        }
+        let looks = looks(caller.role(), &what);
         let node_end = self.ask_node((node, patience), &workspace, what).await?;
         let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
-        let viewer = End { frames: frames(requests, caller.role()), sender };
+        let viewer = End { frames: frames(requests, looks), sender };
         let shutdown = self.parts().shutdown.clone();
         let relaying = async move {
             relay(viewer, node_end, shutdown).await;
@@ -142,6 +152,26 @@ impl SessionService for Api {
 }
 
 impl Api {
+    /// Puts on record that somebody connects to something in a workspace, before a byte passes.
+    async fn note(
+        &self,
+        who: Who,
+        workspace: &Workspace,
+        connect: &Connect,
+    ) -> Result<(), ApiError> {
+        let target = authz::target(connect);
+        let target =
+            target.ok_or_else(|| errors::invalid("target.open.connect", "names nothing"))?;
+        let look = (who.principal.clone(), workspace.id, target);
+        let record = Box::pin(async {
+            let request_id = uuid::Uuid::now_v7().to_string();
+            let asked = Asked::read(who, Some(pb::Mutation { request_id, if_revision: None }))?;
+            let note = NoteView { workspace: workspace.id, target };
+            self.mutate(&asked, Command::NoteView(Box::new(note))).await.map(drop)
+        });
+        self.parts().hub.noted.once((look, tokio::time::Instant::now()), record).await
+    }
+
     /// Has the node dial back for one stream. One that did not dial back in time has opened nothing.
     async fn ask_node(
         &self,
@@ -216,6 +246,9 @@ fn opened(open: Open) -> Result<What, ApiError> {
             return Err(errors::invalid("target.open.exec.argv", why));
         }
     }
+    if let What::Connect(connect) = &what {
+        connected(connect)?;
+    }
     if bytes > OPEN_BYTES {
         let why = format!("has {bytes} bytes, the limit is {OPEN_BYTES}");
         return Err(errors::invalid("target.open", why));
@@ -223,10 +256,40 @@ fn opened(open: Open) -> Result<What, ApiError> {
     Ok(what)
 }
 
+/// Checks what is to be connected to.
+fn connected(connect: &Connect) -> Result<(), ApiError> {
+    match &connect.target {
+        Some(connect::Target::Port(port)) if !(1..=65_535).contains(port) => {
+            let why = format!("{port} is not a TCP port; ports are 1 to 65535");
+            Err(errors::invalid("target.open.connect.port", why))
+        }
+        Some(connect::Target::View(view)) => {
+            let long = view.token.len() > Limits::VIEW_TOKEN_BYTES
+                || view.host.len() > Limits::VIEW_HOST_BYTES;
+            let control = Duration::from_millis(view.control_ms.into());
+            if long {
+                Err(errors::invalid("target.open.connect.view", "token or host is too long"))
+            } else if control > Limits::CONTROL {
+                let most = Limits::CONTROL.as_secs() / 60;
+                let why = format!("control is given for at most {most} minutes at a time");
+                Err(errors::invalid("target.open.connect.view.control_ms", why))
+            } else {
+                Ok(())
+            }
+        }
+        Some(connect::Target::Port(_)) | None => Ok(()),
+    }
+}
+
+/// Whether nothing of this caller may reach a program. A browser asks for what it shows: of a view
+/// PID 1 itself takes the requests.
+fn looks(role: Option<Role>, what: &What) -> bool {
+    !matches!(role, Some(Role::Admin | Role::Operator)) && !matches!(what, What::Connect(_))
+}
+
 /// Returns the frames that follow the target. A viewer's window may change, and nothing else of a
 /// viewer reaches the workspace.
-fn frames(requests: Streaming<pb::OpenStreamRequest>, role: Option<Role>) -> Frames {
-    let looks = !matches!(role, Some(Role::Admin | Role::Operator));
+fn frames(requests: Streaming<pb::OpenStreamRequest>, looks: bool) -> Frames {
     Box::pin(requests.filter_map(move |request| {
         let passed = match request.map(|request| request.kind) {
             Ok(Some(Kind::Frame(frame))) => {

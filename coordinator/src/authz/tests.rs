@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 use warren_common::{ClusterId, ReplicaId};
-use warren_proto::pb::inside::v1::{Attach, Exec, Explain, Logs, Read, Send};
+use warren_proto::pb::inside::v1::{Attach, Exec, Explain, Logs, Read, Send, View};
 
 use super::*;
 
@@ -195,6 +195,34 @@ fn a_viewer_looks_and_types_nothing() {
     }
     let anonymous = Caller::Anonymous { address: address() };
     assert!(may_open(&anonymous, &logs).is_err() && may_open(&anonymous, &explain).is_err());
+}
+
+#[test]
+fn a_viewer_sees_the_display_and_connects_to_nothing_else() {
+    let view = |kind: ViewKind, control_ms| {
+        let view = View { kind: kind.into(), control_ms, ..View::default() };
+        What::Connect(Connect { target: Some(connect::Target::View(view)) })
+    };
+    let port = What::Connect(Connect { target: Some(connect::Target::Port(8080)) });
+    let display = view(ViewKind::Display, 0);
+    let others = [
+        port,
+        view(ViewKind::Display, 1),
+        view(ViewKind::Terminal, 0),
+        view(ViewKind::Editor, 0),
+        view(ViewKind::Unspecified, 0),
+    ];
+    for what in others.iter().chain([&display]) {
+        assert!(may_open(&person(Role::Operator), what).is_ok(), "{what:?}");
+        for role in [Role::Automation, Role::Auditor] {
+            assert!(may_open(&person(role), what).is_err(), "{role} {what:?}");
+        }
+    }
+    assert!(may_open(&person(Role::Viewer), &display).is_ok());
+    for what in &others {
+        let refused = may_open(&person(Role::Viewer), what).expect_err("refused");
+        assert!(refused.next.iter().any(|next| next.contains("playwright")), "{refused:?}");
+    }
 }
 
 #[test]

@@ -215,6 +215,7 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::JoinReplica(_) => "join-replica",
         Command::RemoveReplica(_) => "remove-replica",
         Command::NoteBackup(_) => "note-backup",
+        Command::NoteView(_) => "note-view",
         Command::Node(command) => command.name(),
         Command::ResizeWorkspace(_) => "resize-workspace",
         Command::ChangeAllowed(_) => "change-allowed",

@@ -7,6 +7,7 @@
 pub mod control;
 pub mod held;
 mod identity;
+pub mod noted;
 mod pace;
 pub mod status;
 pub mod tunnel;
@@ -29,6 +30,8 @@ use crate::{live::Live, raft::Consensus, sync::locked};
 pub struct Hub {
     /// Streams that wait for their node, or are open.
     pub tunnels: Arc<tunnel::Tunnels>,
+    /// Looks into workspaces that are on record.
+    pub noted: noted::Noted,
     status: Mutex<Links<mpsc::Sender<pb::OpenTunnel>>>,
     control: Mutex<Links<()>>,
     /// When each node may register again.
@@ -100,7 +103,7 @@ impl Hub {
     /// Asks a node to open a tunnel.
     ///
     /// # Errors
-    /// The node is not connected, or [`Limits::STREAM_QUEUE`] requests wait for it.
+    /// The node is not connected, or [`Limits::STREAM_REQUESTS`] requests wait for it.
     pub fn open_tunnel(&self, node: NodeId, order: pb::OpenTunnel) -> Result<(), Unreachable> {
         let links = locked(&self.status);
         let entry = links.nodes.get(&node).ok_or(Unreachable::NotConnected)?;
@@ -132,7 +135,7 @@ impl Hub {
         self: &Arc<Self>,
         node: NodeId,
     ) -> (Place<mpsc::Sender<pb::OpenTunnel>>, mpsc::Receiver<pb::OpenTunnel>) {
-        let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
+        let (sender, receiver) = mpsc::channel(Limits::STREAM_REQUESTS);
         (self.enter(node, |hub| &hub.status, sender), receiver)
     }
 
@@ -193,7 +196,7 @@ mod tests {
     fn a_node_that_takes_no_orders_is_busy() {
         let hub = Arc::new(Hub::default());
         let (_place, _orders) = hub.enter_status(node());
-        for _ in 0..Limits::STREAM_QUEUE {
+        for _ in 0..Limits::STREAM_REQUESTS {
             hub.open_tunnel(node(), pb::OpenTunnel::default()).expect("within the bound");
         }
         assert_eq!(hub.open_tunnel(node(), pb::OpenTunnel::default()), Err(Unreachable::Busy));

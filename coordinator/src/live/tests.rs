@@ -32,6 +32,7 @@ fn observed(n: u128, state: RunState) -> WorkspaceObserved {
         volume: None,
         caps: None,
         caps_reason: String::new(),
+        services: Vec::new(),
         kills: Vec::new(),
     }
 }

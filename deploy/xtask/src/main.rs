@@ -1,4 +1,4 @@
-//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|agents|bench|mutants|torture`.
+//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|agents|bench|mutants|torture|views`.
 //!
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
@@ -13,6 +13,7 @@ mod mutants;
 mod purity;
 mod tidy;
 mod torture;
+mod views;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ enum Command {
     Mutants(mutants::MutantsArgs),
     /// A coordinator broken again and again: is everything acknowledged there, once?
     Torture(torture::TortureArgs),
+    /// The display and a terminal of a workspace in a real Chromium; pictures in target/views
+    Views,
 }
 
 fn main() -> ExitCode {
@@ -81,5 +84,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { name, options } => bench::run(&name, &options),
         Command::Mutants(args) => mutants::run(&args),
         Command::Torture(args) => torture::run(&args),
+        Command::Views => views::command(),
     }
 }

@@ -12,7 +12,8 @@ const ABSENT: &[(&str, &[&str])] = &[
         "warren-model",
         &["tokio", "tonic", "prost", "tracing", "rustls", "getrandom", "sled", "redb", "openraft"],
     ),
-    ("warren-inside", &["tonic", "rustls", "hyper", "bollard", "openraft", "sled", "redb"]),
+    // pages over a stream that is there: no RPC, no TLS, no second version of HTTP
+    ("warren-inside", &["tonic", "rustls", "h2", "tower", "bollard", "openraft", "sled", "redb"]),
     ("warren-cli", &["warren-model", "warren-coordinator", "openraft", "sled", "redb", "bollard"]),
     ("warren-node-agent", &["warren-coordinator", "openraft", "sled", "redb"]),
     ("warren-daemon", &["warren-model", "warren-proto", "openraft", "sled", "redb", "bollard"]),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, time::Instant};
 use warren_common::{Limits, status::clean};
-use warren_proto::pb::inside::v1::{AgentStatus, SessionStatus, Status, Step, StepState};
+use warren_proto::pb::inside::v1::{
+    AgentStatus, ServiceStatus, SessionStatus, Status, Step, StepState,
+};
 
 use crate::{clock, journal::event};
 
@@ -21,6 +23,7 @@ pub(crate) struct Picture {
     steps: Vec<Entry>,
     planned: bool,
     sessions: Vec<SessionStatus>,
+    services: Vec<ServiceStatus>,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +132,19 @@ impl Board {
         });
     }
 
+    /// Replaces how a service stands, by its name; a new one comes last.
+    pub(crate) fn service(&self, status: ServiceStatus) {
+        self.0.send_if_modified(|picture| {
+            let known = picture.services.iter_mut().find(|known| known.name == status.name);
+            match known {
+                Some(known) if *known == status => return false,
+                Some(known) => *known = status,
+                None => picture.services.push(status),
+            }
+            true
+        });
+    }
+
     /// Replaces what a session's agent does; nothing where there is no such session.
     pub(crate) fn agent(&self, session: &str, status: AgentStatus) {
         self.0.send_if_modified(|picture| {
@@ -172,6 +188,7 @@ impl Picture {
             steps: steps.collect(),
             started: self.planned && self.steps.iter().all(Entry::ended),
             sessions: self.sessions.clone(),
+            services: self.services.clone(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -21,6 +21,12 @@ pub(crate) fn read(path: &Path, most: usize) -> Option<Vec<u8>> {
     let room = u64::try_from(most).unwrap_or(u64::MAX);
     file.take(room.saturating_add(1)).read_to_end(&mut bytes).ok()?;
     (bytes.len() <= most).then_some(bytes)
+}
+
+/// Returns whether this is a file that may be run.
+pub(crate) fn runs(path: &Path) -> bool {
+    let mode = fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|file| file.mode());
+    mode.is_some_and(|mode| mode & 0o111 != 0)
 }
 
 /// Returns whether a plain file holds exactly `text`.

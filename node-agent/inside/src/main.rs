@@ -18,6 +18,7 @@ mod processes;
 mod program;
 mod pty;
 mod reaper;
+mod service;
 mod session;
 mod step;
 mod stop;
@@ -26,6 +27,7 @@ mod text;
 mod tmux;
 mod uplink;
 mod victim;
+mod view;
 mod wire;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
@@ -43,11 +45,13 @@ use crate::{
     config::Config,
     journal::event,
     reaper::Reaper,
+    service::Services,
     session::{Means, Sessions, book::Book},
     step::Startup,
     stream::Streams,
     tmux::Keeper,
     uplink::Orders,
+    view::control::Control,
 };
 
 /// Left of the engine's own grace for what comes after ours.
@@ -86,8 +90,9 @@ async fn run(config: Config) -> io::Result<()> {
     event!("warren-inside {} starts", env!("CARGO_PKG_VERSION"));
     let config = Arc::new(config);
     let board = Board::new();
-    let reaper = Reaper::new(&config.runtime);
+    let reaper = Reaper::new(&config.runtime).with_display(service::display_name(&config));
     reaper.start()?;
+    let services = Services::new(&config, &board, &reaper);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hints = signal(SignalKind::user_defined1())?;
@@ -104,6 +109,7 @@ async fn run(config: Config) -> io::Result<()> {
         board: board.clone(),
         reaper: reaper.clone(),
         keeper: keeper.clone(),
+        services: services.clone(),
     };
     let typing = Arc::default();
     let sessions = Sessions::new(Means {
@@ -124,9 +130,13 @@ async fn run(config: Config) -> io::Result<()> {
         setup: setup.clone(),
         permits: stream::permits(),
         typing,
+        connects: stream::connects(),
+        services: services.clone(),
+        control: Control::default(),
     };
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
+    parts.spawn(services.run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(sessions, setup));
     parts.spawn(streams.clone().run(stream_orders));

@@ -134,7 +134,12 @@ pub(crate) async fn lines(
     code
 }
 
-async fn follow(
+/// Runs `command` without input or terminal, hands its output to `take` as it comes, and returns
+/// the exit code. It is killed where the call is dropped.
+///
+/// # Errors
+/// Fails where it cannot be started or has not ended after `limit`; it is killed then.
+pub(crate) async fn follow(
     reaper: &Reaper,
     (mut command, worth): (Command, Worth),
     limit: Duration,

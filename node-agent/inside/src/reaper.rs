@@ -33,6 +33,8 @@ pub(crate) struct Reaper {
     /// Where `tmux` in a child looks for the workspace's server.
     runtime: Arc<Path>,
     mark: Mark,
+    /// The display that programs show themselves on, where there is one.
+    display: Option<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,12 @@ pub(crate) enum Worth {
 impl Reaper {
     /// Returns a reaper with no children; `runtime` is the folder below which tmux's socket is.
     pub(crate) fn new(runtime: &Path) -> Self {
-        Self { shared: Arc::default(), runtime: runtime.into(), mark: Mark::read() }
+        Self { shared: Arc::default(), runtime: runtime.into(), mark: Mark::read(), display: None }
+    }
+
+    /// Has everything that is started show itself on this display.
+    pub(crate) fn with_display(self, display: Option<String>) -> Self {
+        Self { display: display.map(Into::into), ..self }
     }
 
     /// Makes orphans come here and reaps until the runtime ends.
@@ -100,6 +107,9 @@ impl Reaper {
         }
         command.env_remove("WARREN_SOCKET").env_remove("WARREN_RUN_SERIAL");
         command.env("TMUX_TMPDIR", &*self.runtime);
+        if let Some(display) = &self.display {
+            command.env("DISPLAY", &**display);
+        }
         let mark = (worth == Worth::Victim).then(|| self.mark.clone());
         prepare(&mut command, terminal, mark);
         let mut started = command.spawn()?;

@@ -241,7 +241,7 @@ impl Shared {
     /// Makes this connection the control connection and closes an older one; none where PID 1
     /// is of another run than the one expected.
     pub(super) fn take_control(&self, hello: pb::Control) -> Option<ControlTurn> {
-        let (sender, outgoing) = mpsc::channel(Limits::STREAM_QUEUE);
+        let (sender, outgoing) = mpsc::channel(Limits::STREAM_REQUESTS);
         let mut slot = self.control();
         let expected = self.expected.borrow();
         if hello.run_serial != expected.run_serial {

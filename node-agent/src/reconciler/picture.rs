@@ -72,6 +72,7 @@ impl Picture {
             volume: None,
             caps: None,
             caps_reason: String::new(),
+            services: Vec::new(),
             kills: Vec::new(),
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None, heard: None };
@@ -259,6 +260,7 @@ impl Inner {
             shown.steps.extend(inside.steps.iter().cloned());
             if runs {
                 shown.sessions.clone_from(&inside.sessions);
+                shown.services.clone_from(&inside.services);
                 for session in &mut shown.sessions {
                     // only this node knows whose ids they are
                     session.panes.clear();
@@ -316,7 +318,7 @@ mod tests {
             output: String::new(),
         };
         let steps = states.iter().map(step).collect();
-        InsideStatus { steps, started: false, sessions: Vec::new() }
+        InsideStatus { steps, started: false, sessions: Vec::new(), services: Vec::new() }
     }
 
     fn view(status: InsideStatus, heard: Option<Timestamp>) -> InsideView {
@@ -355,7 +357,12 @@ mod tests {
             agent: Some(Box::new(agent)),
             run: None,
         };
-        InsideStatus { steps: Vec::new(), started: true, sessions: vec![session] }
+        InsideStatus {
+            steps: Vec::new(),
+            started: true,
+            sessions: vec![session],
+            services: Vec::new(),
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use warren_common::{
     Limits,
     spec::{SessionSpec, WorkspaceSpec},
-    status::{SessionObserved, StartupStep},
+    status::{ServiceObserved, SessionObserved, StartupStep},
 };
 
 use super::{InvalidMessage, convert_all, parse};
@@ -18,6 +18,8 @@ pub struct InsideStatus {
     pub started: bool,
     /// The sessions, by name.
     pub sessions: Vec<SessionObserved>,
+    /// What is kept up beside them.
+    pub services: Vec<ServiceObserved>,
 }
 
 impl From<InsideStatus> for pb::Status {
@@ -26,6 +28,7 @@ impl From<InsideStatus> for pb::Status {
             steps: status.steps.into_iter().map(Into::into).collect(),
             started: status.started,
             sessions: status.sessions.into_iter().map(Into::into).collect(),
+            services: status.services.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -37,6 +40,7 @@ impl TryFrom<pb::Status> for InsideStatus {
             steps: convert_all("steps", status.steps, Limits::STEPS_INSIDE)?,
             started: status.started,
             sessions: convert_all("sessions", status.sessions, Limits::SESSIONS)?,
+            services: convert_all("services", status.services, Limits::SERVICES)?,
         })
     }
 }

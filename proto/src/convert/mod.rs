@@ -7,6 +7,7 @@
 
 mod agent;
 mod inside;
+mod service;
 mod session_order;
 mod step;
 

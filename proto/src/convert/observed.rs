@@ -44,6 +44,7 @@ impl From<WorkspaceObserved> for pb::WorkspaceObserved {
             caps: observed.caps.map(Into::into),
             caps_reason: observed.caps_reason,
             kills: observed.kills.into_iter().map(Into::into).collect(),
+            services: observed.services.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -82,6 +83,7 @@ impl TryFrom<pb::WorkspaceObserved> for WorkspaceObserved {
             caps: observed.caps.map(Into::into),
             caps_reason: reason(&observed.caps_reason),
             kills: convert_all("kills", observed.kills, Limits::KILLS)?,
+            services: convert_all("services", observed.services, Limits::SERVICES)?,
         })
     }
 }

@@ -11,8 +11,8 @@ use warren_common::{
     measure::{Kill, KillSource, Pressure},
     spec::*,
     status::{
-        CapsHeld, Finding, FindingLevel, NodeFacts, RunState, SessionObserved, SessionState,
-        StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved,
+        CapsHeld, Finding, FindingLevel, NodeFacts, RunState, ServiceObserved, ServiceState,
+        SessionObserved, SessionState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved,
     },
 };
 
@@ -231,7 +231,7 @@ prop_compose! {
         (memory, swap, pids, cpu_ms, oom_kills) in any::<(u64, u64, u32, u64, u64)>(),
         (working_set, memory_cap, received, sent, cpu) in any::<(u64, u64, u64, u64, u32)>(),
         (some_10, some_60, full_10, full_60) in any::<(u32, u32, u32, u32)>(),
-        kills in vec(kill(), 0..Limits::KILLS),
+        kills in vec(kill(), 0..Limits::KILLS), services in vec(service(), 0..4),
     ) -> WorkspaceObserved {
         let mut sessions = sessions;
         if let (Some(session), Some(kill)) = (sessions.first_mut(), kills.first()) {
@@ -239,7 +239,7 @@ prop_compose! {
         }
         WorkspaceObserved {
             workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
-            since: Timestamp(since), pid, steps, sessions, kills,
+            since: Timestamp(since), pid, steps, sessions, kills, services,
             usage: Usage {
                 memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills,
                 working_set: Bytes(working_set), memory_cap: Bytes(memory_cap),
@@ -254,6 +254,23 @@ prop_compose! {
             }),
             caps_reason,
         }
+    }
+}
+
+prop_compose! {
+    fn service()(
+        name in "[a-z]{1,12}",
+        state in prop_oneof![
+            Just(ServiceState::Absent),
+            Just(ServiceState::Idle),
+            Just(ServiceState::Starting),
+            Just(ServiceState::Running),
+            Just(ServiceState::Failed),
+        ],
+        reason in line(),
+        (restarts, since) in any::<(u32, u64)>(),
+    ) -> ServiceObserved {
+        ServiceObserved { name, state, reason, restarts, since: Timestamp(since) }
     }
 }
 
@@ -333,8 +350,9 @@ proptest! {
     #[test]
     fn status_from_inside_survives_the_wire(
         steps in vec(step(), 0..5), sessions in vec(session(), 0..5), started in any::<bool>(),
+        services in vec(service(), 0..5),
     ) {
-        let status = InsideStatus { steps, sessions, started };
+        let status = InsideStatus { steps, sessions, started, services };
         let wire = pb::inside::v1::Status::from(status.clone());
         prop_assert_eq!(InsideStatus::try_from(wire), Ok(status));
     }

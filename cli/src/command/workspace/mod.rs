@@ -6,6 +6,7 @@ mod delete;
 mod exec;
 mod logs;
 mod look;
+mod open;
 mod resize;
 mod update;
 
@@ -91,6 +92,16 @@ pub(crate) enum Verb {
   warren workspace exec -it acme/web -- bash
   tar c . | warren workspace exec -i acme/web -- tar x -C /home/agent/in")]
     Exec(exec::Exec),
+    /// Show the terminal, editor, browser's display or a port of a workspace here, until Ctrl-C.
+    ///
+    /// Listens on 127.0.0.1 alone and prints the address. A display is only looked at until control
+    /// is taken, by one person at a time and for a while. Who opened what is on the audit record.
+    #[command(after_help = "Examples:
+  warren workspace open acme/web playwright
+  warren workspace open acme/web playwright --control 30
+  warren workspace open acme/web 3000 --local 3000
+  warren workspace open acme/web terminal --session main -o json")]
+    Open(open::Open),
     /// Print the start-up and service log of a workspace.
     #[command(
         after_help = "Examples:\n  warren workspace logs acme/web --tail 50\n  warren workspace logs -f acme/web"
@@ -112,6 +123,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Update(update) => update::run(app, &update).await,
         Verb::Delete(delete) => delete::run(app, &delete).await,
         Verb::Exec(exec) => exec::run(app, &exec).await,
+        Verb::Open(open) => open::run(app, &open).await,
         Verb::Logs(logs) => logs::run(app, &logs).await,
     }
 }

@@ -14,7 +14,7 @@ use warren_proto::{
         admin::v1::{
             self as pb, open_stream_request::Kind, session_service_server::SessionService,
         },
-        inside::v1::{Exited, Failed, Frame, Opened, Read, Send, frame, open},
+        inside::v1::{Connect, Exited, Failed, Frame, Opened, Read, Send, connect, frame, open},
         node::v1 as node,
     },
 };
@@ -155,6 +155,7 @@ impl SessionService for Fake {
                 Some(open::What::Send(send)) => serving.typed(&send).await,
                 Some(open::What::Read(read)) => serving.screen(&read).await,
                 Some(open::What::Explain(_)) => serving.explanation().await,
+                Some(open::What::Connect(connect)) => serving.connection(&connect).await,
                 None => None,
             }
         });
@@ -292,6 +293,24 @@ impl Serving {
         for part in answer.chunks(size) {
             self.say(part).await?;
         }
+        self.exit(0).await
+    }
+
+    /// Repeats what it is told and says goodbye where it is told no more; port 9 is closed.
+    async fn connection(mut self, connect: &Connect) -> Option<()> {
+        if connect.target == Some(connect::Target::Port(9)) {
+            return self.fail("PORT_CLOSED", "nothing listens on port 9").await;
+        }
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        loop {
+            match self.next().await? {
+                frame::Kind::Stdin(bytes) => self.say(bytes.to_vec()).await?,
+                frame::Kind::StdinClosed(_) => break,
+                _ => {}
+            }
+        }
+        self.say("goodbye").await?;
+        self.say("").await?;
         self.exit(0).await
     }
 

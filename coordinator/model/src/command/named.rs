@@ -15,6 +15,7 @@ impl Command {
             Self::SetRun(set) => Some(set.workspace),
             Self::ResizeWorkspace(resize) => Some(resize.workspace),
             Self::UpdateWorkspace(update) => Some(update.workspace),
+            Self::NoteView(note) => Some(note.workspace),
             Self::Assign(assign) => Some(assign.workspace),
             Self::Advance(advance) => Some(advance.workspace),
             Self::Forget(forget) => Some(forget.workspace),
@@ -129,6 +130,7 @@ impl Touched {
             | Command::JoinReplica(_)
             | Command::RemoveReplica(_)
             | Command::NoteBackup(_)
+            | Command::NoteView(_)
             | Command::Template(_)
             | Command::Session(_) => {}
         }

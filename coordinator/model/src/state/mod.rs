@@ -24,6 +24,7 @@ mod spec;
 pub mod template;
 pub mod token;
 pub(crate) mod update;
+pub(crate) mod view;
 pub mod workspace;
 mod workspace_run;
 

@@ -234,6 +234,7 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::UpdateClient(_)
         | Command::RemoveReplica(_)
         | Command::NoteBackup(_)
+        | Command::NoteView(_)
         | Command::Node(_)
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)

@@ -22,3 +22,4 @@ mod secrets;
 mod sessions;
 mod templates;
 mod updating;
+mod viewing;

@@ -309,6 +309,7 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         volume: None,
         caps: None,
         caps_reason: String::new(),
+        services: Vec::new(),
         kills: Vec::new(),
     }
 }

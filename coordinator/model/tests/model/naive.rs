@@ -121,6 +121,7 @@ impl Naive {
             | Command::AccountNode(_)
             | Command::EndRecovery(_)
             | Command::NoteBackup(_)
+            | Command::NoteView(_)
             | Command::ChangeAllowed(_)
             | Command::Template(_)
             | Command::Session(_)

@@ -27,7 +27,7 @@ fn memory(gib: u64) -> ResizeWorkspace {
 }
 
 /// One node of 16 GiB with two workspaces of 4 GiB, of which half is reserved.
-fn two() -> World {
+pub(crate) fn two() -> World {
     let mut world = World::with_nodes(&[Bytes::gib(16)]);
     world.must(create_workspace(1, "web", spec(Bytes::gib(4))));
     world.must(create_workspace(2, "api", spec(Bytes::gib(4))));

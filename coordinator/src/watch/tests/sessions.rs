@@ -94,6 +94,7 @@ impl Site {
             volume: None,
             caps: None,
             caps_reason: String::new(),
+            services: Vec::new(),
             kills: Vec::new(),
         };
         let workspaces = agents.iter().map(seen).collect();

@@ -132,24 +132,14 @@ fn is_plain(id: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn config(home: &std::path::Path) -> Config {
-        Config {
-            socket: home.join("agent.sock"),
-            run_serial: 1,
-            workspace: None,
-            home: home.to_owned(),
-            runtime: home.to_owned(),
-        }
-    }
-
     #[test]
     fn what_is_noted_is_there_in_the_next_run_and_not_in_another_life() {
         let home = tempfile::tempdir().expect("a folder");
-        let book = Book::open(&config(home.path()));
+        let book = Book::open(&Config::in_folder(home.path()));
         assert!(!book.knows("web", 3));
         book.begin(("web", 3), 3, "0199a0b2-7f00");
         book.prompted("web", 3);
-        let again = Book::open(&config(home.path()));
+        let again = Book::open(&Config::in_folder(home.path()));
         assert!(again.knows("web", 3) && again.is_prompted("web", 3));
         assert_eq!(again.conversation("web", 3, 3).as_deref(), Some("0199a0b2-7f00"));
         assert_eq!(again.conversation("web", 3, 4), None, "a later one was asked for");
@@ -158,19 +148,19 @@ mod tests {
         again.told("web", 3, "0199a0b2-8f00");
         assert_eq!(again.conversation("web", 3, 3).as_deref(), Some("0199a0b2-8f00"));
         again.forget("web");
-        assert!(!Book::open(&config(home.path())).knows("web", 3));
+        assert!(!Book::open(&Config::in_folder(home.path())).knows("web", 3));
     }
 
     #[test]
     fn an_id_that_a_shell_would_read_is_none() {
         let home = tempfile::tempdir().expect("a folder");
-        let book = Book::open(&config(home.path()));
+        let book = Book::open(&Config::in_folder(home.path()));
         for odd in ["$(reboot)", "--resume-x", "../../etc/x", "a b c d e f", "", "x"] {
             book.begin(("web", 1), 1, odd);
             assert_eq!(book.conversation("web", 1, 1), None, "{odd:?}");
         }
-        let path = config(home.path()).state().join(NAME);
+        let path = Config::in_folder(home.path()).state().join(NAME);
         std::fs::write(&path, "{\"web\":7").expect("a file");
-        assert!(!Book::open(&config(home.path())).knows("web", 1));
+        assert!(!Book::open(&Config::in_folder(home.path())).knows("web", 1));
     }
 }

@@ -232,13 +232,7 @@ mod tests {
     #[test]
     fn a_conversation_is_resumed_where_it_is_on_the_disk() {
         let home = tempfile::tempdir().expect("a folder");
-        let config = Config {
-            socket: home.path().join("agent.sock"),
-            run_serial: 1,
-            workspace: None,
-            home: home.path().to_owned(),
-            runtime: home.path().to_owned(),
-        };
+        let config = Config::in_folder(home.path());
         let launch = Launch {
             program: Program::of(&session("claude", "", "")),
             name: "web".to_owned(),

@@ -26,6 +26,7 @@ use crate::{
     journal::{self, event},
     program::{self, RunError},
     reaper::Reaper,
+    service::Services,
     session::{self, Sessions},
     text::{Piece, Tail},
     tmux::Keeper,
@@ -47,6 +48,8 @@ pub(crate) struct Startup {
     pub(crate) reaper: Reaper,
     /// Where sessions go.
     pub(crate) keeper: Keeper,
+    /// What sessions show themselves on.
+    pub(crate) services: Services,
 }
 
 impl Startup {
@@ -66,6 +69,7 @@ impl Startup {
         }
         sessions.clean(self.checkout(&first).as_deref());
         self.prepare(&first).await;
+        self.services.display_is_up().await;
         self.order(&mut sessions, &first, (&first, true)).await;
         while let Some(later) = next(&mut setups).await {
             self.order(&mut sessions, &first, (&later, false)).await;

@@ -1,5 +1,7 @@
 //! A viewer of a session: a `tmux attach` on a terminal of its own.
 
+use std::process::Command;
+
 use tokio::net::unix::OwnedReadHalf;
 use warren_common::SessionName;
 use warren_proto::pb::inside::v1::{Attach, Exited, Opened, frame};
@@ -23,19 +25,12 @@ pub(super) async fn serve(
     reader: &mut Reader<OwnedReadHalf>,
     line: &Line,
 ) -> Result<Served, WireError> {
-    let tmux = streams.keeper.tmux();
     if !is_there(streams, &attach.session).await {
         return Ok(Err(not_found(streams, &attach.session).await));
     }
     let terminal = attach.terminal.unwrap_or_default();
-    let target = format!("={}", attach.session);
-    let mut command = tmux.command();
-    command.args(["attach-session", "-t", &target]);
-    if attach.read_only {
-        command.arg("-r");
-    }
+    let mut command = command(streams, &attach.session, attach.read_only);
     command.env("TERM", known_term(&terminal.term, &streams.config.home, "xterm-256color"));
-    command.current_dir(&streams.config.home);
     let opened =
         Pty::open(Size::new(terminal.columns, terminal.rows), &mut command).and_then(|pty| {
             Ok((pty, streams.reaper.spawn(command, Terminal::Controlling, Worth::Kept)?))
@@ -48,7 +43,7 @@ pub(super) async fn serve(
     let end = pump::run(Ends::Terminal(pty), &child, (reader, line), Signals::Ignored).await;
     Ok(Ok(match end {
         End::Program(code) => {
-            let detached = tmux.has(&attach.session).await;
+            let detached = streams.keeper.tmux().has(&attach.session).await;
             Some(Exited { code: if detached { 0 } else { code }, detached })
         }
         // Dropping the child kills the viewer.
@@ -56,13 +51,24 @@ pub(super) async fn serve(
     }))
 }
 
+/// Returns the command line of a viewer.
+pub(crate) fn command(streams: &Streams, session: &str, read_only: bool) -> Command {
+    let mut command = streams.keeper.tmux().command();
+    command.args(["attach-session", "-t", &format!("={session}")]);
+    if read_only {
+        command.arg("-r");
+    }
+    command.current_dir(&streams.config.home);
+    command
+}
+
 /// Returns whether there is a session of this name.
-pub(super) async fn is_there(streams: &Streams, name: &str) -> bool {
+pub(crate) async fn is_there(streams: &Streams, name: &str) -> bool {
     name.parse::<SessionName>().is_ok() && streams.keeper.tmux().has(name).await
 }
 
 /// Says that there is no session of this name, or not yet, and which there are.
-pub(super) async fn not_found(streams: &Streams, name: &str) -> Refusal {
+pub(crate) async fn not_found(streams: &Streams, name: &str) -> Refusal {
     let name: String = name.chars().take(80).collect();
     if streams.board.awaits(&session_step(&name)) {
         let step = streams.board.running_step().unwrap_or_else(|| "an earlier step".to_owned());

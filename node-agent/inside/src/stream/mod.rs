@@ -1,10 +1,11 @@
-//! Streams: a viewer of a session, a program beside the sessions, why an agent's status is what
-//! it is.
+//! Streams: a viewer of a session, a program beside the sessions, a connection to what listens here,
+//! why an agent's status is what it is.
 //!
 //! Each stream is a connection of its own. What it started ends when the connection does: there is
 //! no way to leave a viewer or a program behind.
 
-mod attach;
+pub(crate) mod attach;
+mod connect;
 mod exec;
 mod explain;
 mod pump;
@@ -32,8 +33,10 @@ use crate::{
     config::Config,
     journal::event,
     reaper::Reaper,
+    service::Services,
     tmux::Keeper,
     uplink::{self, PROTOCOL, chain},
+    view::control::Control,
     wire::{self, Reader, WireError},
 };
 
@@ -57,6 +60,12 @@ pub(crate) struct Streams {
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
     pub(crate) permits: Arc<Semaphore>,
+    /// One permit per connection.
+    pub(crate) connects: Arc<Semaphore>,
+    /// What is kept up beside the sessions.
+    pub(crate) services: Services,
+    /// Who may use the display's keyboard and mouse.
+    pub(crate) control: Control,
     /// Held while a text and its keys are typed, so that those of two callers do not mix.
     pub(crate) typing: Arc<Mutex<()>>,
 }
@@ -66,8 +75,13 @@ pub(crate) fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Limits::STREAMS_PER_WORKSPACE))
 }
 
+/// Returns the connections of [`Streams`].
+pub(crate) fn connects() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE))
+}
+
 /// Why a stream was not opened: a stable code and a sentence.
-type Refusal = (&'static str, String);
+pub(crate) type Refusal = (&'static str, String);
 
 impl Streams {
     /// Serves each stream the node agent asks for, until it is dropped.
@@ -137,6 +151,7 @@ impl Streams {
                 open::What::Explain(explain) => explain::serve(self, explain, line).await,
                 open::What::Send(send) => screen::send(self, &send, line).await,
                 open::What::Read(read) => screen::read(self, &read, line).await,
+                open::What::Connect(to) => connect::serve(self, to, reader, line).await,
             },
             Some(_) => bad("the first frame does not open anything this version knows"),
         }

@@ -236,7 +236,7 @@ impl Input<'_> {
 }
 
 /// Returns when the caller has closed the connection, although its frames are not being read.
-async fn hangup(reader: &Reader<OwnedReadHalf>) {
+pub(super) async fn hangup(reader: &Reader<OwnedReadHalf>) {
     let socket: &tokio::net::UnixStream = reader.source().as_ref();
     loop {
         sleep(LOOK).await;

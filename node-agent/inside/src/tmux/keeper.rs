@@ -313,8 +313,6 @@ fn in_order(wanted: &[Wanted], mut seen: Vec<Seen>) -> Vec<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use warren_proto::pb::inside::v1::Session;
 
     use super::*;
@@ -323,16 +321,6 @@ mod tests {
         reaper::Reaper,
         session::{book::Book, program::Program},
     };
-
-    fn config(home: &Path) -> Config {
-        Config {
-            socket: home.join("agent.sock"),
-            run_serial: 1,
-            workspace: None,
-            home: home.to_owned(),
-            runtime: home.to_owned(),
-        }
-    }
 
     fn wanted(config: &Config, name: &str, command: &str) -> Wanted {
         let session = Session { command: command.to_owned(), ..Session::default() };
@@ -356,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn an_older_listing_never_comes_after_a_newer_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = config(folder.path());
+        let config = Config::in_folder(folder.path());
         let board = Board::new();
         let agents = Agents::new(&config, board.clone());
         let tmux = Tmux::new(&config, Reaper::new(folder.path()));
@@ -392,7 +380,7 @@ mod tests {
     #[test]
     fn asked_for_sessions_come_first_in_their_order() {
         let home = tempfile::tempdir().expect("a folder");
-        let config = config(home.path());
+        let config = Config::in_folder(home.path());
         let wanted = |name: &str, command: &str| wanted(&config, name, command);
         let ordered = |wanted: &[Wanted], seen| to_statuses(wanted, in_order(wanted, seen));
         let statuses = ordered(

@@ -5,6 +5,8 @@
 
 mod agent;
 mod agents;
+mod connect;
+mod editor;
 mod orders;
 mod screen;
 mod server;
@@ -12,6 +14,7 @@ mod sessions;
 mod start;
 mod stop;
 mod streams;
+mod views;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]
 mod wire;

@@ -22,15 +22,29 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Starts PID 1 with a node agent that wants `setup`.
     pub(crate) fn start(setup: Setup) -> (Self, Agent) {
+        Self::start_with(setup, &[])
+    }
+
+    /// As [`Self::start`], with more in its environment.
+    pub(crate) fn start_with(setup: Setup, more: &[(&str, String)]) -> (Self, Agent) {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["home", "run"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        Self::start_in(folder, setup)
+        Self::start_in_with(folder, setup, more)
     }
 
     /// As [`Self::start`], with the folders of an earlier run.
     pub(crate) fn start_in(folder: TempDir, setup: Setup) -> (Self, Agent) {
+        Self::start_in_with(folder, setup, &[])
+    }
+
+    /// A display only where `more` names it: it is of the whole machine.
+    pub(crate) fn start_in_with(
+        folder: TempDir,
+        setup: Setup,
+        more: &[(&str, String)],
+    ) -> (Self, Agent) {
         let agent = Agent::listen(&folder.path().join("run/agent.sock"), setup);
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let process = Command::new(env!("CARGO_BIN_EXE_warren-inside"))
@@ -42,6 +56,8 @@ impl Workspace {
             .env("WARREN_RUNTIME_DIR", folder.path().join("rt"))
             .env("WARREN_RUN_SERIAL", "7")
             .env("WARREN_WORKSPACE", "acme/web")
+            .env("WARREN_DISPLAY", "none")
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)
             .spawn()

@@ -41,6 +41,8 @@ use crate::container::{
 const REDIAL: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const PROTOCOL: u32 = 1;
+/// The one port that something listens on.
+const ECHO: u32 = 7;
 
 /// One PID 1, which lives as long as its container.
 pub(super) struct Inside {
@@ -225,7 +227,7 @@ impl Inside {
                 ..pb::SessionStatus::default()
             });
         }
-        Some(pb::Status { steps, started: !sleeping, sessions })
+        Some(pb::Status { steps, started: !sleeping, sessions, services: Vec::new() })
     }
 
     fn step(&self, name: &str, title: &str, failure: Option<&str>) -> pb::Step {
@@ -290,6 +292,16 @@ impl Inside {
                     let why = explanation_bytes(&shared.agents().explain(&explain.session));
                     reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
                     reply(&mut writer, frame::Kind::Stdout(why.into())).await?;
+                    let exited = pb::Exited { code: 0, detached: false };
+                    reply(&mut writer, frame::Kind::Exited(exited)).await
+                }
+                Some(open::What::Connect(connect)) => {
+                    if connect.target != Some(pb::connect::Target::Port(ECHO)) {
+                        return fail(&mut writer, "PORT_CLOSED", "nothing listens there").await;
+                    }
+                    reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
+                    echo(&mut reader, &mut writer).await?;
+                    reply(&mut writer, frame::Kind::Stdout(Bytes::new())).await?;
                     let exited = pb::Exited { code: 0, detached: false };
                     reply(&mut writer, frame::Kind::Exited(exited)).await
                 }
@@ -381,7 +393,7 @@ async fn send(writer: &mut OwnedWriteHalf, message: &impl Message) -> io::Result
 
 /// Reads messages in a task of their own, since a read that is cut in two cannot go on.
 fn listen(tasks: &mut JoinSet<()>, mut reader: OwnedReadHalf) -> mpsc::Receiver<pb::ToInside> {
-    let (sender, receiver) = mpsc::channel(Limits::STREAM_QUEUE);
+    let (sender, receiver) = mpsc::channel(Limits::STREAM_REQUESTS);
     tasks.spawn(async move {
         while let Ok(Some(message)) = receive(&mut reader).await {
             if sender.send(message).await.is_err() {

@@ -1,0 +1,185 @@
+//! A port of this machine's loopback as the near end of streams: each connection to it is one.
+//!
+//! Only the loopback is listened on. Whoever can connect to it here can connect to what it stands
+//! for; a page that PID 1 serves asks for its token beside that.
+
+use std::{net::Ipv4Addr, rc::Rc, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::{Mutex, Semaphore, mpsc},
+    task::{JoinSet, LocalSet},
+};
+use tonic::codegen::Bytes;
+use warren_common::Limits;
+use warren_proto::{
+    error::reason,
+    pb::{
+        admin::v1::OpenStreamRequest,
+        inside::v1::{Connect, StdinClosed, frame, open},
+    },
+};
+
+use super::{
+    pump::Signals,
+    stream::{Event, Repeat, Stream, request},
+};
+use crate::{
+    api::Api,
+    error::{Error, Kind},
+    render::Output,
+};
+
+/// What connections are opened to.
+pub(crate) struct Far {
+    /// The workspace's address or id.
+    pub(crate) workspace: String,
+    /// What in it.
+    pub(crate) connect: Connect,
+    /// Where trouble is told.
+    pub(crate) output: Output,
+}
+
+/// Listens on the loopback; port 0 takes any that is free.
+///
+/// # Errors
+/// The port is taken here.
+pub(crate) async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
+    let bound = async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let port = listener.local_addr()?.port();
+        Ok((listener, port))
+    };
+    bound.await.map_err(|error: std::io::Error| {
+        let message = format!("port {port} of this machine cannot be listened on");
+        Error::new(Kind::Failed, "PORT_TAKEN", message)
+            .why(error.to_string())
+            .next("name another --local PORT, or none to take any that is free")
+    })
+}
+
+impl Far {
+    /// Opens one stream and closes it: says at once what would only show with the first connection.
+    /// That nothing listens yet is told and is no error.
+    ///
+    /// # Errors
+    /// Why no connection would be made.
+    pub(crate) async fn probe(&self, api: &mut Api) -> Result<(), Error> {
+        match self.open(api).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.reason == reason::PORT_CLOSED => {
+                self.output.talk(&format!("warning: {}", error.message));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Serves connections until a signal ends it.
+    ///
+    /// # Errors
+    /// The listener fails.
+    pub(crate) async fn serve(self, api: Api, listener: TcpListener) -> Result<(), Error> {
+        // calls that may be repeated borrow what they send, which keeps them on one thread
+        LocalSet::new().run_until(self.accept(api, listener)).await
+    }
+
+    async fn accept(self, api: Api, listener: TcpListener) -> Result<(), Error> {
+        let mut signals = Signals::catch()?;
+        let room = Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE));
+        let (this, api) = (Rc::new(self), Rc::new(Mutex::new(api)));
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = async {
+                // never closed
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            tokio::select! {
+                (permit, accepted) = accepted => {
+                    let (socket, _) =
+                        accepted.map_err(|error| Error::pipe("accepting a connection", &error))?;
+                    let (this, api) = (Rc::clone(&this), Rc::clone(&api));
+                    open.spawn_local(async move {
+                        let _permit = permit;
+                        if let Err(error) = this.connection(&api, socket).await {
+                            this.output.talk(&format!("a connection ended: {}", error.message));
+                        }
+                    });
+                }
+                Some(_) = open.join_next() => {}
+                _ = signals.next() => return Ok(()),
+            }
+        }
+    }
+
+    async fn open(&self, api: &mut Api) -> Result<Stream, Error> {
+        let what = open::What::Connect(self.connect.clone());
+        Stream::open(api, &self.workspace, (what, Repeat::Allowed)).await
+    }
+
+    async fn connection(&self, shared: &Mutex<Api>, socket: TcpStream) -> Result<(), Error> {
+        let mut api = shared.lock().await.beside().await?;
+        match self.open(&mut api).await {
+            Ok(stream) => carry(stream, socket).await,
+            Err(error) => {
+                if error.kind == Kind::Unreachable {
+                    shared.lock().await.disconnect();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Moves bytes both ways until both directions have ended or one side has gone.
+async fn carry(mut stream: Stream, socket: TcpStream) -> Result<(), Error> {
+    // a key that is pressed must not wait for the next one
+    let _ = socket.set_nodelay(true);
+    let (read, mut write) = socket.into_split();
+    let up = stream.up().clone();
+    let down = async {
+        loop {
+            match stream.next().await {
+                // the far side says nothing more
+                Event::Stdout(bytes) if bytes.is_empty() => {
+                    let _ = write.shutdown().await;
+                }
+                Event::Stdout(bytes) => {
+                    if write.write_all(&bytes).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Event::Stderr(_) => {}
+                Event::Exited { .. } => return Ok(()),
+                Event::Refused(error) => return Err(error),
+                Event::Lost(why) => {
+                    let message = format!("the connection to the workspace broke: {why}");
+                    return Err(Error::new(Kind::Unreachable, "CONNECTION_LOST", message));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        ended = down => ended,
+        () = send(read, up) => Ok(()),
+    }
+}
+
+/// Sends what the near side says; returns only where it has gone altogether.
+async fn send(mut read: OwnedReadHalf, up: mpsc::Sender<OpenStreamRequest>) {
+    let mut buffer = vec![0; Limits::FRAME_BYTES];
+    loop {
+        let kind = match read.read(&mut buffer).await {
+            Ok(0) => frame::Kind::StdinClosed(StdinClosed {}),
+            Ok(count) => frame::Kind::Stdin(Bytes::copy_from_slice(&buffer[..count])),
+            Err(_) => return,
+        };
+        let last = matches!(kind, frame::Kind::StdinClosed(_));
+        if up.send(request(kind)).await.is_err() || last {
+            // what the far side still says decides the end
+            return std::future::pending().await;
+        }
+    }
+}

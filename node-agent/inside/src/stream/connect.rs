@@ -1,0 +1,172 @@
+//! Bytes to and from what listens in the workspace: a port of its loopback, or a page of PID 1.
+//!
+//! Each direction ends by itself and the other goes on, as a TCP connection does: `StdinClosed` from
+//! the caller, an empty `Stdout` frame to it. A side that does not read slows the other and nobody
+//! else.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, unix::OwnedReadHalf},
+    sync::Notify,
+    time::timeout,
+};
+use warren_common::Limits;
+use warren_proto::pb::inside::v1::{Connect, Exited, Frame, Opened, connect::Target, frame};
+
+use super::{Line, Refusal, Served, Streams, pump::hangup};
+use crate::{
+    view::Page,
+    wire::{Reader, WireError},
+};
+
+/// Bytes that wait within one connection of a page, each way.
+const VIEW_BYTES: usize = 32 * 1024;
+
+/// Serves one connection until both directions or the caller have ended.
+pub(super) async fn serve(
+    streams: &Streams,
+    connect: Connect,
+    reader: &mut Reader<OwnedReadHalf>,
+    line: &Line,
+) -> Result<Served, WireError> {
+    let Ok(_permit) = streams.connects.try_acquire() else {
+        let most = Limits::CONNECTS_PER_WORKSPACE;
+        let message = format!("{most} connections are open in the workspace, which is the limit");
+        return Ok(Err(("LIMIT_REACHED", message)));
+    };
+    let bad = |message: &str| Ok(Err(("INVALID_ARGUMENT", message.to_owned())));
+    match connect.target {
+        Some(Target::Port(port)) => match u16::try_from(port) {
+            Ok(port) if port > 0 => match dial(port).await {
+                Ok(socket) => relay(socket.into_split(), reader, line).await,
+                Err(refusal) => Ok(Err(refusal)),
+            },
+            _ => bad("ports are 1 to 65535"),
+        },
+        Some(Target::View(view)) => match Page::new(streams, view) {
+            Some(page) => {
+                let (near, far) = tokio::io::duplex(VIEW_BYTES);
+                // it ends with the connection
+                tokio::spawn(page.serve(far));
+                relay(tokio::io::split(near), reader, line).await
+            }
+            None => {
+                let message = "this version has no such view; it has display, terminal and editor";
+                Ok(Err(("PORT_CLOSED", message.to_owned())))
+            }
+        },
+        None => bad("nothing to connect to was named"),
+    }
+}
+
+/// Connects to whoever listens on the port, on either loopback.
+async fn dial(port: u16) -> Result<TcpStream, Refusal> {
+    let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let dialling = async {
+        match TcpStream::connect(four).await {
+            Ok(socket) => Ok(socket),
+            Err(error) => TcpStream::connect(six).await.map_err(|_| error),
+        }
+    };
+    let error = match timeout(Limits::CONNECT_TIMEOUT, dialling).await {
+        Ok(Ok(socket)) => {
+            // an answer of few bytes is an answer too; one that cannot be hurried comes anyway
+            let _ = socket.set_nodelay(true);
+            return Ok(socket);
+        }
+        Ok(Err(error)) => error,
+        Err(_) => io::ErrorKind::TimedOut.into(),
+    };
+    let what = "start the server in the workspace, or look with `ss -ltn` where it listens; it must \
+                be on 127.0.0.1, ::1 or every address";
+    let message = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            format!("nothing listens on port {port} of the workspace; {what}")
+        }
+        _ => format!("port {port} of the workspace cannot be reached: {error}; {what}"),
+    };
+    Err(("PORT_CLOSED", message))
+}
+
+/// Moves bytes both ways until both directions or the caller have ended.
+pub(super) async fn relay<R, W>(
+    (from, to): (R, W),
+    reader: &mut Reader<OwnedReadHalf>,
+    line: &Line,
+) -> Result<Served, WireError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    line.send(frame::Kind::Opened(Opened {})).await?;
+    let closed = Notify::new();
+    let input = async {
+        if down(reader, to).await == Input::Closed {
+            closed.notify_one();
+            // what is still said falls on deaf ears, as on a connection that was reset
+            while let Ok(Some(_)) = reader.next::<Frame>().await {}
+        }
+    };
+    let both = async { tokio::join!(up(from, line), closed.notified()).0 };
+    tokio::select! {
+        biased;
+        sent = both => sent.map(|()| Ok(Some(Exited { code: 0, detached: false }))),
+        // nobody reads what would still come
+        () = input => Ok(Ok(None)),
+    }
+}
+
+/// Sends what is said until its end.
+async fn up(mut from: impl AsyncRead + Unpin, line: &Line) -> Result<(), WireError> {
+    let mut buffer = vec![0; Limits::FRAME_BYTES];
+    // a connection that was reset has ended too
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        line.send(frame::Kind::Stdout(Bytes::copy_from_slice(&buffer[..count]))).await?;
+    }
+    line.send(frame::Kind::Stdout(Bytes::new())).await
+}
+
+/// How the caller's direction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// It has said everything, or what it says is not taken any more.
+    Closed,
+    /// It went away, or does not speak the protocol.
+    Gone,
+}
+
+/// Hands on what the caller says until its end.
+async fn down(reader: &mut Reader<OwnedReadHalf>, mut to: impl AsyncWrite + Unpin) -> Input {
+    loop {
+        match reader.next::<Frame>().await {
+            Ok(Some(Frame { kind: Some(frame::Kind::Stdin(bytes)) })) => {
+                let write = async {
+                    to.write_all(&bytes).await?;
+                    to.flush().await
+                };
+                let written = tokio::select! {
+                    biased;
+                    written = write => written,
+                    () = hangup(reader) => return Input::Gone,
+                };
+                if written.is_err() {
+                    return Input::Closed;
+                }
+            }
+            Ok(Some(Frame { kind: Some(frame::Kind::StdinClosed(_)) })) => {
+                // one that is gone has its end
+                let _ = to.shutdown().await;
+                return Input::Closed;
+            }
+            Ok(Some(Frame { kind: Some(frame::Kind::Resize(_)) })) => {}
+            Ok(Some(_) | None) | Err(_) => return Input::Gone,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Connections to what listens in workspaces: who may make them, and what is on record.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    process::{Child, Stdio},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use warren_tests::{Cluster, Program, Stage};
+
+/// The one port on which something listens in a fake workspace: it repeats what it is told.
+const ECHO: &str = "7";
+const AT_ONCE: usize = 64;
+
+/// `workspace open`, ended when it is dropped.
+struct Opened {
+    child: Child,
+    address: String,
+}
+
+impl Opened {
+    fn new(warren: Program, target: &[&str]) -> Result<Self> {
+        let arguments = [&["workspace", "open", "acme/web", "-o", "json"], target].concat();
+        let mut command = warren.args(arguments).into_command();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
+        let opened: Value = serde_json::from_str(&line).context("it is open")?;
+        let address = opened["address"].as_str().context("an address")?.to_owned();
+        Ok(Self { child, address })
+    }
+
+    fn talk(&self, words: &[u8]) -> Result<Vec<u8>> {
+        let mut socket = TcpStream::connect(&self.address)?;
+        socket.write_all(words)?;
+        socket.shutdown(Shutdown::Write)?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // one that has ended is what is wanted
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn records(cluster: &Cluster) -> Result<Vec<Value>> {
+    let listed = cluster.json(&["audit", "list", "--action", "workspace.open"])?;
+    Ok(listed.as_array().context("a list")?.clone())
+}
+
+#[test]
+fn a_port_is_opened_by_those_who_may_and_is_on_record() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let mut cluster = Cluster::start(&stage, None)?;
+    cluster.add_fake_node("n1", None)?;
+    cluster.warren(&["client", "create", "acme"])?;
+    cluster.create("acme/web", &[])?;
+
+    let opened = Opened::new(cluster.cli()?, &[ECHO])?;
+    let words: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+    thread::scope(|scope| {
+        let talks: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| opened.talk(&words))).collect();
+        talks.into_iter().try_for_each(|talk| {
+            let answer = talk.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            ensure!(answer == words, "{} bytes came back", answer.len());
+            Ok(())
+        })
+    })?;
+    let found = records(&cluster)?;
+    ensure!(found.len() == 1, "those of one page are one record: {found:?}");
+    ensure!(found[0]["target"] == "acme/web", "{}", found[0]);
+    ensure!(found[0]["detail"] == "port 7", "{}", found[0]);
+    let actor = found[0]["actor"].as_str().context("an actor")?.to_owned();
+
+    // a viewer is refused before anything is on record or reaches the node
+    let config = cluster.folder().join("viewer");
+    let vera = |arguments: &[&str]| -> Result<_> {
+        Ok(cluster.cli()?.env("WARREN_CONFIG_DIR", &config).args(arguments))
+    };
+    let invited = cluster.json(&["user", "invite", "vera", "--role", "viewer"])?;
+    let join = invited["command"].as_str().context("a command")?;
+    let join = join.strip_prefix("warren ").context("of ours")?;
+    vera(&join.split(' ').collect::<Vec<_>>())?.run()?.success()?;
+    for target in [&[ECHO][..], &["terminal"], &["vscode"], &["playwright", "--control"]] {
+        let refused = vera(&[&["workspace", "open", "acme/web"], target].concat())?.run()?;
+        let refused = refused.with_code(7)?;
+        ensure!(refused.stderr.contains("playwright --view-only"), "{}", refused.stderr);
+    }
+    ensure!(records(&cluster)?.len() == 1);
+    // looking is hers, and on record with her name, whatever comes of it
+    vera(&["workspace", "open", "acme/web", "playwright"])?
+        .within(std::time::Duration::from_secs(5))
+        .run()
+        .map(drop)
+        .or_else(|error| if error.to_string().contains("vera") { Err(error) } else { Ok(()) })?;
+    let found = records(&cluster)?;
+    ensure!(found.len() == 2 && found[1]["detail"] == "display, view only", "{found:?}");
+    let looked = found[1]["actor"].as_str().context("an actor")?;
+    ensure!(looked.contains("vera") && looked != actor, "{looked}");
+    drop(opened);
+    Ok(())
+}
