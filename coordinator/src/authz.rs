@@ -93,7 +93,9 @@ pub const fn rule(method: Method) -> Rule {
         // it tells what the lists show; of people, those alone who may list them
         | Method::WatchWatch => READ,
 
-        Method::WorkspaceFollowWorkspace | Method::SessionListSessions => STATUS,
+        Method::WorkspaceFollowWorkspace
+        | Method::SessionListSessions
+        | Method::BrowserListBrowsers => STATUS,
         // what may be opened is `may_open`'s
         Method::SessionOpenStream => WATCH,
 
@@ -267,7 +269,7 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     let looks = match what {
         What::Attach(attach) => attach.read_only,
         What::Exec(_) | What::Send(_) => false,
-        What::Logs(_) | What::Explain(_) | What::Read(_) => true,
+        What::Logs(_) | What::Explain(_) | What::Read(_) | What::Shot(_) => true,
     };
     match caller.role() {
         Some(Role::Admin | Role::Operator) => Ok(()),

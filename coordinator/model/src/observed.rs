@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Generation, Timestamp, WorkspaceId,
+    browser::BrowserStatus,
     measure::Kill,
     status::{
         CapsHeld, RunState, SessionObserved, StartupStep, Usage, VolumeUse, WorkspaceObserved,
@@ -26,6 +27,8 @@ pub struct Observed {
     pub reason: Box<str>,
     /// The sessions, apart from the rest: they are listed, and compared with every report.
     sessions: Box<[u8]>,
+    /// The browsers, as the sessions.
+    browsers: Box<[u8]>,
     /// A [`Rest`].
     rest: Box<[u8]>,
 }
@@ -58,11 +61,24 @@ impl Observed {
         self.sessions == other.sessions || standing(self) == standing(other)
     }
 
+    /// Returns the browsers of this workspace, as they were told.
+    pub fn browsers(&self) -> Vec<BrowserStatus> {
+        postcard::from_bytes(&self.browsers).expect("it was packed here")
+    }
+
+    /// Returns whether the browsers of both stand alike to people, as [`Self::sessions_alike`].
+    pub fn browsers_alike(&self, other: &Self) -> bool {
+        let standing = |one: &Self| -> Vec<BrowserStatus> {
+            one.browsers().into_iter().map(BrowserStatus::standing).collect()
+        };
+        self.browsers == other.browsers || standing(self) == standing(other)
+    }
+
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
         let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
         let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills } = rest;
-        let sessions = self.sessions();
+        let (sessions, browsers) = (self.sessions(), self.browsers());
         WorkspaceObserved {
             workspace,
             generation: self.generation,
@@ -78,6 +94,7 @@ impl Observed {
             caps,
             caps_reason,
             kills,
+            browsers,
         }
     }
 }
@@ -99,10 +116,12 @@ impl From<WorkspaceObserved> for Observed {
             caps,
             caps_reason,
             kills,
+            browsers,
         } = said;
         let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills };
-        let (reason, sessions, rest) = (reason.into_boxed_str(), packed(&sessions), packed(&rest));
-        Self { generation, run_serial, state, reason, sessions, rest }
+        let (reason, rest) = (reason.into_boxed_str(), packed(&rest));
+        let (sessions, browsers) = (packed(&sessions), packed(&browsers));
+        Self { generation, run_serial, state, reason, sessions, browsers, rest }
     }
 }
 
@@ -159,6 +178,7 @@ mod tests {
             caps: None,
             caps_reason: String::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         })
     }
 
@@ -237,6 +257,7 @@ mod tests {
             caps: None,
             caps_reason: String::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let kept = Observed::from(said.clone());
         assert_eq!((kept.generation, kept.run_serial), (said.generation, said.run_serial));

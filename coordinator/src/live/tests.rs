@@ -33,6 +33,7 @@ fn observed(n: u128, state: RunState) -> WorkspaceObserved {
         caps: None,
         caps_reason: String::new(),
         kills: Vec::new(),
+        browsers: Vec::new(),
     }
 }
 

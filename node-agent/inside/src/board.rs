@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, time::Instant};
 use warren_common::{Limits, status::clean};
-use warren_proto::pb::inside::v1::{AgentStatus, SessionStatus, Status, Step, StepState};
+use warren_proto::pb::inside::v1::{
+    AgentStatus, BrowserStatus, SessionStatus, Status, Step, StepState,
+};
 
 use crate::{clock, journal::event};
 
@@ -21,6 +23,7 @@ pub(crate) struct Picture {
     steps: Vec<Entry>,
     planned: bool,
     sessions: Vec<SessionStatus>,
+    browsers: Vec<BrowserStatus>,
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +143,22 @@ impl Board {
         });
     }
 
+    /// Replaces the browsers; subscribers are only woken by a change.
+    pub(crate) fn browsers(&self, browsers: Vec<BrowserStatus>) {
+        self.0.send_if_modified(|picture| {
+            let changed = picture.browsers != browsers;
+            picture.browsers = browsers;
+            changed
+        });
+    }
+
+    /// Returns the session that has one of these processes in a pane.
+    pub(crate) fn session_of(&self, processes: &[u32]) -> Option<String> {
+        let picture = self.0.borrow();
+        let has = |one: &&SessionStatus| one.panes.iter().any(|pane| processes.contains(pane));
+        picture.sessions.iter().find(has).map(|one| one.name.clone())
+    }
+
     /// Returns the title of the step that is running, where one is.
     pub(crate) fn running_step(&self) -> Option<String> {
         let picture = self.0.borrow();
@@ -172,6 +191,7 @@ impl Picture {
             steps: steps.collect(),
             started: self.planned && self.steps.iter().all(Entry::ended),
             sessions: self.sessions.clone(),
+            browsers: self.browsers.clone(),
         }
     }
 

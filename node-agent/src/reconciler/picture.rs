@@ -1,7 +1,7 @@
 //! What is shown of one workspace: its standing, the steps of its start, what PID 1 says.
 //!
-//! Every change is composed into one [`WorkspaceObserved`] and put on the board. Steps, sessions
-//! and usage belong to a run: another run starts with none.
+//! Every change is composed into one [`WorkspaceObserved`] and put on the board. Steps, sessions,
+//! browsers and usage belong to a run: another run starts with none.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,6 +10,7 @@ use std::{
 
 use warren_common::{
     Generation, Limits, Timestamp, WorkspaceId,
+    browser::BrowserStatus,
     status::{
         CapsHeld, RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
         reason as one_line,
@@ -73,6 +74,7 @@ impl Picture {
             caps: None,
             caps_reason: String::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None, heard: None };
         Self { board, inner: Arc::new(Mutex::new(inner)) }
@@ -273,6 +275,12 @@ impl Inner {
                         None => agent,
                     });
                 }
+                let browsers = inside.browsers.iter().cloned();
+                let known = |one: BrowserStatus| match self.heard {
+                    Some(heard) => one.unheard(heard, now),
+                    None => one,
+                };
+                shown.browsers = browsers.map(known).collect();
             }
         }
         shown.steps.truncate(Limits::STEPS);
@@ -316,7 +324,7 @@ mod tests {
             output: String::new(),
         };
         let steps = states.iter().map(step).collect();
-        InsideStatus { steps, started: false, sessions: Vec::new() }
+        InsideStatus { steps, started: false, sessions: Vec::new(), browsers: Vec::new() }
     }
 
     fn view(status: InsideStatus, heard: Option<Timestamp>) -> InsideView {
@@ -354,7 +362,12 @@ mod tests {
             killed: None,
             agent: Some(Box::new(agent)),
         };
-        InsideStatus { steps: Vec::new(), started: true, sessions: vec![session] }
+        InsideStatus {
+            steps: Vec::new(),
+            started: true,
+            sessions: vec![session],
+            browsers: Vec::new(),
+        }
     }
 
     #[test]

@@ -116,7 +116,12 @@ impl Tunnels {
         self.check(workspace, Generation(request.generation))?;
         match &open.what {
             Some(
-                What::Attach(_) | What::Exec(_) | What::Explain(_) | What::Send(_) | What::Read(_),
+                What::Attach(_)
+                | What::Exec(_)
+                | What::Explain(_)
+                | What::Send(_)
+                | What::Read(_)
+                | What::Shot(_),
             ) => {
                 let door = self.doors.get(workspace).ok_or_else(not_running)?;
                 relay::carry(viewer, &door, open).await

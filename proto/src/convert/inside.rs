@@ -2,11 +2,12 @@
 
 use warren_common::{
     Limits,
+    browser::BrowserStatus,
     spec::{SessionSpec, WorkspaceSpec},
     status::{SessionObserved, StartupStep},
 };
 
-use super::{InvalidMessage, convert_all, parse};
+use super::{InvalidMessage, browser::browsers, convert_all, parse};
 use crate::pb::inside::v1 as pb;
 
 /// The whole picture of a workspace as its PID 1 sees it.
@@ -18,6 +19,8 @@ pub struct InsideStatus {
     pub started: bool,
     /// The sessions, by name.
     pub sessions: Vec<SessionObserved>,
+    /// The browsers, the running ones first.
+    pub browsers: Vec<BrowserStatus>,
 }
 
 impl From<InsideStatus> for pb::Status {
@@ -26,6 +29,7 @@ impl From<InsideStatus> for pb::Status {
             steps: status.steps.into_iter().map(Into::into).collect(),
             started: status.started,
             sessions: status.sessions.into_iter().map(Into::into).collect(),
+            browsers: status.browsers.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -37,6 +41,7 @@ impl TryFrom<pb::Status> for InsideStatus {
             steps: convert_all("steps", status.steps, Limits::STEPS_INSIDE)?,
             started: status.started,
             sessions: convert_all("sessions", status.sessions, Limits::SESSIONS)?,
+            browsers: browsers(status.browsers),
         })
     }
 }

@@ -8,6 +8,10 @@ use warren_common::{
         AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
         Source, Tool, Wait, WaitKind,
     },
+    browser::{
+        BrowserEnd, BrowserId, BrowserState, BrowserStatus, Dialog, Engine, Launcher, Page,
+        Source as BrowserSource, fit,
+    },
     measure::{Kill, KillSource, Pressure},
     spec::*,
     status::{
@@ -212,7 +216,7 @@ prop_compose! {
         (memory, swap, pids, cpu_ms, oom_kills) in any::<(u64, u64, u32, u64, u64)>(),
         (working_set, memory_cap, received, sent, cpu) in any::<(u64, u64, u64, u64, u32)>(),
         (some_10, some_60, full_10, full_60) in any::<(u32, u32, u32, u32)>(),
-        kills in vec(kill(), 0..Limits::KILLS),
+        kills in vec(kill(), 0..Limits::KILLS), browsers in browsers(),
     ) -> WorkspaceObserved {
         let mut sessions = sessions;
         if let (Some(session), Some(kill)) = (sessions.first_mut(), kills.first()) {
@@ -220,7 +224,7 @@ prop_compose! {
         }
         WorkspaceObserved {
             workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
-            since: Timestamp(since), pid, steps, sessions, kills,
+            since: Timestamp(since), pid, steps, sessions, kills, browsers,
             usage: Usage {
                 memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills,
                 working_set: Bytes(working_set), memory_cap: Bytes(memory_cap),
@@ -234,6 +238,57 @@ prop_compose! {
                 cpus: (cpu > 9).then_some(MilliCpus(cpu)),
             }),
             caps_reason,
+        }
+    }
+}
+
+/// Browsers in the order that they are told in, none of them with a secret in its texts.
+fn browsers() -> impl Strategy<Value = Vec<BrowserStatus>> {
+    vec(browser(), 0..4).prop_map(fit)
+}
+
+prop_compose! {
+    fn browser()(
+        (pid, start, since, started) in any::<(u32, u64, u64, u64)>(),
+        session in option::of(name()), pages in vec(page(), 0..4),
+        (headless, unknown, oom) in any::<(bool, bool, bool)>(),
+        (code, signal) in any::<(Option<i32>, Option<i32>)>(),
+        (evidence, memory, processes, more_pages) in any::<(u64, u64, u32, u32)>(),
+        (state, engine, launcher, source) in (0..5_usize, 0..3_usize, 0..5_usize, any::<bool>()),
+        texts in ("[ -9a-z]{0,9}", "[ -9]{0,9}", "[ -9]{0,9}"),
+    ) -> BrowserStatus {
+        let states = [
+            BrowserState::Starting, BrowserState::Running, BrowserState::Hung,
+            BrowserState::Crashed, BrowserState::Closed,
+        ];
+        let launchers = [
+            Launcher::Unknown, Launcher::Mcp, Launcher::Test, Launcher::Script, Launcher::Manual,
+        ];
+        let end = BrowserEnd { code, signal, oom };
+        BrowserStatus {
+            id: BrowserId { pid, start }, session, launcher: launchers[launcher],
+            engine: [Engine::Chromium, Engine::Firefox, Engine::WebKit][engine],
+            version: texts.0, headless, display: texts.1, state: states[state], unknown,
+            since: Timestamp(since), started: Timestamp(started),
+            end: if states[state].has_ended() { end } else { BrowserEnd::default() },
+            source: if source { BrowserSource::DevTools } else { BrowserSource::Process },
+            blind: texts.2, evidence: Timestamp(evidence), pages, more_pages,
+            memory: Bytes(memory), processes, renderers: processes / 2,
+        }
+    }
+}
+
+prop_compose! {
+    fn page()(
+        id in "[0-9A-F]{8}", n in any::<u16>(), title in "[ -9]{0,9}", dialog in any::<bool>(),
+        (loading, crashed) in any::<(bool, bool)>(), errors in any::<u32>(),
+        (navigated, hung) in (option::of(1_u64..), option::of(1_u64..)),
+    ) -> Page {
+        let shown = Dialog { kind: "alert".to_owned(), text: "4 + 5".to_owned() };
+        Page {
+            id, url: format!("https://h.example/{n}"), loading, crashed, errors,
+            last_error: title.clone(), title, navigated: navigated.map(Timestamp),
+            dialog: dialog.then_some(shown), hung: hung.map(Timestamp),
         }
     }
 }
@@ -312,8 +367,9 @@ proptest! {
     #[test]
     fn status_from_inside_survives_the_wire(
         steps in vec(step(), 0..5), sessions in vec(session(), 0..5), started in any::<bool>(),
+        browsers in browsers(),
     ) {
-        let status = InsideStatus { steps, sessions, started };
+        let status = InsideStatus { steps, sessions, browsers, started };
         let wire = pb::inside::v1::Status::from(status.clone());
         prop_assert_eq!(InsideStatus::try_from(wire), Ok(status));
     }

@@ -14,13 +14,16 @@ use warren_proto::{
         admin::v1::{
             self as pb, open_stream_request::Kind, session_service_server::SessionService,
         },
-        inside::v1::{Exited, Failed, Frame, Opened, Read, Send, frame, open},
+        inside::v1::{Exited, Failed, Frame, Opened, Read, Send, Shot, frame, open},
     },
 };
 
 use super::fake::{Fake, missing, page};
 
 type Answer = Result<pb::OpenStreamResponse, Status>;
+
+/// How each picture begins, which is all of it here.
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 #[tonic::async_trait]
 impl SessionService for Fake {
@@ -67,6 +70,7 @@ impl SessionService for Fake {
                 Some(open::What::Send(send)) => serving.typed(&send).await,
                 Some(open::What::Read(read)) => serving.screen(&read).await,
                 Some(open::What::Explain(_)) => serving.explanation().await,
+                Some(open::What::Shot(shot)) => serving.picture(&shot).await,
                 None => None,
             }
         });
@@ -204,6 +208,17 @@ impl Serving {
         for part in answer.chunks(size) {
             self.say(part).await?;
         }
+        self.exit(0).await
+    }
+
+    /// A picture of nothing, in two pieces; of a page named `hidden` none.
+    async fn picture(self, shot: &Shot) -> Option<()> {
+        if shot.page == "hidden" {
+            return self.fail("WRONG_STATE", "the page gave no picture within 5 s").await;
+        }
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        self.say(PNG[..4].to_vec()).await?;
+        self.say(PNG[4..].to_vec()).await?;
         self.exit(0).await
     }
 

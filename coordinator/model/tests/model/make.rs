@@ -310,5 +310,6 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         caps: None,
         caps_reason: String::new(),
         kills: Vec::new(),
+        browsers: Vec::new(),
     }
 }

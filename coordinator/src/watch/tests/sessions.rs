@@ -95,6 +95,7 @@ impl Site {
             caps: None,
             caps_reason: String::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let workspaces = agents.iter().map(seen).collect();
         let (epoch, sequence) = (self.world.state.nodes[&node(1)].epoch, self.sequence);

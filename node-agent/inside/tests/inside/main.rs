@@ -5,6 +5,7 @@
 
 mod agent;
 mod agents;
+mod chromium;
 mod screen;
 mod server;
 mod sessions;

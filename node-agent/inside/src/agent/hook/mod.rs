@@ -11,7 +11,6 @@ mod claude;
 mod codex;
 mod custom;
 mod gemini;
-mod mask;
 mod payload;
 mod send;
 
@@ -90,7 +89,7 @@ fn hook(teller: Teller, payload: &Payload) -> Option<Hook> {
         hook.ask.iter_mut().flat_map(|ask| iter::once(&mut ask.text).chain(&mut ask.options));
     let lists = hook.tasks.iter_mut().chain(&mut hook.wakeups);
     for text in iter::once(&mut hook.text).chain(asks).chain(lists) {
-        *text = mask::mask(text);
+        *text = warren_common::mask::mask(text);
     }
     (!hook.event.is_empty()).then_some(hook)
 }
