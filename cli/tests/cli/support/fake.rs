@@ -43,6 +43,9 @@ pub(crate) struct State {
     pub(crate) installer: Option<pb::Installer>,
     pub(crate) workspaces: Vec<pb::Workspace>,
     pub(crate) sessions: Vec<pb::Session>,
+    pub(crate) browsers: Vec<pb::Browser>,
+    /// What lists of browsers were asked for.
+    pub(crate) browsed: Vec<pb::ListBrowsersRequest>,
     pub(crate) cluster: pb::GetClusterResponse,
     /// What it says of itself, but for its clock.
     pub(crate) inspected: pb::InspectCoordinatorResponse,

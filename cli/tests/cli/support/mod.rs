@@ -5,7 +5,7 @@ mod authority;
 pub(crate) mod data;
 pub(crate) mod fake;
 mod nodes;
-mod streams;
+pub(crate) mod streams;
 mod users;
 pub(crate) mod watch;
 
@@ -40,6 +40,7 @@ use warren_proto::{
         self as pb,
         audit_service_server::AuditServiceServer,
         bootstrap_service_server::{BootstrapService, BootstrapServiceServer},
+        browser_service_server::BrowserServiceServer,
         client_service_server::ClientServiceServer,
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
@@ -110,6 +111,7 @@ impl Bench {
             .add_service(NodeAdminServiceServer::new(fake.clone()))
             .add_service(WorkspaceServiceServer::new(fake.clone()))
             .add_service(SessionServiceServer::new(fake.clone()))
+            .add_service(BrowserServiceServer::new(fake.clone()))
             .add_service(WatchServiceServer::new(fake.clone()))
             .add_service(UserServiceServer::new(fake.clone()))
             .add_service(AuditServiceServer::new(fake.clone()));

@@ -12,7 +12,8 @@ use warren_proto::{
     Method,
     pb::{
         admin::v1::{
-            self as pb, open_stream_request::Kind, session_service_server::SessionService,
+            self as pb, browser_service_server::BrowserService, open_stream_request::Kind,
+            session_service_server::SessionService,
         },
         inside::v1::{Exited, Failed, Frame, Opened, Read, Send, Shot, frame, open},
     },
@@ -24,6 +25,26 @@ type Answer = Result<pb::OpenStreamResponse, Status>;
 
 /// How each picture begins, which is all of it here.
 pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+#[tonic::async_trait]
+impl BrowserService for Fake {
+    async fn list_browsers(
+        &self,
+        request: Request<pb::ListBrowsersRequest>,
+    ) -> Result<Response<pb::ListBrowsersResponse>, Status> {
+        let request = request.into_inner();
+        self.state().browsed.push(request.clone());
+        let (state, freshness) = self.read(Method::BrowserListBrowsers, request.read)?;
+        let name = &request.workspace;
+        let fits = |browser: &&pb::Browser| {
+            let address = format!("{}/{}", browser.client, browser.workspace);
+            name.is_empty() || *name == address || *name == browser.workspace
+        };
+        let browsers: Vec<pb::Browser> = state.browsers.iter().filter(fits).cloned().collect();
+        let (browsers, next_page_token) = page(&browsers, state.page, &request.page_token);
+        Ok(Response::new(pb::ListBrowsersResponse { freshness, browsers, next_page_token }))
+    }
+}
 
 #[tonic::async_trait]
 impl SessionService for Fake {

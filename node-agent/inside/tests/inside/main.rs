@@ -6,6 +6,7 @@
 mod agent;
 mod agents;
 mod chromium;
+mod devtools;
 mod screen;
 mod server;
 mod sessions;
