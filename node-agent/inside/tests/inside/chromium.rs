@@ -65,8 +65,9 @@ impl Stand {
         let flags = "--no-sandbox --no-first-run --disable-gpu";
         let script = format!(
             "export PAGE={page} CHROMIUM='{CHROMIUM}' FLAGS='{flags}' PRELOAD={PRELOAD}
-             export NODE_PATH={modules}\n{script}",
+             export NODE_PATH={modules} PYTHON={python}\n{script}",
             modules = std::env::var("WARREN_NODE_MODULES").unwrap_or_default(),
+            python = std::env::var("WARREN_PYTHON").unwrap_or_default(),
         );
         fs::write(folder.path().join("home/start"), script).expect("a script");
         let wanted = sessions(&[("main", "bash ~/start")]);
@@ -303,4 +304,57 @@ async fn dialogs_of_playwright_are_seen_and_stay_its_own() {
     kill_process(Pid::from_raw(driver).expect("a pid"), Signal::USR2).expect("it runs");
     let closed = stand.until("the end", |one| one.state() == BrowserState::Closed).await;
     assert_eq!(closed.id, browser.id);
+}
+
+/// Sees who started it, and where it goes.
+async fn is_seen(script: &str, launcher: BrowserLauncher) {
+    let mut stand = Stand::start(script).await;
+    let browser = stand.until_page("the page", |page| page.title == "one" && !page.loading).await;
+    assert_eq!((browser.launcher(), browser.source()), (launcher, BrowserSource::Devtools));
+    let at = stand.order("location = 'two.html'");
+    let two = |page: &BrowserPage| page.url.ends_with("/two.html") && page.title == "two";
+    stand.until_page("the next page", two).await;
+    tell("address and title", at);
+    assert_eq!(middle(&stand.shot(&browser).await.stdout), BLUE);
+}
+
+#[tokio::test]
+#[ignore = "takes Chromium and Playwright's MCP server: cargo xtask browsers"]
+async fn browsers_of_the_mcp_server_are_an_agents() {
+    let display = Display::start(96);
+    let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"browser_navigate","arguments":{"url":"'$PAGE'"}}}"#;
+    let begin = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}"#;
+    let script = format!(
+        "export DISPLAY={} NODE_OPTIONS=--require=$PRELOAD
+         (echo '{begin}'; sleep 1; echo '{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}}'
+          echo '{call}'; sleep 1000) | node $NODE_PATH/@playwright/mcp/cli.js --no-sandbox --executable-path $CHROMIUM",
+        display.1
+    );
+    is_seen(&script, BrowserLauncher::Mcp).await;
+}
+
+#[tokio::test]
+#[ignore = "takes Chromium and Playwright for Python: cargo xtask browsers"]
+async fn browsers_of_python_are_seen() {
+    let script = "export NODE_OPTIONS=--require=$PRELOAD
+        exec $PYTHON -c \"
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    page = playwright.chromium.launch(executable_path='$CHROMIUM').new_page()
+    page.goto('$PAGE')
+    page.wait_for_timeout(1000000)
+\"";
+    is_seen(script, BrowserLauncher::Script).await;
+}
+
+#[tokio::test]
+#[ignore = "takes Chromium and Playwright: cargo xtask browsers"]
+async fn browsers_of_the_test_runner_are_seen() {
+    let script = "export NODE_OPTIONS=--require=$PRELOAD
+        mkdir -p ~/tests && cd ~/tests
+        echo \"module.exports = { timeout: 0, use: { launchOptions: { executablePath: '$CHROMIUM' } } }\" > playwright.config.js
+        echo \"const { test } = require('playwright/test');
+              test('it', async ({ page }) => { await page.goto('$PAGE'); await page.waitForTimeout(1000000); });\" > a.spec.js
+        exec node $NODE_PATH/playwright/cli.js test";
+    is_seen(script, BrowserLauncher::Test).await;
 }

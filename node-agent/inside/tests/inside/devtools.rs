@@ -135,7 +135,8 @@ async fn converse(socket: TcpStream, play: Arc<Mutex<Play>>, mut told: broadcast
                 let Some(Ok(message)) = message else { return };
                 let Message::Text(text) = message else { continue };
                 let call: Value = serde_json::from_str(&text).expect("a call");
-                if let Some(answer) = answer(&call, &play.lock().expect("no panic")) {
+                let answer = answer(&call, &play.lock().expect("no panic"));
+                if let Some(answer) = answer {
                     let _ = socket.send(Message::text(answer.to_string())).await;
                 }
                 continue;
