@@ -55,6 +55,7 @@ fn what_browsers_show_is_listed_watched_and_pictured() -> Result<()> {
     let shop = "https://shop.example/cart?token=abc";
     play(&cluster, "acme/web", &["7", "running", shop, "Your cart"])?;
     play(&cluster, "acme/api", &["8", "running", "https://docs.example/", "Docs"])?;
+    until(&watching, DOCS, "running")?;
     let seen = until(&watching, SHOP, "running")?;
     let page = &seen["pages"][0];
     ensure!(page["url"] == "https://shop.example/cart?token=***", "{page}");

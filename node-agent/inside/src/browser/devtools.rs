@@ -99,7 +99,7 @@ impl DevTools {
         let version = version.unwrap_or_default();
         let version = version.rsplit('/').next().unwrap_or_default().to_owned();
         devtools
-            .call("Target.setDiscoverTargets", r#"{"discover":true}"#, None, What::Other)
+            .call(("Target.setDiscoverTargets", r#"{"discover":true}"#), None, What::Other)
             .await?;
         devtools.look().await?;
         Ok((devtools, vec![Seen::Connected(version)]))
@@ -107,7 +107,7 @@ impl DevTools {
 
     /// Calls what takes nothing, and waits for the answer; nothing else was asked yet.
     async fn ask(&mut self, method: &str) -> io::Result<Vec<u8>> {
-        let id = self.call(method, "{}", None, What::Other).await?;
+        let id = self.call((method, "{}"), None, What::Other).await?;
         let answered = async {
             while let Some(bytes) = self.socket.next().await? {
                 if Head::read(&bytes).and_then(|head| head.id) == Some(id) {
@@ -171,9 +171,9 @@ impl DevTools {
                 known.session.clone_from(&session);
                 if let Some(session) = session {
                     let session = Some(session.as_str());
-                    self.call("Runtime.enable", "{}", session, What::Other).await?;
+                    self.call(("Runtime.enable", "{}"), session, What::Other).await?;
                     if self.driven {
-                        self.call("Page.enable", "{}", session, What::Other).await?;
+                        self.call(("Page.enable", "{}"), session, What::Other).await?;
                     }
                 }
                 Ok(Vec::new())
@@ -279,7 +279,7 @@ impl DevTools {
         if !attached && !self.calls.values().any(|call| call.what == what) {
             page.attaches += 1;
             let parameters = format!(r#"{{"targetId":{},"flatten":true}}"#, quoted(&target.id));
-            self.call("Target.attachToTarget", &parameters, None, what).await?;
+            self.call(("Target.attachToTarget", &parameters), None, what).await?;
         }
         if moved { self.navigates(&target.id).await } else { Ok(()) }
     }
@@ -292,7 +292,7 @@ impl DevTools {
         if page.muted.is_some_and(|since| since.elapsed() >= MUTED) {
             page.muted = None;
             if let Some(session) = page.session.clone() {
-                self.call("Runtime.enable", "{}", Some(&session), What::Other).await?;
+                self.call(("Runtime.enable", "{}"), Some(&session), What::Other).await?;
             }
         }
         Ok(())
@@ -311,7 +311,7 @@ impl DevTools {
         page.muted = Some(Instant::now());
         match page.session.clone() {
             Some(session) => {
-                self.call("Runtime.disable", "{}", Some(&session), What::Other).await.map(drop)
+                self.call(("Runtime.disable", "{}"), Some(&session), What::Other).await.map(drop)
             }
             None => Ok(()),
         }
@@ -346,7 +346,7 @@ impl DevTools {
         let due: Vec<(String, String)> = self.pages.iter().filter_map(due).collect();
         for (page, session) in due {
             let parameters = r#"{"expression":"document.readyState","returnByValue":true}"#;
-            self.call("Runtime.evaluate", parameters, Some(&session), What::Probe(page)).await?;
+            self.call(("Runtime.evaluate", parameters), Some(&session), What::Probe(page)).await?;
         }
         if self.looked.elapsed() >= Limits::BROWSER_LOOK {
             self.look().await?;
@@ -360,13 +360,12 @@ impl DevTools {
 
     async fn look(&mut self) -> io::Result<()> {
         self.looked = Instant::now();
-        self.call("Target.getTargets", "{}", None, What::Targets).await.map(drop)
+        self.call(("Target.getTargets", "{}"), None, What::Targets).await.map(drop)
     }
 
     async fn call(
         &mut self,
-        method: &str,
-        parameters: &str,
+        (method, parameters): (&str, &str),
         session: Option<&str>,
         what: What,
     ) -> io::Result<u64> {
