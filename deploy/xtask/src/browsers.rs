@@ -38,8 +38,8 @@ pub fn run() -> Result<()> {
     let python = format!("{at}/python");
     shown("python3", &["-m", "venv", &python])?;
     shown(&format!("{python}/bin/pip"), &["install", "--quiet", "playwright"])?;
-    let test = ["test", "--workspace", "--locked", "--test", "inside", "chromium"];
-    let one_by_one = ["--", "--ignored", "--nocapture", "--test-threads", "1"];
+    let test = ["test", "--workspace", "--locked", "--test", "browsers"];
+    let one_by_one = ["--", "--nocapture", "--test-threads", "1"];
     let (modules, python) = (format!("{at}/node_modules"), format!("{python}/bin/python"));
     let found = [("WARREN_NODE_MODULES", modules.as_str()), ("WARREN_PYTHON", python.as_str())];
     run_with(&cargo(), &[&test[..], &one_by_one].concat(), &found)

@@ -1,5 +1,7 @@
 //! Every conversion there and back, and what is refused on the way.
 
+mod browsers;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
@@ -7,10 +9,6 @@ use warren_common::{
     agent::{
         AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
         Source, Tool, Wait, WaitKind,
-    },
-    browser::{
-        BrowserEnd, BrowserId, BrowserState, BrowserStatus, Dialog, Engine, Launcher, Page,
-        Source as BrowserSource, fit,
     },
     measure::{Kill, KillSource, Pressure},
     spec::*,
@@ -20,6 +18,7 @@ use warren_common::{
     },
 };
 
+use self::browsers::browsers;
 use super::{InsideStatus, InvalidMessage};
 use crate::pb::{self, inside::v1 as inside, inside::v1::agent_state::State};
 
@@ -238,57 +237,6 @@ prop_compose! {
                 cpus: (cpu > 9).then_some(MilliCpus(cpu)),
             }),
             caps_reason,
-        }
-    }
-}
-
-/// Browsers in the order that they are told in, none of them with a secret in its texts.
-fn browsers() -> impl Strategy<Value = Vec<BrowserStatus>> {
-    vec(browser(), 0..4).prop_map(fit)
-}
-
-prop_compose! {
-    fn browser()(
-        (pid, start, since, started) in any::<(u32, u64, u64, u64)>(),
-        session in option::of(name()), pages in vec(page(), 0..4),
-        (headless, unknown, oom) in any::<(bool, bool, bool)>(),
-        (code, signal) in any::<(Option<i32>, Option<i32>)>(),
-        (evidence, memory, processes, more_pages) in any::<(u64, u64, u32, u32)>(),
-        (state, engine, launcher, source) in (0..5_usize, 0..3_usize, 0..5_usize, any::<bool>()),
-        texts in ("[ -9a-z]{0,9}", "[ -9]{0,9}", "[ -9]{0,9}"),
-    ) -> BrowserStatus {
-        let states = [
-            BrowserState::Starting, BrowserState::Running, BrowserState::Hung,
-            BrowserState::Crashed, BrowserState::Closed,
-        ];
-        let launchers = [
-            Launcher::Unknown, Launcher::Mcp, Launcher::Test, Launcher::Script, Launcher::Manual,
-        ];
-        let end = BrowserEnd { code, signal, oom };
-        BrowserStatus {
-            id: BrowserId { pid, start }, session, launcher: launchers[launcher],
-            engine: [Engine::Chromium, Engine::Firefox, Engine::WebKit][engine],
-            version: texts.0, headless, display: texts.1, state: states[state], unknown,
-            since: Timestamp(since), started: Timestamp(started),
-            end: if states[state].has_ended() { end } else { BrowserEnd::default() },
-            source: if source { BrowserSource::DevTools } else { BrowserSource::Process },
-            blind: texts.2, evidence: Timestamp(evidence), pages, more_pages,
-            memory: Bytes(memory), processes, renderers: processes / 2,
-        }
-    }
-}
-
-prop_compose! {
-    fn page()(
-        id in "[0-9A-F]{8}", n in any::<u16>(), title in "[ -9]{0,9}", dialog in any::<bool>(),
-        (loading, crashed) in any::<(bool, bool)>(), errors in any::<u32>(),
-        (navigated, hung) in (option::of(1_u64..), option::of(1_u64..)),
-    ) -> Page {
-        let shown = Dialog { kind: "alert".to_owned(), text: "4 + 5".to_owned() };
-        Page {
-            id, url: format!("https://h.example/{n}"), loading, crashed, errors,
-            last_error: title.clone(), title, navigated: navigated.map(Timestamp),
-            dialog: dialog.then_some(shown), hung: hung.map(Timestamp),
         }
     }
 }

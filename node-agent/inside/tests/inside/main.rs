@@ -5,7 +5,6 @@
 
 mod agent;
 mod agents;
-mod chromium;
 mod devtools;
 mod screen;
 mod server;

@@ -234,14 +234,12 @@ async fn goes_through_all_states(mut stand: Stand, launcher: BrowserLauncher) {
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium: cargo xtask browsers"]
 async fn plain_chromium_goes_through_all_states() {
     let script = "$CHROMIUM $FLAGS --headless --remote-debugging-port=0 $PAGE";
     goes_through_all_states(Stand::start(script).await, BrowserLauncher::Manual).await;
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium: cargo xtask browsers"]
 async fn a_headed_chromium_is_seen_on_its_display_until_it_is_closed() {
     let display = Display::start(94);
     let script = format!(
@@ -279,14 +277,12 @@ fn playwright(options: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium and Playwright: cargo xtask browsers"]
 async fn playwright_goes_through_all_states() {
     let stand = Stand::start(&playwright("args: ['--disable-gpu']")).await;
     goes_through_all_states(stand, BrowserLauncher::Script).await;
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium and Playwright: cargo xtask browsers"]
 async fn dialogs_of_playwright_are_seen_and_stay_its_own() {
     let display = Display::start(95);
     let script = format!("export DISPLAY={}\n{}", display.1, playwright("headless: false"));
@@ -319,7 +315,6 @@ async fn is_seen(script: &str, launcher: BrowserLauncher) {
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium and Playwright's MCP server: cargo xtask browsers"]
 async fn browsers_of_the_mcp_server_are_an_agents() {
     let display = Display::start(96);
     let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"browser_navigate","arguments":{"url":"'$PAGE'"}}}"#;
@@ -334,7 +329,6 @@ async fn browsers_of_the_mcp_server_are_an_agents() {
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium and Playwright for Python: cargo xtask browsers"]
 async fn browsers_of_python_are_seen() {
     let script = "export NODE_OPTIONS=--require=$PRELOAD
         exec $PYTHON -c \"
@@ -348,7 +342,6 @@ with sync_playwright() as playwright:
 }
 
 #[tokio::test]
-#[ignore = "takes Chromium and Playwright: cargo xtask browsers"]
 async fn browsers_of_the_test_runner_are_seen() {
     let script = "export NODE_OPTIONS=--require=$PRELOAD
         mkdir -p ~/tests && cd ~/tests
