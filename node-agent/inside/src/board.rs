@@ -230,6 +230,7 @@ mod tests {
     use warren_common::{
         Timestamp,
         agent::{AgentKind, AgentState, Confidence, Flags, Source},
+        browser::{self, BrowserId, Dialog, Page},
     };
     use warren_proto::convert::InsideStatus;
 
@@ -254,6 +255,36 @@ mod tests {
             subagents: u32::MAX,
         };
         status.bounded().into()
+    }
+
+    /// Browsers with more pages, and more on each, than are told.
+    fn fullest_browsers() -> Vec<BrowserStatus> {
+        let long = "ä".repeat(999);
+        let dialog = Some(Dialog { kind: long.clone(), text: long.clone() });
+        let page = |n: usize| Page {
+            id: n.to_string(),
+            url: long.clone(),
+            title: long.clone(),
+            last_error: long.clone(),
+            navigated: Some(Timestamp(u64::MAX)),
+            errors: u32::MAX,
+            dialog: dialog.clone(),
+            ..Page::default()
+        };
+        let browser = |pid: u32| browser::BrowserStatus {
+            id: BrowserId { pid, start: u64::MAX },
+            session: "s".repeat(40).parse().ok(),
+            version: long.clone(),
+            display: long.clone(),
+            blind: long.clone(),
+            since: Timestamp(u64::MAX),
+            started: Timestamp(u64::MAX),
+            evidence: Timestamp(u64::MAX),
+            pages: (0..99).map(page).collect(),
+            ..browser::BrowserStatus::default()
+        };
+        let all = (0..99).map(|pid| browser(pid).bounded()).collect();
+        browser::fit(all).into_iter().map(Into::into).collect()
     }
 
     #[test]
@@ -325,6 +356,7 @@ mod tests {
             ..SessionStatus::default()
         };
         board.sessions(vec![session; Limits::SESSIONS]);
+        board.browsers(fullest_browsers());
         let status = board.subscribe().borrow().to_status();
         let size = prost::Message::encoded_len(&status);
         assert!(size < Limits::INSIDE_MESSAGE_BYTES, "{size}");
