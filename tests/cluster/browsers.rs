@@ -83,9 +83,9 @@ fn what_browsers_show_is_listed_watched_and_pictured() -> Result<()> {
     watching.until("gone", SHOP)?;
 
     // a picture of a fake one is its address, which is no picture
-    let refused = cluster.cli()?.args(&["browser", "shot", "acme/api", "-"]).run()?.with_code(1)?;
+    let refused = cluster.cli()?.args(["browser", "shot", "acme/api", "-"]).run()?.with_code(1)?;
     ensure!(refused.stderr.contains("no picture"), "{}", refused.stderr);
-    let missing = cluster.cli()?.args(&["browser", "shot", "acme/web", "-"]).run()?.with_code(3)?;
+    let missing = cluster.cli()?.args(["browser", "shot", "acme/web", "-"]).run()?.with_code(3)?;
     ensure!(missing.stderr.contains("no browser in acme/web"), "{}", missing.stderr);
 
     let since = Instant::now();
