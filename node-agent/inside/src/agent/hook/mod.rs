@@ -3,7 +3,7 @@
 //! It reads what the agent tells on standard input, keeps what a status needs and hands it to PID 1.
 //! It prints nothing, ends well whatever happens, and never holds the agent up: where PID 1 takes no
 //! message in time, the message is left in a folder for it. Prompts and answers are not passed
-//! on: they may hold secrets. In what is passed on, the plain ones are hidden: see [`mask`].
+//! on: they may hold secrets. In what is passed on, the plain ones are hidden: see [`warren_common::mask`].
 //!
 //! One file per agent says what its fields mean.
 
