@@ -6,12 +6,13 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-const INSIDE: [&str; 3] = [
+const INSIDE: [&str; 4] = [
     "warren/inside/v1/agent.proto",
+    "warren/inside/v1/browser.proto",
     "warren/inside/v1/frame.proto",
     "warren/inside/v1/inside.proto",
 ];
-const GRPC: [&str; 16] = [
+const GRPC: [&str; 17] = [
     "warren/node/v1/workspace.proto",
     "warren/node/v1/spec.proto",
     "warren/node/v1/status.proto",
@@ -23,6 +24,7 @@ const GRPC: [&str; 16] = [
     "warren/admin/v1/node.proto",
     "warren/admin/v1/workspace.proto",
     "warren/admin/v1/session.proto",
+    "warren/admin/v1/browser.proto",
     "warren/admin/v1/template.proto",
     "warren/admin/v1/secret.proto",
     "warren/admin/v1/watch.proto",

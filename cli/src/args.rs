@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, client, cluster, context, doctor, image, node, secret, session, template, top, user,
-        version, workspace,
+        audit, browser, client, cluster, context, doctor, image, node, secret, session, template,
+        top, user, version, workspace,
     },
     render::Format,
     value,
@@ -113,6 +113,12 @@ pub(crate) enum Noun {
     Session {
         #[command(subcommand)]
         verb: session::Verb,
+    },
+    /// Browsers inside workspaces, and what they show.
+    #[command(visible_alias = "b")]
+    Browser {
+        #[command(subcommand)]
+        verb: browser::Verb,
     },
     /// What workspaces are made from: parameters, caps, startup script, sessions; in versions.
     #[command(visible_alias = "t")]

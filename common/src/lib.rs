@@ -1,13 +1,15 @@
 //! The vocabulary of Warren: the words every other crate shares.
 //!
 //! Ids, units, time, what was asked ([`spec`]), what was seen ([`status`], of a coding agent
-//! [`agent`]), what workspaces are made from
+//! [`agent`], of a browser [`browser`]), what workspaces are made from
 //! ([`template`]) and every bound ([`Limits`]). Types validate themselves; nothing here does I/O, reads
 //! a clock or knows a wire format. `docs/GLOSSARY.md` says what each word means.
 
 pub mod agent;
+pub mod browser;
 pub mod id;
 pub mod limits;
+pub mod mask;
 pub mod measure;
 pub mod name;
 pub mod role;

@@ -89,6 +89,38 @@ impl Limits {
     /// Title and screen are looked at this often; for this long they may show what was before.
     pub const AGENT_LOOK: Duration = Duration::from_millis(500);
 
+    /// Browsers of one workspace that are looked at.
+    pub const BROWSERS: usize = 32;
+    /// Pages of one browser that are told; of the others only how many there are.
+    pub const PAGES: usize = 32;
+    /// What all browsers of one workspace say together, in bytes, roughly counted: pages past it are
+    /// left out.
+    pub const BROWSERS_BYTES: usize = 40 * 1024;
+    /// A page's address.
+    pub const PAGE_URL_BYTES: usize = 512;
+    /// A page's title, its last error and the text of its dialog, each.
+    pub const PAGE_TEXT_BYTES: usize = 160;
+    /// One message of a browser's DevTools; a longer one is passed over.
+    pub const DEVTOOLS_BYTES: usize = 512 * 1024;
+    /// A browser or a page that does not answer for this long is hung.
+    pub const BROWSER_HUNG: Duration = Duration::from_secs(2);
+    /// Between two looks at addresses and titles of pages.
+    pub const BROWSER_LOOK: Duration = Duration::from_millis(500);
+    /// Between two questions to a loaded page whether it answers.
+    pub const PAGE_PROBE: Duration = Duration::from_secs(15);
+    /// How long a browser that crashed is shown.
+    pub const BROWSER_CRASH_SHOWN: Duration = Duration::from_secs(600);
+    /// How long one that was closed is shown.
+    pub const BROWSER_CLOSE_SHOWN: Duration = Duration::from_secs(30);
+    /// One picture of a page.
+    pub const SHOT_BYTES: usize = 2 * 1024 * 1024;
+    /// Between two pictures of one page.
+    pub const SHOT_PACE: Duration = Duration::from_secs(2);
+    /// For a page to give its picture.
+    pub const SHOT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Who waits for pictures of one workspace at one time.
+    pub const SHOTS: usize = 4;
+
     /// The least memory cap: below it tmux and a shell do not fit.
     pub const MEMORY_MIN: Bytes = Bytes::mib(64);
     /// The largest memory cap.

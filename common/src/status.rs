@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BootId, Bytes, Generation, Limits, MilliCpus, SessionName, Timestamp, WorkspaceId,
     agent::AgentStatus,
+    browser::BrowserStatus,
     measure::{Kill, Pressure},
     spec::{Labels, Resources},
 };
@@ -105,6 +106,9 @@ pub struct WorkspaceObserved {
     /// [`Limits::SERVICES`].
     #[serde(default)]
     pub services: Vec<ServiceObserved>,
+    /// The browsers inside, the running ones first; at most [`Limits::BROWSERS`].
+    #[serde(default)]
+    pub browsers: Vec<BrowserStatus>,
 }
 
 /// Where a workspace stands on its node.

@@ -105,7 +105,9 @@ pub const fn rule(method: Method) -> Rule {
         // it tells what the lists show; of people, those alone who may list them
         | Method::WatchWatch => READ,
 
-        Method::WorkspaceFollowWorkspace | Method::SessionListSessions => STATUS,
+        Method::WorkspaceFollowWorkspace
+        | Method::SessionListSessions
+        | Method::BrowserListBrowsers => STATUS,
         // what may be opened is `may_open`'s
         Method::SessionOpenStream => WATCH,
 
@@ -286,7 +288,7 @@ pub fn may_open(caller: &Caller, what: &What) -> Result<(), ApiError> {
     let looks = match what {
         What::Attach(attach) => attach.read_only,
         What::Exec(_) | What::Send(_) => false,
-        What::Logs(_) | What::Explain(_) | What::Read(_) => true,
+        What::Logs(_) | What::Explain(_) | What::Read(_) | What::Shot(_) => true,
         // the workspace passes on no key of whoever has not asked for control
         What::Connect(connect) => {
             matches!(target(connect), Some(ViewTarget::Display))

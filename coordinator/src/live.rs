@@ -45,7 +45,7 @@ pub struct Live {
     /// How each node was heard from when that was last looked at.
     standings: watch::Sender<Standings>,
     followers: Mutex<BTreeMap<WorkspaceId, watch::Sender<u64>>>,
-    /// Whose sessions stood otherwise.
+    /// Whose sessions or browsers stood otherwise.
     moves: Mutex<Moves>,
     moved: watch::Sender<u64>,
     /// How the sessions of each node were told when that was last looked at: live, and known.
@@ -77,7 +77,7 @@ struct Changed {
     standing: bool,
     /// Workspaces of which anything changed.
     workspaces: Vec<WorkspaceId>,
-    /// Those whose sessions stand otherwise.
+    /// Those whose sessions or browsers stand otherwise.
     sessions: Vec<WorkspaceId>,
 }
 
@@ -240,12 +240,12 @@ impl Live {
         self.note(&workspaces);
     }
 
-    /// Tells whenever sessions stand otherwise, with a number that grows.
+    /// Tells whenever sessions or browsers stand otherwise, with a number that grows.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
 
-    /// Returns the workspaces whose sessions stood otherwise after `from`, and up to where that goes.
+    /// Returns the workspaces whose sessions or browsers stood otherwise after `from`, and up to where that goes.
     pub fn moved_since(&self, from: u64) -> (u64, BTreeSet<WorkspaceId>) {
         locked(&self.moves).since(from)
     }
@@ -333,7 +333,7 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         if old != new {
             changed.workspaces.push(workspace);
             changed.standing |= !stands_alike(old, new);
-            if !sessions_alike(old, new) {
+            if !shown_alike(old, new) {
                 changed.sessions.push(workspace);
             }
         }
@@ -362,10 +362,14 @@ fn stands_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
     }
 }
 
-/// Whether the two tell the same sessions of the same generation.
-fn sessions_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
+/// Whether the two tell the same sessions and browsers of the same generation.
+fn shown_alike(one: Option<&Observed>, other: Option<&Observed>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => one.generation == other.generation && one.sessions_alike(other),
+        (Some(one), Some(other)) => {
+            one.generation == other.generation
+                && one.sessions_alike(other)
+                && one.browsers_alike(other)
+        }
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }

@@ -53,6 +53,7 @@ async fn until_bookmark(answers: &mut Answers) -> (Vec<pb::Event>, u64) {
             Kind::Bookmark(bookmark) => return (told, bookmark.revision),
             Kind::Standings(standings) => panic!("nobody asked: {standings:?}"),
             Kind::Sessions(sessions) => panic!("nobody asked: {sessions:?}"),
+            Kind::Browsers(browsers) => panic!("nobody asked: {browsers:?}"),
         }
     }
 }

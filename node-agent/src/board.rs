@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::watch;
 use warren_common::{
-    SessionName, Timestamp, WorkspaceId, agent::StateName, status::WorkspaceObserved,
+    SessionName, Timestamp, WorkspaceId,
+    agent::StateName,
+    browser::{BrowserId, Urgency},
+    status::WorkspaceObserved,
 };
 
 /// The board: one picture per workspace, each with the version at which it last changed.
@@ -20,7 +23,7 @@ pub struct Board {
     version: watch::Sender<u64>,
     /// The version at which a workspace last came to stand elsewhere.
     moved: watch::Sender<u64>,
-    /// The version at which an agent last came into another state.
+    /// The version at which an agent or a browser last came into another state.
     agents: watch::Sender<u64>,
 }
 
@@ -53,7 +56,9 @@ impl Board {
         }
         let standing = |seen: &WorkspaceObserved| (seen.run_serial, seen.state.clone());
         let moved = shown.map(standing) != Some(standing(&observed));
-        let turned = shown.is_none_or(|shown| !agents(shown).eq(agents(&observed)));
+        let turned = shown.is_none_or(|shown| {
+            !agents(shown).eq(agents(&observed)) || !browsers(shown).eq(browsers(&observed))
+        });
         let version = *self.version.borrow() + 1;
         entries.pictures.insert(id, (version, observed));
         self.version.send_replace(version);
@@ -100,7 +105,7 @@ impl Board {
         self.moved.subscribe()
     }
 
-    /// Watches the version at which an agent last came into another state: somebody may wait for
+    /// Watches the version at which an agent or a browser last came into another state: somebody may wait for
     /// that too, but it comes from inside a workspace.
     pub fn watch_agents(&self) -> watch::Receiver<u64> {
         self.agents.subscribe()
@@ -117,6 +122,11 @@ fn agents(
 ) -> impl Iterator<Item = (&SessionName, (StateName, Timestamp))> {
     let sessions = observed.sessions.iter();
     sessions.filter_map(|one| Some((&one.name, one.agent.as_ref()?.stay())))
+}
+
+/// How much each browser needs a person.
+fn browsers(observed: &WorkspaceObserved) -> impl Iterator<Item = (BrowserId, Urgency)> {
+    observed.browsers.iter().map(|one| (one.id, Urgency::of(one)))
 }
 
 #[cfg(test)]
@@ -146,6 +156,7 @@ mod tests {
             caps_reason: String::new(),
             services: Vec::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         }
     }
 

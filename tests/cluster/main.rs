@@ -2,6 +2,7 @@
 
 mod agents;
 mod auditing;
+mod browsers;
 mod clocks;
 mod doctoring;
 mod durability;

@@ -17,7 +17,8 @@ use warren_common::{Limits, Timestamp, status::clean};
 use warren_daemon::identity::{self, ClientTls, Folder, Identity, Trouble};
 use warren_proto::pb::admin::v1::{
     Freshness, Mutation, audit_service_client::AuditServiceClient,
-    client_service_client::ClientServiceClient, cluster_service_client::ClusterServiceClient,
+    browser_service_client::BrowserServiceClient, client_service_client::ClientServiceClient,
+    cluster_service_client::ClusterServiceClient,
     node_admin_service_client::NodeAdminServiceClient, secret_service_client::SecretServiceClient,
     session_service_client::SessionServiceClient, template_service_client::TemplateServiceClient,
     user_service_client::UserServiceClient, watch_service_client::WatchServiceClient,
@@ -334,6 +335,7 @@ macro_rules! service {
 }
 
 service!(audit, AuditServiceClient);
+service!(browsers, BrowserServiceClient);
 service!(clients, ClientServiceClient);
 service!(cluster, ClusterServiceClient);
 service!(nodes, NodeAdminServiceClient);

@@ -1,6 +1,7 @@
 //! The verbs, one folder per noun.
 
 pub(crate) mod audit;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod context;
@@ -39,6 +40,7 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Outcome {
         Noun::Workspace { verb } => workspace::run(app, verb).await,
         Noun::Session { verb } => session::run(app, verb).await,
         Noun::Image { verb } => image::run(app, verb).await,
+        Noun::Browser { verb } => browser::run(app, verb).await,
         Noun::Template { verb } => template::run(app, verb).await,
         Noun::Secret { verb } => secret::run(app, verb).await,
         Noun::User { verb } => user::run(app, verb).await,

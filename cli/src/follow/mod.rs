@@ -2,13 +2,13 @@
 //!
 //! What was decided comes as events, each once. What nodes report (a workspace that runs, a node
 //! that falls silent) is no event: the list is looked at again now and then, and what stands
-//! differently in it is a line too. Sessions are told as they change; see `sessions`. A coordinator
+//! differently in it is a line too. Sessions and browsers are told as they change; see `reports`. A coordinator
 //! that goes away is replaced by another one from the last revision that was told; where that is not
 //! possible, the list is printed again.
 
 mod lines;
 mod records;
-mod sessions;
+mod reports;
 mod source;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,13 +22,13 @@ use crate::{
     app::App,
     error::{Error, Kind, Outcome},
     render::Tabular,
-    view::event::Event,
+    view::{browser::Browser, event::Event, session::Session},
 };
 
 use lines::Lines;
 pub(crate) use records::records;
-use sessions::Stays;
-pub(crate) use sessions::{Seen, Sessions, Watching};
+use reports::Stays;
+pub(crate) use reports::{Reports, Seen, Watching};
 use source::{Source, Told};
 
 /// Between two looks at the list; more where listing takes long.
@@ -105,8 +105,8 @@ impl Follow<'_> {
                     }
                 }
                 Some(Told::CaughtUp) => {}
-                // sessions are not asked for here
-                Some(Told::Sessions(_)) => {}
+                // reports are not asked for here
+                Some(Told::Sessions(_) | Told::Browsers(_)) => {}
                 // what follows from it is in the list
                 Some(Told::Moved) => look = Instant::now(),
                 Some(Told::Resync(why)) => {
@@ -138,7 +138,7 @@ fn begin<T>(source: &mut Source, listed: Listed<T>) -> Listed<T> {
 }
 
 /// Prints events from `from` on (the oldest that is kept for 0), up to now or for ever; then also
-/// that agents came to need a person, where the caller may know it.
+/// that agents and browsers came to need a person, where the caller may know it.
 ///
 /// # Errors
 /// They are not kept any more, the watch is refused, or no coordinator answers any more.
@@ -147,16 +147,21 @@ pub(crate) async fn events(app: &App, api: &mut Api, (from, on): (u64, bool)) ->
     let from_revision = from.saturating_sub(1);
     // after revision 0 is after nothing, which the wire calls "now"
     let from_oldest = from_oldest || from_revision == 0;
-    let request =
-        pb::WatchRequest { from_revision, from_oldest, sessions: on, ..Default::default() };
+    let request = pb::WatchRequest {
+        from_revision,
+        from_oldest,
+        sessions: on,
+        browsers: on,
+        ..Default::default()
+    };
     let mut source = Source::new(request, app.timeout(), &app.output);
     let mut before = Some(Vec::new());
-    let mut stays = Stays::default();
+    let (mut stays, mut crashes) = (Stays::<Session>::default(), Stays::<Browser>::default());
     let mut widths = BTreeMap::new();
     loop {
         let told = match source.next(api).await {
             // an auditor may know what was decided, and not what agents do
-            Err(error) if error.kind == Kind::NotPermitted && source.leave_sessions_out() => {
+            Err(error) if error.kind == Kind::NotPermitted && source.leave_reports_out() => {
                 continue;
             }
             told => told?,
@@ -164,6 +169,11 @@ pub(crate) async fn events(app: &App, api: &mut Api, (from, on): (u64, bool)) ->
         match told {
             Told::Sessions(sessions) => {
                 for event in stays.events(sessions) {
+                    lines::row(&app.output, &event, &mut widths)?;
+                }
+            }
+            Told::Browsers(browsers) => {
+                for event in crashes.events(browsers) {
                     lines::row(&app.output, &event, &mut widths)?;
                 }
             }

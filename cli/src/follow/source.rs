@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(3 * Limits::BOOKMARK.as_secs());
 
 /// What a source tells.
-pub(super) enum Told {
+pub(crate) enum Told {
     /// Events of whole revisions, or nothing new.
     Events(Vec<pb::Event>),
     /// Everything that has happened so far was told.
@@ -35,6 +35,8 @@ pub(super) enum Told {
     Moved,
     /// Sessions stand otherwise.
     Sessions(pb::Sessions),
+    /// Browsers stand otherwise.
+    Browsers(pb::Browsers),
     /// What came after the last event is lost: list again, and why.
     Resync(String),
 }
@@ -110,9 +112,10 @@ impl Source {
         self.request.from_revision
     }
 
-    /// Asks no more for sessions; returns whether it did.
-    pub(super) fn leave_sessions_out(&mut self) -> bool {
-        std::mem::take(&mut self.request.sessions)
+    /// Asks no more for sessions and browsers; returns whether it did.
+    pub(super) fn leave_reports_out(&mut self) -> bool {
+        let asked = std::mem::take(&mut self.request.sessions);
+        std::mem::take(&mut self.request.browsers) || asked
     }
 
     /// Whether a coordinator is being listened to.
@@ -164,6 +167,7 @@ impl Source {
             }
             Some(Kind::Standings(_)) => Ok(Told::Moved),
             Some(Kind::Sessions(sessions)) => Ok(Told::Sessions(sessions)),
+            Some(Kind::Browsers(browsers)) => Ok(Told::Browsers(browsers)),
             None => Ok(Told::Events(Vec::new())),
         }
     }

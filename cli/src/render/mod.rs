@@ -76,6 +76,17 @@ impl Output {
         written.map_err(|error| Error::pipe("writing to stdout", &error))
     }
 
+    /// Writes data to stdout as it is.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    #[expect(clippy::unused_self, reason = "all writing goes through the output")]
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Error> {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        written.map_err(|error| Error::pipe("writing to stdout", &error))
+    }
+
     /// Writes a line of talk to stderr, unless quiet. Nobody is told where nobody listens.
     pub(crate) fn talk(&self, text: &str) {
         if !self.quiet {

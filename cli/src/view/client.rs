@@ -108,7 +108,9 @@ impl Watched for Client {
     fn of(event: Event) -> Option<Self> {
         match event.object? {
             Object::Client(client) => Some(client),
-            Object::Node(_) | Object::Workspace(_) | Object::Session(_) => None,
+            Object::Node(_) | Object::Workspace(_) | Object::Session(_) | Object::Browser(_) => {
+                None
+            }
         }
     }
 }

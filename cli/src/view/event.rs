@@ -4,7 +4,9 @@ use serde::Serialize;
 use warren_common::Timestamp;
 use warren_proto::pb::admin::v1::{self as pb, event::What};
 
-use super::{Moment, client::Client, moment, node::Node, session::Session, workspace};
+use super::{
+    Moment, browser::Browser, client::Client, moment, node::Node, session::Session, workspace,
+};
 use crate::render::{Tabular, time::rfc3339_seconds};
 
 /// One thing that happened.
@@ -33,6 +35,7 @@ pub(crate) enum Object {
     Node(Box<Node>),
     Workspace(Box<workspace::Workspace>),
     Session(Box<Session>),
+    Browser(Box<Browser>),
 }
 
 struct Told {
@@ -95,9 +98,7 @@ fn told(what: What) -> Told {
             let told = placed("workspace.resized", one.workspace);
             let detail = match &told.object {
                 Some(Object::Workspace(workspace)) => workspace.caps(),
-                Some(Object::Client(_) | Object::Node(_) | Object::Session(_)) | None => {
-                    String::new()
-                }
+                _ => String::new(),
             };
             Told { detail, ..told }
         }
@@ -160,6 +161,23 @@ impl Event {
             address: session.address.clone(),
             detail,
             object: Some(Object::Session(Box::new(session))),
+        }
+    }
+
+    /// Returns that a browser came to need a person at `at`.
+    pub(crate) fn of_browser(
+        (event, detail): (&'static str, String),
+        at: Timestamp,
+        browser: Browser,
+    ) -> Self {
+        Self {
+            event,
+            revision: None,
+            index: None,
+            at: Some(Moment(at)),
+            address: browser.address.clone(),
+            detail,
+            object: Some(Object::Browser(Box::new(browser))),
         }
     }
 

@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod as_of;
 pub(crate) mod audit;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod destination;

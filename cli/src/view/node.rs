@@ -435,7 +435,9 @@ impl Watched for Node {
     fn of(event: Event) -> Option<Self> {
         match event.object? {
             Object::Node(node) => Some(*node),
-            Object::Client(_) | Object::Workspace(_) | Object::Session(_) => None,
+            Object::Client(_) | Object::Workspace(_) | Object::Session(_) | Object::Browser(_) => {
+                None
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use warren_proto::pb::node::v1 as pb;
 use super::{
     Moment,
     agent::RollUp,
+    browser::BrowserSeen,
     filled,
     measure::{Kill, Pressure, share},
     moment,
@@ -29,6 +30,7 @@ pub(crate) struct Observed {
     pub(crate) pid: Option<u32>,
     pub(crate) steps: Vec<Step>,
     pub(crate) sessions: Vec<SessionSeen>,
+    pub(crate) browsers: Vec<BrowserSeen>,
     pub(crate) usage: Usage,
     /// None where the node does not meter volumes.
     pub(crate) volume: Option<Volume>,
@@ -105,6 +107,7 @@ impl From<pb::WorkspaceObserved> for Observed {
             pid: seen.pid,
             steps: seen.steps.into_iter().map(Step::from).collect(),
             sessions: seen.sessions.into_iter().map(SessionSeen::from).collect(),
+            browsers: seen.browsers.into_iter().filter_map(BrowserSeen::read).collect(),
             usage: seen.usage.map(Usage::from).unwrap_or_default(),
             volume: seen.volume.map(Volume::from),
             caps: seen.caps.map(Caps::from),

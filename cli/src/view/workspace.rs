@@ -446,7 +446,7 @@ impl Watched for Workspace {
     fn of(event: Event) -> Option<Self> {
         match event.object? {
             Object::Workspace(workspace) => Some(*workspace),
-            Object::Client(_) | Object::Node(_) | Object::Session(_) => None,
+            Object::Client(_) | Object::Node(_) | Object::Session(_) | Object::Browser(_) => None,
         }
     }
 }

@@ -109,6 +109,21 @@ fn what_agents_do() {
 }
 
 #[test]
+fn what_browsers_show() {
+    let bench = Bench::new();
+    crate::browsers::install(&bench);
+    let mut transcript = Transcript::default();
+    transcript.add(&bench, &["browser", "list"]);
+    transcript.add(&bench, &["browser", "list", "-o", "name"]);
+    transcript.add(&bench, &["browser", "show", "acme/web/4711"]);
+    transcript.add(&bench, &["browser", "show", "acme/dead", "-o", "json"]);
+    transcript.add(&bench, &["browser", "show", "acme/web"]);
+    transcript.add(&bench, &["browser", "show", "acme/web/9"]);
+    transcript.add(&bench, &["browser", "show", "a/b/c/d"]);
+    transcript.check("browsers");
+}
+
+#[test]
 fn what_uses_the_cluster_up() {
     let bench = Bench::new();
     let mut transcript = Transcript::default();
@@ -431,6 +446,10 @@ fn every_command_has_an_example() {
         "template delete",
         "session explain",
         "session wait",
+        "browser list",
+        "browser show",
+        "browser shot",
+        "browser watch",
         "audit list",
         "audit verify",
         "user invite",

@@ -4,6 +4,7 @@ mod agents;
 mod attach;
 mod audit;
 mod backup;
+mod browsers;
 mod create;
 mod errors;
 mod exec;

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Generation, Timestamp, WorkspaceId,
+    browser::BrowserStatus,
     measure::Kill,
     status::{
         CapsHeld, RunState, ServiceObserved, SessionObserved, StartupStep, Usage, VolumeUse,
@@ -27,6 +28,8 @@ pub struct Observed {
     pub reason: Box<str>,
     /// The sessions, apart from the rest: they are listed, and compared with every report.
     sessions: Box<[u8]>,
+    /// The browsers, as the sessions.
+    browsers: Box<[u8]>,
     /// A [`Rest`].
     rest: Box<[u8]>,
 }
@@ -60,11 +63,24 @@ impl Observed {
         self.sessions == other.sessions || standing(self) == standing(other)
     }
 
+    /// Returns the browsers of this workspace, as they were told.
+    pub fn browsers(&self) -> Vec<BrowserStatus> {
+        postcard::from_bytes(&self.browsers).expect("it was packed here")
+    }
+
+    /// Returns whether the browsers of both stand alike to people, as [`Self::sessions_alike`].
+    pub fn browsers_alike(&self, other: &Self) -> bool {
+        let standing = |one: &Self| -> Vec<BrowserStatus> {
+            one.browsers().into_iter().map(BrowserStatus::standing).collect()
+        };
+        self.browsers == other.browsers || standing(self) == standing(other)
+    }
+
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
         let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
         let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services } = rest;
-        let sessions = self.sessions();
+        let (sessions, browsers) = (self.sessions(), self.browsers());
         WorkspaceObserved {
             workspace,
             generation: self.generation,
@@ -81,6 +97,7 @@ impl Observed {
             caps_reason,
             services,
             kills,
+            browsers,
         }
     }
 }
@@ -103,10 +120,12 @@ impl From<WorkspaceObserved> for Observed {
             caps_reason,
             services,
             kills,
+            browsers,
         } = said;
         let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services };
-        let (reason, sessions, rest) = (reason.into_boxed_str(), packed(&sessions), packed(&rest));
-        Self { generation, run_serial, state, reason, sessions, rest }
+        let (reason, rest) = (reason.into_boxed_str(), packed(&rest));
+        let (sessions, browsers) = (packed(&sessions), packed(&browsers));
+        Self { generation, run_serial, state, reason, sessions, browsers, rest }
     }
 }
 
@@ -164,6 +183,7 @@ mod tests {
             caps_reason: String::new(),
             services: Vec::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         })
     }
 
@@ -245,6 +265,7 @@ mod tests {
             caps_reason: String::new(),
             services: Vec::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let kept = Observed::from(said.clone());
         assert_eq!((kept.generation, kept.run_serial), (said.generation, said.run_serial));

@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 mod backup;
+mod browser;
 mod client;
 pub mod cluster;
 mod coordinator;

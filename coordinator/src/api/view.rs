@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_common::{Bytes, NodeId, Timestamp};
+use warren_common::{Bytes, NodeId, Timestamp, browser::BrowserStatus};
 use warren_model::{
     ClusterState, LiveView, Liveness,
     command::Availability,
@@ -142,6 +142,7 @@ impl View<'_> {
             observed: node.zip(seen).map(|(node, seen)| {
                 let mut whole = seen.observed.whole(workspace.id);
                 self.as_heard(node, &mut whole.sessions);
+                self.browsers_as_heard(node, &mut whole.browsers);
                 whole.into()
             }),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
@@ -162,6 +163,41 @@ impl View<'_> {
     fn image_before(&self, workspace: &Workspace) -> String {
         let before = self.state.images_before.get(&workspace.id);
         before.map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Shows the browsers of a workspace, by id, as its node last said.
+    pub fn browsers(&self, workspace: &Workspace) -> Vec<pb::Browser> {
+        let Some(node) = workspace.assignment.as_ref().map(|assignment| assignment.node) else {
+            return Vec::new();
+        };
+        let seen = self.live.observed(node, workspace.id);
+        let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation)
+        else {
+            return Vec::new();
+        };
+        let client = self.state.clients.get(&workspace.client);
+        let client = client.map(|client| client.name.to_string()).unwrap_or_default();
+        let mut browsers = seen.observed.browsers();
+        self.browsers_as_heard(node, &mut browsers);
+        browsers.sort_by_key(|one| one.id);
+        let (label, ready) = (self.state.node_label(node), self.is_ready(node));
+        let show = |browser: BrowserStatus| pb::Browser {
+            client: client.clone(),
+            workspace: workspace.name.to_string(),
+            node: label.clone(),
+            observed: Some(browser.into()),
+            observed_unix_ms: seen.received.0,
+            observed_live: ready,
+        };
+        browsers.into_iter().map(show).collect()
+    }
+
+    /// As [`Self::as_heard`], of browsers.
+    fn browsers_as_heard(&self, node: NodeId, browsers: &mut [BrowserStatus]) {
+        let Some(heard) = self.live.nodes.get(&node).map(|live| live.last_seen) else { return };
+        for browser in browsers {
+            *browser = std::mem::take(browser).unheard(heard, self.now);
+        }
     }
 
     /// Whether a node has reported within its time.

@@ -15,7 +15,7 @@ use warren_proto::{
 use super::{Api, caller, due::may_know_people, errors, resolve};
 use crate::{
     authz::{Caller, decide},
-    watch::{Cursor, Feed, Filter, Gap, Scope, Watcher, resync, tells_of_people},
+    watch::{Cursor, Decided, Feed, Filter, Gap, Scope, Watcher, resync, tells_of_people},
 };
 
 #[tonic::async_trait]
@@ -32,13 +32,16 @@ impl WatchService for Api {
         if request.get_ref().sessions {
             decide(Method::SessionListSessions, known)?;
         }
+        if request.get_ref().browsers {
+            decide(Method::BrowserListBrowsers, known)?;
+        }
         let request = request.into_inner();
         let parts = self.parts();
         let slot = parts.watches.take(who.principal).map_err(|full| {
             ApiError::new(Code::ResourceExhausted, reason::LIMIT_REACHED, full)
                 .next("end a watch, or watch at another coordinator")
         })?;
-        if request.sessions {
+        if request.sessions || request.browsers {
             // who has just started knows old workspaces; without a quorum nobody knows better
             let _ = parts.consensus.linearizable().await;
         }
@@ -56,12 +59,16 @@ impl WatchService for Api {
             true => watcher.with_standings(parts.live.standings()),
             false => watcher,
         };
+        let decided = || -> Decided {
+            let consensus = parts.consensus.clone();
+            Box::new(move || consensus.local())
+        };
         let watcher = match request.sessions {
-            true => {
-                let consensus = parts.consensus.clone();
-                let decided = Box::new(move || consensus.local());
-                watcher.with_sessions(Feed::new(parts.live.clone(), decided, scope))
-            }
+            true => watcher.with_sessions(Feed::new(parts.live.clone(), decided(), scope)),
+            false => watcher,
+        };
+        let watcher = match request.browsers {
+            true => watcher.with_browsers(Feed::new(parts.live.clone(), decided(), scope)),
             false => watcher,
         };
         let answers = stream::unfold(watcher, |mut watcher| async move {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 use warren_common::{ClusterId, ReplicaId};
-use warren_proto::pb::inside::v1::{Attach, Exec, Explain, Logs, Read, Send, View};
+use warren_proto::pb::inside::v1::{Attach, Exec, Explain, Logs, Read, Send, Shot, View};
 
 use super::*;
 
@@ -80,6 +80,7 @@ SessionService/CreateSession               -    -     -    -     yes   yes  -   
 SessionService/StopSession                 -    -     -    -     yes   yes  -    -    -
 SessionService/RestartSession              -    -     -    -     yes   yes  -    -    -
 SessionService/DeleteSession               -    -     -    -     yes   yes  -    -    -
+BrowserService/ListBrowsers                -    -     -    -     yes   yes  yes  yes  -
 TemplateService/PushTemplate               -    -     -    -     yes   -    -    -    -
 TemplateService/ListTemplates              -    -     -    -     yes   yes  yes  yes  yes
 TemplateService/GetTemplate                -    -     -    -     yes   yes  yes  yes  yes
@@ -175,7 +176,9 @@ fn a_viewer_looks_and_types_nothing() {
     let logs = What::Logs(Logs::default());
     let (send, read) = (What::Send(Send::default()), What::Read(Read::default()));
     let explain = What::Explain(Explain::default());
-    let all = [attach(false), attach(true), exec.clone(), logs.clone(), explain.clone()];
+    let shot = What::Shot(Shot::default());
+    let all =
+        [attach(false), attach(true), exec.clone(), logs.clone(), explain.clone(), shot.clone()];
     for role in [Role::Admin, Role::Operator] {
         for what in all.iter().chain([&send, &read]) {
             assert!(may_open(&person(role), what).is_ok(), "{role} {what:?}");
@@ -185,6 +188,7 @@ fn a_viewer_looks_and_types_nothing() {
     assert!(may_open(&viewer, &attach(true)).is_ok());
     assert!(may_open(&viewer, &logs).is_ok());
     assert!(may_open(&viewer, &explain).is_ok());
+    assert!(may_open(&viewer, &shot).is_ok());
     assert!(may_open(&viewer, &attach(false)).is_err());
     assert!(may_open(&viewer, &exec).is_err());
     assert!(may_open(&viewer, &send).is_err());
@@ -192,6 +196,7 @@ fn a_viewer_looks_and_types_nothing() {
     for role in [Role::Automation, Role::Auditor] {
         assert!(may_open(&person(role), &logs).is_err(), "{role}");
         assert!(may_open(&person(role), &explain).is_err(), "{role}");
+        assert!(may_open(&person(role), &shot).is_err(), "{role}");
     }
     let anonymous = Caller::Anonymous { address: address() };
     assert!(may_open(&anonymous, &logs).is_err() && may_open(&anonymous, &explain).is_err());

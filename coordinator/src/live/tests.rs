@@ -34,6 +34,7 @@ fn observed(n: u128, state: RunState) -> WorkspaceObserved {
         caps_reason: String::new(),
         services: Vec::new(),
         kills: Vec::new(),
+        browsers: Vec::new(),
     }
 }
 

@@ -25,7 +25,8 @@ use warren_proto::{
     DESCRIPTORS,
     pb::{
         admin::v1::{
-            audit_service_server::AuditServiceServer, client_service_server::ClientServiceServer,
+            audit_service_server::AuditServiceServer, browser_service_server::BrowserServiceServer,
+            client_service_server::ClientServiceServer,
             cluster_service_server::ClusterServiceServer,
             node_admin_service_server::NodeAdminServiceServer,
             secret_service_server::SecretServiceServer,
@@ -251,6 +252,7 @@ impl Start {
         health.set_serving::<NodeAdminServiceServer<Api>>().await;
         health.set_serving::<WorkspaceServiceServer<Api>>().await;
         health.set_serving::<SessionServiceServer<Api>>().await;
+        health.set_serving::<BrowserServiceServer<Api>>().await;
         health.set_serving::<TemplateServiceServer<Api>>().await;
         health.set_serving::<SecretServiceServer<Api>>().await;
         health.set_serving::<WatchServiceServer<Api>>().await;
@@ -278,6 +280,7 @@ impl Start {
             .add_service(bounded!(NodeAdminServiceServer, api))
             .add_service(bounded!(WorkspaceServiceServer, api))
             .add_service(bounded!(SessionServiceServer, api))
+            .add_service(bounded!(BrowserServiceServer, api))
             .add_service(bounded!(TemplateServiceServer, api))
             .add_service(bounded!(SecretServiceServer, api))
             .add_service(bounded!(WatchServiceServer, api))

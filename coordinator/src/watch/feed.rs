@@ -1,25 +1,24 @@
-//! Sessions for one watch stream: all of them first, then those that stand otherwise.
+//! Sessions or browsers for one watch stream: all of them first, then those that stand otherwise.
 //!
-//! Sessions are what nodes report, so they are no events and nothing of them is kept here but what
-//! was told: a mark of each, to know it again. The workspaces to look at are gathered while the
+//! They are what nodes report, so they are no events and nothing of them is kept here but what was
+//! told: a mark of each, to know it again. The workspaces to look at are gathered while the
 //! reader does not read, each once, so a slow reader is told the newest and misses what was between.
 //!
-//! That nothing is known of a workspace does not mean that its sessions are gone: a coordinator that
+//! That nothing is known of a workspace does not mean that nothing is there: a coordinator that
 //! just started has heard nobody, and a node that just registered has said nothing. For as long as an
 //! agent would be known without being heard, such a workspace is left as it was told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hasher as _},
+    marker::PhantomData,
     sync::Arc,
     time::Duration,
 };
 
-use prost::Message as _;
 use tokio::{sync::watch, time::Instant};
-use warren_common::{Limits, NodeId, Revision, WorkspaceId};
+use warren_common::{Limits, NodeId, Revision, Timestamp, WorkspaceId};
 use warren_model::{ClusterState, state::Workspace};
-use warren_proto::pb::{admin::v1 as pb, node::v1::SessionObserved};
 
 use super::Scope;
 use crate::{api::view::View, live::Live};
@@ -32,8 +31,35 @@ const UNTOLD: Duration = Duration::from_millis(250);
 /// What was decided, whenever it is asked for.
 pub type Decided = Box<dyn Fn() -> ClusterState + Send + Sync>;
 
-/// The sessions of one watch.
-pub struct Feed {
+/// What a feed tells of workspaces.
+pub trait Fed: Sized {
+    /// Returns all of a workspace.
+    fn all(workspace: &Workspace, view: &View<'_>) -> Vec<Self>;
+    /// Returns client, workspace and its own name.
+    fn address(&self) -> [&str; 3];
+    /// Returns what it says when what only says that something still moves is left out.
+    fn standing(&self) -> Vec<u8>;
+    /// Returns how many bytes it takes to tell.
+    fn bytes(&self) -> usize;
+}
+
+/// What is to be told at one time.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// These stand otherwise than was told.
+    pub stand: Vec<T>,
+    /// These are there no more: client, workspace and name.
+    pub gone: Vec<[String; 3]>,
+    /// All of them are told from here on.
+    pub begins: bool,
+    /// With this all of them were told.
+    pub complete: bool,
+    /// When it is told.
+    pub served: Timestamp,
+}
+
+/// The sessions, or the browsers, of one watch.
+pub struct Feed<T> {
     live: Arc<Live>,
     decided: Decided,
     scope: Scope,
@@ -49,6 +75,7 @@ pub struct Feed {
     behind: bool,
     told: BTreeMap<WorkspaceId, Told>,
     standing: Standing,
+    of: PhantomData<fn() -> T>,
 }
 
 /// What was told of one workspace.
@@ -56,8 +83,8 @@ pub struct Feed {
 struct Told {
     client: String,
     workspace: String,
-    /// A mark of each session as it was told, by name.
-    sessions: BTreeMap<String, u64>,
+    /// A mark of each one as it was told, by name.
+    marks: BTreeMap<String, u64>,
 }
 
 /// How far the first telling has come.
@@ -68,7 +95,7 @@ enum Standing {
     Complete,
 }
 
-impl Feed {
+impl<T: Fed> Feed<T> {
     /// Makes one that begins with everything in the scope.
     pub fn new(live: Arc<Live>, decided: Decided, scope: Scope) -> Self {
         let moves = live.moves();
@@ -85,6 +112,7 @@ impl Feed {
             behind: false,
             told: BTreeMap::new(),
             standing: Standing::New,
+            of: PhantomData,
         }
     }
 
@@ -106,7 +134,7 @@ impl Feed {
 
     /// Returns what is to be told now; none where it is nothing, or where not everything up to a
     /// revision is to be seen yet.
-    pub(super) fn next(&mut self, least: Revision) -> Option<pb::Sessions> {
+    pub(super) fn next(&mut self, least: Revision) -> Option<Batch<T>> {
         self.moves.mark_unchanged();
         let (upto, moved) = self.live.moved_since(self.upto);
         self.upto = upto;
@@ -129,7 +157,8 @@ impl Feed {
             self.waiting.extend(state.workspaces.keys().copied());
             self.standing = Standing::Begun;
         }
-        let mut answer = pb::Sessions { begins, served_unix_ms: now.0, ..pb::Sessions::default() };
+        let (stand, gone) = (Vec::new(), Vec::new());
+        let mut answer = Batch { stand, gone, begins, complete: false, served: now };
         let mut bytes = 0;
         for _ in 0..TURN {
             if bytes >= Limits::WATCH_BATCH_BYTES {
@@ -144,12 +173,12 @@ impl Feed {
             answer.complete = true;
         }
         let says = begins || answer.complete;
-        let news = !answer.sessions.is_empty() || !answer.gone.is_empty();
+        let news = !answer.stand.is_empty() || !answer.gone.is_empty();
         (says || news).then_some(answer)
     }
 
     /// Adds what is new of one workspace; returns about how many bytes that is.
-    fn look(&mut self, id: WorkspaceId, view: &View<'_>, answer: &mut pb::Sessions) -> usize {
+    fn look(&mut self, id: WorkspaceId, view: &View<'_>, answer: &mut Batch<T>) -> usize {
         let workspace = view.state.workspaces.get(&id).filter(|one| self.concerns(one));
         if workspace.is_some_and(|one| is_untold(one, view)) {
             if self.untold.is_empty() {
@@ -158,29 +187,28 @@ impl Feed {
             self.untold.insert(id);
             return 0;
         }
-        let sessions = workspace.map(|one| view.sessions(one)).unwrap_or_default();
+        let there = workspace.map(|one| T::all(one, view)).unwrap_or_default();
         let before = self.told.remove(&id);
         let mut bytes = 0;
         let mut told = Told::default();
-        for session in sessions {
-            let (name, mark) = (name(&session), mark(&session));
-            let known = before.as_ref().and_then(|before| before.sessions.get(&name));
+        for one in there {
+            let ([client, workspace, name], mark) = (one.address().map(str::to_owned), mark(&one));
+            let known = before.as_ref().and_then(|before| before.marks.get(&name));
             let same = known == Some(&mark);
-            told.sessions.insert(name, mark);
-            (told.client, told.workspace) = (session.client.clone(), session.workspace.clone());
+            told.marks.insert(name, mark);
+            (told.client, told.workspace) = (client, workspace);
             if !same {
-                bytes += session.encoded_len();
-                answer.sessions.push(session);
+                bytes += one.bytes();
+                answer.stand.push(one);
             }
         }
-        let Told { client, workspace, sessions: before } = before.unwrap_or_default();
-        for session in before.into_keys().filter(|name| !told.sessions.contains_key(name)) {
-            let (client, workspace) = (client.clone(), workspace.clone());
-            let gone = pb::SessionGone { client, workspace, session };
-            bytes += gone.encoded_len();
+        let Told { client, workspace, marks: before } = before.unwrap_or_default();
+        for name in before.into_keys().filter(|name| !told.marks.contains_key(name)) {
+            let gone = [client.clone(), workspace.clone(), name];
+            bytes += gone.iter().map(String::len).sum::<usize>();
             answer.gone.push(gone);
         }
-        if !told.sessions.is_empty() {
+        if !told.marks.is_empty() {
             self.told.insert(id, told);
         }
         bytes
@@ -212,23 +240,9 @@ fn is_new(node: NodeId, view: &View<'_>) -> bool {
     !told && (near(view.live.started) || registered.is_some_and(near))
 }
 
-fn name(session: &pb::Session) -> String {
-    session.observed.as_ref().map(|one| one.name.clone()).unwrap_or_default()
-}
-
-/// Returns a mark of how a session stands: what only says that something still moves aside.
-fn mark(session: &pb::Session) -> u64 {
-    let still = |observed: &SessionObserved| {
-        let mut still = observed.clone();
-        still.active_unix_ms = 0;
-        if let Some(agent) = &mut still.agent {
-            (agent.last_activity_unix_ms, agent.evidence_unix_ms) = (0, 0);
-        }
-        still
-    };
-    let observed = session.observed.as_ref().map(still);
-    let still = pb::Session { observed, observed_unix_ms: 0, ..session.clone() };
+/// Returns a mark of how one stands.
+fn mark(one: &impl Fed) -> u64 {
     let mut hasher = DefaultHasher::new();
-    hasher.write(&still.encode_to_vec());
+    hasher.write(&one.standing());
     hasher.finish()
 }

@@ -5,6 +5,7 @@
 //! nothing but its place in it: one that falls behind what is kept is cut. Events are history and
 //! not state: after a restart the ring holds what the replayed log gave.
 
+mod fed;
 mod feed;
 mod filter;
 mod record;

@@ -17,7 +17,7 @@ use warren_proto::{
     pb::admin::v1::{self as pb, watch_response::Kind},
 };
 
-use super::{Cursor, Feed, Filter, Gap, Ring, Slot, show};
+use super::{Cursor, Feed, Filter, Gap, Ring, Slot, feed::Fed, show};
 use crate::live::Standings;
 
 /// Between two looks at the ring: under load events gather, and writers are not disturbed.
@@ -41,7 +41,9 @@ pub struct Watcher {
     /// What of it was told.
     told: Standings,
     /// The sessions, where they are to be told too.
-    feed: Option<Feed>,
+    feed: Option<Feed<pb::Session>>,
+    /// The browsers, where they are to be told too.
+    browsers: Option<Feed<pb::Browser>>,
     _slot: Slot,
 }
 
@@ -66,6 +68,7 @@ impl Watcher {
             standings: None,
             told: Standings::default(),
             feed: None,
+            browsers: None,
             _slot: slot,
         }
     }
@@ -78,8 +81,14 @@ impl Watcher {
 
     /// Tells also sessions.
     #[must_use]
-    pub fn with_sessions(self, feed: Feed) -> Self {
+    pub fn with_sessions(self, feed: Feed<pb::Session>) -> Self {
         Self { feed: Some(feed), ..self }
+    }
+
+    /// Tells also browsers.
+    #[must_use]
+    pub fn with_browsers(self, feed: Feed<pb::Browser>) -> Self {
+        Self { browsers: Some(feed), ..self }
     }
 
     /// Sets the time between two bookmarks.
@@ -110,6 +119,9 @@ impl Watcher {
             if let Some(feed) = &mut self.feed {
                 batch.records.iter().for_each(|record| feed.touch(record.workspace()));
             }
+            if let Some(feed) = &mut self.browsers {
+                batch.records.iter().for_each(|record| feed.touch(record.workspace()));
+            }
             let told = batch.records.iter().filter(|record| self.filter.passes(record));
             let events: Vec<pb::Event> = told.map(|record| show::event(record)).collect();
             if !events.is_empty() {
@@ -126,11 +138,15 @@ impl Watcher {
             }
             let upto = self.cursor.revision;
             if let Some(sessions) = self.feed.as_mut().and_then(|feed| feed.next(upto)) {
-                return Ok(Kind::Sessions(sessions));
+                return Ok(sessions.into());
+            }
+            if let Some(browsers) = self.browsers.as_mut().and_then(|feed| feed.next(upto)) {
+                return Ok(browsers.into());
             }
             tokio::select! {
                 () = moved(&mut self.standings) => {}
                 () = fed(&mut self.feed) => {}
+                () = fed(&mut self.browsers) => {}
                 changed = self.changes.changed() => if changed.is_err() {
                     return Err(ended("this coordinator has stopped"));
                 },
@@ -175,8 +191,8 @@ async fn moved(standings: &mut Option<watch::Receiver<Standings>>) {
     }
 }
 
-/// Waits until sessions stand otherwise; for ever where nobody is to be told. Cancel safe.
-async fn fed(feed: &mut Option<Feed>) {
+/// Waits until what is fed stands otherwise; for ever where nobody is to be told. Cancel safe.
+async fn fed<T: Fed>(feed: &mut Option<Feed<T>>) {
     let moved = match feed {
         Some(feed) => feed.moved().await.is_ok(),
         None => false,

@@ -1,10 +1,12 @@
-//! Developer commands of Warren: `cargo xtask ci|tidy|deny|image|inside|agents|bench|mutants|torture|views`.
+//! Developer commands of Warren:
+//! `cargo xtask ci|tidy|deny|image|inside|agents|browsers|bench|mutants|torture|views`.
 //!
 //! `ci` is what the build server runs; everything it does can be run alone. Progress goes to
 //! stderr, results to stdout.
 
 mod agents;
 mod bench;
+mod browsers;
 mod ci;
 mod command;
 mod deny;
@@ -46,6 +48,8 @@ enum Command {
     Inside(image::InsideArgs),
     /// Coding agents: is what is said of them what they do?
     Agents(agents::AgentsArgs),
+    /// Real browsers: is what is shown of them what they show?
+    Browsers,
     /// A figure beside a peer's in the same run; ends with one JSON line
     Bench {
         /// Which one
@@ -81,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Image(args) => image::run(&args),
         Command::Inside(args) => image::inside(&args).map(drop),
         Command::Agents(args) => agents::run(&args),
+        Command::Browsers => browsers::run(),
         Command::Bench { name, options } => bench::run(&name, &options),
         Command::Mutants(args) => mutants::run(&args),
         Command::Torture(args) => torture::run(&args),

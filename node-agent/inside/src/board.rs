@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, time::Instant};
 use warren_common::{Limits, status::clean};
 use warren_proto::pb::inside::v1::{
-    AgentStatus, ServiceStatus, SessionStatus, Status, Step, StepState,
+    AgentStatus, BrowserStatus, ServiceStatus, SessionStatus, Status, Step, StepState,
 };
 
 use crate::{clock, journal::event};
@@ -24,6 +24,7 @@ pub(crate) struct Picture {
     planned: bool,
     sessions: Vec<SessionStatus>,
     services: Vec<ServiceStatus>,
+    browsers: Vec<BrowserStatus>,
 }
 
 #[derive(Debug, Clone)]
@@ -156,6 +157,22 @@ impl Board {
         });
     }
 
+    /// Replaces the browsers; subscribers are only woken by a change.
+    pub(crate) fn browsers(&self, browsers: Vec<BrowserStatus>) {
+        self.0.send_if_modified(|picture| {
+            let changed = picture.browsers != browsers;
+            picture.browsers = browsers;
+            changed
+        });
+    }
+
+    /// Returns the session that has one of these processes in a pane.
+    pub(crate) fn session_of(&self, processes: &[u32]) -> Option<String> {
+        let picture = self.0.borrow();
+        let has = |one: &&SessionStatus| one.panes.iter().any(|pane| processes.contains(pane));
+        picture.sessions.iter().find(has).map(|one| one.name.clone())
+    }
+
     /// Returns the title of the step that is running, where one is.
     pub(crate) fn running_step(&self) -> Option<String> {
         let picture = self.0.borrow();
@@ -189,6 +206,7 @@ impl Picture {
             started: self.planned && self.steps.iter().all(Entry::ended),
             sessions: self.sessions.clone(),
             services: self.services.clone(),
+            browsers: self.browsers.clone(),
         }
     }
 
@@ -227,6 +245,7 @@ mod tests {
     use warren_common::{
         Timestamp,
         agent::{AgentKind, AgentState, Confidence, Flags, Source},
+        browser::{self, BrowserId, Dialog, Page},
     };
     use warren_proto::convert::InsideStatus;
 
@@ -251,6 +270,36 @@ mod tests {
             subagents: u32::MAX,
         };
         status.bounded().into()
+    }
+
+    /// Browsers with more pages, and more on each, than are told.
+    fn fullest_browsers() -> Vec<BrowserStatus> {
+        let long = "ä".repeat(999);
+        let dialog = Some(Dialog { kind: long.clone(), text: long.clone() });
+        let page = |n: usize| Page {
+            id: n.to_string(),
+            url: long.clone(),
+            title: long.clone(),
+            last_error: long.clone(),
+            navigated: Some(Timestamp(u64::MAX)),
+            errors: u32::MAX,
+            dialog: dialog.clone(),
+            ..Page::default()
+        };
+        let browser = |pid: u32| browser::BrowserStatus {
+            id: BrowserId { pid, start: u64::MAX },
+            session: "s".repeat(40).parse().ok(),
+            version: long.clone(),
+            display: long.clone(),
+            blind: long.clone(),
+            since: Timestamp(u64::MAX),
+            started: Timestamp(u64::MAX),
+            evidence: Timestamp(u64::MAX),
+            pages: (0..99).map(page).collect(),
+            ..browser::BrowserStatus::default()
+        };
+        let all = (0..99).map(|pid| browser(pid).bounded()).collect();
+        browser::fit(all).into_iter().map(Into::into).collect()
     }
 
     #[test]
@@ -322,6 +371,7 @@ mod tests {
             ..SessionStatus::default()
         };
         board.sessions(vec![session; Limits::SESSIONS]);
+        board.browsers(fullest_browsers());
         let status = board.subscribe().borrow().to_status();
         let size = prost::Message::encoded_len(&status);
         assert!(size < Limits::INSIDE_MESSAGE_BYTES, "{size}");

@@ -4,11 +4,12 @@
 //! programs, reports status, reaps, and ends everything cleanly. One thread, no privileges, no
 //! secrets; it works the same when it is not PID 1, which is how the tests run it. It decides
 //! nothing: what to run comes from the node agent, and restarting a workspace is its business.
-//! Read [`step`] for the start, [`stream`] for people, [`agent`] for what runs for them, [`reaper`]
-//! for processes.
+//! Read [`step`] for the start, [`stream`] for people, [`agent`] for what runs for them,
+//! [`browser`] for what that opens, [`reaper`] for processes.
 
 mod agent;
 mod board;
+mod browser;
 mod clock;
 mod config;
 mod credential;
@@ -42,6 +43,7 @@ use warren_common::Limits;
 use crate::{
     agent::Agents,
     board::Board,
+    browser::Browsers,
     config::Config,
     journal::event,
     reaper::Reaper,
@@ -97,6 +99,7 @@ async fn run(config: Config) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hints = signal(SignalKind::user_defined1())?;
     let agents = Agents::new(&config, board.clone());
+    let browsers = Browsers::new(board.clone(), reaper.clone());
     let tmux = tmux::Tmux::new(&config, reaper.clone());
     let keeper = Keeper::new(tmux, board.clone(), agents.clone());
 
@@ -127,6 +130,7 @@ async fn run(config: Config) -> io::Result<()> {
         reaper: reaper.clone(),
         keeper: keeper.clone(),
         agents: agents.clone(),
+        browsers: browsers.clone(),
         setup: setup.clone(),
         permits: stream::permits(),
         typing,
@@ -137,6 +141,7 @@ async fn run(config: Config) -> io::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
     parts.spawn(services.run());
+    parts.spawn(browsers.run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(sessions, setup));
     parts.spawn(streams.clone().run(stream_orders));

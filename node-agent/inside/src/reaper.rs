@@ -6,7 +6,7 @@
 //! The process also declares itself a subreaper, so that it behaves the same when it is not PID 1.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     os::unix::process::CommandExt,
     path::Path,
@@ -41,7 +41,19 @@ pub(crate) struct Reaper {
 struct Table {
     /// Children not reaped yet, by process id.
     running: HashMap<i32, watch::Sender<Option<i32>>>,
+    /// Orphans that ended, the newest last: exit code and signal.
+    orphans: VecDeque<(i32, Gone)>,
     closed: bool,
+}
+
+/// Ends of orphans remembered.
+const ORPHANS: usize = 64;
+
+/// How a process ended that was not started here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
 }
 
 /// Whether a child gets a terminal of its own.
@@ -151,8 +163,21 @@ impl Reaper {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if let Some(sender) = self.table().running.remove(&pid.as_raw_nonzero().get()) {
                 sender.send_replace(Some(code(status)));
+                continue;
             }
+            let mut table = self.table();
+            if table.orphans.len() == ORPHANS {
+                table.orphans.pop_front();
+            }
+            let gone = Gone { code: status.exit_status(), signal: status.terminating_signal() };
+            table.orphans.push_back((pid.as_raw_nonzero().get(), gone));
         }
+    }
+
+    /// Returns how an orphan ended, where it did so lately.
+    pub(crate) fn orphan(&self, pid: i32) -> Option<Gone> {
+        let table = self.table();
+        table.orphans.iter().rev().find(|(known, _)| *known == pid).map(|(_, gone)| *gone)
     }
 
     /// While this is true the process id cannot have been given to another process.

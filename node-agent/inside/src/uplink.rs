@@ -170,9 +170,9 @@ async fn report(
     }
 }
 
-/// What people wait for: the state of each step, whether each session runs, and which state its
-/// agent is in.
-type Standing = (Vec<i32>, Vec<(String, bool, Option<Discriminant<State>>)>);
+/// What people wait for: the state of each step, whether each session runs and which state its
+/// agent is in, and the state of each browser.
+type Standing = (Vec<i32>, Vec<(String, bool, Option<Discriminant<State>>)>, Vec<(String, i32)>);
 
 fn standing(status: &Status) -> Standing {
     let steps = status.steps.iter().map(|step| step.state).collect();
@@ -182,7 +182,8 @@ fn standing(status: &Status) -> Standing {
     };
     let sessions =
         status.sessions.iter().map(|one| (one.name.clone(), one.running, agent(one))).collect();
-    (steps, sessions)
+    let browsers = status.browsers.iter().map(|one| (one.id.clone(), one.state)).collect();
+    (steps, sessions, browsers)
 }
 
 /// Waits until something stands otherwise than was told; `seen` says whether anything changed.

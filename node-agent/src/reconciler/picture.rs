@@ -1,7 +1,7 @@
 //! What is shown of one workspace: its standing, the steps of its start, what PID 1 says.
 //!
-//! Every change is composed into one [`WorkspaceObserved`] and put on the board. Steps, sessions
-//! and usage belong to a run: another run starts with none.
+//! Every change is composed into one [`WorkspaceObserved`] and put on the board. Steps, sessions,
+//! browsers and usage belong to a run: another run starts with none.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,6 +10,7 @@ use std::{
 
 use warren_common::{
     Generation, Limits, Timestamp, WorkspaceId,
+    browser::BrowserStatus,
     status::{
         CapsHeld, RunState, StartupStep, StepState, Usage, VolumeUse, WorkspaceObserved, clean,
         reason as one_line,
@@ -74,6 +75,7 @@ impl Picture {
             caps_reason: String::new(),
             services: Vec::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let inner = Inner { shown, steps: Vec::new(), inside: None, heard: None };
         Self { board, inner: Arc::new(Mutex::new(inner)) }
@@ -275,6 +277,12 @@ impl Inner {
                         None => agent,
                     });
                 }
+                let browsers = inside.browsers.iter().cloned();
+                let known = |one: BrowserStatus| match self.heard {
+                    Some(heard) => one.unheard(heard, now),
+                    None => one,
+                };
+                shown.browsers = browsers.map(known).collect();
             }
         }
         shown.steps.truncate(Limits::STEPS);
@@ -318,7 +326,7 @@ mod tests {
             output: String::new(),
         };
         let steps = states.iter().map(step).collect();
-        InsideStatus { steps, started: false, sessions: Vec::new(), services: Vec::new() }
+        InsideStatus { steps, ..InsideStatus::default() }
     }
 
     fn view(status: InsideStatus, heard: Option<Timestamp>) -> InsideView {
@@ -362,6 +370,7 @@ mod tests {
             started: true,
             sessions: vec![session],
             services: Vec::new(),
+            browsers: Vec::new(),
         }
     }
 

@@ -121,7 +121,8 @@ impl Tunnels {
                 | What::Explain(_)
                 | What::Send(_)
                 | What::Read(_)
-                | What::Connect(_),
+                | What::Connect(_)
+                | What::Shot(_),
             ) => {
                 let door = self.doors.get(workspace).ok_or_else(not_running)?;
                 relay::carry(viewer, &door, open).await

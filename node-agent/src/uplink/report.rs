@@ -11,7 +11,7 @@ const MARGIN: usize = 64 * 1024;
 
 /// Returns the report within [`Limits::MESSAGE_BYTES`]: the output of startup steps that ended well
 /// goes first, then all output. Should workspaces have filled every other text that is theirs, the
-/// largest lose steps and sessions: one of them must not silence the node.
+/// largest lose steps, sessions and browsers: one of them must not silence the node.
 pub(super) fn fit(mut report: StatusRequest) -> StatusRequest {
     let limit = Limits::MESSAGE_BYTES - MARGIN;
     for harder in [false, true] {
@@ -33,6 +33,7 @@ pub(super) fn fit(mut report: StatusRequest) -> StatusRequest {
             let before = one.encoded_len();
             one.steps.clear();
             one.sessions.clear();
+            one.browsers.clear();
             // the prefix of a message is shorter for a shorter one, never longer
             over = over.saturating_sub(before - one.encoded_len());
             if over == 0 {

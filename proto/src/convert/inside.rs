@@ -2,15 +2,16 @@
 
 use warren_common::{
     Limits,
+    browser::BrowserStatus,
     spec::{SessionSpec, WorkspaceSpec},
     status::{ServiceObserved, SessionObserved, StartupStep},
 };
 
-use super::{InvalidMessage, convert_all, parse};
+use super::{InvalidMessage, browser::browsers, convert_all, parse};
 use crate::pb::inside::v1 as pb;
 
 /// The whole picture of a workspace as its PID 1 sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InsideStatus {
     /// The steps inside, in their order.
     pub steps: Vec<StartupStep>,
@@ -20,6 +21,8 @@ pub struct InsideStatus {
     pub sessions: Vec<SessionObserved>,
     /// What is kept up beside them.
     pub services: Vec<ServiceObserved>,
+    /// The browsers, the running ones first.
+    pub browsers: Vec<BrowserStatus>,
 }
 
 impl From<InsideStatus> for pb::Status {
@@ -29,6 +32,7 @@ impl From<InsideStatus> for pb::Status {
             started: status.started,
             sessions: status.sessions.into_iter().map(Into::into).collect(),
             services: status.services.into_iter().map(Into::into).collect(),
+            browsers: status.browsers.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -41,6 +45,7 @@ impl TryFrom<pb::Status> for InsideStatus {
             started: status.started,
             sessions: convert_all("sessions", status.sessions, Limits::SESSIONS)?,
             services: convert_all("services", status.services, Limits::SERVICES)?,
+            browsers: browsers(status.browsers),
         })
     }
 }

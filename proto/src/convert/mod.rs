@@ -6,6 +6,7 @@
 //! here. Bounds of a spec are `WorkspaceSpec::validate`'s, which callers run themselves.
 
 mod agent;
+mod browser;
 mod inside;
 mod service;
 mod session_order;

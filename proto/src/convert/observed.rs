@@ -7,7 +7,7 @@ use warren_common::{
     status::{CapsHeld, RunState, Usage, VolumeUse, WorkspaceObserved, clean, reason},
 };
 
-use super::{InvalidMessage, convert_all, enumeration, parse, unspecified};
+use super::{InvalidMessage, browser::browsers, convert_all, enumeration, parse, unspecified};
 use crate::pb::node::v1 as pb;
 
 impl From<WorkspaceObserved> for pb::WorkspaceObserved {
@@ -45,6 +45,7 @@ impl From<WorkspaceObserved> for pb::WorkspaceObserved {
             caps_reason: observed.caps_reason,
             kills: observed.kills.into_iter().map(Into::into).collect(),
             services: observed.services.into_iter().map(Into::into).collect(),
+            browsers: observed.browsers.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -84,6 +85,7 @@ impl TryFrom<pb::WorkspaceObserved> for WorkspaceObserved {
             caps_reason: reason(&observed.caps_reason),
             kills: convert_all("kills", observed.kills, Limits::KILLS)?,
             services: convert_all("services", observed.services, Limits::SERVICES)?,
+            browsers: browsers(observed.browsers),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Every conversion there and back, and what is refused on the way.
 
+mod browsers;
+
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
@@ -16,6 +18,7 @@ use warren_common::{
     },
 };
 
+use self::browsers::browsers;
 use super::{InsideStatus, InvalidMessage};
 use crate::pb::{self, inside::v1 as inside, inside::v1::agent_state::State};
 
@@ -232,6 +235,7 @@ prop_compose! {
         (working_set, memory_cap, received, sent, cpu) in any::<(u64, u64, u64, u64, u32)>(),
         (some_10, some_60, full_10, full_60) in any::<(u32, u32, u32, u32)>(),
         kills in vec(kill(), 0..Limits::KILLS), services in vec(service(), 0..4),
+        browsers in browsers(),
     ) -> WorkspaceObserved {
         let mut sessions = sessions;
         if let (Some(session), Some(kill)) = (sessions.first_mut(), kills.first()) {
@@ -239,7 +243,7 @@ prop_compose! {
         }
         WorkspaceObserved {
             workspace: id(workspace), generation: Generation(generation), run_serial, state, reason,
-            since: Timestamp(since), pid, steps, sessions, kills, services,
+            since: Timestamp(since), pid, steps, sessions, kills, services, browsers,
             usage: Usage {
                 memory: Bytes(memory), swap: Bytes(swap), pids, cpu_ms, oom_kills,
                 working_set: Bytes(working_set), memory_cap: Bytes(memory_cap),
@@ -350,9 +354,9 @@ proptest! {
     #[test]
     fn status_from_inside_survives_the_wire(
         steps in vec(step(), 0..5), sessions in vec(session(), 0..5), started in any::<bool>(),
-        services in vec(service(), 0..5),
+        services in vec(service(), 0..5), browsers in browsers(),
     ) {
-        let status = InsideStatus { steps, sessions, started, services };
+        let status = InsideStatus { steps, sessions, started, services, browsers };
         let wire = pb::inside::v1::Status::from(status.clone());
         prop_assert_eq!(InsideStatus::try_from(wire), Ok(status));
     }

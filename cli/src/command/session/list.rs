@@ -10,7 +10,7 @@ use crate::{
     app::App,
     command::Watch,
     error::{Error, Outcome},
-    follow::{Follow, Sessions},
+    follow::{Follow, Reports},
     view::session::Session,
 };
 
@@ -106,11 +106,11 @@ pub(crate) async fn run(app: &App, list: List) -> Outcome {
     if list.watch.watch {
         let pb::ListSessionsRequest { workspace, client, node, .. } = list.request();
         let request = pb::WatchRequest { workspace, client, node, ..Default::default() };
-        let sessions = Sessions {
+        let reports = Reports {
             follow: Follow { app, request, empty },
             holds: |one: &Session| list.holds(one),
         };
-        return sessions.run(&mut api, async |api| list.fetch(api, None).await).await;
+        return reports.run(&mut api, async |api| list.fetch(api, None).await).await;
     }
     let listed = list.fetch(&mut api, list.watch.fresh.read()).await?;
     app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;

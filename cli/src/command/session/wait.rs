@@ -47,7 +47,7 @@ pub(crate) async fn run(app: &App, wait: &Wait) -> Outcome {
         return Err(error.next(format!("warren session list {}", target.workspace)));
     }
     let request = pb::WatchRequest { workspace: target.workspace, ..Default::default() };
-    let mut watching = Watching::new(request, app.timeout(), &app.output);
+    let mut watching = Watching::<Session>::new(request, app.timeout(), &app.output);
     loop {
         if let Some(session) = last.as_ref().filter(|one| wait.has_come(one)) {
             return show(app, session);

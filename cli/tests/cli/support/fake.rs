@@ -48,6 +48,9 @@ pub(crate) struct State {
     pub(crate) sessions: Vec<pb::Session>,
     /// Sessions that were asked for.
     pub(crate) made: Vec<pb::CreateSessionRequest>,
+    pub(crate) browsers: Vec<pb::Browser>,
+    /// What lists of browsers were asked for.
+    pub(crate) browsed: Vec<pb::ListBrowsersRequest>,
     pub(crate) cluster: pb::GetClusterResponse,
     /// What it says of itself, but for its clock.
     pub(crate) inspected: pb::InspectCoordinatorResponse,

@@ -6,7 +6,7 @@ pub(crate) mod data;
 pub(crate) mod fake;
 mod nodes;
 mod secrets;
-mod streams;
+pub(crate) mod streams;
 mod users;
 pub(crate) mod watch;
 
@@ -41,6 +41,7 @@ use warren_proto::{
         self as pb,
         audit_service_server::AuditServiceServer,
         bootstrap_service_server::{BootstrapService, BootstrapServiceServer},
+        browser_service_server::BrowserServiceServer,
         client_service_server::ClientServiceServer,
         cluster_service_server::ClusterServiceServer,
         node_admin_service_server::NodeAdminServiceServer,
@@ -112,6 +113,7 @@ impl Bench {
             .add_service(NodeAdminServiceServer::new(fake.clone()))
             .add_service(WorkspaceServiceServer::new(fake.clone()))
             .add_service(SessionServiceServer::new(fake.clone()))
+            .add_service(BrowserServiceServer::new(fake.clone()))
             .add_service(WatchServiceServer::new(fake.clone()))
             .add_service(UserServiceServer::new(fake.clone()))
             .add_service(SecretServiceServer::new(fake.clone()))

@@ -12,9 +12,12 @@ use warren_proto::{
     Method,
     pb::{
         admin::v1::{
-            self as pb, open_stream_request::Kind, session_service_server::SessionService,
+            self as pb, browser_service_server::BrowserService, open_stream_request::Kind,
+            session_service_server::SessionService,
         },
-        inside::v1::{Connect, Exited, Failed, Frame, Opened, Read, Send, connect, frame, open},
+        inside::v1::{
+            Connect, Exited, Failed, Frame, Opened, Read, Send, Shot, connect, frame, open,
+        },
         node::v1 as node,
     },
 };
@@ -27,6 +30,29 @@ fn one<'a>(sessions: &'a mut [pb::Session], name: &str) -> Result<&'a mut pb::Se
     let is_it =
         |one: &&mut pb::Session| one.observed.as_ref().is_some_and(|seen| seen.name == name);
     sessions.iter_mut().find(is_it).ok_or_else(|| missing("session", name))
+}
+
+/// How each picture begins, which is all of it here.
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+#[tonic::async_trait]
+impl BrowserService for Fake {
+    async fn list_browsers(
+        &self,
+        request: Request<pb::ListBrowsersRequest>,
+    ) -> Result<Response<pb::ListBrowsersResponse>, Status> {
+        let request = request.into_inner();
+        self.state().browsed.push(request.clone());
+        let (state, freshness) = self.read(Method::BrowserListBrowsers, request.read)?;
+        let name = &request.workspace;
+        let fits = |browser: &&pb::Browser| {
+            let address = format!("{}/{}", browser.client, browser.workspace);
+            name.is_empty() || *name == address || *name == browser.workspace
+        };
+        let browsers: Vec<pb::Browser> = state.browsers.iter().filter(fits).cloned().collect();
+        let (browsers, next_page_token) = page(&browsers, state.page, &request.page_token);
+        Ok(Response::new(pb::ListBrowsersResponse { freshness, browsers, next_page_token }))
+    }
 }
 
 #[tonic::async_trait]
@@ -156,6 +182,7 @@ impl SessionService for Fake {
                 Some(open::What::Read(read)) => serving.screen(&read).await,
                 Some(open::What::Explain(_)) => serving.explanation().await,
                 Some(open::What::Connect(connect)) => serving.connection(&connect).await,
+                Some(open::What::Shot(shot)) => serving.picture(&shot).await,
                 None => None,
             }
         });
@@ -311,6 +338,17 @@ impl Serving {
         }
         self.say("goodbye").await?;
         self.say("").await?;
+        self.exit(0).await
+    }
+
+    /// A picture of nothing, in two pieces; of a page named `hidden` none.
+    async fn picture(self, shot: &Shot) -> Option<()> {
+        if shot.page == "hidden" {
+            return self.fail("WRONG_STATE", "the page gave no picture within 5 s").await;
+        }
+        self.send(frame::Kind::Opened(Opened {})).await?;
+        self.say(PNG[..4].to_vec()).await?;
+        self.say(PNG[4..].to_vec()).await?;
         self.exit(0).await
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Piece {
     UpTo(u64),
     /// Tells these sessions.
     Sessions(pb::Sessions),
+    /// Tells these browsers.
+    Browsers(pb::Browsers),
     /// Breaks so; the next piece belongs to the next stream.
     End(Status),
 }
@@ -66,6 +68,7 @@ impl WatchService for Fake {
                         Kind::Bookmark(pb::Bookmark { revision, incarnation, served_unix_ms })
                     }
                     Piece::Sessions(sessions) => Kind::Sessions(sessions),
+                    Piece::Browsers(browsers) => Kind::Browsers(browsers),
                     Piece::End(status) => {
                         let _ = sender.send(Err(status)).await;
                         return;

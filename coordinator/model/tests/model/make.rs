@@ -311,5 +311,6 @@ pub(crate) fn observed(n: u8, run_serial: u64, state: RunState) -> WorkspaceObse
         caps_reason: String::new(),
         services: Vec::new(),
         kills: Vec::new(),
+        browsers: Vec::new(),
     }
 }

@@ -58,6 +58,7 @@ async fn events(watcher: &mut Watcher) -> Vec<pb::Event> {
         Kind::Bookmark(bookmark) => panic!("{bookmark:?}"),
         Kind::Standings(standings) => panic!("{standings:?}"),
         Kind::Sessions(sessions) => panic!("{sessions:?}"),
+        Kind::Browsers(sessions) => panic!("{sessions:?}"),
     }
 }
 
@@ -70,6 +71,7 @@ async fn bookmark(watcher: &mut Watcher) -> u64 {
         Kind::Events(events) => panic!("{events:?}"),
         Kind::Standings(standings) => panic!("{standings:?}"),
         Kind::Sessions(sessions) => panic!("{sessions:?}"),
+        Kind::Browsers(sessions) => panic!("{sessions:?}"),
     }
 }
 

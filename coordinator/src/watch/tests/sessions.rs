@@ -96,6 +96,7 @@ impl Site {
             caps_reason: String::new(),
             services: Vec::new(),
             kills: Vec::new(),
+            browsers: Vec::new(),
         };
         let workspaces = agents.iter().map(seen).collect();
         let (epoch, sequence) = (self.world.state.nodes[&node(1)].epoch, self.sequence);

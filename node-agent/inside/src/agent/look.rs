@@ -20,14 +20,14 @@ const COUNTERS: [&str; 2] =
 
 /// Kills for memory in this workspace.
 #[derive(Debug, Default)]
-pub(super) struct Kills {
+pub(crate) struct Kills {
     count: Option<u64>,
     last: Option<Timestamp>,
 }
 
 impl Kills {
     /// Looks whether there were more.
-    pub(super) fn look(&mut self, now: Timestamp) {
+    pub(crate) fn look(&mut self, now: Timestamp) {
         let text = COUNTERS.iter().find_map(|path| fs::read_to_string(path).ok());
         let Some(count) = text.as_deref().and_then(kills) else { return };
         if self.count.is_some_and(|before| count > before) {
@@ -36,7 +36,8 @@ impl Kills {
         self.count = Some(count);
     }
 
-    fn recent(&self, now: Timestamp) -> bool {
+    /// Returns whether there was one a moment ago.
+    pub(crate) fn recent(&self, now: Timestamp) -> bool {
         self.last.is_some_and(|at| now.since(at) < OOM)
     }
 }

@@ -11,14 +11,14 @@ mod detect;
 mod entry;
 mod explain;
 pub(crate) mod hook;
-mod look;
+pub(crate) mod look;
 mod message;
 mod registry;
 mod roster;
 mod screen;
 mod socket;
 mod spool;
-mod tree;
+pub(crate) mod tree;
 
 use std::{
     path::{Path, PathBuf},

@@ -24,37 +24,37 @@ const READ: &str = if cfg!(target_arch = "x86_64") { "0" } else { "63" };
 
 /// A process, told from a later one with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Life {
-    pub(super) pid: u32,
+pub(crate) struct Life {
+    pub(crate) pid: u32,
     /// Field 22 of its `stat`.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 /// What `/proc/<pid>/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) life: Life,
-    pub(super) parent: u32,
-    pub(super) group: i32,
+pub(crate) struct Stat {
+    pub(crate) life: Life,
+    pub(crate) parent: u32,
+    pub(crate) group: i32,
     /// The group in the foreground of its terminal.
-    pub(super) foreground: i32,
+    pub(crate) foreground: i32,
     /// Processor time of itself and of children that it waited for.
-    pub(super) ticks: u64,
+    pub(crate) ticks: u64,
 }
 
 impl Life {
     /// Returns the process with this id; none where there is none or it has ended.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         Some(stat(pid)?.life)
     }
 
     /// Returns whether it still runs.
-    pub(super) fn is_there(self) -> bool {
+    pub(crate) fn is_there(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
     /// Returns when it began.
-    pub(super) fn begun(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn begun(self, now: Timestamp) -> Timestamp {
         let since_boot = clock_gettime(ClockId::Boottime);
         let ms = u64::try_from(since_boot.tv_sec).unwrap_or_default() * 1000
             + u64::try_from(since_boot.tv_nsec).unwrap_or_default() / 1_000_000;
@@ -64,7 +64,7 @@ impl Life {
 }
 
 /// Returns what the kernel tells of a process; none where it has ended.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -85,7 +85,7 @@ fn parse(pid: u32, stat: &str) -> Option<Stat> {
 }
 
 /// Returns `root` and what runs below it, those nearer to it first, at most [`MOST`].
-pub(super) fn below(root: u32) -> Vec<Stat> {
+pub(crate) fn below(root: u32) -> Vec<Stat> {
     let mut found: Vec<Stat> = stat(root).into_iter().collect();
     let mut at = 0;
     while at < found.len() {
@@ -102,29 +102,34 @@ pub(super) fn below(root: u32) -> Vec<Stat> {
 }
 
 /// Returns the processor time of `root` and what runs below it.
-pub(super) fn ticks(root: u32) -> u64 {
+pub(crate) fn ticks(root: u32) -> u64 {
     below(root).iter().map(|stat| stat.ticks).sum()
 }
 
 /// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them.
-pub(super) fn argv(pid: u32) -> Vec<String> {
+pub(crate) fn argv(pid: u32) -> Vec<String> {
+    words(pid, "cmdline", ARGV_BYTES)
+}
+
+/// Returns the words in a file of a process, at most so many bytes of them.
+pub(crate) fn words(pid: u32, file: &str, limit: u64) -> Vec<String> {
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) {
+    if let Ok(file) = File::open(format!("/proc/{pid}/{file}")) {
         // what was read before an error counts
-        let _ = file.take(ARGV_BYTES).read_to_end(&mut bytes);
+        let _ = file.take(limit).read_to_end(&mut bytes);
     }
     let text = String::from_utf8_lossy(&bytes);
     text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
 }
 
 /// Returns the folder that a process is in.
-pub(super) fn folder(pid: u32) -> Option<String> {
+pub(crate) fn folder(pid: u32) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()?.into_os_string().into_string().ok()
 }
 
 /// Returns whether a process reads what a person types: it is in `read` on a terminal as its
 /// standard input.
-pub(super) fn reads_terminal(pid: u32) -> bool {
+pub(crate) fn reads_terminal(pid: u32) -> bool {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let mut words = call.split_ascii_whitespace();
     let reads = words.next() == Some(READ) && words.next() == Some("0x0");

@@ -10,6 +10,7 @@ mod exec;
 mod explain;
 mod pump;
 mod screen;
+mod shot;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ use warren_proto::pb::inside::v1::{
 use crate::{
     agent::Agents,
     board::Board,
+    browser::Browsers,
     config::Config,
     journal::event,
     reaper::Reaper,
@@ -56,6 +58,8 @@ pub(crate) struct Streams {
     pub(crate) keeper: Keeper,
     /// The agents in them.
     pub(crate) agents: Agents,
+    /// The browsers.
+    pub(crate) browsers: Browsers,
     /// The setup, for the checkout's folder.
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
@@ -152,6 +156,7 @@ impl Streams {
                 open::What::Send(send) => screen::send(self, &send, line).await,
                 open::What::Read(read) => screen::read(self, &read, line).await,
                 open::What::Connect(to) => connect::serve(self, to, reader, line).await,
+                open::What::Shot(shot) => shot::serve(self, shot, line).await,
             },
             Some(_) => bad("the first frame does not open anything this version knows"),
         }

@@ -6,6 +6,7 @@
 mod agent;
 mod agents;
 mod connect;
+mod devtools;
 mod editor;
 mod orders;
 mod screen;

@@ -4,7 +4,7 @@
 //! whose URL holds `missing` fails to clone, a setup script of `exit 1` fails, one of `sleep N`
 //! takes N seconds from the container's start. Attach echoes what is typed. Exec knows `true`,
 //! `false`, `cat`, `sh -c "exit N"`, `warren-fake-exit N` (the whole container ends with N) and
-//! `warren-fake-agent` (see [`super::agents`]); of anything else it prints the words.
+//! `warren-fake-agent` and `warren-fake-browser` (see [`super::agents`], [`super::browsers`]); of anything else it prints the words.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use warren_proto::{
     pb::inside::v1::{self as pb, frame, from_inside, hello, open, to_inside},
 };
 
-use super::{agents::Agents, now};
+use super::{agents::Agents, browsers::Browsers, now};
 use crate::container::{
     ContainerPlan,
     plan::{RUN, SOCKET},
@@ -59,6 +59,7 @@ struct Shared {
     setup: Mutex<Option<pb::Setup>>,
     viewers: Mutex<BTreeMap<String, u32>>,
     agents: Mutex<Agents>,
+    browsers: Mutex<Browsers>,
     changed: Notify,
 }
 
@@ -74,6 +75,18 @@ impl Shared {
     fn has(&self, session: &str) -> bool {
         let setup = self.setup();
         setup.as_ref().is_some_and(|one| one.sessions.iter().any(|known| known.name == session))
+    }
+
+    fn browsers(&self) -> MutexGuard<'_, Browsers> {
+        self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a browser do what a program's words say; returns the program's exit code.
+    fn show(&self, words: &[String]) -> i32 {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let understood = self.browsers().play(&words);
+        self.changed.notify_one();
+        if understood { 0 } else { 2 }
     }
 
     /// Has an agent do what a program's words say; returns the program's exit code.
@@ -227,7 +240,8 @@ impl Inside {
                 ..pb::SessionStatus::default()
             });
         }
-        Some(pb::Status { steps, started: !sleeping, sessions, services: Vec::new() })
+        let browsers = self.shared.browsers().statuses();
+        Some(pb::Status { steps, started: !sleeping, sessions, browsers, services: Vec::new() })
     }
 
     fn step(&self, name: &str, title: &str, failure: Option<&str>) -> pb::Step {
@@ -280,6 +294,7 @@ impl Inside {
                     reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
                     let code = match exec.argv.first().map(String::as_str) {
                         Some("warren-fake-agent") => shared.play(&exec.argv[1..]),
+                        Some("warren-fake-browser") => shared.show(&exec.argv[1..]),
                         _ => run(&exec.argv, &mut reader, &mut writer, &exit).await?,
                     };
                     let exited = pb::Exited { code, detached: false };
@@ -302,6 +317,15 @@ impl Inside {
                     reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
                     echo(&mut reader, &mut writer).await?;
                     reply(&mut writer, frame::Kind::Stdout(Bytes::new())).await?;
+                    let exited = pb::Exited { code: 0, detached: false };
+                    reply(&mut writer, frame::Kind::Exited(exited)).await
+                }
+                Some(open::What::Shot(shot)) => {
+                    let Some(picture) = shared.browsers().picture(&shot.browser) else {
+                        return fail(&mut writer, "NOT_FOUND", "there is no such browser").await;
+                    };
+                    reply(&mut writer, frame::Kind::Opened(pb::Opened {})).await?;
+                    reply(&mut writer, frame::Kind::Stdout(picture.into())).await?;
                     let exited = pb::Exited { code: 0, detached: false };
                     reply(&mut writer, frame::Kind::Exited(exited)).await
                 }

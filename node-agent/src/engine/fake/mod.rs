@@ -7,6 +7,7 @@
 //! containers end: see [`control::Control`].
 
 mod agents;
+mod browsers;
 pub mod control;
 mod inside;
 mod record;

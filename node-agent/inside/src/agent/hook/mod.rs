@@ -3,7 +3,7 @@
 //! It reads what the agent tells on standard input, keeps what a status needs and hands it to PID 1.
 //! It prints nothing, ends well whatever happens, and never holds the agent up: where PID 1 takes no
 //! message in time, the message is left in a folder for it. Prompts and answers are not passed
-//! on: they may hold secrets. In what is passed on, the plain ones are hidden: see [`mask`].
+//! on: they may hold secrets. In what is passed on, the plain ones are hidden: see [`warren_common::mask`].
 //!
 //! One file per agent says what its fields mean.
 
@@ -11,7 +11,6 @@ mod claude;
 mod codex;
 mod custom;
 mod gemini;
-mod mask;
 mod payload;
 mod send;
 
@@ -90,7 +89,7 @@ fn hook(teller: Teller, payload: &Payload) -> Option<Hook> {
         hook.ask.iter_mut().flat_map(|ask| iter::once(&mut ask.text).chain(&mut ask.options));
     let lists = hook.tasks.iter_mut().chain(&mut hook.wakeups);
     for text in iter::once(&mut hook.text).chain(asks).chain(lists) {
-        *text = mask::mask(text);
+        *text = warren_common::mask::mask(text);
     }
     (!hook.event.is_empty()).then_some(hook)
 }

@@ -1,7 +1,8 @@
 //! Hides what is plainly a secret in a text that people are shown: the value of `--token X`,
 //! `TOKEN=X` and `Authorization: X`, the password in an address, and keys known by how they begin.
 //!
-//! It knows secrets by their names and looks; one that has neither is shown.
+//! It knows secrets by their names and looks; one that has neither is shown. Used for what agents run
+//! and for what browsers show.
 
 /// What stands in a secret's place.
 const HIDDEN: &str = "***";
@@ -32,8 +33,72 @@ const KEYS: [&str; 4] = ["api", "access", "private", "secret"];
 /// What stands between `Authorization:` and its value.
 const SCHEMES: [&str; 4] = ["bearer ", "basic ", "token ", "digest "];
 
+/// More names of secrets, in addresses alone: what passes a login on, and signatures.
+const IN_ADDRESSES: [&str; 10] = [
+    "code",
+    "state",
+    "sig",
+    "signature",
+    "auth",
+    "session",
+    "sessionid",
+    "sid",
+    "ticket",
+    "credential",
+];
+/// Addresses that carry their content with them.
+const BODIES: [&str; 2] = ["data:", "javascript:"];
+
+/// Returns a browser's address without its secrets: without user and password, without the values of
+/// what is named like a secret, and of `data:` nothing but the type.
+pub fn mask_address(address: &str) -> String {
+    if let Some(scheme) = BODIES.iter().find(|scheme| begins(address, scheme)) {
+        let kind = &address[scheme.len()..];
+        let kind = &kind[..kind.find(|c: char| !in_type(c)).unwrap_or(kind.len())];
+        let kind = if *scheme == "data:" { kind } else { "" };
+        let comma = if kind.is_empty() { "" } else { "," };
+        return format!("{scheme}{kind}{comma}{HIDDEN}");
+    }
+    let (head, tail) = address.split_at(address.find(['?', '#']).unwrap_or(address.len()));
+    let head = match head.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.find('/').unwrap_or(rest.len());
+            match rest[..host].rfind('@') {
+                Some(at) => format!("{scheme}://{HIDDEN}{}", mask(&rest[at..])),
+                None => format!("{scheme}://{}", mask(rest)),
+            }
+        }
+        None => mask(head),
+    };
+    let mut masked = head;
+    for part in tail.split_inclusive(['&', '#', '?', ';']) {
+        match part.split_once('=') {
+            Some((name, value)) if is_secret(name) || is_secret_in_address(name) => {
+                let end = value.find(['&', '#', '?', ';']).unwrap_or(value.len());
+                masked.extend([name, "=", HIDDEN, &value[end..]]);
+            }
+            _ => masked.push_str(&mask(part)),
+        }
+    }
+    masked
+}
+
+fn begins(text: &str, with: &str) -> bool {
+    text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+}
+
+fn in_type(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '/' | '-' | '+' | '.')
+}
+
+fn is_secret_in_address(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let last = name.rsplit(['_', '-', '.', '[']).next().unwrap_or_default();
+    IN_ADDRESSES.contains(&last)
+}
+
 /// Returns the text without its secrets.
-pub(super) fn mask(text: &str) -> String {
+pub fn mask(text: &str) -> String {
     let (mut masked, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(next) = rest.chars().next() {
         if let Some(address) = rest.strip_prefix("://") {
@@ -130,6 +195,35 @@ fn user(address: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_they_carry() {
+        for (address, shown) in [
+            ("https://shop.example/cart?n=1#top", "https://shop.example/cart?n=1#top"),
+            ("https://me:pw@h.example/x", "https://***@h.example/x"),
+            ("https://abc@h.example/x@y", "https://***@h.example/x@y"),
+            ("https://h/cb?code=abc&state=x&n=1", "https://h/cb?code=***&state=***&n=1"),
+            (
+                "https://h/?access_token=abc#id_token=d&n=1",
+                "https://h/?access_token=***#id_token=***&n=1",
+            ),
+            (
+                "https://b/o?X-Amz-Signature=ab&X-Amz-Date=2",
+                "https://b/o?X-Amz-Signature=***&X-Amz-Date=2",
+            ),
+            ("https://h/sk-ant-api03-abcdefgh", "https://h/***"),
+            ("data:text/html,<p>secret", "data:text/html,***"),
+            ("DATA:,x", "data:***"),
+            ("javascript:alert(1)", "javascript:***"),
+            ("about:blank", "about:blank"),
+            ("chrome://newtab/", "chrome://newtab/"),
+            ("", ""),
+        ] {
+            assert_eq!(mask_address(address), shown, "{address}");
+        }
+        let odd = ["https://@", "?=&", "://", "a=b?c#d", "https://ä@ü/?token=ö&x", "data:"];
+        odd.iter().for_each(|odd| drop(mask_address(odd)));
+    }
 
     #[test]
     fn secrets_are_hidden_and_the_rest_stays() {

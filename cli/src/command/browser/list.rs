@@ -1,0 +1,84 @@
+//! `warren browser list`.
+
+use clap::Args;
+use warren_common::browser::BrowserState;
+use warren_proto::pb::{admin::v1 as pb, inside::v1 as inside};
+
+use super::{State, browsers};
+use crate::{
+    api::{Api, Listed},
+    app::App,
+    command::Watch,
+    error::{Error, Outcome},
+    follow::{Follow, Reports},
+    view::browser::Browser,
+};
+
+/// Arguments of `browser list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
+    workspace: Option<String>,
+    /// Of all workspaces, which is also what no workspace means.
+    #[arg(long, conflicts_with = "workspace")]
+    all: bool,
+    /// Only browsers in one of these states.
+    #[arg(long, value_name = "STATES", value_enum, value_delimiter = ',')]
+    state: Vec<State>,
+    /// Only those started in the session of this name.
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Only of this client.
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<String>,
+    /// Only on this node.
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+impl List {
+    fn request(&self) -> pb::ListBrowsersRequest {
+        let states = self.state.iter().map(|state| BrowserState::from(*state));
+        pb::ListBrowsersRequest {
+            workspace: self.workspace.clone().unwrap_or_default(),
+            client: self.client.clone().unwrap_or_default(),
+            node: self.node.clone().unwrap_or_default(),
+            session: self.session.clone().unwrap_or_default(),
+            states: states.map(|state| inside::BrowserState::from(state).into()).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Whether a browser is among those asked for, where its workspace is.
+    fn holds(&self, browser: &Browser) -> bool {
+        let wanted = |state: &State| BrowserState::from(*state) == browser.state();
+        (self.state.is_empty() || self.state.iter().any(wanted))
+            && self.session.as_ref().is_none_or(|name| browser.seen.session.as_ref() == Some(name))
+    }
+
+    /// Lists in our own order: pages by attention could miss one that changes between two of them.
+    async fn fetch(&self, api: &mut Api, read: Option<pb::Read>) -> Result<Listed<Browser>, Error> {
+        let request = pb::ListBrowsersRequest { read, ..self.request() };
+        let mut listed = browsers(api, &request).await?;
+        listed.items.sort_by_cached_key(Browser::key);
+        Ok(listed)
+    }
+}
+
+pub(crate) async fn run(app: &App, list: List) -> Outcome {
+    let (mut api, empty) = (app.api()?, "no browsers");
+    if list.watch.watch {
+        let pb::ListBrowsersRequest { workspace, client, node, .. } = list.request();
+        let request = pb::WatchRequest { workspace, client, node, ..Default::default() };
+        let reports = Reports {
+            follow: Follow { app, request, empty },
+            holds: |one: &Browser| list.holds(one),
+        };
+        return reports.run(&mut api, async |api| list.fetch(api, None).await).await;
+    }
+    let listed = list.fetch(&mut api, list.watch.fresh.read()).await?;
+    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
+    Ok(0)
+}

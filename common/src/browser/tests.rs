@@ -1,0 +1,250 @@
+//! What follows from what is seen: recorded sequences, and what no sequence may break.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Bytes, Limits, Timestamp};
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(1_800_000_000_000 + seconds * 1000)
+}
+
+fn found() -> Fold {
+    let id = BrowserId { pid: 4711, start: 83_921 };
+    let launcher = Launcher::Script;
+    Fold::new(BrowserStatus { id, launcher, started: at(0), ..BrowserStatus::default() })
+}
+
+fn target(id: &str, url: &str, title: &str) -> Target {
+    Target { id: id.to_owned(), url: url.to_owned(), title: title.to_owned() }
+}
+
+fn page(id: &str) -> String {
+    id.to_owned()
+}
+
+/// One that shows a shop, as it was recorded of Chromium 156.
+fn shop() -> Fold {
+    let mut fold = found();
+    fold.take(Seen::Connected("156.0.8078.108".to_owned()), at(1));
+    let blank = target("A", "about:blank", "about:blank");
+    fold.take(Seen::Pages(vec![blank]), at(1));
+    fold.take(Seen::Page(target("A", "https://shop.example/cart", "about:blank")), at(2));
+    fold.take(Seen::Navigated(page("A")), at(2));
+    fold.take(Seen::Pages(vec![target("A", "https://shop.example/cart", "Cart")]), at(3));
+    fold.take(Seen::Loaded(page("A"), true), at(3));
+    fold
+}
+
+#[test]
+fn a_browser_starts_shows_pages_and_is_closed() {
+    let fold = found();
+    assert_eq!(fold.status().state, BrowserState::Starting);
+    let mut fold = shop();
+    let status = fold.status().clone();
+    assert_eq!((status.state, status.since), (BrowserState::Running, at(1)));
+    assert_eq!(status.version, "156.0.8078.108");
+    let shown = &status.pages[0];
+    assert_eq!((shown.url.as_str(), shown.title.as_str()), ("https://shop.example/cart", "Cart"));
+    assert_eq!((shown.navigated, shown.loading), (Some(at(2)), false));
+    // the title that comes with an event is of when the address was
+    fold.take(Seen::Page(target("A", "https://shop.example/cart", "old")), at(4));
+    assert_eq!(fold.status().pages[0].title, "Cart");
+    fold.take(Seen::PageGone(page("A")), at(5));
+    fold.take(Seen::Ended(Ended { lock_left: Some(false), ..Ended::default() }), at(5));
+    assert_eq!(fold.status().state, BrowserState::Closed);
+    assert!(!fold.is_over(at(6)) && fold.is_over(at(5 + 30)));
+    fold.take(Seen::Connected("7".to_owned()), at(9));
+    assert_eq!(fold.status().state, BrowserState::Closed, "the dead tell nothing");
+}
+
+#[test]
+fn ends_are_told_apart() {
+    let end = |code, signal, oom| BrowserEnd { code, signal, oom };
+    let ended = |end, driver_ended, lock_left| Ended { end, driver_ended, lock_left };
+    let none = BrowserEnd::default();
+    let shown = |fold: Fold, ended: Ended| {
+        let mut fold = fold;
+        fold.take(Seen::Ended(ended), at(9));
+        (fold.status().state, fold.status().end.signal)
+    };
+    use BrowserState::{Closed, Crashed};
+    // with its pages open
+    for (how, state, signal) in [
+        (ended(none, false, Some(true)), Crashed, None),
+        (ended(none, false, None), Crashed, None),
+        (ended(none, false, Some(false)), Crashed, None),
+        (ended(none, true, Some(true)), Closed, None),
+        (ended(end(None, Some(9), false), false, Some(true)), Crashed, Some(9)),
+        (ended(end(None, Some(9), false), true, Some(true)), Closed, Some(9)),
+        (ended(end(None, Some(11), false), false, None), Crashed, Some(11)),
+        (ended(end(None, Some(15), false), false, Some(true)), Closed, Some(15)),
+        (ended(end(Some(0), None, false), false, None), Closed, None),
+        (ended(end(Some(1), None, false), false, None), Crashed, None),
+        (ended(end(None, None, true), true, None), Crashed, Some(9)),
+    ] {
+        assert_eq!(shown(shop(), how), (state, signal), "{how:?}");
+    }
+    // of nobody who would clear its profile away
+    let mut manual = shop().status().clone();
+    manual.launcher = Launcher::Manual;
+    let manual = || {
+        let mut fold = Fold::new(manual.clone());
+        fold.take(Seen::Pages(vec![target("A", "https://h/", "")]), at(3));
+        fold
+    };
+    assert_eq!(shown(manual(), ended(none, false, Some(false))).0, Closed);
+    assert_eq!(shown(manual(), ended(none, false, Some(true))).0, Crashed);
+    // whose pages nobody saw
+    let blind = || {
+        let mut fold = found();
+        fold.take(Seen::Blind("it was started without a DevTools port".to_owned()), at(1));
+        assert_eq!(fold.status().state, BrowserState::Running);
+        fold
+    };
+    assert_eq!(shown(blind(), ended(none, false, Some(false))).0, Closed);
+    assert_eq!(shown(blind(), ended(none, false, Some(true))).0, Crashed);
+    assert_eq!(shown(blind(), ended(none, false, None)).0, Crashed);
+}
+
+#[test]
+fn a_browser_that_does_not_answer_is_hung_until_it_does() {
+    let mut fold = shop();
+    fold.take(Seen::Silent(None, at(4)), at(6));
+    assert_eq!((fold.status().state, fold.status().since), (BrowserState::Hung, at(4)));
+    fold.take(Seen::Silent(None, at(7)), at(9));
+    assert_eq!(fold.status().since, at(4));
+    fold.take(Seen::Answered(None), at(10));
+    assert_eq!((fold.status().state, fold.status().since), (BrowserState::Running, at(10)));
+}
+
+#[test]
+fn a_page_hangs_shows_a_dialog_or_crashes() {
+    let mut fold = shop();
+    let urgency = |fold: &Fold| Urgency::of(fold.status());
+    fold.take(Seen::Silent(Some(page("A")), at(4)), at(6));
+    assert_eq!(fold.status().pages[0].hung, Some(at(4)));
+    assert_eq!((urgency(&fold), fold.status().state), (Urgency::Hung, BrowserState::Running));
+    fold.take(Seen::Answered(Some(page("A"))), at(7));
+    assert_eq!(urgency(&fold), Urgency::Running);
+    let dialog = Dialog { kind: "confirm".to_owned(), text: "sure?".to_owned() };
+    fold.take(Seen::Dialog(page("A"), Some(dialog)), at(8));
+    fold.take(Seen::Silent(Some(page("A")), at(8)), at(10));
+    assert_eq!(urgency(&fold), Urgency::Dialog, "what waits behind a dialog does not hang");
+    fold.take(Seen::Dialog(page("A"), None), at(11));
+    fold.take(Seen::Error(page("A"), "token=abc bad".to_owned()), at(12));
+    assert_eq!(fold.status().pages[0].last_error, "token=*** bad");
+    fold.take(Seen::PageCrashed(page("A")), at(13));
+    assert_eq!(urgency(&fold), Urgency::PageCrashed);
+    fold.take(Seen::Navigated(page("A")), at(14));
+    let shown = &fold.status().pages[0];
+    assert_eq!((shown.crashed, shown.errors, shown.loading), (false, 0, true));
+    fold.take(Seen::Navigated(page("B")), at(15));
+    assert_eq!(fold.status().pages.len(), 1, "a page that nobody listed is none");
+}
+
+#[test]
+fn pages_without_number_or_end_are_cut() {
+    let mut fold = found();
+    let long = "x\u{1b}[2J\n".repeat(200_000);
+    let many = |n: usize| target(&format!("T{n}"), &format!("https://h/{n}{long}"), &long);
+    fold.take(Seen::Connected(long.clone()), at(1));
+    fold.take(Seen::Pages((0..300).map(many).collect()), at(1));
+    let status = fold.status().clone();
+    assert_eq!((status.pages.len(), status.more_pages), (Limits::PAGES, 268));
+    assert!(status.pages.iter().all(|page| page.url.len() <= Limits::PAGE_URL_BYTES));
+    assert!(status.pages.iter().all(|page| page.title.len() <= Limits::PAGE_TEXT_BYTES));
+    let clean = |page: &Page| !page.title.contains(['\u{1b}', '\n']);
+    assert!(status.pages.iter().all(clean) && status.version.len() <= Limits::AGENT_NAME_BYTES);
+    let told = fit(vec![status; 100]);
+    assert_eq!(told.len(), Limits::BROWSERS);
+    let all: usize = told.iter().map(|one| one.pages.len() + one.more_pages as usize).sum();
+    assert_eq!(all, 300 * Limits::BROWSERS, "none is lost without a word");
+    let bytes: usize = told.iter().flat_map(|one| &one.pages).map(|page| page.url.len()).sum();
+    assert!(bytes <= Limits::BROWSERS_BYTES, "{bytes}");
+}
+
+#[test]
+fn nobody_knows_of_a_browser_that_is_not_heard_and_the_dead_stay_so() {
+    let running = shop().status().clone();
+    let (heard, late) = (at(20), at(20).plus(Limits::AGENT_UNHEARD));
+    assert!(!running.clone().unheard(heard, at(21)).unknown);
+    let lost = running.clone().unheard(heard, late);
+    assert!(lost.unknown && lost.since == late);
+    assert_eq!((lost.pages.len(), Urgency::of(&lost)), (1, Urgency::Unknown));
+    let mut fold = shop();
+    fold.take(Seen::Ended(Ended::default()), at(9));
+    assert!(!fold.status().clone().unheard(heard, late).unknown);
+}
+
+#[test]
+fn ids_are_two_numbers() {
+    let id = BrowserId { pid: 4711, start: 83_921 };
+    assert_eq!("4711-83921".parse(), Ok(id));
+    assert_eq!(id.to_string(), "4711-83921");
+    for odd in ["", "4711", "-1-2", "+1-2", "1-", "a-b", "1-2-3", "4294967296-1"] {
+        assert!(odd.parse::<BrowserId>().is_err(), "{odd:?}");
+    }
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    let name = || prop_oneof![Just("A"), Just("B"), Just("C")].prop_map(str::to_owned);
+    let target = (name(), "[a-z:/?=&@]{0,12}", ".{0,12}").prop_map(|(id, url, title)| Target {
+        id,
+        url,
+        title,
+    });
+    let target = || target.clone();
+    let end = any::<(Option<i32>, Option<i32>, bool)>();
+    let end = end.prop_map(|(code, signal, oom)| BrowserEnd { code, signal, oom });
+    prop_oneof![
+        5 => Just(Seen::Connected("156".to_owned())),
+        2 => ".{0,9}".prop_map(Seen::Blind),
+        5 => proptest::collection::vec(target(), 0..4).prop_map(Seen::Pages),
+        5 => target().prop_map(Seen::Page),
+        3 => name().prop_map(Seen::PageGone),
+        3 => name().prop_map(Seen::PageCrashed),
+        3 => name().prop_map(Seen::Navigated),
+        3 => (name(), any::<bool>()).prop_map(|(page, loaded)| Seen::Loaded(page, loaded)),
+        3 => (name(), ".{0,9}").prop_map(|(page, text)| Seen::Error(page, text)),
+        3 => (name(), any::<bool>())
+            .prop_map(|(page, shown)| Seen::Dialog(page, shown.then(Dialog::default))),
+        3 => proptest::option::of(name()).prop_map(Seen::Answered),
+        3 => (proptest::option::of(name()), 0..60_u64)
+            .prop_map(|(page, since)| Seen::Silent(page, at(since))),
+        2 => any::<(u64, u32, u32)>().prop_map(|(memory, processes, renderers)| {
+            Seen::Weighs(Weight { memory: Bytes(memory), processes, renderers })
+        }),
+        1 => (end, any::<bool>(), proptest::option::of(any::<bool>())).prop_map(
+            |(end, driver_ended, lock_left)| Seen::Ended(Ended { end, driver_ended, lock_left })
+        ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_seen_the_status_holds(all in proptest::collection::vec(seen(), 0..60)) {
+        let mut fold = found();
+        let mut ended = None;
+        for (second, one) in (1..).zip(all) {
+            fold.take(one, at(second));
+            let status = fold.status();
+            let mut ids: Vec<&str> = status.pages.iter().map(|page| page.id.as_str()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), status.pages.len());
+            for page in &status.pages {
+                prop_assert!(page.hung.is_none() || page.dialog.is_none(), "{:?}", page);
+                prop_assert!(page.hung.is_none() || !page.crashed, "{:?}", page);
+            }
+            prop_assert_eq!(status.state.has_ended(), ended.is_some() || status.state.has_ended());
+            if let Some(before) = &ended {
+                prop_assert_eq!(before, status);
+            }
+            if status.state.has_ended() {
+                ended = Some(status.clone());
+            }
+            prop_assert_eq!(status.clone().bounded(), status.clone());
+        }
+    }
+}
