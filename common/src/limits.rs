@@ -84,6 +84,8 @@ impl Limits {
     pub const AGENT_STALL: Duration = Duration::from_secs(180);
     /// The same while a tool is open.
     pub const AGENT_STALL_IN_TOOL: Duration = Duration::from_secs(600);
+    /// A reminder of a permission prompt comes no sooner after it.
+    pub const AGENT_REMINDER: Duration = Duration::from_secs(6);
     /// An agent of which nothing was heard for this long is unknown.
     pub const AGENT_UNHEARD: Duration = Duration::from_secs(15);
     /// Title and screen are looked at this often; for this long they may show what was before.

@@ -22,7 +22,15 @@ enum Line {
     Tick(Timestamp),
     Silence(Timestamp),
     Look(Timestamp),
-    Expect(StateName, Vec<String>),
+    Expect(Expectation),
+}
+
+/// What the status must be, and what the agent really did.
+struct Expectation {
+    found: StateName,
+    /// Another than `found` where the sources cannot tell.
+    really: StateName,
+    words: Vec<String>,
 }
 
 struct Sequence {
@@ -36,15 +44,20 @@ struct Sequence {
 struct Outcome {
     place: String,
     hooks: bool,
+    /// What the status must be.
     wanted: StateName,
+    /// What the agent did, which is what errors are counted by.
+    really: StateName,
     found: StateName,
     wrong: Vec<String>,
 }
 
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for character in line.chars() {
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
         match character {
+            '\\' if quoted => word.push(escaped(characters.next())),
             '"' => quoted = !quoted,
             '#' if !quoted => break,
             ' ' if !quoted => {
@@ -55,7 +68,33 @@ fn words(line: &str) -> Vec<String> {
     }
     assert!(!quoted, "an open quote: {line}");
     words.extend((!word.is_empty()).then_some(word));
-    words
+    words.iter().map(|word| repeated(word)).collect()
+}
+
+fn escaped(character: Option<char>) -> char {
+    match character {
+        Some('e') => '\x1b',
+        Some('a') => '\x07',
+        Some('0') => '\0',
+        Some('n') => '\n',
+        Some('r') => '\r',
+        Some('t') => '\t',
+        other => panic!("not escaped: {other:?}"),
+    }
+}
+
+/// Reads `{N}C`, which stands for the character `C` N times.
+fn repeated(word: &str) -> String {
+    let Some((before, rest)) = word.split_once('{') else { return word.to_owned() };
+    let (count, rest) = rest.split_once('}').expect("a closing brace");
+    let (mut rest, count) = (rest.chars(), count.parse().expect("a count"));
+    let many: String = std::iter::repeat_n(rest.next().expect("a character"), count).collect();
+    format!("{before}{many}{}", rest.as_str())
+}
+
+fn state_name(word: &str) -> StateName {
+    let found = StateName::ALL.into_iter().find(|name| name.as_str() == word);
+    found.unwrap_or_else(|| panic!("none of the eight states: {word}"))
 }
 
 fn at(word: &str) -> Timestamp {
@@ -161,9 +200,14 @@ fn report(source: &str, rest: &[&str]) -> Report {
 fn line(words: &[&str]) -> Line {
     match words {
         ["expect", state, rest @ ..] => {
-            let state = StateName::ALL.into_iter().find(|name| name.as_str() == *state);
-            let rest = rest.iter().map(|word| (*word).to_owned()).collect();
-            Line::Expect(state.expect("one of the eight states"), rest)
+            let found = state_name(state);
+            let really = rest.iter().find_map(|word| word.strip_prefix("really="));
+            let words = rest.iter().filter(|word| !word.starts_with("really="));
+            Line::Expect(Expectation {
+                found,
+                really: really.map_or(found, state_name),
+                words: words.map(|word| (*word).to_owned()).collect(),
+            })
         }
         [time, "tick"] => Line::Tick(at(time)),
         [time, "silence"] => Line::Silence(at(time)),
@@ -257,7 +301,7 @@ fn play(sequence: Sequence) -> Vec<Outcome> {
             Line::Tick(at) => arbiter.heartbeat(at),
             Line::Silence(at) => arbiter.tick(at),
             Line::Look(at) => arbiter.seen_by_person(at),
-            Line::Expect(wanted, words) => {
+            Line::Expect(Expectation { found: wanted, really, words }) => {
                 let status = arbiter.status();
                 let told = told(&status);
                 let holds = |word: &String| match word.strip_prefix('!') {
@@ -273,6 +317,7 @@ fn play(sequence: Sequence) -> Vec<Outcome> {
                     place: format!("{}:{number}", sequence.name),
                     hooks: sequence.hooks,
                     wanted,
+                    really,
                     found: status.state.name(),
                     wrong,
                 });
@@ -282,23 +327,37 @@ fn play(sequence: Sequence) -> Vec<Outcome> {
     outcomes
 }
 
-/// Returns how many were taken for `state` and were not.
-fn falsely(outcomes: &[&Outcome], state: StateName) -> usize {
-    outcomes.iter().filter(|one| one.found == state && one.wanted != state).count()
+/// How many were taken for a state, and how many of those were not in it.
+struct Taken {
+    told: usize,
+    falsely: usize,
 }
 
-/// Returns whether at most one in a hundred was taken for `state` and was not.
-fn rarely_false(outcomes: &[&Outcome], state: StateName) -> bool {
-    falsely(outcomes, state) * 100 <= outcomes.len()
+impl Taken {
+    fn of(outcomes: &[&Outcome], state: StateName) -> Self {
+        let told: Vec<_> = outcomes.iter().filter(|one| one.found == state).collect();
+        let falsely = told.iter().filter(|one| one.really != state).count();
+        Self { told: told.len(), falsely }
+    }
+
+    /// Returns whether at most one in a hundred was not so.
+    fn is_rarely_false(&self) -> bool {
+        self.falsely * 100 <= self.told
+    }
+
+    /// Returns the share that was not so, of a thousand.
+    fn per_mille(&self) -> usize {
+        self.falsely * 1_000 / self.told.max(1)
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the test is run for")]
 fn print(title: &str, outcomes: &[&Outcome]) {
     let mut table: BTreeMap<(StateName, StateName), usize> = BTreeMap::new();
     for one in outcomes {
-        *table.entry((one.wanted, one.found)).or_default() += 1;
+        *table.entry((one.really, one.found)).or_default() += 1;
     }
-    println!("{title}: {} expectations; rows wanted, columns found", outcomes.len());
+    println!("{title}: {} expectations; rows are so, columns are told", outcomes.len());
     let head: String = StateName::ALL.iter().map(|name| format!("{:>11}", name.as_str())).collect();
     println!("{:>11}{head}", "");
     for wanted in StateName::ALL {
@@ -308,14 +367,17 @@ fn print(title: &str, outcomes: &[&Outcome]) {
         println!("{:>11}{row}", wanted.as_str());
     }
     for state in [StateName::Idle, StateName::Waiting] {
-        println!("false {}: {}", state.as_str(), falsely(outcomes, state));
+        let taken = Taken::of(outcomes, state);
+        let (whole, tenths) = (taken.per_mille() / 10, taken.per_mille() % 10);
+        let name = state.as_str();
+        println!("false {name}: {} of {} told, {whole}.{tenths} %", taken.falsely, taken.told);
     }
 }
 
 #[test]
 fn every_sequence_leads_where_it_says() {
     let corpus = corpus();
-    assert!(corpus.len() >= 30, "{} sequences", corpus.len());
+    assert!(corpus.len() >= 200, "{} sequences", corpus.len());
     let mut wrong = Vec::new();
     for sequence in corpus {
         let name = sequence.name.clone();
@@ -330,23 +392,42 @@ fn every_sequence_leads_where_it_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The label and the lines agree: a sequence is one without hooks where none of its agent comes.
+#[test]
+fn sequences_without_hooks_have_none() {
+    for sequence in corpus() {
+        let of_agent = |line: &Line| match line {
+            Line::Observe(Observation { report: Report::Hook(hook), .. }) => !hook.helper,
+            _ => false,
+        };
+        let comes = sequence.lines.iter().any(|(_, line)| of_agent(line));
+        assert_eq!(sequence.hooks, comes, "{}", sequence.name);
+    }
+}
+
 #[test]
 fn false_idle_and_false_waiting_stay_rare_with_hooks() {
     let outcomes: Vec<Outcome> = corpus().into_iter().flat_map(play).collect();
     let (with, without): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(|o| o.hooks);
     print("with hooks", &with);
     print("without hooks", &without);
-    assert!(with.len() >= 100, "{} expectations", with.len());
-    assert!(rarely_false(&with, StateName::Idle), "more than 1 % falsely idle");
-    assert!(rarely_false(&with, StateName::Waiting), "more than 1 % falsely waiting");
+    for state in [StateName::Idle, StateName::Waiting] {
+        let taken = Taken::of(&with, state);
+        assert!(taken.told >= 100, "{} told {}", taken.told, state.as_str());
+        assert!(taken.is_rarely_false(), "more than 1 % falsely {}", state.as_str());
+        let taken = Taken::of(&without, state);
+        assert!(taken.told >= 30, "{} told {} without hooks", taken.told, state.as_str());
+    }
 }
 
 #[test]
 fn the_count_finds_what_is_false() {
-    let text = "agent claude\n10 hook SessionStart\nexpect working\nexpect idle\n";
+    let text = "agent claude\n10 hook SessionStart\nexpect idle really=working\nexpect idle\n";
     let outcomes = play(sequence("false.txt".to_owned(), text));
     let outcomes: Vec<&Outcome> = outcomes.iter().collect();
-    assert_eq!(falsely(&outcomes, StateName::Idle), 1);
-    assert!(!rarely_false(&outcomes, StateName::Idle));
-    assert!(rarely_false(&outcomes, StateName::Waiting));
+    assert!(outcomes.iter().all(|one| one.wrong.is_empty() && one.found == one.wanted));
+    let idle = Taken::of(&outcomes, StateName::Idle);
+    assert_eq!((idle.told, idle.falsely, idle.per_mille()), (2, 1, 500));
+    assert!(!idle.is_rarely_false());
+    assert!(Taken::of(&outcomes, StateName::Waiting).is_rarely_false());
 }

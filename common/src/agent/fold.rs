@@ -84,8 +84,8 @@ pub(super) struct Fold {
     /// Tools begun and not ended, the newest last.
     open: Vec<Tool>,
     wait: Option<Wait>,
-    /// The open tool for which a person was asked, answered or not; empty for none.
-    asked: String,
+    /// The tool for which a person was asked, answered or not.
+    asked: Option<Tool>,
     failure: Option<Failure>,
     /// How the process ended, once it did.
     gone: Option<Exit>,
@@ -118,7 +118,7 @@ impl Fold {
             phase: None,
             open: Vec::new(),
             wait: None,
-            asked: String::new(),
+            asked: None,
             failure: None,
             gone: None,
             oom: false,
@@ -415,7 +415,7 @@ impl Fold {
         self.phase = None;
         self.open.clear();
         self.wait = None;
-        self.asked.clear();
+        self.asked = None;
         self.failure = None;
         self.compacted_from = None;
     }

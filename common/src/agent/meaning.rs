@@ -19,6 +19,8 @@ pub(super) enum Meaning {
     PermissionAsked,
     /// A prompt stands there for seconds already.
     PermissionReminder,
+    /// What a tool's server asks stands there for seconds already.
+    ElicitationReminder,
     /// At the prompt for a minute.
     IdleReminder,
     TurnEnded,
@@ -47,10 +49,11 @@ pub(super) fn meaning(kind: &AgentKind, hook: &Hook) -> Option<Meaning> {
 
 fn claude(event: &str, about: &str) -> Option<Meaning> {
     Some(match (event, about) {
-        // part of a compaction and of /clear, which begin and end nothing
-        ("SessionStart", "compact") | ("SessionEnd", "clear") => Meaning::Aside,
+        // part of a compaction, of /clear and of /resume, which begin and end nothing
+        ("SessionStart", "compact") | ("SessionEnd", "clear" | "resume") => Meaning::Aside,
         ("SessionStart", _) => Meaning::SessionStarted,
         ("SessionEnd", _) => Meaning::SessionEnded,
+        ("Notification", "elicitation_dialog") => Meaning::ElicitationReminder,
         ("Notification", "permission_prompt") => Meaning::PermissionReminder,
         ("Notification", "idle_prompt") => Meaning::IdleReminder,
         ("Notification", _) => Meaning::Aside,
@@ -88,6 +91,8 @@ fn shared(event: &str) -> Option<Meaning> {
 
 fn gemini(event: &str, about: &str) -> Option<Meaning> {
     Some(match (event, about) {
+        // part of /clear, which ends no process
+        ("SessionEnd", "clear") => Meaning::Aside,
         ("SessionStart", _) => Meaning::SessionStarted,
         ("SessionEnd", _) => Meaning::SessionEnded,
         ("BeforeAgent", _) => Meaning::PromptSubmitted,

@@ -38,6 +38,7 @@ impl Fold {
             Meaning::ToolStarted => self.tool_started(seen, hook),
             Meaning::ToolEnded => self.tool_ended(seen, hook),
             Meaning::PermissionAsked => self.permission_asked(seen, hook),
+            Meaning::ElicitationReminder => self.elicitation_reminder(seen, hook),
             Meaning::PermissionReminder => self.permission_reminder(seen, hook),
             Meaning::IdleReminder if self.stage == StateName::Working => self.at_prompt(seen),
             Meaning::IdleReminder => Verdict::Noted,
@@ -89,18 +90,19 @@ impl Fold {
         if self.aside(hook) {
             return Verdict::Noted;
         }
+        let tool = tool(seen, hook);
+        if self.open.contains(&tool) {
+            // sent and spooled: the same hook twice
+            return self.confirm(seen);
+        }
         if self.open.len() == Limits::AGENT_TOOLS {
             self.open.remove(0);
         }
-        self.open.push(Tool {
-            name: hook.tool.clone(),
-            summary: summary(&hook.text),
-            since: seen.at,
-        });
-        self.asked.clear();
+        self.open.push(tool.clone());
+        self.asked = None;
         match &hook.ask {
             Some(ask) => {
-                hook.tool.clone_into(&mut self.asked);
+                self.asked = Some(tool);
                 self.ask(seen, wait(ask, seen))
             }
             None => self.work(seen, Some(Phase::Tool)),
@@ -108,15 +110,16 @@ impl Fold {
     }
 
     fn tool_ended(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
-        if let Some(at) = self.open.iter().rposition(|tool| tool.name == hook.tool) {
-            self.open.remove(at);
-        }
-        let other = self.stage == StateName::Waiting && self.asked != hook.tool;
-        if other && !self.asked.is_empty() {
+        let ended = self.ended(hook).map(|at| self.open.remove(at));
+        let answered = self.asked.as_ref().is_some_and(|asked| match &ended {
+            Some(ended) => asked == ended,
+            None => asked.name == hook.tool,
+        });
+        if self.stage == StateName::Waiting && self.asked.is_some() && !answered {
             return Verdict::Noted;
         }
-        if self.asked == hook.tool {
-            self.asked.clear();
+        if answered {
+            self.asked = None;
         }
         match self.stage {
             // after the turn it was a tool of something in the background
@@ -131,13 +134,18 @@ impl Fold {
     fn permission_asked(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
         let asks = self.wait.as_ref().is_some_and(|wait| wait.kind != WaitKind::Permission);
         // Gemini names no tool with its notifications
-        let same = self.asked == hook.tool || hook.tool.is_empty() && hook.ask.is_some();
+        let same = match &self.asked {
+            Some(asked) => asked.name == hook.tool || hook.tool.is_empty() && hook.ask.is_some(),
+            None => hook.tool.is_empty(),
+        };
         if self.stage == StateName::Waiting && asks && same {
             return self.confirm(seen);
         }
         let named = |tool: &&Tool| hook.tool.is_empty() || tool.name == hook.tool;
-        let open = self.open.iter().rfind(named);
-        self.asked = open.map_or_else(|| hook.tool.clone(), |tool| tool.name.clone());
+        let exactly = |open: &&Tool| is(open, hook);
+        let open = self.open.iter().rfind(exactly).or_else(|| self.open.iter().rfind(named));
+        let unheard = (!hook.tool.is_empty()).then(|| tool(seen, hook));
+        self.asked = open.cloned().or(unheard);
         if let Some(ask) = &hook.ask {
             return self.ask(seen, wait(ask, seen));
         }
@@ -154,11 +162,29 @@ impl Fold {
     fn permission_reminder(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
         match self.stage {
             StateName::Waiting => self.confirm(seen),
-            StateName::Working if self.in_tool() && self.asked.is_empty() => {
+            StateName::Working if self.asked.is_none() && self.long_in_tool(seen) => {
                 self.permission(seen, hook.text.clone())
             }
             _ => Verdict::Noted,
         }
+    }
+
+    /// It knows what is asked, and by whom; that something is, it knows too late.
+    fn elicitation_reminder(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
+        match &mut self.wait {
+            Some(wait) if self.stage == StateName::Waiting && self.asked.is_none() => {
+                wait.kind = WaitKind::Elicitation;
+                hook.text.clone_into(&mut wait.text);
+                self.enter(StateName::Waiting, seen)
+            }
+            _ => Verdict::Noted,
+        }
+    }
+
+    /// Returns whether the newest tool is open for so long that a reminder can be about it.
+    fn long_in_tool(&self, seen: &Observation) -> bool {
+        let newest = self.open.last();
+        newest.is_some_and(|tool| seen.at.since(tool.since) >= Limits::AGENT_REMINDER)
     }
 
     fn permission(&mut self, seen: &Observation, text: String) -> Verdict {
@@ -233,11 +259,29 @@ impl Fold {
         }
     }
 
+    /// Returns which open tool a hook tells the end of. A failure tells its error and not what the
+    /// tool was given: of several with one name it is then one that nobody was asked for.
+    fn ended(&self, hook: &Hook) -> Option<usize> {
+        let find = |wanted: &dyn Fn(&Tool) -> bool| self.open.iter().rposition(wanted);
+        find(&|tool| is(tool, hook))
+            .or_else(|| find(&|tool| tool.name == hook.tool && self.asked.as_ref() != Some(tool)))
+            .or_else(|| find(&|tool| tool.name == hook.tool))
+    }
+
     /// A subagent goes on while the agent itself waits or rests.
     fn aside(&self, hook: &Hook) -> bool {
         let still = matches!(self.stage, StateName::Waiting | StateName::Background);
         still && !hook.subagent.is_empty()
     }
+}
+
+fn tool(seen: &Observation, hook: &Hook) -> Tool {
+    Tool { name: hook.tool.clone(), summary: summary(&hook.text), since: seen.at }
+}
+
+/// Returns whether a hook names this tool with what it was given.
+fn is(tool: &Tool, hook: &Hook) -> bool {
+    tool.name == hook.tool && tool.summary == summary(&hook.text)
 }
 
 fn wait(ask: &Ask, seen: &Observation) -> Wait {
