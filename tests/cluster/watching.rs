@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 pub(crate) use warren_tests::Watching;
 use warren_tests::{Cluster, Stage, wait_until};
 

@@ -26,7 +26,7 @@ fn shapes(canary: &str) -> Result<Vec<Vec<u8>>> {
         let text = format!("{before}{canary}");
         let coded = Program::new("base64").args(["-w0"]).input(text).run()?.success()?.stdout;
         // what is around it changes the first and the last letters
-        shapes.push(coded[4..coded.len() - 4].as_bytes().to_vec());
+        shapes.push(coded.as_bytes()[4..coded.len() - 4].to_vec());
     }
     let hex: String = canary.bytes().map(|byte| format!("{byte:02x}")).collect();
     shapes.push(hex.into_bytes());

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use warren_common::{
     BootId, ClientId, ClientName, ClusterId, Generation, NodeId, NodeName, PersonName, ReplicaId,
     RequestId, Revision, Role, Timestamp, TokenId, WorkspaceId, WorkspaceName,
-    spec::{Destination, Labels, WorkspaceSpec},
+    spec::{Labels, WorkspaceSpec},
     status::NodeFacts,
 };
 
+mod allowed;
 mod named;
 pub mod node;
 mod recovery;
@@ -25,6 +26,7 @@ pub mod template;
 mod update;
 mod view;
 
+pub use allowed::ChangeAllowed;
 pub use named::Touched;
 pub use node::NodeCommand;
 pub use recovery::{
@@ -486,16 +488,4 @@ pub struct UpdateClient {
     pub set_labels: Labels,
     /// Keys of labels to take away; one that the client does not carry is no fault.
     pub remove_labels: BTreeSet<String>,
-}
-
-/// See [`Command::ChangeAllowed`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeAllowed {
-    /// Which client.
-    pub client: ClientId,
-    /// To allow; one that is allowed already is no fault.
-    pub allow: BTreeSet<Destination>,
-    /// To close again; each must be allowed. Nothing in both: what a restored cluster allows was
-    /// looked at, and stays.
-    pub disallow: BTreeSet<Destination>,
 }

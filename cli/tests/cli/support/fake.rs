@@ -17,7 +17,8 @@ use warren_proto::{
     },
 };
 
-use super::{data::NOW, watch::Piece};
+pub(super) use super::answers::{fresh, missing, page};
+use super::{answers::workspace, data::NOW, watch::Piece};
 
 /// The incarnation of every answer.
 pub(super) const INCARNATION: u32 = 9;
@@ -75,7 +76,6 @@ pub(crate) struct State {
     pub(crate) created: Vec<pb::CreateWorkspaceRequest>,
     pub(crate) stopped: Vec<pb::StopWorkspaceRequest>,
     pub(crate) deleted: Vec<pb::DeleteWorkspaceRequest>,
-    pub(crate) updated: Vec<pb::UpdateWorkspaceRequest>,
     /// Items per page, to make lists of several.
     pub(crate) page: usize,
     /// No majority is there: only stale reads are answered.
@@ -148,38 +148,6 @@ impl Fake {
     pub(crate) fn calls(&self, method: Method) -> usize {
         self.state().calls.get(&method).copied().unwrap_or(0)
     }
-}
-
-pub(super) fn fresh() -> Option<pb::Freshness> {
-    Some(pb::Freshness {
-        revision: 42,
-        served_unix_ms: NOW,
-        incarnation: INCARNATION,
-        ..Default::default()
-    })
-}
-
-/// Cuts one page; the token is where it begins.
-pub(super) fn page<T: Clone>(all: &[T], size: usize, token: &str) -> (Vec<T>, String) {
-    let size = if size == 0 { usize::MAX } else { size };
-    let begin: usize = token.parse().unwrap_or(0);
-    let items: Vec<T> = all.iter().skip(begin).take(size).cloned().collect();
-    let end = begin + items.len();
-    (items, if end < all.len() { end.to_string() } else { String::new() })
-}
-
-pub(super) fn missing(what: &str, name: &str) -> Status {
-    let error = ApiError::new(Code::NotFound, reason::NOT_FOUND, format!("no {what} {name}"));
-    error.next(format!("warren {what} list")).into()
-}
-
-fn workspace(state: &State, name: &str) -> Result<pb::Workspace, Status> {
-    let found = state.workspaces.iter().find(|workspace| {
-        workspace.id == name
-            || workspace.name == name
-            || format!("{}/{}", workspace.client, workspace.name) == name
-    });
-    found.cloned().ok_or_else(|| missing("workspace", name))
 }
 
 #[tonic::async_trait]
@@ -462,10 +430,9 @@ impl WorkspaceService for Fake {
         &self,
         request: Request<pb::UpdateWorkspaceRequest>,
     ) -> Result<Response<pb::UpdateWorkspaceResponse>, Status> {
-        let mut state = self.enter(Method::WorkspaceUpdateWorkspace)?;
+        let state = self.enter(Method::WorkspaceUpdateWorkspace)?;
         let request = request.into_inner();
         let mut workspace = workspace(&state, &request.workspace)?;
-        state.updated.push(request.clone());
         use pb::update_workspace_request::Update;
         if let (Some(spec), Some(Update::Image(image))) = (&mut workspace.spec, request.update) {
             workspace.image_before = std::mem::replace(&mut spec.image, image);

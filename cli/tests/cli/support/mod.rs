@@ -1,5 +1,6 @@
 //! What every test has: a coordinator of its own, a context for it, and the real command.
 
+mod answers;
 mod audit;
 mod authority;
 pub(crate) mod data;
