@@ -167,7 +167,7 @@ fn a_watch_tells_what_changes_as_it_is_told() {
         told(vec![web(), crashed("web", 0)], true),
     ]);
     let watching = Watching::run(&bench, &["browser", "list", "--watch", "-o", "json"]);
-    watching.shows("\"gone\"");
+    watching.shows("\"event\":\"gone\"");
     let objects = objects(&watching.interrupt());
     let shown = [
         "list 42 -",
