@@ -87,7 +87,7 @@ prop_compose! {
         ],
         agent in option::of(select(AgentProgram::ALL.to_vec())),
         asks in any::<bool>(),
-        (command, branch, prompt) in (line(), option::of(line()), line()),
+        (command, branch, prompt) in (line(), option::of("[a-z]{1,9}"), line()),
     ) -> SessionOrder {
         let permissions = if asks { Permissions::Ask } else { Permissions::Bypass };
         let program = SessionProgram { agent, permissions, command, branch, prompt };

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What is kept of what git says.
-const SAID_BYTES: usize = 4096;
+const SAID_BYTES: usize = 64 * 1024;
 
 /// What every change of a session takes.
 #[derive(Debug, Args)]
@@ -167,12 +167,16 @@ async fn remove_worktree(
     let address = target.address();
     let listed = sessions_of(api, &target.workspace).await?;
     let session = listed.items.into_iter().find(|one| one.address == address);
-    let path = session.and_then(|session| session.seen.worktree).ok_or_else(|| {
+    let seen = session.and_then(|session| session.seen.worktree);
+    let known = match seen {
+        Some(path) => Some(path),
+        // of one that is stopped nobody tells
+        None => worktree_of(api, target).await?,
+    };
+    let path = known.ok_or_else(|| {
         Error::new(Kind::Conflict, "NO_WORKTREE", format!("no worktree of {address} is known"))
-            .why("it works in the checkout, or it does not run")
-            .next(format!(
-                "leave --worktree out, or warren session restart {address} and try again"
-            ))
+            .why("it works in the checkout, or its worktree is gone already")
+            .next("leave --worktree out")
     })?;
     ask_stop(api, target, api::mutation(&api::request_id())).await?;
     reach::reached(app, api, target, Goal::Stopped).await?;
@@ -191,6 +195,15 @@ async fn remove_worktree(
     Err(Error::new(Kind::Conflict, "WORKTREE_IN_USE", message).why(last).next(format!(
         "commit what is there, or add --force; {address} is stopped: warren session restart {address}"
     )))
+}
+
+/// Asks git for the worktree of a session.
+async fn worktree_of(api: &mut Api, target: &Target) -> Result<Option<String>, Error> {
+    let argv = ["git", "worktree", "list", "--porcelain"].map(str::to_owned).into();
+    let (_, said) = exec(api, target, argv).await?;
+    let end = format!(".worktrees/{}", target.session);
+    let paths = said.lines().filter_map(|line| line.strip_prefix("worktree "));
+    Ok(paths.filter(|path| path.ends_with(&end)).map(str::to_owned).next())
 }
 
 /// Runs a program beside the sessions; returns its exit code and what it said.
