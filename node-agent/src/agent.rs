@@ -392,7 +392,7 @@ fn place(config: &Config, membership: &Membership, boot: BootId) -> Place {
 }
 
 /// The engine that runs nothing has its secrets in a folder of the test.
-fn vaults(config: &Config, membership: &Membership) -> Vaults {
+pub(crate) fn vaults(config: &Config, membership: &Membership) -> Vaults {
     let kind = match config.engine.kind {
         EngineKind::Docker => Kind::Memory,
         EngineKind::Fake => Kind::Folder,

@@ -1,7 +1,7 @@
 //! Giving a machine back: what the agent leaves in the kernel so that workspaces can do without it.
 //!
-//! The table, the routing rules, the swap file, the cgroups and the mount of the pool outlive the
-//! agent on purpose. Here they go, once no container is left. Homes stay, and it is told where.
+//! The table, the routing rules, the swap file, the cgroups, the memory for secrets and the mount of
+//! the pool outlive the agent on purpose. Here they go, once no container is left. Homes stay, and it is told where.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -33,6 +33,9 @@ pub enum LeaveError {
     /// The pool.
     #[error("the pool could not be unmounted: leave its folders, and run this again")]
     Pool(#[source] VolumeError),
+    /// The memory that holds secrets.
+    #[error("the memory for secrets could not be unmounted: leave its folder, and run this again")]
+    Secrets(#[source] io::Error),
     /// Something of a workspace's runs.
     #[error("{count} processes of workspaces run in {}: remove their containers, or let them be killed: leave --kill", cgroup.display())]
     Inhabited {
@@ -104,6 +107,9 @@ pub async fn leave(config: &Config, kills: bool) -> Result<Homes, LeaveError> {
             .map_err(LeaveError::Pool)?,
         None => Homes::Folder(state.join(HOMES)),
     };
+    if let Some((membership, _)) = join::membership(state).map_err(AgentError::Join)? {
+        agent::vaults(config, &membership).close().map_err(LeaveError::Secrets)?;
+    }
     swapfile::settle(&SwapConfig { size: None, ..config.swap.clone() }, state).await?;
     for parent in &parents {
         hands.sweep(parent, |_| false);

@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{
     fs::statfs,
-    mount::{MountFlags, mount},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
 };
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -130,6 +130,22 @@ impl Vaults {
                 self.remove(id);
             }
         }
+    }
+
+    /// Takes the filesystem away with all that is in it; what is gone already is fine. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be unmounted.
+    pub fn close(&self) -> io::Result<()> {
+        match fs::metadata(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        if self.kind == Kind::Memory && self.is_mounted()? {
+            unmount(&self.root, UnmountFlags::empty())?;
+        }
+        fs::remove_dir_all(&self.root)
     }
 
     fn note(&self, workspace: WorkspaceId) -> PathBuf {

@@ -49,3 +49,14 @@ fn a_value_on_the_command_line_is_refused_and_not_repeated() {
     assert_eq!(most.code, 0, "{most:?}");
     assert_eq!(bench.fake.state().values.len(), 1);
 }
+
+#[test]
+fn a_client_whose_name_is_empty_is_not_every_client() {
+    let bench = Bench::new();
+    for verb in [&["set", "", "git-token", "@-"][..], &["delete", "", "git-token"]] {
+        let run = bench.warren(&[&["secret"][..], verb].concat());
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.stderr.contains("the client's name is empty"), "{run:?}");
+    }
+    assert!(bench.fake.state().values.is_empty());
+}

@@ -41,6 +41,7 @@ impl SecretService for Api {
             let why = format!("has {bytes} bytes, a secret has 1 to {limit}");
             return Err(errors::invalid("value", why).into());
         }
+        one_vault(&request.client, request.shared)?;
         let vault = self.vault(&asked, &request.client).await?;
         let set = SetSecret { vault, name: name.clone(), version: 0, value: ValueId::default() };
         let command = Command::Secret(Box::new(SecretCommand::Set(set)));
@@ -99,6 +100,7 @@ impl SecretService for Api {
         let who = caller(&request)?;
         let request = request.into_inner();
         let asked = Asked::read(who, request.mutation)?;
+        one_vault(&request.client, request.shared)?;
         let name = named(&request.name)?;
         let command = |state: &ClusterState| {
             let vault = match request.client.as_str() {
@@ -114,6 +116,17 @@ impl SecretService for Api {
             Err(error) => return Err(error.into()),
         };
         Ok(Response::new(pb::DeleteSecretResponse { revision }))
+    }
+}
+
+/// Refuses a call that names no vault or two: a client's name that is empty by mistake must not give
+/// a secret to every client.
+fn one_vault(client: &str, shared: bool) -> Result<(), ApiError> {
+    match (client, shared) {
+        ("", false) => Err(errors::invalid("client", "is empty")
+            .next("name a client, or the shared vault by `shared`")),
+        ("", true) | (_, false) => Ok(()),
+        (_, true) => Err(errors::invalid("shared", "and client exclude each other")),
     }
 }
 
@@ -218,5 +231,16 @@ fn show(
         workspaces,
         workspace_count: count(total),
         revision: record.revision.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_names_one_vault() {
+        assert!(one_vault("acme", false).is_ok() && one_vault("", true).is_ok());
+        assert!(one_vault("", false).is_err() && one_vault("acme", true).is_err());
     }
 }

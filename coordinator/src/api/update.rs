@@ -8,7 +8,7 @@ use warren_common::agent::{AgentState, AgentStatus, Confidence};
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{Update, UpdateWorkspace},
-    state::{Desired, Workspace},
+    state::{Desired, PhaseKind, Workspace},
 };
 use warren_proto::{
     error::{ApiError, reason},
@@ -63,8 +63,16 @@ fn idle(moment: &Moment, workspace: &Workspace) -> Result<(), ApiError> {
     if workspace.desired != Desired::Running || workspace.assignment.is_none() {
         return Ok(());
     }
-    let sessions = moment.view().sessions(workspace).into_iter();
-    let busy: Vec<String> = sessions.filter_map(|one| busy(one.observed?)).collect();
+    let view = moment.view();
+    let seen = view.workspace(workspace);
+    let heard = seen.observed.is_some_and(|seen| seen.run_serial == workspace.run_serial);
+    // one that is on its way up has nobody in it yet
+    let up = workspace.phase.kind == PhaseKind::Active;
+    let sessions = view.sessions(workspace).into_iter();
+    let busy: Vec<String> = match up && !(heard && seen.observed_live) {
+        true => vec!["its node was not heard of, and nobody knows what its agents do".to_owned()],
+        false => sessions.filter_map(|one| busy(one.observed?)).collect(),
+    };
     if busy.is_empty() {
         return Ok(());
     }

@@ -89,6 +89,8 @@ struct Moving<'a> {
     to: request::Update,
     now: bool,
     until: Instant,
+    /// The image that they have while they are to be moved.
+    from: String,
     moves: Moves,
     /// The one under way goes back where it does not come up, and is the last.
     canary: bool,
@@ -118,16 +120,27 @@ pub(super) async fn out(app: &App, rollout: &Rollout) -> Outcome {
         picked.insert(0, canary);
     }
     let to = request::Update::Image(image.clone());
-    let Some(mut moving) = begin(app, api, (&rollout.which, to, &picked))? else { return Ok(0) };
+    let Some(mut moving) = begin(app, api, (&rollout.which, to, from), &picked)? else {
+        return Ok(0);
+    };
     let mut rest = picked;
     if rollout.canary.is_some() && !rest.is_empty() {
+        // one that does not run shows nothing of the image
+        let (up, others): (Vec<Workspace>, Vec<Workspace>) =
+            rest.into_iter().partition(|one| one.run == "running" && one.node.is_some());
+        if up.is_empty() || named.is_some_and(|name| up[0].address != name && up[0].id != name) {
+            let error = Error::usage("the first one must be a workspace that runs");
+            return Err(error.next("warren workspace list, then --canary WORKSPACE"));
+        }
+        rest = up;
         // a named one stands first, and no other goes instead of it
-        let others = if named.is_some() { rest.split_off(1) } else { Vec::new() };
+        let others = match named {
+            Some(_) => rest.split_off(1).into_iter().chain(others).collect(),
+            None => others,
+        };
         moving.canary = true;
         let (first, left) = moving.first(rest).await?;
         let Some(first) = first else {
-            let after = "it comes after the first one".to_owned();
-            moving.moves.left.extend(others.into_iter().map(|one| (one.address, after.clone())));
             return moving.end(&format!("warren image rollback {image}"));
         };
         moving.watch(&first, rollout.watch).await?;
@@ -144,7 +157,10 @@ pub(super) async fn back(app: &App, rollback: &Rollback) -> Outcome {
     let fits = |one: &Workspace| one.spec.image == rollback.image && one.image_before.is_some();
     let picked = pick(&mut api, &rollback.which, fits).await?;
     let to = request::Update::ImageBefore(pb::ImageBefore {});
-    let Some(mut moving) = begin(app, api, (&rollback.which, to, &picked))? else { return Ok(0) };
+    let image = &rollback.image;
+    let Some(mut moving) = begin(app, api, (&rollback.which, to, image), &picked)? else {
+        return Ok(0);
+    };
     moving.all(picked).await?;
     moving.end("warren image list")
 }
@@ -167,7 +183,8 @@ async fn pick(
 fn begin<'a>(
     app: &'a App,
     api: Api,
-    (which, to, picked): (&Which, request::Update, &[Workspace]),
+    (which, to, from): (&Which, request::Update, &str),
+    picked: &[Workspace],
 ) -> Result<Option<Moving<'a>>, Error> {
     let node = |one: &Workspace| one.node.clone().unwrap_or_else(|| "no node".to_owned());
     for one in picked {
@@ -175,13 +192,13 @@ fn begin<'a>(
             request::Update::Image(image) => Some(image),
             request::Update::ImageBefore(_) => one.image_before.as_ref(),
         };
-        let (address, from, node) = (&one.address, &one.spec.image, node(one));
+        let (address, node) = (&one.address, node(one));
         let to = to.map_or("-", String::as_str);
         app.output.talk(&format!("{address} on {node}, {}: {from} to {to}", one.status));
     }
+    let left = picked.iter().map(|one| (one.address.clone(), "its turn has not come".to_owned()));
+    let moves = Moves { moved: Vec::new(), left: left.collect() };
     if picked.is_empty() || which.dry_run {
-        let left = picked.iter().map(|one| (one.address.clone(), "not asked for".to_owned()));
-        let moves = Moves { moved: Vec::new(), left: left.collect() };
         let count = picked.len();
         app.output.object(&moves, "", || format!("{count} workspaces would be moved\n"))?;
         return Ok(None);
@@ -191,8 +208,8 @@ fn begin<'a>(
         confirm::yes(&question, "the same command with --yes")?;
     }
     let until = Instant::now() + app.timeout().unwrap_or(PATIENCE);
-    let (moves, said) = Default::default();
-    Ok(Some(Moving { app, api, to, now: which.now, until, moves, canary: false, said }))
+    let (from, now, said) = (from.to_owned(), which.now, BTreeMap::new());
+    Ok(Some(Moving { app, api, to, now, until, from, moves, canary: false, said }))
 }
 
 impl Moving<'_> {
@@ -204,9 +221,9 @@ impl Moving<'_> {
             rest = others;
             let mut here: Vec<Workspace> = here;
             while !here.is_empty() {
-                let (_, left) = self.first(here).await?;
+                let (moved, left) = self.first(here).await?;
                 here = left;
-                if Instant::now() >= self.until {
+                if moved.is_none() {
                     break;
                 }
             }
@@ -236,7 +253,17 @@ impl Moving<'_> {
     async fn one(&mut self, workspace: &Workspace) -> Result<bool, Error> {
         let address = &workspace.address;
         let begun = Instant::now();
-        let moved = match self.update(workspace, self.to.clone(), !self.now).await {
+        // it may be long since it was picked
+        let now = match workspace::get(&mut self.api, &workspace.id).await {
+            Ok(found) => Workspace::from(present(found.workspace)?),
+            Err(error) if error.kind == Kind::NotFound => return Ok(self.passed(address, "gone")),
+            Err(error) => return Err(error),
+        };
+        if now.spec.image != self.from {
+            return Ok(self.passed(address, &format!("of {} by now", now.spec.image)));
+        }
+        let to = self.to.clone();
+        let moved = match self.update(workspace, to, (!self.now, Some(now.revision))).await {
             Ok(moved) => moved,
             Err(error) if error.reason == reason::WORKSPACE_BUSY => {
                 let why = error.why.unwrap_or(error.message);
@@ -246,6 +273,7 @@ impl Moving<'_> {
                 self.moves.left.insert(address.clone(), why);
                 return Ok(false);
             }
+            Err(error) if error.reason == reason::REVISION_MISMATCH => return Ok(false),
             Err(error) => return Err(error),
         };
         self.app.output.talk(&format!("{address}: image {}", moved.spec.image));
@@ -268,14 +296,22 @@ impl Moving<'_> {
         Ok(true)
     }
 
+    /// Leaves one out, which is as good as moved.
+    fn passed(&mut self, address: &str, why: &str) -> bool {
+        self.app.output.talk(&format!("{address} is {why}"));
+        self.moves.left.remove(address);
+        true
+    }
+
     async fn update(
         &mut self,
         workspace: &Workspace,
         to: request::Update,
-        when_idle: bool,
+        (when_idle, if_revision): (bool, Option<u64>),
     ) -> Result<Workspace, Error> {
+        let mutation = pb::Mutation { if_revision, ..api::mutation(&api::request_id()) };
         let request = pb::UpdateWorkspaceRequest {
-            mutation: Some(api::mutation(&api::request_id())),
+            mutation: Some(mutation),
             workspace: workspace.id.clone(),
             update: Some(to),
             when_idle,
@@ -290,7 +326,7 @@ impl Moving<'_> {
     /// Has the first one go back, and says why nothing else moves.
     async fn back(&mut self, first: &Workspace, why: String) -> Result<Error, Error> {
         let back = request::Update::ImageBefore(pb::ImageBefore {});
-        self.update(first, back, false).await?;
+        self.update(first, back, (false, None)).await?;
         let address = &first.address;
         let message = format!("{address} did not run well and goes back; no other was moved");
         let error = Error::new(Kind::Failed, "CANARY_FAILED", message).why(why);

@@ -94,6 +94,11 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
 fn split(words: &[String], shared: bool) -> Result<(&str, SecretName, Option<&str>), Error> {
     let mut words = words.iter().map(String::as_str);
     let client = if shared { "" } else { words.next().unwrap_or_default() };
+    if client.is_empty() && !shared {
+        return Err(Error::usage("the client's name is empty").next(
+            "give CLIENT NAME, or --shared NAME for one that every client's workspaces get",
+        ));
+    }
     let name = words.next().ok_or_else(|| {
         Error::usage("the secret's name is missing")
             .next("give CLIENT NAME, or --shared NAME for one that every client's workspaces get")
@@ -139,6 +144,7 @@ pub(crate) async fn put(
             let request = pb::SetSecretRequest {
                 mutation: Some(api::mutation(request_id)),
                 client: client.to_owned(),
+                shared: client.is_empty(),
                 name: name.to_string(),
                 value: value.expose().clone().into(),
             };
@@ -146,6 +152,26 @@ pub(crate) async fn put(
         })
         .await?;
     Ok(set.secret.map(Secret::from))
+}
+
+/// Whether a client's vault holds a secret of this name.
+///
+/// # Errors
+/// As any call.
+pub(crate) async fn is_there(
+    api: &mut Api,
+    client: &str,
+    name: &SecretName,
+) -> Result<bool, Error> {
+    let listed = api::pages(api, async |api, page_size, page_token| {
+        let (client, read) = (client.to_owned(), None);
+        let request = pb::ListSecretsRequest { page_size, page_token, read, client, shared: false };
+        let page = api
+            .read(async |channel| api::secrets(channel).list_secrets(request.clone()).await)
+            .await?;
+        Ok((page.secrets, page.next_page_token, page.freshness))
+    });
+    Ok(listed.await?.items.iter().any(|one| one.name == name.as_str()))
 }
 
 async fn run_list(app: &App, list: &List) -> Outcome {
@@ -173,6 +199,7 @@ async fn run_delete(app: &App, delete: &Delete) -> Outcome {
     let request = pb::DeleteSecretRequest {
         mutation: Some(api::mutation(&delete.change.id(app))),
         client: client.to_owned(),
+        shared: client.is_empty(),
         name: name.to_string(),
     };
     let mut api = app.api()?;

@@ -62,12 +62,28 @@ async fn keep(
     (parameter, place): (&pb::TemplateParameter, Option<&str>),
 ) -> Result<String, Error> {
     let name = format!("{}-{}", request.name, parameter.name.replace('_', "-"));
+    let meant = ["git-token", "git-username", "github-token", "anthropic-api-key"];
+    if meant.contains(&name.as_str()) {
+        return Err(Error::usage(format!("{name} is what every workspace of the client uses"))
+            .next(format!(
+                "warren secret set {} ANOTHER-NAME, then --param {}=ANOTHER-NAME",
+                request.client, parameter.name
+            )));
+    }
     let name: SecretName = name.trim_end_matches('-').parse().map_err(|_| {
         Error::usage(format!("{name} is too long for the name of a secret")).next(format!(
             "warren secret set {} NAME, then --param {}=NAME",
             request.client, parameter.name
         ))
     })?;
+    // what is there may be another workspace's, or what tools log in with
+    if secret::is_there(api, &request.client, &name).await? {
+        let known = format!("{}/{name}", request.client);
+        return Err(Error::usage(format!("there is a secret {known} already")).next(format!(
+            "--param {}={name} to use it as it is, or warren secret set {} {name} to change it",
+            parameter.name, request.client
+        )));
+    }
     let value = value::read(app, &format!("parameter {}", parameter.name), place)?;
     // another request than the one that makes the workspace
     let id = uuid::Uuid::now_v7().to_string();
