@@ -49,6 +49,9 @@ impl Engine {
         // the host's own configuration is not ours to read
         std::fs::write(folder.join("daemon.json"), "{}")?;
         own_range(&folder, walls.remap)?;
+        if walls.remap.is_some() {
+            share(stage.root())?;
+        }
         let program = program(host, (&folder, &cgroup), &walls).args(more);
         let daemon = Daemon::start("dockerd", &folder, program)?;
         let more = more.to_vec();
@@ -265,6 +268,16 @@ fn program(host: &Host, (folder, cgroup): (&Path, &str), walls: &Walls) -> Progr
                   exec dockerd \"$@\"";
     let shell = host.program("unshare").args(["-m", "--propagation", "slave", "sh", "-c", script]);
     shell.args([folder]).args(flags)
+}
+
+/// Has what is mounted below a folder later on seen by those who have mounts of their own, as a machine's
+/// root is shared where it was started by an init. The stage unmounts it.
+fn share(folder: &Path) -> Result<()> {
+    for how in [&["--bind"][..], &["--make-shared"]] {
+        let places: &[&Path] = if how == ["--bind"] { &[folder, folder] } else { &[folder] };
+        Program::new("mount").args(how).args(places).run()?.success()?;
+    }
+    Ok(())
 }
 
 /// Kills every process below a cgroup.
