@@ -34,7 +34,11 @@ const KEYS: [&str; 4] = ["api", "access", "private", "secret"];
 const SCHEMES: [&str; 4] = ["bearer ", "basic ", "token ", "digest "];
 
 /// More names of secrets, in addresses alone: what passes a login on, and signatures.
-const IN_ADDRESSES: [&str; 10] = [
+const IN_ADDRESSES: [&str; 14] = [
+    "jwt",
+    "otp",
+    "pwd",
+    "samlresponse",
     "code",
     "state",
     "sig",
@@ -92,9 +96,22 @@ fn in_type(character: char) -> bool {
 }
 
 fn is_secret_in_address(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let name = parted(name);
     let last = name.rsplit(['_', '-', '.', '[']).next().unwrap_or_default();
-    IN_ADDRESSES.contains(&last)
+    IN_ADDRESSES.contains(&last) || NAMES.contains(&last)
+}
+
+/// Returns a name in small letters with its words apart: `accessToken` as `access-token`.
+fn parted(name: &str) -> String {
+    let (mut parted, mut small) = (String::with_capacity(name.len() + 4), false);
+    for letter in name.trim_end_matches(']').chars() {
+        if letter.is_ascii_uppercase() && small {
+            parted.push('-');
+        }
+        small = letter.is_ascii_lowercase();
+        parted.push(letter.to_ascii_lowercase());
+    }
+    parted
 }
 
 /// Returns the text without its secrets.
@@ -138,7 +155,7 @@ fn is_key(word: &str) -> bool {
 }
 
 fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let name = parted(name);
     let mut words = name.rsplit(['_', '-']);
     let last = words.next().unwrap_or_default();
     NAMES.contains(&last) || last == "key" && words.next().is_some_and(|word| KEYS.contains(&word))
@@ -210,6 +227,10 @@ mod tests {
             (
                 "https://b/o?X-Amz-Signature=ab&X-Amz-Date=2",
                 "https://b/o?X-Amz-Signature=***&X-Amz-Date=2",
+            ),
+            (
+                "https://h/?accessToken=a&user[token]=b&SAMLResponse=c&clientSecret=d&monkey=e",
+                "https://h/?accessToken=***&user[token]=***&SAMLResponse=***&clientSecret=***&monkey=e",
             ),
             ("https://h/sk-ant-api03-abcdefgh", "https://h/***"),
             ("data:text/html,<p>secret", "data:text/html,***"),

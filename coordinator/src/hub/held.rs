@@ -31,11 +31,17 @@ impl Uplink {
         for held in orders {
             let (workspace, address) = (held.order.workspace, held.order.address.clone());
             holds.push(workspace);
-            let sessions = held.order.sessions.clone();
+            let (sessions, generation) = (held.order.sessions.clone(), held.order.generation);
             let adopt = AdoptWorkspace { node, revision, held };
             let mut decided = self.decide(Command::AdoptWorkspace(Box::new(adopt))).await;
             if decided.is_ok() && !sessions.is_empty() {
-                let adopt = SessionCommand::Adopt(AdoptSessions { workspace, sessions });
+                let adopt = SessionCommand::Adopt(AdoptSessions {
+                    workspace,
+                    node,
+                    generation,
+                    told: revision,
+                    sessions,
+                });
                 decided = self.decide(Command::Session(Box::new(adopt))).await;
             }
             if let Err(error) = decided {

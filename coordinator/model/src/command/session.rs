@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    SessionName, WorkspaceId,
+    Generation, NodeId, Revision, SessionName, WorkspaceId,
     spec::{SessionOrder, SessionProgram},
 };
 
@@ -80,6 +80,12 @@ pub struct RestartSession {
 pub struct AdoptSessions {
     /// Where.
     pub workspace: WorkspaceId,
+    /// The node that tells it.
+    pub node: NodeId,
+    /// Of the node's order.
+    pub generation: Generation,
+    /// Of the document that the node was told last.
+    pub told: Revision,
     /// As the cluster told the node before it was restored.
     pub sessions: Vec<SessionOrder>,
 }

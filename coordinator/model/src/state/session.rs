@@ -299,6 +299,13 @@ fn adopt(
 ) -> Result<Change, Refusal> {
     let id = command.workspace;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    // of a workspace that runs elsewhere, or of another generation of it, nobody's word counts
+    let holds = workspace.assignment.as_ref().is_some_and(|assignment| {
+        (assignment.node, assignment.generation) == (command.node, command.generation)
+    });
+    if !holds {
+        return Ok(Change::none(Outcome::Workspace(id)));
+    }
     let restored = state.restored.unwrap_or_default();
     let mut known = state.session_orders(workspace);
     known.retain(|order| {
@@ -306,7 +313,9 @@ fn adopt(
         record.is_none_or(|record| record.revision <= restored)
     });
     let newer = |order: &&SessionOrder| {
-        let asked_since = state.session(id, &order.name).is_some_and(|one| one.revision > restored);
+        // since the restore, or before it while the node was away
+        let since = |revision: Revision| revision > restored || revision > command.told;
+        let asked_since = state.session(id, &order.name).is_some_and(|one| since(one.revision));
         !asked_since && !known.contains(order) && order.program.validate().is_ok()
     };
     let newer: Vec<SessionOrder> =

@@ -1,7 +1,7 @@
 //! Sessions that are made, stopped, restarted and deleted after their workspace was made.
 
 use warren_common::{
-    Bytes, Limits, SessionName,
+    Bytes, Generation, Limits, Revision, SessionName,
     spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
@@ -199,12 +199,27 @@ fn what_a_node_was_told_after_the_backup_is_taken_over_after_a_restore() {
     world.must(restart("kept", true));
     world.must(stop("main"));
     let held = told(&world);
+    let (known, generation) = (world.state.revision, world.workspace(1).generation);
     world.state = backup;
     world.state.restored = Some(world.state.revision);
-    let adopt = || {
-        let adopt = AdoptSessions { workspace: workspace(1), sessions: held.clone() };
+    let by = |n, generation, told| {
+        let (node, sessions) = (crate::make::node(n), held.clone());
+        let adopt = AdoptSessions { workspace: workspace(1), node, generation, told, sessions };
         command(SessionCommand::Adopt(adopt))
     };
+    let adopt = || by(1, generation, known);
+    // a node that does not hold it, or held it once, has no say; nor has one that knows less
+    let before = world.state.sessions.clone();
+    let older = Generation::default();
+    for strange in [by(2, generation, known), by(1, older, known)] {
+        let envelope = world.envelope(crate::make::coordinator(), strange);
+        world.apply(&envelope).result.expect("it applies");
+        assert_eq!(world.state.sessions, before);
+    }
+    let behind = world.envelope(crate::make::coordinator(), by(1, generation, Revision(1)));
+    let mut late = world.clone();
+    late.apply(&behind).result.expect("it applies");
+    assert_eq!(told_of(&late, "kept"), told_of(&world, "kept"), "what it knows of it is older");
     let by_person = world.envelope(crate::make::person(), adopt());
     let refusal = world.apply(&by_person).result.expect_err("not a person's to ask");
     assert_eq!(refusal.code, RefusalCode::NotAllowed);

@@ -14,8 +14,8 @@ use warren_common::{
 
 use super::{
     message::{
-        Console, Evaluated, Head, OfTarget, Opening, Processes, SessionId, TargetId, Targets,
-        Thrown, Version, answer, event,
+        Console, Evaluated, Head, ID_BYTES, OfTarget, Opening, Processes, SessionId, TargetId,
+        Targets, Thrown, Version, answer, event,
     },
     now,
     socket::Socket,
@@ -167,6 +167,7 @@ impl DevTools {
             }
             What::Attach(page) => {
                 let session = answer::<SessionId>(bytes).map(|one| one.session_id);
+                let session = session.filter(|id| id.len() <= ID_BYTES);
                 let Some(known) = self.pages.get_mut(&page) else { return Ok(Vec::new()) };
                 known.session.clone_from(&session);
                 if let Some(session) = session {
@@ -202,6 +203,11 @@ impl DevTools {
             "Target.targetDestroyed" => {
                 let Some(gone) = event::<TargetId>(bytes) else { return Ok(Vec::new()) };
                 self.pages.remove(&gone.target_id);
+                let of_it = |what: &What| match what {
+                    What::Attach(id) | What::Probe(id) => *id == gone.target_id,
+                    _ => false,
+                };
+                self.calls.retain(|_, call| !of_it(&call.what));
                 Ok(vec![Seen::PageGone(gone.target_id)])
             }
             "Target.targetCrashed" => {
@@ -369,6 +375,9 @@ impl DevTools {
         session: Option<&str>,
         what: What,
     ) -> io::Result<u64> {
+        if self.calls.len() >= CALLS {
+            return Err(io::Error::other(format!("{CALLS} calls were not answered")));
+        }
         self.id += 1;
         let text = call(self.id, method, parameters, session);
         let call = Call { what, began: Instant::now(), at: now(), late: false };
@@ -377,6 +386,9 @@ impl DevTools {
         Ok(self.id)
     }
 }
+
+/// Calls that wait for their answers: a few for each page.
+const CALLS: usize = Limits::PAGES * 8;
 
 /// Returns the text of a call.
 pub(super) fn call(id: u64, method: &str, parameters: &str, session: Option<&str>) -> String {

@@ -110,11 +110,24 @@ pub(super) struct TargetInfo {
     url: String,
 }
 
+/// Of the id of a page, or of a conversation with one.
+pub(super) const ID_BYTES: usize = 64;
+/// Of an address or a title, more than is ever shown.
+const TEXT_BYTES: usize = 4096;
+
 impl TargetInfo {
     /// Returns it where it is a page that people see.
     pub(super) fn page(self) -> Option<Target> {
-        let Self { target_id: id, title, url, .. } = self;
-        (self.r#type == "page").then_some(Target { id, url, title })
+        let Self { target_id: id, mut title, mut url, .. } = self;
+        // a browser's are 32 bytes; whoever says longer ones is none
+        if self.r#type != "page" || id.len() > ID_BYTES {
+            return None;
+        }
+        for text in [&mut title, &mut url] {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES));
+            text.shrink_to_fit();
+        }
+        Some(Target { id, url, title })
     }
 }
 

@@ -10,13 +10,14 @@ mod supervise;
 use std::{
     fs::{self, Permissions},
     io,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::Duration,
 };
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{board::Board, config::Config, files, journal::event, reaper::Reaper};
@@ -127,7 +128,7 @@ impl Services {
             command.args(["-nolisten", "tcp", "-noreset"]);
             Ok(command)
         };
-        keep(&program, start, || UnixStream::connect(socket_of(number)).is_ok()).await;
+        keep(&program, start, || answers(&socket_of(number))).await;
     }
 
     async fn keep_windows(&self, program: Program) {
@@ -162,7 +163,7 @@ impl Services {
             command.env("XDG_RUNTIME_DIR", &self.config.runtime);
             Ok(command)
         };
-        let ready = || UnixStream::connect(&socket).is_ok();
+        let ready = || answers(&socket);
         self.vnc.serve(&program, VNC_IDLE, (start, ready)).await;
     }
 
@@ -181,13 +182,24 @@ impl Services {
             command.arg(&self.config.home).current_dir(&self.config.home);
             Ok(command)
         };
-        let ready = || UnixStream::connect(&socket).is_ok();
+        let ready = || answers(&socket);
         self.editor.serve(&program, EDITOR_IDLE, (start, ready)).await;
     }
 }
 
 fn socket_of(number: u16) -> PathBuf {
     Path::new(X_SOCKETS).join(format!("X{number}"))
+}
+
+/// Whether somebody takes connections there. Never waits: a listener that lets its queue fill up takes
+/// none, and anybody in the workspace may be one.
+fn answers(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asked = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &address)
+    });
+    asked.is_ok()
 }
 
 /// Removes what a display that was killed left: its lock, which may name a process id that is
@@ -197,7 +209,7 @@ fn socket_of(number: u16) -> PathBuf {
 /// Another X server answers on it.
 fn clean_display(number: u16) -> io::Result<()> {
     let socket = socket_of(number);
-    if UnixStream::connect(&socket).is_ok() {
+    if answers(&socket) {
         return Err(io::Error::other(format!("another X server has display :{number}")));
     }
     for path in [socket, PathBuf::from(format!("/tmp/.X{number}-lock"))] {
@@ -223,4 +235,35 @@ fn remove(path: &Path) -> io::Result<()> {
 pub(crate) fn find(binary: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(binary)).find(|one| files::runs(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{bind, listen};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_takes_nobody_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("full.sock");
+        assert!(!answers(&path), "nobody is there");
+        let flags = SocketFlags::CLOEXEC;
+        let server = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let server = server.expect("a socket");
+        let address = SocketAddrUnix::new(&path).expect("short");
+        bind(&server, &address).expect("bound");
+        listen(&server, 0).expect("it listens");
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let caller = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+                let caller = caller.expect("a socket");
+                let taken = connect(&caller, &address).is_ok();
+                (caller, taken)
+            })
+            .collect();
+        assert!(callers.iter().any(|(_, taken)| !taken), "its queue is full");
+        assert!(!answers(&path), "and that is said at once");
+    }
 }

@@ -16,7 +16,8 @@ use warren_common::Limits;
 use crate::{config::Config, files, journal::event, step::write_marker};
 
 const NAME: &str = "sessions.json";
-const BYTES: usize = 64 * 1024;
+/// Several thousand pages.
+const BYTES: usize = 1024 * 1024;
 
 /// The book; clones share it.
 #[derive(Debug, Clone)]

@@ -74,7 +74,7 @@ fn members(name: &str, panes: &BTreeSet<u32>, daemon: Daemon) -> Vec<Process> {
     let all = processes::of_workspace();
     let mark = format!("WARREN_SESSION={name}");
     let mut family: BTreeSet<i32> = BTreeSet::new();
-    for process in &all {
+    for process in all.iter().filter(|process| !process.is_tmux_server()) {
         let pid = process.pid();
         let is_pane = u32::try_from(pid).is_ok_and(|pid| panes.contains(&pid));
         let is_marked = || carries(pid, &mark);

@@ -83,9 +83,13 @@ impl Wish<'_> {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
         }
-        // what a removed folder left behind would be in the way
-        self.git(checkout, &["worktree", "prune"]).await?;
+        let gone = !path.exists();
         let (branch, path) = (self.branch, path.to_string_lossy().into_owned());
+        if gone {
+            // what a removed folder left behind would be in the way; that of others is theirs, and may
+            // be all that holds their commits. Most often there is nothing.
+            let _ = self.git(checkout, &["worktree", "remove", "--force", &path]).await;
+        }
         let local = self.has(checkout, &format!("refs/heads/{branch}")).await;
         let remote = format!("refs/remotes/origin/{branch}");
         let start = format!("origin/{branch}");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use warren_common::{
-    SessionName, Timestamp,
+    Generation, Revision, SessionName, Timestamp,
     spec::{AgentProgram, Permissions, SessionOrder, SessionProgram, SessionWish},
 };
 use warren_model::{
@@ -17,7 +17,7 @@ use warren_model::{
 
 use super::{
     check,
-    commands::workspace,
+    commands::{node, workspace},
     file::{Strings, golden},
     written,
 };
@@ -49,7 +49,13 @@ fn what_is_done_to_sessions_is_read_and_still_written_alike() {
         wish: SessionWish::Stop,
         program: program(),
     };
-    let adopt = AdoptSessions { workspace: workspace(1), sessions: vec![order] };
+    let adopt = AdoptSessions {
+        workspace: workspace(1),
+        node: node(1),
+        generation: Generation(5),
+        told: Revision(6),
+        sessions: vec![order],
+    };
     let commands = [
         ("create", SessionCommand::Create(create)),
         ("stop", SessionCommand::Stop(named())),
