@@ -21,10 +21,8 @@ use warren_proto::{
     },
 };
 
-use super::{
-    pump::Signals,
-    stream::{Event, Repeat, Stream, request},
-};
+pub(crate) use super::pump::Signals;
+use super::stream::{Event, Repeat, Stream, request};
 use crate::{
     api::Api,
     error::{Error, Kind},
@@ -76,17 +74,26 @@ impl Far {
         }
     }
 
-    /// Serves connections until a signal ends it.
+    /// Serves connections until a signal ends it. The signals are caught before anybody is told that
+    /// it serves: one that comes between would be nobody's.
     ///
     /// # Errors
     /// The listener fails.
-    pub(crate) async fn serve(self, api: Api, listener: TcpListener) -> Result<(), Error> {
+    pub(crate) async fn serve(
+        self,
+        api: Api,
+        (listener, signals): (TcpListener, Signals),
+    ) -> Result<(), Error> {
         // calls that may be repeated borrow what they send, which keeps them on one thread
-        LocalSet::new().run_until(self.accept(api, listener)).await
+        LocalSet::new().run_until(self.accept(api, listener, signals)).await
     }
 
-    async fn accept(self, api: Api, listener: TcpListener) -> Result<(), Error> {
-        let mut signals = Signals::catch()?;
+    async fn accept(
+        self,
+        api: Api,
+        listener: TcpListener,
+        mut signals: Signals,
+    ) -> Result<(), Error> {
         let room = Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE));
         let (this, api) = (Rc::new(self), Rc::new(Mutex::new(api)));
         let mut open = JoinSet::new();

@@ -59,7 +59,7 @@ pub(super) enum OnSignal {
 }
 
 /// Signals that end a program, and changes of the window.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     ends: Ends,
     window: Signal,
 }
@@ -72,7 +72,7 @@ impl Signals {
     ///
     /// # Errors
     /// Where the system refuses.
-    pub(super) fn catch() -> Result<Self, Error> {
+    pub(crate) fn catch() -> Result<Self, Error> {
         let catch = |kind: SignalKind| {
             signal(kind).map_err(|error| Error::pipe("catching signals", &error))
         };

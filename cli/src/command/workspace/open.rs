@@ -14,7 +14,7 @@ use crate::{
     command::present,
     error::{Error, Outcome},
     render::Format,
-    terminal::forward::{self, Far},
+    terminal::forward::{self, Far, Signals},
 };
 
 /// How long control of a display lasts where nothing was said, in minutes.
@@ -107,6 +107,7 @@ pub(crate) async fn run(app: &App, open: &Open) -> Outcome {
     let output = app.output.clone();
     let far = Far { workspace: workspace.id, connect, output: output.clone() };
     far.probe(&mut api).await?;
+    let signals = Signals::catch()?;
     let named = match open.target {
         Target::Port(port) => Some(port),
         Target::Terminal | Target::Editor | Target::Display => None,
@@ -121,7 +122,7 @@ pub(crate) async fn run(app: &App, open: &Open) -> Outcome {
         }
     }
     output.talk("Ctrl-C ends it; what runs in the workspace runs on");
-    far.serve(api, listener).await?;
+    far.serve(api, (listener, signals)).await?;
     Ok(0)
 }
 
