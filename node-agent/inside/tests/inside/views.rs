@@ -280,9 +280,12 @@ async fn wait_until_keyed(workspace: &Workspace, controls: &mut Looker) {
 async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_said() {
     let (workspace, mut agent) = Workspace::start_with(sessions(&[("main", XEV)]), &with_display());
     agent.until_started().await;
-    let windows = || workspace.processes("xev -geometry");
-    // the session's shell, whose command names it too, and the program itself
-    wait_until("the window", || windows().len() == 2).await;
+    // the program itself: the session's shell, and what that starts, name it too
+    let is_it =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "xev\n");
+    let windows =
+        || workspace.processes("xev -geometry").into_iter().filter(is_it).collect::<Vec<_>>();
+    wait_until("the window", || windows().len() == 1).await;
     let before = windows();
     let mut looks = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
     looks.picture().await;
