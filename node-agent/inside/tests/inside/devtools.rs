@@ -65,7 +65,8 @@ impl Stand {
         }
         let script = "import time\ntime.sleep(1000)\n";
         fs::write(home.join("bin/idle.py"), script).expect("a script");
-        let start = "DISPLAY=:42 exec -a /opt/chromium/chromium python3 ~/bin/idle.py \
+        // as a browser does that runs; whoever is killed leaves it
+        let start = "ln -sf host-$$ ~/profile/SingletonLock; DISPLAY=:42 exec -a /opt/chromium/chromium python3 ~/bin/idle.py \
                      --user-data-dir=$HOME/profile --remote-debugging-port=0";
         fs::write(home.join("start"), start).expect("a script");
         let (workspace, mut agent) =

@@ -205,6 +205,7 @@ async fn conversations_are_resumed_and_the_prompt_is_typed_once() {
     let status =
         agent.until("run 7", |status| runs(status, "main", 7) && is_idle(status, "main")).await;
     assert!(find(&status, "main").expect("it").resumed);
+    wait_until("start 2", || argv(&workspace).len() > 1).await;
     assert_eq!(argv(&workspace)[1], format!("--resume {id} {flags}"));
 
     // the tmux server dies
@@ -217,6 +218,7 @@ async fn conversations_are_resumed_and_the_prompt_is_typed_once() {
     let (workspace, mut agent) = Workspace::start_in(folder, order(vec![session(7, 5)]));
     let status = agent.until("it again", |status| is_idle(status, "main")).await;
     assert!(find(&status, "main").expect("it").resumed);
+    wait_until("start 4", || argv(&workspace).len() > 3).await;
     assert_eq!(argv(&workspace)[3], format!("--resume {id} {flags}"));
 
     // with a new conversation
@@ -225,6 +227,7 @@ async fn conversations_are_resumed_and_the_prompt_is_typed_once() {
         agent.until("run 9", |status| runs(status, "main", 9) && is_idle(status, "main")).await;
     let other = find(&status, "main").expect("it").conversation.clone();
     assert_ne!(other, id);
+    wait_until("start 5", || argv(&workspace).len() > 4).await;
     assert_eq!(argv(&workspace)[4], format!("--session-id {other} {flags}"));
     assert_eq!(typed(&workspace).len(), 2, "typed once");
 }
