@@ -51,15 +51,30 @@ pub struct Count {
     pub wrong: usize,
 }
 
-impl Count {
-    /// Holds where something was said, and nothing of it was wrong.
+/// What came of all of it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Of agents whose hooks are heard.
+    pub hooks: Count,
+    /// Of those whose hooks are cut off: what is seen from outside.
+    pub bare: Count,
+}
+
+impl Tally {
+    /// Holds where something was said and all of it was right; without hooks, where most of it was.
     ///
     /// # Errors
     /// Fails otherwise.
     pub fn hold(self) -> Result<()> {
-        ensure!(self.wrong == 0, "{} of what was said was wrong", self.wrong);
-        ensure!(self.right > 0, "nothing was said at all");
+        let Self { hooks, bare } = self;
+        ensure!(hooks.wrong == 0, "{} of what was said was wrong", hooks.wrong);
+        ensure!(hooks.right + bare.right > 0, "nothing was said at all");
+        ensure!(bare.wrong <= bare.right / 2, "without hooks {} were wrong", bare.wrong);
         Ok(())
+    }
+
+    fn of(&mut self, agent: &Agent) -> &mut Count {
+        if agent.hooks { &mut self.hooks } else { &mut self.bare }
     }
 }
 
@@ -67,7 +82,7 @@ impl Count {
 ///
 /// # Errors
 /// Fails where the installation cannot be built, and where nobody has such a name.
-pub fn run(only: &str) -> Result<Count> {
+pub fn run(only: &str) -> Result<Tally> {
     let cast = called(only);
     ensure!(!cast.is_empty(), "no agent has {only:?} in its name");
     let lab = Lab::new()?;
@@ -77,16 +92,17 @@ pub fn run(only: &str) -> Result<Count> {
     let model = mock_llm::start(&lab.stage, &lab.internet)?;
     let stand = Stand { _model: model, lab, cast };
     stand.create()?;
-    let mut count = Count::default();
-    println!("{:<8}{:<22}{:<28}{:<28}{:>8}", "agent", "story", "expected", "seen", "ms");
+    let mut tally = Tally::default();
+    println!("{:<13}{:<17}{:<21}{:<32}{:>6}", "agent", "story", "expected", "seen", "ms");
     for agent in &stand.cast {
-        if let Err(error) = stand.play_all(agent, &mut count) {
-            count.wrong += 1;
-            println!("{:<8}breaks off: {error:#}", agent.name);
+        if let Err(error) = stand.play_all(agent, &mut tally) {
+            tally.of(agent).wrong += 1;
+            println!("{:<13}breaks off: {error:#}", agent.name);
         }
     }
-    println!("{} right, {} wrong", count.right, count.wrong);
-    Ok(count)
+    println!("with hooks {} right, {} wrong", tally.hooks.right, tally.hooks.wrong);
+    println!("without hooks {} right, {} wrong", tally.bare.right, tally.bare.wrong);
+    Ok(tally)
 }
 
 struct Stand {
@@ -113,9 +129,9 @@ impl Stand {
             "--image",
             "warren-workspace:agents",
             "--memory",
-            "4G",
+            "6G",
             "--disk",
-            "4G",
+            "6G",
             "--repo",
             &repository,
             "--setup",
@@ -125,11 +141,11 @@ impl Stand {
         self.lab.cluster.warren(&arguments).map(drop)
     }
 
-    fn play_all(&self, agent: &Agent, count: &mut Count) -> Result<()> {
+    fn play_all(&self, agent: &Agent, tally: &mut Tally) -> Result<()> {
         self.wait_ready(agent)?;
         for story in STORIES.iter().filter(|story| story.is_for(agent)) {
             for step in story.steps {
-                self.play(agent, (story.name, step), count)?;
+                self.play(agent, (story.name, step), tally)?;
             }
         }
         Ok(())
@@ -144,15 +160,16 @@ impl Stand {
         })
     }
 
-    fn play(&self, agent: &Agent, (name, step): (&str, &Step), count: &mut Count) -> Result<()> {
+    fn play(&self, agent: &Agent, (name, step): (&str, &Step), tally: &mut Tally) -> Result<()> {
         match step {
             Step::Say(text) => self.say(agent, text),
             Step::Quit => self.say(agent, agent.quit),
             Step::Allow => self.keys(agent, agent.allow),
             Step::Keys(keys) => self.keys(agent, keys),
-            Step::Expect(wanted) => {
+            Step::Expect(wanted) | Step::Until(wanted) => {
                 let began = Instant::now();
-                let met = wait_until(wanted, SAID, || {
+                let within = if matches!(step, Step::Until(_)) { SOON } else { SAID };
+                let met = wait_until(wanted, within, || {
                     let seen = self.seen(agent)?;
                     ensure!(state(&seen) == *wanted, "{}", shown(&seen));
                     Ok(shown(&seen))
@@ -161,9 +178,12 @@ impl Stand {
                     Ok(seen) => (seen, true),
                     Err(_) => (shown(&self.seen(agent)?), false),
                 };
+                // who is not heard cannot have said it
+                let right = right && (agent.hooks || !seen.contains("(hook"));
+                let count = tally.of(agent);
                 *(if right { &mut count.right } else { &mut count.wrong }) += 1;
                 println!(
-                    "{:<8}{name:<22}{wanted:<28}{:<28}{:>8}",
+                    "{:<13}{name:<17}{wanted:<21}{:<32}{:>6}",
                     agent.name,
                     if right { seen } else { format!("WRONG: {seen}") },
                     began.elapsed().as_millis()
@@ -238,16 +258,24 @@ impl Stand {
     }
 }
 
-/// Returns the state that an agent is said to be in, with what it waits for: `waiting question`.
+/// Returns the state that an agent is said to be in, with what it waits for or why it failed:
+/// `waiting question`, `error auth`.
 fn state(agent: &Value) -> String {
     let state = agent["state"].as_str().unwrap_or("nothing");
-    let wait = agent["wait"]["kind"].as_str();
-    wait.map_or_else(|| state.to_owned(), |kind| format!("{state} {kind}"))
+    let of = match state {
+        "waiting" => &agent["wait"]["kind"],
+        "error" => &agent["error"]["kind"],
+        _ => &Value::Null,
+    };
+    of.as_str().map_or_else(|| state.to_owned(), |kind| format!("{state} {kind}"))
 }
 
+/// Returns the state, who said so, and that it is derived where it is.
 fn shown(agent: &Value) -> String {
-    let source = agent["source"].as_str().map(|source| format!(" ({source})")).unwrap_or_default();
-    format!("{}{source}", state(agent))
+    let source = agent["source"].as_str().unwrap_or_default();
+    let derived = if agent["confidence"] == "derived" { ", derived" } else { "" };
+    let by = if source.is_empty() { String::new() } else { format!(" ({source}{derived})") };
+    format!("{}{by}", state(agent))
 }
 
 #[cfg(test)]
@@ -259,8 +287,10 @@ mod tests {
     #[test]
     fn a_state_is_seen_with_what_is_waited_for_and_who_said_so() {
         let idle = json!({"state": "idle", "wait": null, "source": "hook"});
-        assert_eq!(state(&idle), "idle");
         assert_eq!(shown(&idle), "idle (hook)");
+        let guess = json!({"state": "error", "error": {"kind": "auth"}, "source": "title",
+            "confidence": "derived"});
+        assert_eq!(shown(&guess), "error auth (title, derived)");
         let waiting = json!({"state": "waiting", "wait": {"kind": "permission"}});
         assert_eq!(state(&waiting), "waiting permission");
         assert_eq!(shown(&Value::Null), "nothing");
@@ -270,8 +300,10 @@ mod tests {
     fn a_run_that_says_nothing_is_no_success() {
         assert!(run("nobody").is_err());
         let count = |right, wrong| Count { right, wrong };
-        assert!(count(3, 0).hold().is_ok());
-        assert!(count(0, 0).hold().is_err() && count(3, 1).hold().is_err());
+        let hold = |hooks, bare| Tally { hooks, bare }.hold();
+        assert!(hold(count(3, 0), count(0, 0)).is_ok() && hold(count(3, 0), count(6, 3)).is_ok());
+        assert!(hold(count(0, 0), count(0, 0)).is_err() && hold(count(3, 1), count(6, 0)).is_err());
+        assert!(hold(count(3, 0), count(6, 4)).is_err());
     }
 
     #[test]

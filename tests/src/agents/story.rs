@@ -1,6 +1,6 @@
 //! What is done with an agent, and what must be said of it then.
 
-use super::cast::Agent;
+use super::cast::{Agent, Kind};
 
 /// One story; each begins and ends at the prompt, the last one aside.
 #[derive(Debug)]
@@ -16,8 +16,12 @@ enum Needs {
     Nothing,
     /// Its model can ask the person.
     Asking,
-    /// It tells of a turn that failed.
+    /// It tells of a turn that failed, and why.
     Failures,
+    /// It goes on while a shell of its own runs.
+    Background,
+    /// Nobody prepared its home.
+    FirstStart,
 }
 
 /// One thing to do or to expect.
@@ -33,27 +37,36 @@ pub(super) enum Step {
     Quit,
     /// The state, and what is waited for.
     Expect(&'static str),
+    /// The same, once something is over that takes its time.
+    Until(&'static str),
 }
 
-use Step::{Allow, Expect, Keys, Quit, Say};
+use Step::{Allow, Expect, Keys, Quit, Say, Until};
+
+/// Takes away what was typed: a prompt that nothing was answered to stands there again after Esc.
+const CLEAR: &[&str] = &["C-u"];
 
 impl Story {
-    /// Returns whether an agent can play it.
+    /// Returns whether an agent can play it; of those without hooks only what they are enough for.
     pub(super) fn is_for(&self, agent: &Agent) -> bool {
+        let (first, claude) = (agent.kind == Kind::Newcomer, agent.kind == Kind::Claude);
         match self.needs {
+            Needs::FirstStart => first,
+            _ if first => false,
             Needs::Nothing => true,
             Needs::Asking => agent.asks,
-            Needs::Failures => agent.name == "claude",
+            Needs::Failures | Needs::Background => claude && agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 7] = [
+pub(super) static STORIES: [Story; 16] = [
+    Story { name: "first start", needs: Needs::FirstStart, steps: &[Expect("waiting setup")] },
     Story {
         name: "turn",
         needs: Needs::Nothing,
-        steps: &[Say("look [[hang 4]] [[bash ls]]"), Expect("working"), Expect("idle")],
+        steps: &[Say("look [[hang 4]] [[bash ls]]"), Expect("working"), Until("idle")],
     },
     Story {
         name: "permission",
@@ -63,7 +76,7 @@ pub(super) static STORIES: [Story; 7] = [
             Expect("waiting permission"),
             Allow,
             Expect("working"),
-            Expect("idle"),
+            Until("idle"),
         ],
     },
     Story {
@@ -87,14 +100,91 @@ pub(super) static STORIES: [Story; 7] = [
         ],
     },
     Story {
+        name: "question, Esc",
+        needs: Needs::Asking,
+        steps: &[
+            Say("choose [[ask Green|Grey]]"),
+            Expect("waiting question"),
+            Keys(&["Escape"]),
+            Expect("idle"),
+        ],
+    },
+    Story {
+        name: "thinking, Esc",
+        needs: Needs::Nothing,
+        steps: &[
+            Say("think [[hang 60]]"),
+            Expect("working"),
+            Keys(&["Escape"]),
+            Expect("idle"),
+            Keys(CLEAR),
+        ],
+    },
+    Story {
         name: "writing, Esc",
         needs: Needs::Nothing,
-        steps: &[Say("write [[slow 60]]"), Expect("working"), Keys(&["Escape"]), Expect("idle")],
+        steps: &[
+            Say("write [[slow 60]]"),
+            Expect("working"),
+            Keys(&["Escape"]),
+            Expect("idle"),
+            Keys(CLEAR),
+        ],
+    },
+    Story {
+        name: "tool, Esc",
+        needs: Needs::Nothing,
+        steps: &[
+            Say("make [[risky touch three && sleep 60]]"),
+            Expect("waiting permission"),
+            Allow,
+            Expect("working"),
+            Keys(&["Escape"]),
+            Expect("idle"),
+        ],
+    },
+    // a shell that takes all the memory there is dies; the agent is told and goes on
+    Story {
+        name: "out of memory",
+        needs: Needs::Failures,
+        steps: &[
+            Say("fill [[risky python3 -c 'all = [b\"x\" * (1 << 30) for _ in range(64)]']]"),
+            Expect("waiting permission"),
+            Allow,
+            Expect("working"),
+            Until("idle"),
+        ],
+    },
+    Story {
+        name: "background",
+        needs: Needs::Background,
+        steps: &[
+            Say("start [[background sleep 12]]"),
+            Expect("background"),
+            // what ran wakes it, without a person
+            Expect("working"),
+            Expect("idle"),
+        ],
+    },
+    Story {
+        name: "401",
+        needs: Needs::Failures,
+        steps: &[Say("fail [[err 401]]"), Expect("error auth")],
+    },
+    Story {
+        name: "429",
+        needs: Needs::Failures,
+        steps: &[Say("fail [[err 429]]"), Expect("error rate_limit")],
+    },
+    Story {
+        name: "529",
+        needs: Needs::Failures,
+        steps: &[Say("fail [[err 529]]"), Expect("error overloaded")],
     },
     Story {
         name: "refused",
         needs: Needs::Failures,
-        steps: &[Say("fail [[err 400]]"), Expect("error")],
+        steps: &[Say("fail [[err 400]]"), Expect("error other")],
     },
     Story { name: "quit", needs: Needs::Nothing, steps: &[Quit, Expect("exited")] },
 ];
