@@ -111,6 +111,18 @@ impl Browser {
         }
     }
 
+    /// Down and up: text that comes while a key is down is taken for that key's.
+    async fn press_enter(&mut self) {
+        for kind in ["keyDown", "keyUp"] {
+            let text = if kind == "keyDown" { "\r" } else { "" };
+            let event = json!({
+                "type": kind, "key": "Enter", "code": "Enter", "text": text,
+                "windowsVirtualKeyCode": 13,
+            });
+            self.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
     async fn click(&mut self, x: u32, y: u32) {
         for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
             let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1});
@@ -265,10 +277,7 @@ async fn a_session_is_shown_by_xterm_and_typed_into() {
     wait_until("the size of the window", || width().parse::<u32>().is_ok_and(|n| n > 90)).await;
     browser.click(300, 300).await;
     browser.call("Input.insertText", json!({"text": "echo $((40+2))-grüße"})).await;
-    let enter = json!({
-        "type": "keyDown", "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13,
-    });
-    browser.call("Input.dispatchKeyEvent", enter.clone()).await;
+    browser.press_enter().await;
     browser.until("document.querySelector('.xterm-rows').innerText.includes('42-grüße')").await;
     browser.keep_picture("terminal.png").await;
 
@@ -277,7 +286,7 @@ async fn a_session_is_shown_by_xterm_and_typed_into() {
     browser.until("document.querySelectorAll('#touch button').length === 7").await;
     browser.until("document.getElementById('touch').offsetHeight >= 44").await;
     browser.call("Input.insertText", json!({"text": "sleep 1000"})).await;
-    browser.call("Input.dispatchKeyEvent", enter.clone()).await;
+    browser.press_enter().await;
     let running = || !workspace.processes("sleep 1000").is_empty();
     wait_until("the program", running).await;
     browser.evaluate("[...document.querySelectorAll('#touch button')][2].click()").await;
@@ -285,7 +294,7 @@ async fn a_session_is_shown_by_xterm_and_typed_into() {
     wait_until("Ctrl and C", || !running()).await;
     // a large paste goes in pieces
     browser.call("Input.insertText", json!({"text": "cat > ~/pasted"})).await;
-    browser.call("Input.dispatchKeyEvent", enter).await;
+    browser.press_enter().await;
     wait_until("the file", || workspace.home().join("pasted").exists()).await;
     let paste = "const data = new DataTransfer(); \
         data.setData('text/plain', '0123456789abcde\\n'.repeat(6000)); \
