@@ -228,6 +228,24 @@ impl Limits {
     pub const VIEW_HOST_BYTES: usize = 64;
     /// How long one person may control a display before they ask again.
     pub const CONTROL: Duration = Duration::from_secs(4 * 3600);
+    /// Grants of control that one workspace remembers: those that are over make room first.
+    pub const CONTROL_GRANTS: usize = 256;
+    /// Browsers that look at displays and terminals of one workspace at one time.
+    pub const VIEWERS: usize = 32;
+    /// One message of a browser that looks at a display or a terminal.
+    pub const VIEW_MESSAGE_BYTES: usize = 32 * 1024;
+    /// Bytes of a page, or of what it shows, in one piece.
+    pub const VIEW_PIECE_BYTES: usize = 4 * 1024;
+    /// Between two questions to a browser whether it is there.
+    pub const VIEW_PING: Duration = Duration::from_secs(10);
+    /// A browser of which nothing is heard for this long is gone.
+    pub const VIEW_SILENT: Duration = Duration::from_secs(30);
+    /// A browser that takes nothing for this long is gone.
+    pub const VIEW_WRITE: Duration = Duration::from_secs(20);
+    /// For a VNC server or a terminal to take what a browser says.
+    pub const VIEW_INPUT: Duration = Duration::from_secs(10);
+    /// For keys to be let go, and for a browser to take the reason, when a view ends.
+    pub const VIEW_RELEASE: Duration = Duration::from_secs(1);
     /// How long a person's connections to one thing in a workspace count as one on the audit record.
     pub const VIEW_NOTED: Duration = Duration::from_secs(15 * 60);
     /// What one coordinator remembers as noted.

@@ -1,20 +1,23 @@
 //! Connections to what listens in workspaces: who may make them, and what is on record.
 
 use std::{
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     process::{Child, Stdio},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use warren_tests::{Cluster, Program, Stage};
+use warren_tests::{Cluster, Program, Stage, wait_until};
 
 /// The one port on which something listens in a fake workspace: it repeats what it is told.
 const ECHO: &str = "7";
 const AT_ONCE: usize = 64;
+const SOON: Duration = Duration::from_secs(60);
 
 /// `workspace open`, ended when it is dropped.
 struct Opened {
@@ -25,8 +28,13 @@ struct Opened {
 impl Opened {
     fn new(warren: Program, target: &[&str]) -> Result<Self> {
         let arguments = [&["workspace", "open", "acme/web", "-o", "json"], target].concat();
-        let mut command = warren.args(arguments).into_command();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        Self::telling(warren.args(arguments), Stdio::inherit())
+    }
+
+    fn telling(warren: Program, stderr: Stdio) -> Result<Self> {
+        let mut command = warren.into_command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
         let opened: Value = serde_json::from_str(&line).context("it is open")?;
@@ -36,6 +44,7 @@ impl Opened {
 
     fn talk(&self, words: &[u8]) -> Result<Vec<u8>> {
         let mut socket = TcpStream::connect(&self.address)?;
+        socket.set_read_timeout(Some(SOON))?;
         socket.write_all(words)?;
         socket.shutdown(Shutdown::Write)?;
         let mut answer = Vec::new();
@@ -98,7 +107,7 @@ fn a_port_is_opened_by_those_who_may_and_is_on_record() -> Result<()> {
     ensure!(records(&cluster)?.len() == 1);
     // looking is hers, and on record with her name, whatever comes of it
     vera(&["workspace", "open", "acme/web", "playwright"])?
-        .within(std::time::Duration::from_secs(5))
+        .within(Duration::from_secs(5))
         .run()
         .map(drop)
         .or_else(|error| if error.to_string().contains("vera") { Err(error) } else { Ok(()) })?;
@@ -107,5 +116,52 @@ fn a_port_is_opened_by_those_who_may_and_is_on_record() -> Result<()> {
     let looked = found[1]["actor"].as_str().context("an actor")?;
     ensure!(looked.contains("vera") && looked != actor, "{looked}");
     drop(opened);
+    Ok(())
+}
+
+/// `workspace open` goes on whichever of the coordinators is away, and waits for a node agent that
+/// starts again; the address stays, and each trouble is told once.
+#[test]
+fn what_is_open_stays_open_over_coordinators_and_the_node_agent_that_go_and_come() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let mut cluster = Cluster::start(&stage, None)?;
+    for name in ["coordinator-2", "coordinator-3"] {
+        cluster.add_coordinator(name, None)?;
+    }
+    cluster.add_fake_node("n1", None)?;
+    cluster.warren(&["client", "create", "acme"])?;
+    cluster.create("acme/web", &[])?;
+    let told = cluster.folder().join("told");
+    let arguments = ["workspace", "open", "acme/web", ECHO, "-o", "json"];
+    let opened = Opened::telling(cluster.cli()?.args(arguments), File::create(&told)?.into())?;
+    ensure!(opened.talk(b"first")? == b"first");
+    for place in 0..3 {
+        cluster.coordinators[place].kill()?;
+        wait_until("an answer without it", SOON, || {
+            ensure!(opened.talk(b"without")? == b"without");
+            Ok(())
+        })?;
+        cluster.coordinators[place].start()?;
+        cluster.coordinators[place].wait_socket()?;
+    }
+
+    cluster.nodes[0].kill()?;
+    let said = || fs::read_to_string(&told).unwrap_or_default();
+    let talked = thread::scope(|scope| {
+        let talks: Vec<_> = (0..4).map(|_| scope.spawn(|| opened.talk(b"again"))).collect();
+        wait_until("the trouble is told", SOON, || {
+            ensure!(said().contains("; trying again"), "{}", said());
+            Ok(())
+        })?;
+        cluster.nodes[0].start()?;
+        let talked = talks.into_iter().map(|talk| {
+            talk.join().map_err(|_| anyhow::anyhow!("it panicked"))?.context("no answer")
+        });
+        talked.collect::<Result<Vec<_>>>()
+    })?;
+    ensure!(talked.iter().all(|answer| answer == b"again"), "{talked:?} {}", said());
+    ensure!(said().contains("connected again"), "{}", said());
+    let lines: Vec<_> = said().lines().map(str::to_owned).collect();
+    ensure!(lines.windows(2).all(|two| two[0] != two[1]), "told twice: {lines:?}");
     Ok(())
 }

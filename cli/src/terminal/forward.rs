@@ -3,13 +3,14 @@
 //! Only the loopback is listened on. Whoever can connect to it here can connect to what it stands
 //! for; a page that PID 1 serves asks for its token beside that.
 
-use std::{net::Ipv4Addr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
     sync::{Mutex, Semaphore, mpsc},
     task::{JoinSet, LocalSet},
+    time::{Instant, sleep},
 };
 use tonic::codegen::Bytes;
 use warren_common::Limits;
@@ -29,14 +30,20 @@ use crate::{
     render::Output,
 };
 
+/// How long a connection waits for a workspace that cannot be reached now: for a coordinator to take
+/// over, or a node agent to start again.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// What connections are opened to.
 pub(crate) struct Far {
-    /// The workspace's address or id.
-    pub(crate) workspace: String,
-    /// What in it.
-    pub(crate) connect: Connect,
-    /// Where trouble is told.
-    pub(crate) output: Output,
+    workspace: String,
+    connect: Connect,
+    output: Output,
+    /// The trouble that was told last, until there is none: a page has many connections, and all of
+    /// them have the same.
+    told: RefCell<Option<String>>,
 }
 
 /// Listens on the loopback; port 0 takes any that is free.
@@ -58,6 +65,11 @@ pub(crate) async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
 }
 
 impl Far {
+    /// Returns something in a workspace, by its address or id; `output` is told of trouble.
+    pub(crate) fn new(workspace: String, connect: Connect, output: Output) -> Self {
+        Self { workspace, connect, output, told: RefCell::default() }
+    }
+
     /// Opens one stream and closes it: says at once what would only show with the first connection.
     /// That nothing listens yet is told and is no error.
     ///
@@ -111,7 +123,7 @@ impl Far {
                     open.spawn_local(async move {
                         let _permit = permit;
                         if let Err(error) = this.connection(&api, socket).await {
-                            this.output.talk(&format!("a connection ended: {}", error.message));
+                            this.tell(format!("a connection ended: {}", error.message));
                         }
                     });
                 }
@@ -127,15 +139,40 @@ impl Far {
     }
 
     async fn connection(&self, shared: &Mutex<Api>, socket: TcpStream) -> Result<(), Error> {
-        let mut api = shared.lock().await.beside().await?;
-        match self.open(&mut api).await {
-            Ok(stream) => carry(stream, socket).await,
-            Err(error) => {
-                if error.kind == Kind::Unreachable {
-                    shared.lock().await.disconnect();
+        let until = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.attempt(shared).await {
+                Ok(stream) => {
+                    if self.told.take().is_some() {
+                        self.output.talk("connected again");
+                    }
+                    return carry(stream, socket).await;
                 }
-                Err(error)
+                Err(error) if error.kind == Kind::Unreachable && Instant::now() < until => {
+                    self.tell(format!("{}; trying again", error.message));
+                }
+                Err(error) => return Err(error),
             }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn attempt(&self, shared: &Mutex<Api>) -> Result<Stream, Error> {
+        let mut api = shared.lock().await.beside().await?;
+        let opened = self.open(&mut api).await;
+        if opened.as_ref().is_err_and(|error| error.kind == Kind::Unreachable) {
+            shared.lock().await.disconnect();
+        }
+        opened
+    }
+
+    /// Tells of trouble that was not the last one told.
+    fn tell(&self, words: String) {
+        if self.told.borrow().as_ref() != Some(&words) {
+            self.output.talk(&words);
+            self.told.replace(Some(words));
         }
     }
 }

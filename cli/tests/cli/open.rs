@@ -1,6 +1,7 @@
 //! `workspace open`: a port of this machine as the near end of streams.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     process::{Child, Stdio},
@@ -82,6 +83,7 @@ fn what_does_not_listen_yet_is_said_and_may_come() {
 #[test]
 fn a_page_has_a_token_in_its_address_and_asks_for_control_only_when_told() {
     let bench = Bench::new();
+    let mut names = BTreeSet::new();
     for (arguments, kind, control) in [
         (&["playwright"][..], ViewKind::Display, 0),
         (&["playwright", "--view-only"], ViewKind::Display, 0),
@@ -97,12 +99,36 @@ fn a_page_has_a_token_in_its_address_and_asks_for_control_only_when_told() {
         let Some(What::Connect(connect)) = what else { panic!("{what:?}") };
         let Some(Target::View(view)) = connect.target else { panic!("{connect:?}") };
         assert_eq!((view.kind(), view.control_ms), (kind, control), "{arguments:?}");
-        assert_eq!(view.host, opened["address"], "{arguments:?}");
+        let port = opened["address"].as_str().and_then(|near| near.strip_prefix("127.0.0.1:"));
+        let (name, far) = view.host.split_once(".localhost:").expect("a name of its own");
+        assert_eq!(Some(far), port, "{arguments:?}");
+        assert!(name.len() > 32 && name.bytes().all(|b| b.is_ascii_alphanumeric()), "{name}");
+        assert!(names.insert(name.to_owned()), "each command has another");
         assert!(view.token.len() >= 32, "{view:?}");
         let url = opened["url"].as_str().expect("a URL");
         assert!(url.starts_with(&format!("http://{}/", view.host)), "{url}");
         assert!(url.ends_with(&view.token), "{url}");
         assert_eq!(view.session, if kind == ViewKind::Terminal { "aux" } else { "" });
+    }
+}
+
+#[test]
+fn a_port_has_a_name_of_its_own_too_and_the_address_of_old_may_be_asked_for() {
+    let bench = Bench::new();
+    let (child, opened) = open(&bench, &["8080"]);
+    let url = opened["url"].as_str().expect("a URL").to_owned();
+    let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    assert!(host.contains(".localhost:"), "{url}");
+    // the system's resolver may not know such names; browsers do
+    let address = opened["address"].as_str().expect("an address").to_owned();
+    assert_eq!(talk(&address, b"words"), b"wordsgoodbye");
+    end(child);
+    for target in [&["8080"][..], &["terminal"]] {
+        let (child, opened) = open(&bench, &[target, &["--host", "127.0.0.1"]].concat());
+        end(child);
+        let address = opened["address"].as_str().expect("an address");
+        let url = opened["url"].as_str().expect("a URL");
+        assert!(url.starts_with(&format!("http://{address}/")), "{url}");
     }
 }
 
@@ -119,6 +145,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_opened() {
         &["0"],
         &["70000"],
         &["camera"],
+        &["terminal", "--host", "example.com"],
     ] {
         let run = bench.warren(&[&["ws", "open", "acme/web"], arguments].concat());
         assert_eq!(run.code, 2, "{run:?}");

@@ -10,15 +10,22 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// Reads a plain file of at most `most` bytes; never waits for a pipe and follows no link.
-pub(crate) fn read(path: &Path, most: usize) -> Option<Vec<u8>> {
+/// Opens a plain file of at most `most` bytes and returns how many it has; never waits for a pipe and
+/// follows no link.
+pub(crate) fn open_plain(path: &Path, most: usize) -> Option<(File, usize)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= most)?;
+    Some((file, length))
+}
+
+/// Reads a plain file of at most `most` bytes, as [`open_plain`] opens it.
+pub(crate) fn read(path: &Path, most: usize) -> Option<Vec<u8>> {
+    let (file, _) = open_plain(path, most)?;
     let mut bytes = Vec::new();
     let room = u64::try_from(most).unwrap_or(u64::MAX);
+    // it may have grown meanwhile
     file.take(room.saturating_add(1)).read_to_end(&mut bytes).ok()?;
     (bytes.len() <= most).then_some(bytes)
 }

@@ -37,6 +37,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use warren_common::Limits;
 
@@ -53,7 +54,7 @@ use crate::{
     stream::Streams,
     tmux::Keeper,
     uplink::Orders,
-    view::control::Control,
+    view::{control::Control, viewers::Viewers},
 };
 
 /// Left of the engine's own grace for what comes after ours.
@@ -137,6 +138,7 @@ async fn run(config: Config) -> io::Result<()> {
         connects: stream::connects(),
         services: services.clone(),
         control: Control::default(),
+        viewers: Viewers::new(),
     };
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
@@ -155,7 +157,10 @@ async fn run(config: Config) -> io::Result<()> {
     event!("stopping: every program has {} to end", clock::span(grace));
     reaper.close();
     keeping.abort();
-    stop::everything(grace).await;
+    let since = Instant::now();
+    // what is held down on the display is let go while there is one
+    streams.viewers.end(Limits::VIEW_RELEASE).await;
+    stop::everything(grace.saturating_sub(since.elapsed())).await;
     streams.closed(Duration::from_secs(1)).await;
     event!("stopped");
     Ok(())

@@ -20,8 +20,8 @@ pub(crate) enum WireError {
     #[error("the connection ended within a message")]
     Truncated,
     /// The other side announced more than the bound.
-    #[error("a message has {0} bytes, the limit is {limit}", limit = Limits::INSIDE_MESSAGE_BYTES)]
-    TooLong(usize),
+    #[error("a message has {0} bytes, the limit is {1}")]
+    TooLong(usize, usize),
     /// Not a message.
     #[error("a message could not be decoded")]
     Decode(#[from] prost::DecodeError),
@@ -32,12 +32,18 @@ pub(crate) enum WireError {
 pub(crate) struct Reader<R> {
     source: R,
     buffer: BytesMut,
+    most: usize,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Returns a reader with nothing read.
     pub(crate) fn new(source: R) -> Self {
-        Self { source, buffer: BytesMut::new() }
+        Self { source, buffer: BytesMut::new(), most: Limits::INSIDE_MESSAGE_BYTES }
+    }
+
+    /// Takes no message that is longer than `most` any more.
+    pub(crate) const fn narrow(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// The source below.
@@ -52,7 +58,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// connection is useless then.
     pub(crate) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, WireError> {
         loop {
-            if let Some(message) = take(&mut self.buffer)? {
+            if let Some(message) = take(&mut self.buffer, self.most)? {
                 return Ok(Some(message));
             }
             if self.source.read_buf(&mut self.buffer).await? == 0 {
@@ -62,19 +68,20 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-fn take<M: Message + Default>(buffer: &mut BytesMut) -> Result<Option<M>, WireError> {
+fn take<M: Message + Default>(buffer: &mut BytesMut, most: usize) -> Result<Option<M>, WireError> {
     let head = &buffer[..buffer.len().min(PREFIX_BYTES)];
     let Some(last) = head.iter().position(|byte| byte & 0x80 == 0) else {
         // Ten bytes without an end are not a varint; prost says so.
         return if head.len() < PREFIX_BYTES {
             Ok(None)
         } else {
-            Err(prost::decode_length_delimiter(head).map_or_else(Into::into, WireError::TooLong))
+            Err(prost::decode_length_delimiter(head)
+                .map_or_else(Into::into, |length| WireError::TooLong(length, most)))
         };
     };
     let length = prost::decode_length_delimiter(&head[..=last])?;
-    if length > Limits::INSIDE_MESSAGE_BYTES {
-        return Err(WireError::TooLong(length));
+    if length > most {
+        return Err(WireError::TooLong(length, most));
     }
     if buffer.len() < last + 1 + length {
         return Ok(None);
@@ -94,7 +101,7 @@ where
 {
     let length = message.encoded_len();
     if length > Limits::INSIDE_MESSAGE_BYTES {
-        return Err(WireError::TooLong(length));
+        return Err(WireError::TooLong(length, Limits::INSIDE_MESSAGE_BYTES));
     }
     sink.write_all(&message.encode_length_delimited_to_vec()).await?;
     sink.flush().await?;
@@ -135,10 +142,17 @@ mod tests {
             |bytes: Vec<u8>| block_on(async move { Reader::new(&bytes[..]).next::<Frame>().await });
         let mut long = Vec::new();
         prost::encode_length_delimiter(Limits::INSIDE_MESSAGE_BYTES + 1, &mut long).expect("fits");
-        assert!(matches!(next(long), Err(WireError::TooLong(_))));
+        assert!(matches!(next(long), Err(WireError::TooLong(_, _))));
+        let narrow = block_on(async {
+            let bytes = stdin(300).encode_length_delimited_to_vec();
+            let mut reader = Reader::new(&bytes[..]);
+            reader.narrow(200);
+            reader.next::<Frame>().await
+        });
+        assert!(matches!(narrow, Err(WireError::TooLong(_, 200))));
         assert!(matches!(next(vec![0xff; 12]), Err(WireError::Decode(_))));
         assert!(matches!(next(vec![5, 1]), Err(WireError::Truncated)));
         let sent = block_on(send(&mut Vec::new(), &stdin(Limits::INSIDE_MESSAGE_BYTES)));
-        assert!(matches!(sent, Err(WireError::TooLong(_))));
+        assert!(matches!(sent, Err(WireError::TooLong(_, _))));
     }
 }

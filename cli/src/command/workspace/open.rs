@@ -30,6 +30,10 @@ pub(crate) struct Open {
     /// Listen on this port here; any free one by default.
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     local: u16,
+    /// The name in the printed address, where a name below localhost leads nowhere on this machine:
+    /// pages then share cookies with other servers on it.
+    #[arg(long, value_name = "HOST", value_parser = ["127.0.0.1"])]
+    host: Option<String>,
     /// Only look, as without --control (playwright).
     #[arg(long, conflicts_with = "control")]
     view_only: bool,
@@ -95,7 +99,8 @@ pub(crate) async fn run(app: &App, open: &Open) -> Outcome {
     let workspace = present(get(&mut api, &open.workspace).await?.workspace)?;
     let address = format!("{}/{}", workspace.client, workspace.name);
     let (listener, port) = forward::listen(open.local).await?;
-    let host = format!("127.0.0.1:{port}");
+    let name = open.host.clone().unwrap_or_else(own_name);
+    let host = format!("{name}:{port}");
     let token = Uuid::new_v4().simple().to_string();
     let url = match open.target {
         Target::Port(_) => format!("http://{host}/"),
@@ -105,15 +110,16 @@ pub(crate) async fn run(app: &App, open: &Open) -> Outcome {
     };
     let connect = Connect { target: Some(target(open, token, host.clone())) };
     let output = app.output.clone();
-    let far = Far { workspace: workspace.id, connect, output: output.clone() };
+    let far = Far::new(workspace.id, connect, output.clone());
     far.probe(&mut api).await?;
     let signals = Signals::catch()?;
     let named = match open.target {
         Target::Port(port) => Some(port),
         Target::Terminal | Target::Editor | Target::Display => None,
     };
+    let near = format!("127.0.0.1:{port}");
     let opened =
-        Opened { workspace: address, target: open.target.name(), port: named, address: host, url };
+        Opened { workspace: address, target: open.target.name(), port: named, address: near, url };
     match output.format {
         // one line, so that a script need not wait for the end of it
         Format::Json => output.data(&format!("{}\n", json(&opened)?))?,
@@ -124,6 +130,13 @@ pub(crate) async fn run(app: &App, open: &Open) -> Outcome {
     output.talk("Ctrl-C ends it; what runs in the workspace runs on");
     far.serve(api, (listener, signals)).await?;
     Ok(0)
+}
+
+/// Returns a name of this machine's loopback that no other command has: what a page keeps in the
+/// browser is its own then. Two ids, since one is a few bits short of 128.
+fn own_name() -> String {
+    let (one, other) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
+    format!("w{one}{}.localhost", &other[..8])
 }
 
 fn json(opened: &Opened) -> Result<String, Error> {

@@ -1,15 +1,17 @@
 //! Bytes to and from what listens in the workspace: a port of its loopback, or a page of PID 1.
 //!
-//! Each direction ends by itself and the other goes on, as a TCP connection does: `StdinClosed` from
-//! the caller, an empty `Stdout` frame to it. A side that does not read slows the other and nobody
-//! else.
+//! Each direction of a port ends by itself and the other goes on, as a TCP connection does:
+//! `StdinClosed` from the caller, an empty `Stdout` frame to it. A side that does not read slows the
+//! other and nobody else. A page is ours: its connection ends when it does, and a browser that takes
+//! nothing of it for [`Limits::VIEW_WRITE`] is gone.
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, unix::OwnedReadHalf},
@@ -25,8 +27,12 @@ use crate::{
     wire::{Reader, WireError},
 };
 
-/// Bytes that wait within one connection of a page, each way.
-const VIEW_BYTES: usize = 32 * 1024;
+/// Bytes of a port in one piece.
+const PORT_BYTES: usize = 16 * 1024;
+/// One message of a caller: a frame of bytes and its head.
+const SAID_BYTES: usize = Limits::FRAME_BYTES + 64;
+/// For a page to say why it ends, beyond its own deadline.
+const PAGE_LINGER: Duration = Duration::from_secs(5);
 
 /// Serves one connection until both directions or the caller have ended.
 pub(super) async fn serve(
@@ -40,6 +46,7 @@ pub(super) async fn serve(
         let message = format!("{most} connections are open in the workspace, which is the limit");
         return Ok(Err(("LIMIT_REACHED", message)));
     };
+    reader.narrow(SAID_BYTES);
     let bad = |message: &str| Ok(Err(("INVALID_ARGUMENT", message.to_owned())));
     match connect.target {
         Some(Target::Port(port)) => match u16::try_from(port) {
@@ -50,12 +57,7 @@ pub(super) async fn serve(
             _ => bad("ports are 1 to 65535"),
         },
         Some(Target::View(view)) => match Page::new(streams, view) {
-            Some(page) => {
-                let (near, far) = tokio::io::duplex(VIEW_BYTES);
-                // it ends with the connection
-                tokio::spawn(page.serve(far));
-                relay(tokio::io::split(near), reader, line).await
-            }
+            Some(page) => show(page, reader, line).await,
             None => {
                 let message = "this version has no such view; it has display, terminal and editor";
                 Ok(Err(("PORT_CLOSED", message.to_owned())))
@@ -95,8 +97,35 @@ async fn dial(port: u16) -> Result<TcpStream, Refusal> {
     Err(("PORT_CLOSED", message))
 }
 
+/// Serves a page until it or the caller has ended.
+async fn show(
+    page: Page,
+    reader: &mut Reader<OwnedReadHalf>,
+    line: &Line,
+) -> Result<Served, WireError> {
+    let (near, far) = tokio::io::duplex(Limits::VIEW_PIECE_BYTES);
+    // it ends with the connection
+    tokio::spawn(page.serve(far));
+    let (from, to) = tokio::io::split(near);
+    line.send(frame::Kind::Opened(Opened {})).await?;
+    let input = async {
+        if down(reader, to).await == Input::Closed {
+            while let Ok(Some(_)) = reader.next::<Frame>().await {}
+        }
+    };
+    let patience = Some(Limits::VIEW_WRITE + PAGE_LINGER);
+    tokio::select! {
+        biased;
+        // a page that has ended hears nothing either
+        sent = up(from, line, (Limits::VIEW_PIECE_BYTES, patience)) => {
+            sent.map(|()| Ok(Some(Exited { code: 0, detached: false })))
+        }
+        () = input => Ok(Ok(None)),
+    }
+}
+
 /// Moves bytes both ways until both directions or the caller have ended.
-pub(super) async fn relay<R, W>(
+async fn relay<R, W>(
     (from, to): (R, W),
     reader: &mut Reader<OwnedReadHalf>,
     line: &Line,
@@ -114,7 +143,7 @@ where
             while let Ok(Some(_)) = reader.next::<Frame>().await {}
         }
     };
-    let both = async { tokio::join!(up(from, line), closed.notified()).0 };
+    let both = async { tokio::join!(up(from, line, (PORT_BYTES, None)), closed.notified()).0 };
     tokio::select! {
         biased;
         sent = both => sent.map(|()| Ok(Some(Exited { code: 0, detached: false }))),
@@ -123,14 +152,30 @@ where
     }
 }
 
-/// Sends what is said until its end.
-async fn up(mut from: impl AsyncRead + Unpin, line: &Line) -> Result<(), WireError> {
-    let mut buffer = vec![0; Limits::FRAME_BYTES];
-    // a connection that was reset has ended too
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        line.send(frame::Kind::Stdout(Bytes::copy_from_slice(&buffer[..count]))).await?;
+/// Sends what is said until its end, in pieces; a caller that takes none of them for as long as there is
+/// patience is gone.
+async fn up(
+    mut from: impl AsyncRead + Unpin,
+    line: &Line,
+    (piece, patience): (usize, Option<Duration>),
+) -> Result<(), WireError> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(piece);
+        // a connection that was reset has ended too
+        let ended = !matches!(from.read_buf(&mut (&mut buffer).limit(piece)).await, Ok(1..));
+        let sending = line.send(frame::Kind::Stdout(buffer.split().freeze()));
+        match patience {
+            None => sending.await?,
+            Some(patience) => timeout(patience, sending).await.map_err(|_| {
+                let why = format!("the browser took nothing for {} s", patience.as_secs());
+                WireError::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+            })??,
+        }
+        if ended {
+            return Ok(());
+        }
     }
-    line.send(frame::Kind::Stdout(Bytes::new())).await
 }
 
 /// How the caller's direction ended.

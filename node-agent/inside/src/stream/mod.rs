@@ -38,7 +38,7 @@ use crate::{
     service::Services,
     tmux::Keeper,
     uplink::{self, PROTOCOL, chain},
-    view::control::Control,
+    view::{control::Control, viewers::Viewers},
     wire::{self, Reader, WireError},
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct Streams {
     pub(crate) services: Services,
     /// Who may use the display's keyboard and mouse.
     pub(crate) control: Control,
+    /// Room for the browsers that look.
+    pub(crate) viewers: Viewers,
     /// Held while a text and its keys are typed, so that those of two callers do not mix.
     pub(crate) typing: Arc<Mutex<()>>,
 }

@@ -1,16 +1,23 @@
 //! What pages are made of: ours from this binary, noVNC and xterm.js from the image.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Component, Path, PathBuf},
+};
 
-use bytes::Bytes;
-use http_body_util::Full;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
+    body::Frame,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
+use warren_common::Limits;
 use warren_proto::pb::inside::v1::ViewKind;
 
-use super::{Answer, text};
+use super::{Answer, text, whole};
 use crate::files;
 
 /// One file of a page.
@@ -30,12 +37,12 @@ pub(super) fn serve(kind: ViewKind, path: &str, modules: &Path) -> Answer {
         }
     };
     match path {
-        "/" => file(HTML, page),
-        "/page.js" => file(SCRIPT, script),
-        "/page.css" => file(STYLE, include_str!("page/page.css")),
+        "/" => ours(HTML, page),
+        "/page.js" => ours(SCRIPT, script),
+        "/page.css" => ours(STYLE, include_str!("page/page.css")),
         _ => match locate(path, modules) {
-            Some((file_path, content)) => match files::read(&file_path, FILE_BYTES) {
-                Some(bytes) => file(content, bytes),
+            Some((file_path, content)) => match files::open_plain(&file_path, FILE_BYTES) {
+                Some(opened) => typed(content, in_pieces(opened)),
                 None => {
                     let words = format!(
                         "{} is not in the image; build it on Warren's full image",
@@ -64,10 +71,47 @@ fn locate(path: &str, modules: &Path) -> Option<(PathBuf, &'static str)> {
     plain.then(|| (modules.join(folder).join(rest), content))
 }
 
-fn file(content: &'static str, bytes: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(bytes.into()));
+fn ours(content: &'static str, words: &'static str) -> Answer {
+    typed(content, whole(Bytes::from_static(words.as_bytes())))
+}
+
+fn typed(content: &'static str, mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
     answer
+}
+
+/// Answers with a file that is read as the browser takes it: browsers that take nothing cost no more
+/// than a piece each.
+fn in_pieces((file, length): (File, usize)) -> Answer {
+    let pieces = stream::iter(Pieces { file, left: length });
+    let mut answer = Response::new(StreamBody::new(pieces).map_err(Into::into).boxed());
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    answer
+}
+
+struct Pieces {
+    file: File,
+    left: usize,
+}
+
+impl Iterator for Pieces {
+    type Item = io::Result<Frame<Bytes>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut piece = BytesMut::zeroed(self.left.min(Limits::VIEW_PIECE_BYTES));
+        let read = self.file.read(&mut piece).and_then(|count| match count {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(count),
+        });
+        Some(read.map(|count| {
+            self.left -= count;
+            piece.truncate(count);
+            Frame::data(piece.freeze())
+        }))
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Who may use keyboard and mouse of the display: one person at a time, for a time.
 //!
-//! A grant belongs to the token of one `workspace open` and begins when its page first connects.
-//! Loading the page again does not make it longer; leaving it makes room for others.
+//! A grant belongs to the token of one `workspace open` and begins when its page first gets control.
+//! Loading the page again does not make it longer; leaving it, or giving control back, makes room
+//! for others. A grant that is over is remembered only while there is room, and so costs nobody else
+//! anything: only pages that are there now have one that is not, and of these there are at most
+//! [`Limits::VIEWERS`].
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +15,7 @@ use std::{
 use tokio::time::Instant;
 use warren_common::Limits;
 
-/// Grants remembered at one time: those that have ended too, so that they are not given again.
-const GRANTS: usize = 256;
+const _: () = assert!(Limits::VIEWERS < Limits::CONTROL_GRANTS, "a page that is there finds room");
 
 /// The display's keyboard and mouse; clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -21,11 +23,22 @@ pub(crate) struct Control(Arc<Mutex<Seats>>);
 
 #[derive(Debug, Default)]
 struct Seats {
-    /// When each token's time is over.
-    granted: BTreeMap<String, Instant>,
-    /// Whose it is now.
+    grants: BTreeMap<String, Grant>,
+    /// Pages that ask for control, by token.
+    asking: BTreeMap<String, u32>,
+    /// Whose it is, until that page has let go of everything.
     holder: Option<String>,
+    /// Messages that let go of what is down still: the VNC server went before it heard them.
+    stuck: Vec<u8>,
     watching: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Grant {
+    /// When its time is over.
+    until: Instant,
+    /// It was given back, and not asked for again.
+    given: bool,
 }
 
 /// How the display is looked at, as one viewer sees it.
@@ -33,10 +46,14 @@ struct Seats {
 pub(crate) struct Seen {
     /// Pages that show it.
     pub(crate) watching: u32,
-    /// Somebody has control.
-    pub(crate) taken: bool,
-    /// This viewer has, for this long.
-    pub(crate) left: Option<Duration>,
+    /// Somebody has control, for this long.
+    pub(crate) taken: Option<Duration>,
+    /// It is this viewer.
+    pub(crate) mine: bool,
+    /// This viewer had control and gave it back.
+    pub(crate) given: bool,
+    /// This viewer's time is over.
+    pub(crate) over: bool,
 }
 
 /// One page that shows the display; it gives control back when it is dropped.
@@ -50,7 +67,12 @@ pub(crate) struct Seat {
 impl Control {
     /// Takes a seat; `wanted` asks for control for this long, given where nobody else has it.
     pub(crate) fn sit(&self, token: &str, wanted: Option<Duration>) -> Seat {
-        self.seats().watching += 1;
+        let mut seats = self.seats();
+        seats.watching += 1;
+        if wanted.is_some() {
+            *seats.asking.entry(token.to_owned()).or_default() += 1;
+        }
+        drop(seats);
         let seat = Seat { control: self.clone(), token: token.to_owned(), wanted };
         seat.take(Instant::now());
         seat
@@ -59,9 +81,19 @@ impl Control {
     /// Returns how the display stands for the holder of a token.
     pub(crate) fn seen(&self, token: &str) -> Seen {
         let (seats, now) = (self.seats(), Instant::now());
-        let left = seats.left(now);
-        let mine = seats.holder.as_deref() == Some(token);
-        Seen { watching: seats.watching, taken: left.is_some(), left: left.filter(|_| mine) }
+        let taken = seats.left(now);
+        let mine = taken.is_some() && seats.holder.as_deref() == Some(token);
+        let grant = seats.grants.get(token);
+        let over = grant.is_some_and(|grant| now >= grant.until);
+        let given = grant.is_some_and(|grant| grant.given) && !over;
+        Seen { watching: seats.watching, taken, mine, given, over }
+    }
+
+    /// Gives control back, or asks for it again; the time runs on either way.
+    pub(crate) fn give(&self, token: &str, given: bool) {
+        if let Some(grant) = self.seats().grants.get_mut(token) {
+            grant.given = given;
+        }
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -73,8 +105,22 @@ impl Control {
 impl Seats {
     /// How long the holder still has; none where there is none.
     fn left(&self, now: Instant) -> Option<Duration> {
-        let until = self.granted.get(self.holder.as_ref()?)?;
-        until.checked_duration_since(now).filter(|left| !left.is_zero())
+        let grant = self.grants.get(self.holder.as_ref()?).filter(|grant| !grant.given)?;
+        grant.until.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+
+    /// Makes room for one more grant: those that are over go first, then those whose page has gone.
+    fn make_room(&mut self, now: Instant) {
+        let asking = &self.asking;
+        self.grants.retain(|token, grant| {
+            now < grant.until + Limits::CONTROL || asking.contains_key(token)
+        });
+        while self.grants.len() >= Limits::CONTROL_GRANTS {
+            let absent = self.grants.iter().filter(|(token, _)| !asking.contains_key(*token));
+            let Some((first, _)) = absent.min_by_key(|(_, grant)| grant.until) else { return };
+            let first = first.clone();
+            self.grants.remove(&first);
+        }
     }
 }
 
@@ -83,16 +129,20 @@ impl Seat {
     fn take(&self, now: Instant) {
         let Some(wanted) = self.wanted else { return };
         let mut seats = self.control.seats();
-        if seats.left(now).is_some() {
+        if seats.holder.is_some() {
             return;
         }
-        seats.granted.retain(|_, until| now < *until + Limits::CONTROL);
-        if seats.granted.len() >= GRANTS && !seats.granted.contains_key(&self.token) {
-            return;
-        }
-        let until = now + wanted.min(Limits::CONTROL);
-        let until = *seats.granted.entry(self.token.clone()).or_insert(until);
-        if now < until {
+        let grant = match seats.grants.get(&self.token) {
+            Some(grant) => *grant,
+            None => {
+                seats.make_room(now);
+                let until = now + wanted.min(Limits::CONTROL);
+                let grant = Grant { until, given: false };
+                seats.grants.insert(self.token.clone(), grant);
+                grant
+            }
+        };
+        if now < grant.until && !grant.given {
             seats.holder = Some(self.token.clone());
         }
     }
@@ -100,7 +150,27 @@ impl Seat {
     /// Returns whether this page has control now; it takes what has become free.
     pub(crate) fn controls(&self) -> bool {
         self.take(Instant::now());
-        self.wanted.is_some() && self.control.seen(&self.token).left.is_some()
+        self.wanted.is_some() && self.control.seen(&self.token).mine
+    }
+
+    /// Leaves control to others where this page's has ended: it has let go of everything.
+    pub(crate) fn let_go(&self) {
+        let mut seats = self.control.seats();
+        if seats.holder.as_ref() == Some(&self.token) && seats.left(Instant::now()).is_none() {
+            seats.holder = None;
+        }
+    }
+
+    /// Leaves what lets go of keys to whoever looks next.
+    pub(crate) fn leave_stuck(&self, held: Vec<u8>) {
+        if !held.is_empty() {
+            self.control.seats().stuck = held;
+        }
+    }
+
+    /// Takes what somebody left so.
+    pub(crate) fn stuck(&self) -> Vec<u8> {
+        std::mem::take(&mut self.control.seats().stuck)
     }
 }
 
@@ -108,8 +178,17 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.control.seats();
         seats.watching = seats.watching.saturating_sub(1);
+        if self.wanted.is_none() {
+            return;
+        }
         if seats.holder.as_ref() == Some(&self.token) {
             seats.holder = None;
+        }
+        if let Some(asking) = seats.asking.get_mut(&self.token) {
+            *asking -= 1;
+            if *asking == 0 {
+                seats.asking.remove(&self.token);
+            }
         }
     }
 }
@@ -128,13 +207,14 @@ mod tests {
         let second = control.sit("second", Some(MINUTE));
         assert!(!looks.controls() && first.controls() && !second.controls());
         let seen = control.seen("second");
-        assert_eq!((seen.watching, seen.taken, seen.left), (3, true, None));
-        assert!(control.seen("first").left.is_some_and(|left| left <= MINUTE));
+        assert_eq!((seen.watching, seen.mine, seen.over), (3, false, false));
+        assert!(seen.taken.is_some_and(|left| left <= MINUTE), "and it is told for how long");
+        assert!(control.seen("first").mine);
         drop(first);
         assert!(second.controls() && !looks.controls(), "what is free is taken");
         drop((second, looks));
         let seen = control.seen("second");
-        assert_eq!((seen.watching, seen.taken, seen.left), (0, false, None));
+        assert_eq!((seen.watching, seen.taken, seen.mine), (0, None, false));
     }
 
     #[test]
@@ -143,26 +223,51 @@ mod tests {
         let short = Duration::from_millis(30);
         let first = control.sit("first", Some(short));
         assert!(first.controls());
-        let until = control.seats().granted["first"];
+        let until = control.seats().grants["first"].until;
         drop(first);
         let again = control.sit("first", Some(MINUTE));
-        assert_eq!(control.seats().granted["first"], until, "a page loaded again gets no more");
-        again.take(until);
+        assert_eq!(control.seats().grants["first"].until, until, "a page loaded again");
         std::thread::sleep(short);
-        assert!(!again.controls());
+        assert!(!again.controls() && control.seen("first").over);
         let second = control.sit("second", Some(MINUTE));
+        assert!(!second.controls(), "keys may be down");
+        again.let_go();
         assert!(second.controls(), "whoever stays on a page keeps nobody out");
+        second.let_go();
+        assert!(second.controls(), "what has not ended is kept");
     }
 
     #[test]
-    fn no_more_than_the_bound_is_given_or_remembered() {
+    fn what_is_given_back_is_anothers_and_may_be_asked_for_again() {
+        let control = Control::default();
+        let first = control.sit("first", Some(MINUTE));
+        let second = control.sit("second", Some(MINUTE));
+        control.give("second", true);
+        assert!(first.controls(), "nobody gives what is another's");
+        control.give("first", true);
+        assert!(!first.controls() && control.seen("first").given && !second.controls());
+        first.let_go();
+        assert!(second.controls());
+        control.give("first", false);
+        assert!(!first.controls(), "it is taken");
+        drop(second);
+        assert!(first.controls(), "the rest of its time");
+    }
+
+    #[test]
+    fn grants_that_are_over_cost_nobody_anything() {
         let control = Control::default();
         let long = control.sit("long", Some(Limits::CONTROL * 9));
-        assert!(control.seen("long").left.is_some_and(|left| left <= Limits::CONTROL));
-        drop(long);
-        for number in 0..GRANTS + 9 {
-            drop(control.sit(&number.to_string(), Some(MINUTE)));
+        assert!(control.seen("long").taken.is_some_and(|left| left <= Limits::CONTROL));
+        let until = control.seats().grants["long"].until;
+        control.give("long", true);
+        long.let_go();
+        for number in 0..Limits::CONTROL_GRANTS + 9 {
+            let seat = control.sit(&number.to_string(), Some(MINUTE));
+            assert!(seat.controls(), "{number}");
         }
-        assert_eq!(control.seats().granted.len(), GRANTS);
+        assert_eq!(control.seats().grants.len(), Limits::CONTROL_GRANTS);
+        assert_eq!(control.seats().grants["long"].until, until, "it is there and is remembered");
+        assert!(!control.seats().grants.contains_key("0"), "the oldest that has gone made room");
     }
 }

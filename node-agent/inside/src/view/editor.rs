@@ -3,12 +3,11 @@
 //! code-server trusts whoever reaches its socket, so the page's own wall stands here: the address
 //! that the command line printed sets a cookie once, and nothing passes without it.
 
-use std::{convert::Infallible, io, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::BodyExt as _;
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Request, StatusCode,
     body::Incoming,
     client::conn::http1,
     header::{COOKIE, HeaderValue, LOCATION, SET_COOKIE},
@@ -16,22 +15,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, net::UnixStream};
 
-use super::{Page, same, text};
+use super::{Answer, BoxError, HEAD_BYTES, Page, same, text};
 
 /// For the editor to be started and to answer.
 const EDITOR_WAIT: Duration = Duration::from_secs(60);
 
-/// What is passed on comes piece by piece.
-pub(super) type Body = BoxBody<Bytes, hyper::Error>;
-
-/// An answer of ours as one that is passed on.
-pub(super) fn own(answer: Response<Full<Bytes>>) -> Response<Body> {
-    answer.map(|body| body.map_err(|never: Infallible| match never {}).boxed())
-}
-
 /// Answers one request: with a cookie for the token, or with what the editor says to one that
 /// carries it.
-pub(super) async fn answer(page: &Page, mut request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(page: &Page, mut request: Request<Incoming>) -> Answer {
     let name = cookie_name(&page.view.host);
     let shown = take_cookie(request.headers_mut(), &name);
     if !shown.is_some_and(|shown| same(&shown, &page.view.token)) {
@@ -39,20 +30,18 @@ pub(super) async fn answer(page: &Page, mut request: Request<Incoming>) -> Respo
         let token = query.split('&').find_map(|part| part.strip_prefix("token="));
         if !token.is_some_and(|token| same(token, &page.view.token)) {
             let words = "the token is missing: open the address that warren workspace open printed";
-            return own(text(StatusCode::FORBIDDEN, words));
+            return text(StatusCode::FORBIDDEN, words);
         }
-        return own(welcome(&name, &page.view.token));
+        return welcome(&name, &page.view.token);
     }
     let services = &page.streams.services;
     let Some(lease) = services.editor.want(EDITOR_WAIT).await else {
         let words = "the editor does not answer; warren workspace show says why";
-        return own(text(StatusCode::BAD_GATEWAY, words));
+        return text(StatusCode::BAD_GATEWAY, words);
     };
     match pass(&services.editor_socket(), request, lease).await {
         Ok(answer) => answer,
-        Err(error) => {
-            own(text(StatusCode::BAD_GATEWAY, &format!("the editor did not answer: {error}")))
-        }
+        Err(error) => text(StatusCode::BAD_GATEWAY, &format!("the editor did not answer: {error}")),
     }
 }
 
@@ -62,7 +51,7 @@ fn cookie_name(host: &str) -> String {
 }
 
 /// Sets the cookie and leads to the page without the token in its address.
-fn welcome(name: &str, token: &str) -> Response<Full<Bytes>> {
+fn welcome(name: &str, token: &str) -> Answer {
     let mut answer = text(StatusCode::SEE_OTHER, "the editor is at /");
     let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Strict");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
@@ -99,9 +88,10 @@ async fn pass(
     socket: &Path,
     mut request: Request<Incoming>,
     lease: impl Send + 'static,
-) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Answer, BoxError> {
     let connection = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(connection)).await?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(connection)).await?;
     tokio::spawn(async move {
         // one that breaks off shows in the answer
         let _ = connection.with_upgrades().await;
@@ -121,7 +111,7 @@ async fn pass(
             let _ = joined.await;
         });
     }
-    Ok(answer.map(BodyExt::boxed))
+    Ok(answer.map(|body| body.map_err(Into::into).boxed()))
 }
 
 #[cfg(test)]

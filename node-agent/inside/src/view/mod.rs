@@ -6,17 +6,21 @@
 //! address, or a page of another site, gets nothing.
 
 mod assets;
+mod browser;
 pub(crate) mod control;
 mod display;
 mod editor;
+mod hands;
 mod rfb;
 mod socket;
+mod state;
 mod terminal;
+pub(crate) mod viewers;
 
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -24,7 +28,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::DuplexStream;
 use warren_proto::pb::inside::v1::{View, ViewKind};
 
@@ -38,7 +42,9 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsa
                    img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; \
                    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-type Answer = Response<Full<Bytes>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// An answer whose body may come piece by piece.
+type Answer = Response<BoxBody<Bytes, BoxError>>;
 
 /// One browser's view.
 #[derive(Debug, Clone)]
@@ -62,10 +68,12 @@ impl Page {
             let editor = self.view.kind() == ViewKind::Editor && self.is_ours(&request);
             Ok::<_, Infallible>(match editor {
                 true => editor::answer(&self, request).await,
-                false => editor::own(self.answer(request)),
+                false => self.answer(request),
             })
         });
         let serving = http1::Builder::new()
+            // a connection on which nothing is asked is closed after a while
+            .timer(TokioTimer::new())
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(connection), answer)
             .with_upgrades();
@@ -77,12 +85,16 @@ impl Page {
         let path = request.uri().path().to_owned();
         let mut answer = if !self.is_ours(&request) {
             text(StatusCode::FORBIDDEN, "this address is for another page")
-        } else if request.method() != Method::GET {
-            text(StatusCode::METHOD_NOT_ALLOWED, "only GET")
-        } else if path == "/state" || path == "/socket" {
-            self.guarded(request, &path)
         } else {
-            assets::serve(self.view.kind(), &path, &self.streams.config.modules)
+            match (request.method(), path.as_str()) {
+                (&Method::GET, "/state" | "/socket") | (&Method::POST, "/give" | "/take") => {
+                    self.guarded(request, &path)
+                }
+                (&Method::GET, _) => {
+                    assets::serve(self.view.kind(), &path, &self.streams.config.modules)
+                }
+                _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+            }
         };
         for (name, value) in [
             (header::CONTENT_SECURITY_POLICY, CSP),
@@ -112,10 +124,13 @@ impl Page {
         if !shown.is_some_and(|shown| same(shown, &self.view.token)) {
             return text(StatusCode::FORBIDDEN, "the token in the address is missing or another");
         }
+        let control = &self.streams.control;
         match path {
-            "/socket" => socket::upgrade(self.clone(), request),
-            _ => display::state(&self.streams.control, &self.view),
+            "/socket" => return socket::upgrade(self.clone(), request),
+            "/give" | "/take" => control.give(&self.view.token, path == "/give"),
+            _ => {}
         }
+        state::tell(control, &self.view)
     }
 }
 
@@ -126,9 +141,14 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 fn text(status: StatusCode, words: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(format!("{words}\n"))));
+    let mut answer = whole(Bytes::from(format!("{words}\n")));
     *answer.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, plain);
     answer
+}
+
+/// Answers with what is there already.
+fn whole(body: Bytes) -> Answer {
+    Response::new(Full::new(body).map_err(|never: Infallible| match never {}).boxed())
 }

@@ -91,17 +91,34 @@ impl Filter {
         Ok(())
     }
 
-    /// Appends what lets go of every key and button that is down: control has ended.
+    /// Appends what lets go of every key and button that is down: control has ended. A clipboard that
+    /// was on its way is filled up with blanks, since nothing else may stand in it.
     pub(crate) fn release(&mut self, out: &mut Vec<u8>) {
-        for key in std::mem::take(&mut self.keys) {
+        if std::mem::take(&mut self.text_passes) {
+            out.resize(out.len() + self.text, b' ');
+        }
+        out.append(&mut self.held());
+        self.keys.clear();
+        self.pointer[0] = 0;
+    }
+
+    /// Returns the messages that let go of what is down.
+    pub(crate) fn held(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for key in &self.keys {
             out.extend_from_slice(&[KEY, 0, 0, 0]);
-            out.extend_from_slice(&key);
+            out.extend_from_slice(key);
         }
         if self.pointer[0] != 0 {
-            self.pointer[0] = 0;
-            out.push(POINTER);
-            out.extend_from_slice(&self.pointer);
+            out.extend_from_slice(&[POINTER, 0]);
+            out.extend_from_slice(&self.pointer[1..]);
         }
+        out
+    }
+
+    /// Whether the server may be told something of ours now: no message of the viewer's is half done.
+    pub(crate) fn is_between(&self) -> bool {
+        self.stage == Stage::Messages && !(self.text > 0 && self.text_passes)
     }
 
     fn is_whole(&self) -> Result<bool, Refused> {
@@ -159,7 +176,9 @@ impl Filter {
                     return Ok(());
                 }
                 let key = [*a, *b, *c, *d];
-                match *down != 0 && self.keys.len() < KEYS {
+                match *down != 0 {
+                    // one that would not be let go is not pressed
+                    true if self.keys.len() >= KEYS && !self.keys.contains(&key) => return Ok(()),
                     true => self.keys.insert(key),
                     false => self.keys.remove(&key),
                 };

@@ -1,5 +1,7 @@
 //! Laws of the filter: any cut, any bytes, and what may reach the server.
 
+use std::collections::BTreeSet;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -110,7 +112,79 @@ fn what_is_held_down_is_let_go_when_control_ends() {
     assert!(out.is_empty(), "what was not passed on is not let go: {out:?}");
 }
 
+/// What a server that reads this holds down at its end: keys, and buttons.
+fn held(said: &[u8]) -> (BTreeSet<Vec<u8>>, u8, usize) {
+    let (mut keys, mut buttons, mut most) = (BTreeSet::new(), 0, 0);
+    let mut rest = said;
+    while let Some(kind) = rest.first() {
+        let length = match kind {
+            0 => 20,
+            2 => 4 + 4 * usize::from(u16::from_be_bytes([rest[2], rest[3]])),
+            3 => 10,
+            4 => 8,
+            5 => 6,
+            6 => {
+                8 + usize::try_from(u32::from_be_bytes([rest[4], rest[5], rest[6], rest[7]]))
+                    .expect("short")
+            }
+            kind => panic!("type {kind} came through"),
+        };
+        let (message, after) = rest.split_at_checked(length).expect("whole messages alone");
+        match message {
+            [4, 0, _, _, key @ ..] => drop(keys.remove(key)),
+            [4, _, _, _, key @ ..] => drop(keys.insert(key.to_vec())),
+            [5, down, ..] => buttons = *down,
+            _ => {}
+        }
+        most = most.max(keys.len());
+        rest = after;
+    }
+    (keys, buttons, most)
+}
+
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(format()),
+        Just(update()),
+        any::<(bool, u8)>().prop_map(|(down, one)| key(down.into(), one)),
+        any::<(u8, u8)>().prop_map(|(buttons, x)| pointer(buttons, x)),
+        vec(any::<u8>(), 0..50).prop_map(|words| text(&words)),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn nothing_stays_down_whenever_control_ends(
+        // each part with whether there is control when it comes, and whether that ended just before
+        parts in vec((part(), any::<bool>()), 0..80),
+        left in 0_usize..60,
+        cut in 1_usize..40,
+    ) {
+        let (mut filter, mut out) = (Filter::default(), Vec::new());
+        filter.feed(START, false, &mut out).expect("taken");
+        prop_assert_eq!(&out[..], STARTED);
+        out.clear();
+        let mut controlled = false;
+        let last = parts.len();
+        for (at, (part, control)) in parts.into_iter().enumerate() {
+            if controlled && !control {
+                filter.release(&mut out);
+                let (keys, buttons, _) = held(&out);
+                prop_assert!(keys.is_empty() && buttons == 0, "{:?} {}", keys, buttons);
+            }
+            controlled = control;
+            // the last one may break off within a message
+            let part = if at + 1 == last { &part[..left.min(part.len())] } else { &part[..] };
+            for piece in part.chunks(cut) {
+                filter.feed(piece, control, &mut out).expect("taken");
+            }
+        }
+        filter.release(&mut out);
+        let (keys, buttons, most) = held(&out);
+        prop_assert!(keys.is_empty() && buttons == 0, "{:?} {}", keys, buttons);
+        prop_assert!(most <= KEYS, "{} keys were down", most);
+    }
+
     #[test]
     fn no_bytes_of_a_viewer_are_a_key_or_a_pointer(
         input in vec(prop_oneof![0_u8..7, any::<u8>()], 0..400), cut in 1_usize..50,

@@ -1,9 +1,8 @@
 //! The WebSocket of a page (RFC 6455): binary messages are what is shown and typed.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode,
+    Request, StatusCode,
     body::Incoming,
     header::{self, HeaderValue},
     upgrade::Upgraded,
@@ -16,18 +15,19 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
+use warren_common::Limits;
 use warren_proto::pb::inside::v1::ViewKind;
 
-use super::{Answer, Page, display, terminal, text};
+use super::{Answer, Page, browser::End, display, terminal, text, whole};
 use crate::journal::event;
 
 /// Names what is spoken; the token stands beside it, since a browser lets a page set nothing else.
 const PROTOCOL: &str = "warren";
 const TOKEN_PREFIX: &str = "token.";
-/// One message of a browser.
-const MESSAGE_BYTES: usize = 512 * 1024;
-/// Output that waits for a browser, beyond the message that is being sent.
-const QUEUE_BYTES: usize = 64 * 1024;
+/// Bytes of a browser that are read at once.
+const READ_BYTES: usize = 4 * 1024;
+/// What waits for a browser: one piece with its head, and words of the protocol.
+const QUEUE_BYTES: usize = Limits::VIEW_PIECE_BYTES + 1024;
 
 /// A browser's WebSocket.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -55,24 +55,22 @@ pub(super) fn upgrade(page: Page, mut request: Request<Incoming>) -> Answer {
         // a browser that left meanwhile is no trouble
         let Ok(upgraded) = upgrading.await else { return };
         let config = WebSocketConfig::default()
-            .read_buffer_size(16 * 1024)
+            .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
-            .max_write_buffer_size(QUEUE_BYTES + MESSAGE_BYTES)
-            .max_message_size(Some(MESSAGE_BYTES))
-            .max_frame_size(Some(MESSAGE_BYTES));
+            .max_write_buffer_size(QUEUE_BYTES)
+            .max_message_size(Some(Limits::VIEW_MESSAGE_BYTES))
+            .max_frame_size(Some(Limits::VIEW_MESSAGE_BYTES));
         let io = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let ended = match page.view.kind() {
-            ViewKind::Terminal => terminal::show(socket, &page).await,
-            ViewKind::Display | ViewKind::Editor | ViewKind::Unspecified => {
-                display::show(socket, &page).await
-            }
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let (end, _permit) = match page.streams.viewers.enter() {
+            Ok(permit) => (show(&mut socket, &page).await, Some(permit)),
+            Err(end) => (end, None),
         };
-        if let Err(why) = ended {
+        if let Some(why) = end.tell(socket).await {
             event!("a view ended: {why}");
         }
     });
-    let mut answer = Response::new(Full::new(Bytes::new()));
+    let mut answer = whole(Bytes::new());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -80,4 +78,13 @@ pub(super) fn upgrade(page: Page, mut request: Request<Incoming>) -> Answer {
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     answer
+}
+
+async fn show(socket: &mut Socket, page: &Page) -> End {
+    match page.view.kind() {
+        ViewKind::Terminal => terminal::show(socket, page).await,
+        ViewKind::Display | ViewKind::Editor | ViewKind::Unspecified => {
+            display::show(socket, page).await
+        }
+    }
 }

@@ -1,20 +1,22 @@
 //! A session in a browser: the same viewer as `session attach` starts, on a terminal of its own.
 
-use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
-use serde::Deserialize;
-use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
+use std::convert::Infallible;
 
-use super::{Page, socket::Socket};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::timeout;
+use warren_common::Limits;
+
+use super::{
+    Page,
+    browser::{Ear, End, Mouth, Said, halves},
+    socket::Socket,
+};
 use crate::{
     pty::{Pty, Size},
     reaper::{Child, Terminal, Worth},
     stream::attach,
 };
-
-const PIECE: usize = 16 * 1024;
-/// Code of a close frame that says why.
-const TROUBLE: u16 = 4000;
 
 /// What a page says in text: the size of its window.
 #[derive(Deserialize)]
@@ -26,16 +28,24 @@ struct Resize {
 
 /// Shows a session until the browser leaves, it detaches or the session ends. The viewer's process
 /// never outlives this call; the session does.
-pub(super) async fn show(mut socket: Socket, page: &Page) -> Result<(), String> {
-    let why = match start(page).await {
-        Ok((pty, child)) => relay(&mut socket, &pty, &child).await,
-        Err(why) => Err(why),
+pub(super) async fn show(socket: &mut Socket, page: &Page) -> End {
+    let (pty, child) = match start(page).await {
+        Ok(started) => started,
+        Err(why) => return End::Final(why),
     };
-    let reason = why.clone().err().unwrap_or_else(|| "the session has ended".to_owned());
-    let frame = CloseFrame { code: TROUBLE.into(), reason: reason.into() };
-    // a browser that has gone is not told
-    let _ = socket.close(Some(frame)).await;
-    why
+    let (ear, mouth) = halves(socket);
+    let ended = tokio::select! {
+        ended = hear(ear, &pty) => ended,
+        ended = speak(mouth, &pty) => ended,
+        _ = child.wait() => Err(over()),
+        end = page.streams.viewers.stopped() => Err(end),
+    };
+    let Err(end) = ended;
+    end
+}
+
+fn over() -> End {
+    End::Final("the session has ended".to_owned())
 }
 
 async fn start(page: &Page) -> Result<(Pty, Child), String> {
@@ -58,40 +68,45 @@ async fn start(page: &Page) -> Result<(Pty, Child), String> {
     opened.map_err(|error| format!("no viewer can start: {error}"))
 }
 
-async fn relay(socket: &mut Socket, pty: &Pty, child: &Child) -> Result<(), String> {
-    let mut buffer = vec![0; PIECE];
+/// Hands on what is typed.
+async fn hear(mut ear: Ear<'_>, pty: &Pty) -> Result<Infallible, End> {
+    loop {
+        match ear.next().await? {
+            Said::Bytes(bytes) => {
+                if timeout(Limits::VIEW_INPUT, write(pty, &bytes)).await.is_err() {
+                    return Err(End::Passing("the session takes no input".to_owned()));
+                }
+            }
+            Said::Text(text) => {
+                let size: Resize = serde_json::from_str(&text)
+                    .map_err(|_| End::Final("the browser sent text that is no size".to_owned()))?;
+                // a terminal that is gone shows in its output
+                let _ = pty.resize(Size::new(size.columns, size.rows));
+            }
+        }
+    }
+}
+
+/// Writes all of it; the end of the terminal shows in its output.
+async fn write(pty: &Pty, mut rest: &[u8]) {
+    while let Ok(count @ 1..) = pty.write(rest).await {
+        rest = &rest[count..];
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Shows what the session does.
+async fn speak(mut mouth: Mouth<'_>, pty: &Pty) -> Result<Infallible, End> {
+    let mut buffer = vec![0; Limits::VIEW_PIECE_BYTES];
     loop {
         tokio::select! {
-            message = socket.next() => match message {
-                Some(Ok(Message::Binary(bytes))) => {
-                    let mut rest = &bytes[..];
-                    while !rest.is_empty() {
-                        match pty.write(rest).await {
-                            Ok(count) if count > 0 => rest = &rest[count..],
-                            // its end shows in its output
-                            Ok(_) | Err(_) => break,
-                        }
-                    }
-                }
-                Some(Ok(Message::Text(text))) => {
-                    let size: Resize = serde_json::from_str(text.as_str())
-                        .map_err(|_| "it sent text that is no size".to_owned())?;
-                    // a terminal that is gone shows in its output
-                    let _ = pty.resize(Size::new(size.columns, size.rows));
-                }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
-            },
             count = pty.read(&mut buffer) => match count {
-                Ok(count @ 1..) => {
-                    let bytes = Bytes::copy_from_slice(&buffer[..count]);
-                    if socket.send(Message::Binary(bytes)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                Ok(_) | Err(_) => return Ok(()),
+                Ok(count @ 1..) => mouth.show(Bytes::copy_from_slice(&buffer[..count])).await?,
+                Ok(_) | Err(_) => return Err(over()),
             },
-            _ = child.wait() => return Ok(()),
+            () = mouth.due() => mouth.ask().await?,
         }
     }
 }

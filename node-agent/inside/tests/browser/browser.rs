@@ -23,7 +23,7 @@ use warren_proto::pb::inside::v1::{View, ViewKind};
 
 use crate::{
     agent::{Agent, PATIENCE},
-    views::{TOKEN, XEV, connect, keys, with_display},
+    views::{TOKEN, XEV, connect, keys, kill, with_display},
     workspace::{Workspace, sessions, wait_until},
 };
 
@@ -89,6 +89,10 @@ impl Browser {
         }
     }
 
+    async fn evaluate(&mut self, expression: &str) {
+        self.call("Runtime.evaluate", json!({"expression": expression})).await;
+    }
+
     async fn keep_picture(&mut self, name: &str) {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"})).await;
         let data = answer["data"].as_str().expect("a picture");
@@ -102,6 +106,18 @@ impl Browser {
             let event = json!({
                 "type": kind, "key": key, "code": format!("Key{}", key.to_uppercase()),
                 "text": key, "windowsVirtualKeyCode": 65,
+            });
+            self.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Down and up: text that comes while a key is down is taken for that key's.
+    async fn press_enter(&mut self) {
+        for kind in ["keyDown", "keyUp"] {
+            let text = if kind == "keyDown" { "\r" } else { "" };
+            let event = json!({
+                "type": kind, "key": "Enter", "code": "Enter", "text": text,
+                "windowsVirtualKeyCode": 13,
             });
             self.call("Input.dispatchKeyEvent", event).await;
         }
@@ -151,7 +167,9 @@ async fn page(port: u16) -> String {
 /// What `workspace open` does: a port of this machine, each connection to it a stream.
 async fn forward(mut agent: Agent, kind: ViewKind, control: Duration) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    let host = listener.local_addr().expect("an address").to_string();
+    let port = listener.local_addr().expect("an address").port();
+    // as the command line names it: the browser leads it to the loopback without asking anybody
+    let host = format!("w0123456789abcdef.localhost:{port}");
     let view = View {
         kind: kind.into(),
         token: TOKEN.to_owned(),
@@ -201,6 +219,50 @@ async fn the_display_is_shown_by_novnc_and_typed_into_with_control() {
         browser.type_key("a").await;
         sleep(Duration::from_millis(200)).await;
     }
+
+    kill(&workspace, "x11vnc");
+    browser.until(&says("went away; trying again")).await;
+    browser.until(&says("you have control for")).await;
+    browser.until(WHITE).await;
+    control_is_given_back_and_taken(&mut browser).await;
+    phone(&mut browser).await;
+    browser
+        .until("document.querySelector('#view canvas').getBoundingClientRect().width <= 390")
+        .await;
+    browser.keep_picture("display-phone.png").await;
+    // what a phone's keyboard writes arrives as keys
+    browser.evaluate("document.getElementById('keyboard').click()").await;
+    let before = keys(&workspace);
+    browser.call("Input.insertText", json!({"text": "abc"})).await;
+    wait_until("what was written", || keys(&workspace) >= before + 3).await;
+    browser.evaluate("document.getElementById('fit').click()").await;
+    browser.until("document.querySelector('#view canvas').width <= 390").await;
+}
+
+/// Whether the page's line of words holds these.
+fn says(words: &str) -> String {
+    format!("document.getElementById('what').textContent.includes('{words}')")
+}
+
+async fn control_is_given_back_and_taken(browser: &mut Browser) {
+    for (now, then) in
+        [("Give back control", "you gave control back"), ("Take control", "you have control")]
+    {
+        browser.until(&format!("document.getElementById('control').textContent === '{now}'")).await;
+        browser.evaluate("document.getElementById('control').click()").await;
+        browser.until(&says(then)).await;
+    }
+}
+
+/// Makes it a phone: everything fits, and what is touched is large enough to be hit.
+async fn phone(browser: &mut Browser) {
+    let size = json!({"width": 390, "height": 844, "deviceScaleFactor": 3, "mobile": true});
+    browser.call("Emulation.setDeviceMetricsOverride", size).await;
+    browser.call("Emulation.setTouchEmulationEnabled", json!({"enabled": true})).await;
+    browser.until("innerWidth === 390 && document.scrollingElement.scrollWidth <= 390").await;
+    let large = "[...document.querySelectorAll('button')].filter((one) => one.offsetParent)\
+        .every((one) => one.offsetWidth >= 44 && one.offsetHeight >= 44)";
+    browser.until(large).await;
 }
 
 #[tokio::test]
@@ -215,10 +277,31 @@ async fn a_session_is_shown_by_xterm_and_typed_into() {
     wait_until("the size of the window", || width().parse::<u32>().is_ok_and(|n| n > 90)).await;
     browser.click(300, 300).await;
     browser.call("Input.insertText", json!({"text": "echo $((40+2))-grüße"})).await;
-    let enter = json!({
-        "type": "keyDown", "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13,
-    });
-    browser.call("Input.dispatchKeyEvent", enter).await;
+    browser.press_enter().await;
     browser.until("document.querySelector('.xterm-rows').innerText.includes('42-grüße')").await;
     browser.keep_picture("terminal.png").await;
+
+    phone(&mut browser).await;
+    wait_until("the phone's size", || width().parse::<u32>().is_ok_and(|n| n < 60)).await;
+    browser.until("document.querySelectorAll('#touch button').length === 7").await;
+    browser.until("document.getElementById('touch').offsetHeight >= 44").await;
+    browser.call("Input.insertText", json!({"text": "sleep 1000"})).await;
+    browser.press_enter().await;
+    let running = || !workspace.processes("sleep 1000").is_empty();
+    wait_until("the program", running).await;
+    browser.evaluate("[...document.querySelectorAll('#touch button')][2].click()").await;
+    browser.call("Input.insertText", json!({"text": "c"})).await;
+    wait_until("Ctrl and C", || !running()).await;
+    // a large paste goes in pieces
+    browser.call("Input.insertText", json!({"text": "cat > ~/pasted"})).await;
+    browser.press_enter().await;
+    wait_until("the file", || workspace.home().join("pasted").exists()).await;
+    let paste = "const data = new DataTransfer(); \
+        data.setData('text/plain', '0123456789abcde\\n'.repeat(6000)); \
+        document.querySelector('.xterm-helper-textarea') \
+        .dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))";
+    browser.evaluate(paste).await;
+    let pasted = || fs::metadata(workspace.home().join("pasted")).map_or(0, |file| file.len());
+    wait_until("the paste", || pasted() > 90_000).await;
+    browser.keep_picture("terminal-phone.png").await;
 }

@@ -73,6 +73,7 @@ async fn the_editor_is_started_when_wanted_and_asked_for_nothing_without_its_coo
         "{welcome}"
     );
     assert!(welcome.contains("httponly; samesite=strict"), "{welcome}");
+    assert!(!welcome.contains("domain="), "it is for this host alone: {welcome}");
 
     let page = get(&mut agent, view(), "/", &[&host, &cookie]).await;
     assert!(page.contains("<editor score 600>"), "the first to be killed: {page}");

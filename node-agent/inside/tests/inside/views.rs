@@ -92,7 +92,7 @@ pub(crate) async fn get(agent: &mut Agent, view: View, path: &str, heads: &[&str
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-type Socket = WebSocketStream<DuplexStream>;
+pub(crate) type Socket = WebSocketStream<DuplexStream>;
 
 fn request(host: &str, protocols: &str) -> Request<()> {
     let mut request = format!("ws://{host}/socket").into_client_request().expect("a request");
@@ -101,7 +101,7 @@ fn request(host: &str, protocols: &str) -> Request<()> {
     request
 }
 
-async fn socket(agent: &mut Agent, view: View) -> Socket {
+pub(crate) async fn socket(agent: &mut Agent, view: View) -> Socket {
     let request = request(HOST, &format!("warren, token.{}", view.token));
     let connection = connect(agent, view).await;
     client_async(request, connection).await.expect("a WebSocket").0
@@ -114,15 +114,31 @@ async fn binary(socket: &mut Socket) -> Vec<u8> {
     }
 }
 
+/// Reads to the end and returns code and reason.
+pub(crate) async fn closing(socket: &mut Socket, patience: Duration) -> String {
+    let reading = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return format!("{} {}", u16::from(close.code), close.reason);
+                }
+                Some(Ok(_)) => {}
+                other => panic!("{other:?} instead of a reason"),
+            }
+        }
+    };
+    timeout(patience, reading).await.expect("in time")
+}
+
 /// A browser that shows the display.
-struct Looker {
-    socket: Socket,
+pub(crate) struct Looker {
+    pub(crate) socket: Socket,
     pending: Vec<u8>,
 }
 
 impl Looker {
     /// Speaks RFB up to the server's first message.
-    async fn new(agent: &mut Agent, token: &str, control: Duration) -> Self {
+    pub(crate) async fn new(agent: &mut Agent, token: &str, control: Duration) -> Self {
         let socket = socket(agent, view(ViewKind::Display, token, control)).await;
         let mut this = Self { socket, pending: Vec::new() };
         this.until(12).await;
@@ -139,7 +155,7 @@ impl Looker {
         this
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.socket.send(Message::Binary(bytes.to_vec().into())).await.expect("open");
     }
 
@@ -158,7 +174,7 @@ impl Looker {
     }
 
     /// Asks for a picture of a corner and reads it.
-    async fn picture(&mut self) {
+    pub(crate) async fn picture(&mut self) {
         self.send(&[3, 0, 0, 0, 0, 0, 0, 8, 0, 8]).await;
         loop {
             match self.until(1).await[0] {
@@ -241,7 +257,8 @@ async fn keys_reach_the_display_only_from_whoever_has_control_and_while_they_hav
         &[&format!("host: {HOST}"), &format!("x-warren-token: {TOKEN}")],
     )
     .await;
-    assert!(state.contains("\"watching\":2,\"taken\":true,\"asked\":true"), "{state}");
+    assert!(state.contains("\"watching\":2,\"taken_ms\":"), "{state}");
+    assert!(state.contains("\"asked\":true,\"mine\":true"), "{state}");
     // the second one is told that somebody has it, and gets it for no word of theirs
     let mut second = Looker::new(&mut agent, "another-token-of-32-characters-xx", short).await;
     second.press(KEY).await;
@@ -261,7 +278,7 @@ async fn keys_reach_the_display_only_from_whoever_has_control_and_while_they_hav
 }
 
 /// Presses until the window gets it: it may not have the focus yet.
-async fn wait_until_keyed(workspace: &Workspace, controls: &mut Looker) {
+pub(crate) async fn wait_until_keyed(workspace: &Workspace, controls: &mut Looker) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while keys(workspace) == 0 {
         assert!(tokio::time::Instant::now() < deadline, "no key arrives");
@@ -290,14 +307,8 @@ async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_
     let mut looks = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
     looks.picture().await;
     kill(&workspace, "x11vnc");
-    let close = loop {
-        match timeout(PATIENCE, looks.socket.next()).await.expect("in time") {
-            Some(Ok(Message::Close(Some(close)))) => break close,
-            Some(Ok(_)) => {}
-            other => panic!("{other:?} instead of a reason"),
-        }
-    };
-    assert!(close.reason.contains("VNC server went away"), "{close:?}");
+    let close = closing(&mut looks.socket, PATIENCE).await;
+    assert!(close.contains("VNC server went away"), "{close:?}");
     let status = until(&mut agent, "vnc", ServiceState::Failed, 1).await;
     let (_, _, reason) = service(&status, "vnc");
     assert!(reason.contains("code 137") && reason.contains("started again"), "{reason}");
@@ -433,10 +444,6 @@ async fn a_session_is_typed_into_from_a_browser_and_outlives_it() {
     let mut unknown = view(ViewKind::Terminal, TOKEN, Duration::ZERO);
     unknown.session = "nope".to_owned();
     let mut unknown = socket(&mut agent, unknown).await;
-    match timeout(PATIENCE, unknown.next()).await.expect("in time") {
-        Some(Ok(Message::Close(Some(close)))) => {
-            assert!(close.reason.contains("there are: main"), "{close:?}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let close = closing(&mut unknown, PATIENCE).await;
+    assert!(close.starts_with("4000 ") && close.contains("there are: main"), "{close}");
 }
