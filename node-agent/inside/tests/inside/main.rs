@@ -8,6 +8,7 @@ mod agents;
 mod connect;
 mod devtools;
 mod editor;
+mod order_faults;
 mod orders;
 mod screen;
 mod server;
@@ -15,6 +16,7 @@ mod sessions;
 mod start;
 mod stop;
 mod streams;
+mod trouble;
 mod views;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]
