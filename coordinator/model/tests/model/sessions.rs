@@ -1,13 +1,13 @@
 //! Sessions that are made, stopped, restarted and deleted after their workspace was made.
 
 use warren_common::{
-    Bytes, Generation, Limits, Revision, SessionName,
+    Bytes, Generation, Limits, ReplicaId, Revision, SessionName,
     spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
     Command, Outcome, RefusalCode,
     command::{
-        Forget, RunRequest, SessionCommand,
+        BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     node_spec,
@@ -248,8 +248,13 @@ fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
     let (sessions, told) = (self::told(world), world.state.revision);
     let generation = world.workspace(1).generation;
     world.state = backup;
-    world.state.revision = Revision(world.state.revision.0 + 1);
-    world.state.restored = Some(world.state.revision);
+    let replica = SetReplica {
+        replica: ReplicaId(9),
+        api_address: "10.0.0.9:7400".to_owned(),
+        raft_address: "10.0.0.9:7401".to_owned(),
+    };
+    let reason = "restored".to_owned();
+    world.must(Command::BeginIncarnation(BeginIncarnation { incarnation: 8, replica, reason }));
     AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions }
 }
 

@@ -39,6 +39,8 @@ const POLL_GAP: Duration = Duration::from_millis(50);
 /// A server that ran this long is started again at once.
 const STEADY: Duration = Duration::from_secs(60);
 const RESTART_MOST: Duration = Duration::from_secs(30);
+/// Lines above the screen where the last words of a program are: tmux scrolls for its own.
+const WORDS: u32 = 4;
 /// The step that tells of restarts; it is not there before the first one.
 const STEP: &str = "tmux";
 
@@ -280,7 +282,7 @@ impl Keeper {
             let mut failed = None;
             match turn {
                 Turn::Crashed(code) => {
-                    let words = self.tmux.screen(pane, 0).await.unwrap_or_default();
+                    let words = self.tmux.screen(pane, WORDS).await.unwrap_or_default();
                     crashes.crashed((code, &words), now);
                 }
                 Turn::Start => {
