@@ -31,6 +31,18 @@ impl Limits {
     pub const PROMPT_BYTES: usize = 16 * 1024;
     /// Command lines and prompts of one workspace's sessions, together.
     pub const SESSIONS_BYTES: usize = 128 * 1024;
+    /// Sessions that are no more and of which a workspace knows that their prompt was typed.
+    pub const SESSIONS_GONE: usize = 256;
+    /// Sessions of one workspace that are begun at one time.
+    pub const SESSIONS_AT_ONCE: usize = 4;
+    /// An agent that crashed is started again so often in a row; then it stays as it ended.
+    pub const AGENT_RESTARTS: u32 = 5;
+    /// Before the first of these starts; doubled each time.
+    pub const AGENT_RESTART_FIRST: Duration = Duration::from_secs(1);
+    /// The longest such pause.
+    pub const AGENT_RESTART_MOST: Duration = Duration::from_secs(60);
+    /// An agent that ran so long did not crash in a row.
+    pub const AGENT_RESTART_STEADY: Duration = Duration::from_secs(300);
     /// The path of a session's worktree.
     pub const WORKTREE_BYTES: usize = 512;
     /// A new session's agent is ready for its prompt within this.

@@ -77,6 +77,22 @@ fn one_is_updated_with_its_plan_shown_and_goes_back_once() -> Result<()> {
 }
 
 #[test]
+fn a_rollout_that_an_error_ends_says_what_was_moved() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let mut cluster = cluster(&stage)?;
+    // those of n1 are moved first
+    cluster.nodes[1].kill()?;
+    let rollout = ["image", "rollout", "agents:2", "--from", "agents:1", "--yes", "--now"];
+    let rollout = [&rollout[..], &["-o", "json", "--timeout", "10s"]].concat();
+    let out = cluster.refuses(&rollout, 6, &["acme/web", "--rollback"])?;
+    let moves: serde_json::Value = serde_json::from_str(&out.stdout)?;
+    ensure!(moves["moved"] == serde_json::json!(["acme/api", "acme/docs"]), "{moves}");
+    let why = moves["left"]["acme/web"].as_str().context("it is left")?;
+    ensure!(why.contains("not up"), "{why}");
+    Ok(())
+}
+
+#[test]
 fn a_rollout_waits_for_who_works_and_goes_on_where_it_ended() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
     let cluster = cluster(&stage)?;

@@ -124,6 +124,7 @@ async fn run(config: Config) -> io::Result<()> {
         agents: agents.clone(),
         book: Book::open(&config),
         typing: Arc::clone(&typing),
+        git: Arc::default(),
     });
     let streams = Streams {
         config: Arc::clone(&config),

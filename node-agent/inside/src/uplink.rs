@@ -101,8 +101,8 @@ async fn converse(
     orders: &Orders,
 ) -> Result<(), WireError> {
     let (read, mut write) = socket.into_split();
-    let control =
-        Control { version: env!("CARGO_PKG_VERSION").to_owned(), run_serial: config.run_serial };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let control = Control { version, run_serial: config.run_serial, takes_orders: true };
     let hello = Hello { protocol: PROTOCOL, role: Some(hello::Role::Control(control)) };
     send(&mut write, &hello).await?;
     tokio::select! {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{sleep, timeout},
 };
 use tracing::{debug, info, warn};
@@ -98,11 +98,10 @@ async fn control(stream: UnixStream, shared: &Shared, hello: pb::Control) {
         info!(%workspace, "PID 1 is connected");
     }
     let (reader, writer) = stream.into_split();
-    let first = pb::ToInside { kind: Some(to_inside::Kind::Setup(turn.setup)) };
     let talking = async {
         tokio::select! {
             ended = listen(reader, shared, turn.serial) => ended,
-            ended = tell(writer, first, turn.outgoing) => ended,
+            ended = tell(writer, turn.setup, turn.outgoing) => ended,
         }
     };
     if let Some(ended) = turn.replaced.run_until_cancelled(talking).await
@@ -131,19 +130,29 @@ async fn listen(mut reader: OwnedReadHalf, shared: &Shared, serial: u64) -> Ende
     }
 }
 
+/// Sends the newest setup first and whenever there is a newer one, and what else is asked.
 async fn tell(
     mut writer: OwnedWriteHalf,
-    first: pb::ToInside,
+    mut setups: watch::Receiver<pb::Setup>,
     mut outgoing: mpsc::Receiver<pb::ToInside>,
 ) -> Ended {
-    let mut next = Some(first);
-    while let Some(message) = next {
-        match timeout(SENDING, write_message(&mut writer, &message)).await {
+    setups.mark_changed();
+    loop {
+        let kind = tokio::select! {
+            biased;
+            changed = setups.changed() => match changed {
+                Ok(()) => Some(to_inside::Kind::Setup(setups.borrow_and_update().clone())),
+                Err(_) => return Ended::Closed,
+            },
+            message = outgoing.recv() => match message {
+                Some(message) => message.kind,
+                None => return Ended::Closed,
+            },
+        };
+        match timeout(SENDING, write_message(&mut writer, &pb::ToInside { kind })).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Ended::Codec(error),
             Err(_) => return Ended::Stuck,
         }
-        next = outgoing.recv().await;
     }
-    Ended::Closed
 }

@@ -30,7 +30,7 @@ use warren_proto::{
     pb::inside::v1::{self as pb, hello::Role, to_inside},
 };
 
-use super::{connection, pace::Pace, peer::PeerCheck};
+use super::{connection, older, pace::Pace, peer::PeerCheck};
 use crate::container::plan::SOCKET;
 
 /// Connections of one workspace that may be in their first second at one time.
@@ -124,8 +124,14 @@ struct ControlSlot {
 #[derive(Debug)]
 struct Control {
     serial: u64,
+    /// The newest setup; an older one that was not sent yet is not needed any more.
+    setup: watch::Sender<pb::Setup>,
     sender: mpsc::Sender<pb::ToInside>,
     replaced: CancellationToken,
+    /// It takes orders of sessions.
+    takes_orders: bool,
+    /// When it last had a setup to be told.
+    ordered: Timestamp,
 }
 
 /// What a control connection works with while it is the current one.
@@ -134,7 +140,8 @@ pub(super) struct ControlTurn {
     pub(super) serial: u64,
     pub(super) outgoing: mpsc::Receiver<pb::ToInside>,
     pub(super) replaced: CancellationToken,
-    pub(super) setup: pb::Setup,
+    /// What it is told first, and again when it changes.
+    pub(super) setup: watch::Receiver<pb::Setup>,
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +191,7 @@ impl Door {
             self.shared.disconnect();
             self.shared.view.send_replace(InsideView::default());
         } else if before.setup != expected.setup {
-            self.shared.tell(to_inside::Kind::Setup(expected.setup));
+            self.shared.order(&expected.setup);
         }
     }
 
@@ -249,7 +256,16 @@ impl Shared {
         }
         slot.serial += 1;
         let (serial, replaced) = (slot.serial, CancellationToken::new());
-        let current = Control { serial, sender, replaced: replaced.clone() };
+        let takes_orders = hello.takes_orders;
+        let (orders, setup) = watch::channel(older::told(&expected.setup, takes_orders));
+        let current = Control {
+            serial,
+            setup: orders,
+            sender,
+            replaced: replaced.clone(),
+            takes_orders,
+            ordered: clock::now(),
+        };
         if let Some(older) = slot.current.replace(current) {
             older.replaced.cancel();
         }
@@ -257,14 +273,17 @@ impl Shared {
             view.connected = true;
             view.version = clean(&hello.version, Limits::NAME_BYTES);
         });
-        Some(ControlTurn { serial, outgoing, replaced, setup: expected.setup.clone() })
+        Some(ControlTurn { serial, outgoing, replaced, setup })
     }
 
     /// Shows what the control connection of this serial said; wakes watchers only where it differs.
-    pub(super) fn publish(&self, serial: u64, status: InsideStatus) {
+    pub(super) fn publish(&self, serial: u64, mut status: InsideStatus) {
         let slot = self.control();
-        if slot.current.as_ref().is_none_or(|current| current.serial != serial) {
+        let Some(current) = slot.current.as_ref().filter(|current| current.serial == serial) else {
             return;
+        };
+        if !current.takes_orders {
+            older::explain((&self.expected.borrow().setup, current.ordered), &mut status);
         }
         let now = clock::now();
         self.view.send_if_modified(|view| {
@@ -289,6 +308,14 @@ impl Shared {
         match self.pending().waiting.remove(&id) {
             Some(waiting) => waiting.send(stream),
             None => Err(stream),
+        }
+    }
+
+    /// Has PID 1 told this setup, whatever else it has to be told first.
+    fn order(&self, setup: &pb::Setup) {
+        if let Some(current) = &mut self.control().current {
+            current.ordered = clock::now();
+            current.setup.send_replace(older::told(setup, current.takes_orders));
         }
     }
 

@@ -7,6 +7,7 @@
 mod codec;
 mod connection;
 mod door;
+mod older;
 mod pace;
 mod peer;
 #[cfg(test)]

@@ -35,8 +35,28 @@ async fn dial(door: &Door, role: Role) -> UnixStream {
 }
 
 async fn control(door: &Door, run_serial: u64) -> UnixStream {
+    control_of(door, run_serial, true).await
+}
+
+async fn control_of(door: &Door, run_serial: u64, takes_orders: bool) -> UnixStream {
     let version = "0.1.0".to_owned();
-    dial(door, Role::Control(pb::Control { version, run_serial })).await
+    dial(door, Role::Control(pb::Control { version, run_serial, takes_orders })).await
+}
+
+/// A setup that names these sessions, of a life and a run each.
+fn ordered(sessions: &[(&str, u64, u64)]) -> Expected {
+    let session = |(name, life, run): &(&str, u64, u64)| pb::Session {
+        name: (*name).to_owned(),
+        command: "claude".to_owned(),
+        branch: if *life > 0 { format!("warren/{name}") } else { String::new() },
+        life: *life,
+        run: *run,
+        ..pb::Session::default()
+    };
+    let mut expected = expected(1);
+    expected.setup.ordered = true;
+    expected.setup.sessions = sessions.iter().map(session).collect();
+    expected
 }
 
 async fn told(stream: &mut UnixStream) -> Option<pb::to_inside::Kind> {
@@ -171,4 +191,73 @@ async fn a_stranger_is_turned_away() {
     door.expect(expected(1));
     let mut stream = UnixStream::connect(door.dir().join("agent.sock")).await.expect("listens");
     assert_eq!(told(&mut stream).await, None, "this test is not in container c");
+}
+
+#[tokio::test]
+async fn the_newest_setup_is_told_however_much_else_waits() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_doors, door) = door(dir.path());
+    let mut stream = control(&door, 1).await;
+    told(&mut stream).await.expect("the setup");
+    seen(&door, |view| view.connected).await;
+    // nobody reads: what is asked fills the queue and then the connection
+    let mut asked = 0;
+    while door.shut_down(Limits::STOP_GRACE) {
+        asked += 1;
+        assert!(asked < 1_000_000, "the queue has an end");
+        if asked % 8 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for run in 1..=3 {
+        door.expect(ordered(&[("main", 0, run)]));
+    }
+    let setup = ordered(&[("main", 0, 3)]).setup;
+    let mut others = 0;
+    loop {
+        match told(&mut stream).await.expect("there is more") {
+            pb::to_inside::Kind::Setup(seen) => {
+                assert_eq!(seen, setup, "the newest and no other");
+                break;
+            }
+            pb::to_inside::Kind::OpenStream(_) | pb::to_inside::Kind::Shutdown(_) => others += 1,
+        }
+    }
+    assert!(others <= asked, "{others} of {asked}");
+}
+
+#[tokio::test]
+async fn a_pid_1_that_takes_no_orders_is_told_of_none_and_that_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_doors, door) = door(dir.path());
+    let mut older = control_of(&door, 1, false).await;
+    told(&mut older).await.expect("the setup");
+    seen(&door, |view| view.connected).await;
+    door.expect(ordered(&[("main", 0, 0), ("review", 5, 5)]));
+    let plain = |sessions| pb::Setup { ordered: false, ..ordered(sessions).setup };
+    let first = plain(&[("main", 0, 0)]);
+    assert_eq!(told(&mut older).await, Some(pb::to_inside::Kind::Setup(first)));
+    let status = pb::Status {
+        sessions: vec![pb::SessionStatus {
+            name: "main".to_owned(),
+            running: true,
+            ..pb::SessionStatus::default()
+        }],
+        ..pb::Status::default()
+    };
+    let status = pb::FromInside { kind: Some(pb::from_inside::Kind::Status(status)) };
+    write_message(&mut older, &status).await.expect("sent");
+    seen(&door, |view| view.status.is_some()).await;
+    let sessions = door.view().borrow().status.clone().expect("it said so").sessions;
+    let problem = |at: usize| sessions[at].run.as_ref().map(|run| (run.run, run.problem.clone()));
+    assert_eq!(problem(0), None, "it is as it was from the beginning");
+    let (run, why) = problem(1).expect("it is told");
+    assert!(run == 5 && why.contains("restart the workspace"), "{why}");
+    assert!(sessions[1].name.to_string() == "review" && sessions[1].started.0 > 0);
+    // one that does is told all
+    drop(older);
+    seen(&door, |view| !view.connected).await;
+    let mut newer = control(&door, 1).await;
+    let all = ordered(&[("main", 0, 0), ("review", 5, 5)]).setup;
+    assert_eq!(told(&mut newer).await, Some(pb::to_inside::Kind::Setup(all)));
 }

@@ -123,33 +123,31 @@ pub(super) async fn out(app: &App, rollout: &Rollout) -> Outcome {
     let Some(mut moving) = begin(app, api, (&rollout.which, to, from), &picked)? else {
         return Ok(0);
     };
-    let mut rest = picked;
-    if rollout.canary.is_some() && !rest.is_empty() {
-        // one that does not run shows nothing of the image
-        let (up, others): (Vec<Workspace>, Vec<Workspace>) =
-            rest.into_iter().partition(|one| one.run == "running" && one.node.is_some());
-        if up.is_empty() || named.is_some_and(|name| up[0].address != name && up[0].id != name) {
-            let error = Error::usage("the first one must be a workspace that runs");
-            return Err(error.next("warren workspace list, then --canary WORKSPACE"));
-        }
-        rest = up;
-        // a named one stands first, and no other goes instead of it
-        let others = match named {
-            Some(_) => rest.split_off(1).into_iter().chain(others).collect(),
-            None => others,
-        };
-        moving.canary = true;
-        let (first, left) = moving.first(rest).await?;
-        let Some(first) = first else {
-            return moving.end(&format!("warren image rollback {image}"));
-        };
-        moving.watch(&first, rollout.watch).await?;
-        moving.canary = false;
-        rest = left;
-        rest.extend(others);
+    let moved = moving.roll(rollout, (picked, named)).await;
+    moving.end(&format!("warren image rollback {image}"), moved)
+}
+
+/// Returns those that the first one is taken from, and the others.
+///
+/// # Errors
+/// None of them runs, or the one that is named does not: it would show nothing of the image.
+fn canaries(
+    picked: Vec<Workspace>,
+    named: Option<&str>,
+) -> Result<(Vec<Workspace>, Vec<Workspace>), Error> {
+    let (mut up, others): (Vec<Workspace>, Vec<Workspace>) =
+        picked.into_iter().partition(|one| one.run == "running" && one.node.is_some());
+    let is_named = |one: &Workspace| named.is_none_or(|name| one.address == name || one.id == name);
+    if !up.first().is_some_and(is_named) {
+        let error = Error::usage("the first one must be a workspace that runs");
+        return Err(error.next("warren workspace list, then --canary WORKSPACE"));
     }
-    moving.all(rest).await?;
-    moving.end(&format!("warren image rollback {image}"))
+    // a named one stands first, and no other goes instead of it
+    let others = match named {
+        Some(_) => up.split_off(1).into_iter().chain(others).collect(),
+        None => others,
+    };
+    Ok((up, others))
 }
 
 pub(super) async fn back(app: &App, rollback: &Rollback) -> Outcome {
@@ -161,8 +159,8 @@ pub(super) async fn back(app: &App, rollback: &Rollback) -> Outcome {
     let Some(mut moving) = begin(app, api, (&rollback.which, to, image), &picked)? else {
         return Ok(0);
     };
-    moving.all(picked).await?;
-    moving.end("warren image list")
+    let moved = moving.all(picked).await;
+    moving.end("warren image list", moved)
 }
 
 /// Returns the workspaces to be moved, node by node.
@@ -213,6 +211,25 @@ fn begin<'a>(
 }
 
 impl Moving<'_> {
+    /// Moves one that is watched first, where that is asked for, then the others.
+    async fn roll(
+        &mut self,
+        rollout: &Rollout,
+        (picked, named): (Vec<Workspace>, Option<&str>),
+    ) -> Result<(), Error> {
+        if rollout.canary.is_none() || picked.is_empty() {
+            return self.all(picked).await;
+        }
+        let (up, others) = canaries(picked, named)?;
+        self.canary = true;
+        let (first, mut rest) = self.first(up).await?;
+        let Some(first) = first else { return Ok(()) };
+        self.watch(&first, rollout.watch).await?;
+        self.canary = false;
+        rest.extend(others);
+        self.all(rest).await
+    }
+
     /// Moves all of them, those of one node before those of the next.
     async fn all(&mut self, mut rest: Vec<Workspace>) -> Result<(), Error> {
         while let Some(next) = rest.first() {
@@ -286,6 +303,9 @@ impl Moving<'_> {
                     return Err(self.back(workspace, why).await?);
                 }
                 Err(error) => {
+                    let why = error.why.as_ref().unwrap_or(&error.message);
+                    let why = format!("of the new image, and not up: {why}");
+                    self.moves.left.insert(address.clone(), why);
                     return Err(error.next(format!("warren workspace update {address} --rollback")));
                 }
                 Ok(_) => {}
@@ -326,8 +346,10 @@ impl Moving<'_> {
     /// Has the first one go back, and says why nothing else moves.
     async fn back(&mut self, first: &Workspace, why: String) -> Result<Error, Error> {
         let back = request::Update::ImageBefore(pb::ImageBefore {});
-        self.update(first, back, (false, None)).await?;
         let address = &first.address;
+        self.moves.moved.retain(|moved| moved != address);
+        self.moves.left.insert(address.clone(), format!("it did not run well: {why}"));
+        self.update(first, back, (false, None)).await?;
         let message = format!("{address} did not run well and goes back; no other was moved");
         let error = Error::new(Kind::Failed, "CANARY_FAILED", message).why(why);
         Ok(error.next(format!("warren workspace show {address}")))
@@ -356,11 +378,12 @@ impl Moving<'_> {
         }
     }
 
-    /// Says how it ended.
-    fn end(self, undo: &str) -> Outcome {
+    /// Says how it ended: what was moved, whatever ended it.
+    fn end(self, undo: &str, ended: Result<(), Error>) -> Outcome {
         let Moves { moved, left } = &self.moves;
         let text = format!("{} moved, {} left; to undo: {undo}\n", moved.len(), left.len());
         self.app.output.object(&self.moves, &moved.join("\n"), || text)?;
+        ended?;
         if let Some((address, why)) = left.iter().next() {
             let message = format!("{} workspaces were not moved in time", left.len());
             return Err(Error::new(Kind::Timeout, "WAIT_TIMEOUT", message)

@@ -291,7 +291,8 @@ fn delete(
         .object(&format!("{label}/{name}"), id))
 }
 
-/// Takes over what is newer than the backup; what somebody asked for since the restore is kept.
+/// Takes over what is newer than the backup, deletions too; what somebody asked for since the
+/// restore is kept.
 fn adopt(
     state: &mut ClusterState,
     context: &Context,
@@ -303,28 +304,24 @@ fn adopt(
     let holds = workspace.assignment.as_ref().is_some_and(|assignment| {
         (assignment.node, assignment.generation) == (command.node, command.generation)
     });
-    if !holds {
+    // what was told before the backup was made holds nothing that the backup does not
+    let knows_more = command.told >= state.restored.unwrap_or_default();
+    if !holds || !knows_more {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
-    let restored = state.restored.unwrap_or_default();
-    let mut known = state.session_orders(workspace);
-    known.retain(|order| {
-        let record = state.session(id, &order.name);
-        record.is_none_or(|record| record.revision <= restored)
-    });
-    let newer = |order: &&SessionOrder| {
-        // since the restore, or before it while the node was away
-        let since = |revision: Revision| revision > restored || revision > command.told;
-        let asked_since = state.session(id, &order.name).is_some_and(|one| since(one.revision));
-        !asked_since && !known.contains(order) && order.program.validate().is_ok()
-    };
-    let newer: Vec<SessionOrder> =
-        command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect();
-    if newer.is_empty() {
+    let newer = newer(state, workspace, command);
+    let gone = gone(state, command);
+    if newer.is_empty() && gone.is_empty() {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
     let label = state.workspace_label(id);
-    let names: Vec<String> = newer.iter().map(|order| order.name.to_string()).collect();
+    let names = newer.iter().map(|order| order.name.to_string());
+    let deleted = gone.iter().map(|name| format!("{name} (deleted)"));
+    let names: Vec<String> = names.chain(deleted).collect();
+    let records = records(state, id);
+    for name in &gone {
+        records.remove(name);
+    }
     for order in newer {
         let made = MadeSession { program: order.program, by: by.clone(), at: context.at };
         let record = SessionRecord {
@@ -335,11 +332,54 @@ fn adopt(
             wish: order.wish,
             revision: context.revision,
         };
-        records(state, id).insert(order.name, record);
+        records.insert(order.name, record);
+    }
+    if records.is_empty() {
+        state.sessions.remove(&id);
     }
     Ok(Change::new("session.adopt", Outcome::Workspace(id))
         .object(&label, &id)
         .detail(format!("{}, as the node was told before the restore", names.join(", "))))
+}
+
+/// Returns what the node was told after the backup and nobody asked otherwise since the restore.
+fn newer(
+    state: &ClusterState,
+    workspace: &Workspace,
+    command: &AdoptSessions,
+) -> Vec<SessionOrder> {
+    let id = workspace.id;
+    let restored = state.restored.unwrap_or_default();
+    let known = state.session_orders(workspace);
+    let newer = |order: &&SessionOrder| {
+        let record = state.session(id, &order.name);
+        let asked_since = record.is_some_and(|one| one.revision > restored);
+        // the backup held every session that was made before it: what is not there was deleted
+        let was_there = order.life > 0 && order.life < restored.0;
+        let deleted = was_there && record.is_none_or(|one| one.life != order.life);
+        !asked_since && !deleted && !known.contains(order) && order.program.validate().is_ok()
+    };
+    command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect()
+}
+
+/// Returns the sessions of the backup that were deleted after it, where the node was told so: what
+/// it was told names all there were. One that was told nothing has no say.
+fn gone(state: &ClusterState, command: &AdoptSessions) -> Vec<SessionName> {
+    let restored = state.restored.unwrap_or_default();
+    let named = |name: &SessionName| command.sessions.iter().any(|order| order.name == *name);
+    let records = state.sessions.get(&command.workspace);
+    let gone = |(name, record): &(&SessionName, &SessionRecord)| {
+        record.made.is_some() && record.revision <= restored && !named(name)
+    };
+    match command.sessions.is_empty() {
+        true => Vec::new(),
+        false => records
+            .into_iter()
+            .flat_map(|records| records.iter())
+            .filter(gone)
+            .map(|(name, _)| name.clone())
+            .collect(),
+    }
 }
 
 /// Returns what is known of a session that is there.

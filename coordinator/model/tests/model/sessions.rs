@@ -1,16 +1,17 @@
 //! Sessions that are made, stopped, restarted and deleted after their workspace was made.
 
 use warren_common::{
-    Bytes, Generation, Limits, Revision, SessionName,
+    Bytes, Generation, Limits, ReplicaId, Revision, SessionName,
     spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
     Command, Outcome, RefusalCode,
     command::{
-        Forget, RunRequest, SessionCommand,
+        BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     node_spec,
+    state::ClusterState,
 };
 
 use crate::make::{World, create_workspace, node, set_run, spec, workspace};
@@ -219,7 +220,8 @@ fn what_a_node_was_told_after_the_backup_is_taken_over_after_a_restore() {
     let behind = world.envelope(crate::make::coordinator(), by(1, generation, Revision(1)));
     let mut late = world.clone();
     late.apply(&behind).result.expect("it applies");
-    assert_eq!(told_of(&late, "kept"), told_of(&world, "kept"), "what it knows of it is older");
+    assert_eq!(told(&late), told(&world), "what it knows is older: newer is not there");
+    assert!(told(&late).iter().all(|order| order.name != name("newer")));
     let by_person = world.envelope(crate::make::person(), adopt());
     let refusal = world.apply(&by_person).result.expect_err("not a person's to ask");
     assert_eq!(refusal.code, RefusalCode::NotAllowed);
@@ -238,4 +240,85 @@ fn what_a_node_was_told_after_the_backup_is_taken_over_after_a_restore() {
     let again = world.envelope(crate::make::coordinator(), adopt());
     world.apply(&again).result.expect("it applies");
     assert_eq!(told_of(&world, "newer").run, after);
+}
+
+/// Goes back to `backup`, as a restore does, and returns what its node tells when it registers: what
+/// it was told last and when.
+fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
+    let (sessions, told) = (self::told(world), world.state.revision);
+    let generation = world.workspace(1).generation;
+    world.state = backup;
+    let replica = SetReplica {
+        replica: ReplicaId(9),
+        api_address: "10.0.0.9:7400".to_owned(),
+        raft_address: "10.0.0.9:7401".to_owned(),
+    };
+    let reason = "restored".to_owned();
+    world.must(Command::BeginIncarnation(BeginIncarnation { incarnation: 8, replica, reason }));
+    AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions }
+}
+
+fn adopt(world: &mut World, adopt: AdoptSessions) {
+    let adopt = command(SessionCommand::Adopt(adopt));
+    let envelope = world.envelope(crate::make::coordinator(), adopt);
+    world.apply(&envelope).result.expect("it applies");
+}
+
+#[test]
+fn what_was_deleted_before_the_backup_while_its_node_was_away_stays_deleted() {
+    let mut world = world();
+    world.must(create(Some("kept"), claude()));
+    world.must(create(Some("late"), claude()));
+    let (away, when) = (told(&world), world.state.revision);
+    world.must(delete("late"));
+    let backup = world.state.clone();
+    let held = restore(&mut world, backup);
+    adopt(&mut world, AdoptSessions { told: when, sessions: away, ..held });
+    assert!(told(&world).iter().all(|order| order.name != name("late")), "{:?}", told(&world));
+    assert_eq!(told_of(&world, "kept").wish, SessionWish::Run);
+}
+
+#[test]
+fn what_is_deleted_after_the_restore_before_its_node_comes_stays_deleted() {
+    let mut world = world();
+    world.must(create(Some("kept"), claude()));
+    world.must(create(Some("gone"), claude()));
+    let backup = world.state.clone();
+    // the node knows more than the backup, and of this one nothing else
+    world.must(stop("kept"));
+    let held = restore(&mut world, backup);
+    assert!(held.sessions.iter().any(|order| order.name == name("gone")));
+    world.must(delete("gone"));
+    adopt(&mut world, held.clone());
+    assert!(told(&world).iter().all(|order| order.name != name("gone")), "{:?}", told(&world));
+    assert_eq!(told_of(&world, "kept").wish, SessionWish::Stop, "the rest is taken over");
+    // one that takes its name is another one
+    world.must(create(Some("gone"), claude()));
+    let life = told_of(&world, "gone").life;
+    adopt(&mut world, held.clone());
+    assert_eq!(told_of(&world, "gone").life, life);
+    world.must(delete("gone"));
+    adopt(&mut world, held);
+    assert!(told(&world).iter().all(|order| order.name != name("gone")), "{:?}", told(&world));
+}
+
+#[test]
+fn what_was_deleted_after_the_backup_is_deleted_where_its_node_was_told_so() {
+    let mut world = world();
+    world.must(create(Some("kept"), claude()));
+    world.must(create(Some("gone"), claude()));
+    world.must(create(Some("again"), claude()));
+    let backup = world.state.clone();
+    world.must(delete("gone"));
+    let held = restore(&mut world, backup.clone());
+    // whoever asked for it since the restore wants it
+    world.must(restart("again", false));
+    let mut without = held.clone();
+    without.sessions.retain(|order| order.name != name("again"));
+    // a node that was told of no sessions may be one that knows none
+    adopt(&mut world, AdoptSessions { sessions: Vec::new(), ..held });
+    assert_eq!(told(&world).len(), 4);
+    adopt(&mut world, without);
+    let names: Vec<String> = told(&world).iter().map(|order| order.name.to_string()).collect();
+    assert_eq!(names, ["main", "again", "kept"]);
 }

@@ -5,8 +5,9 @@
 //! good as nothing, and a conversation's id is only used where it is plain.
 
 use std::{
-    collections::BTreeMap,
-    path::PathBuf,
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,10 +24,26 @@ const BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
     path: PathBuf,
-    pages: Arc<Mutex<Pages>>,
+    open: Arc<Mutex<Open>>,
 }
 
-type Pages = BTreeMap<String, Page>;
+#[derive(Debug, Default)]
+struct Open {
+    text: Text,
+    /// The file does not hold what is known.
+    unwritten: bool,
+}
+
+/// What stands in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Text {
+    #[serde(default)]
+    pages: BTreeMap<String, Page>,
+    /// Lives of sessions that are no more and whose prompt was typed; the newest
+    /// [`Limits::SESSIONS_GONE`]. A restored cluster may not know that they were deleted.
+    #[serde(default)]
+    gone: VecDeque<(String, u64)>,
+}
 
 /// What is remembered of one session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,78 +63,125 @@ impl Book {
     /// Opens the book of a home.
     pub(crate) fn open(config: &Config) -> Self {
         let path = config.state().join(NAME);
-        let pages = files::read(&path, BYTES)
-            .and_then(|bytes| serde_json::from_slice::<Pages>(&bytes).ok())
+        let mut text = files::read(&path, BYTES)
+            .and_then(|bytes| serde_json::from_slice::<Text>(&bytes).ok())
             .unwrap_or_default();
-        Self { path, pages: Arc::new(Mutex::new(pages)) }
+        text.gone.truncate(Limits::SESSIONS_GONE);
+        Self { path, open: Arc::new(Mutex::new(Open { text, unwritten: false })) }
     }
 
     /// Whether this life of a session was begun before.
     pub(crate) fn knows(&self, name: &str, life: u64) -> bool {
-        self.pages().get(name).is_some_and(|page| page.life == life)
+        self.read().text.pages.get(name).is_some_and(|page| page.life == life)
     }
 
     /// Whether its prompt was typed, or was about to be.
     pub(crate) fn is_prompted(&self, name: &str, life: u64) -> bool {
-        self.page(name, life).prompted
+        let open = self.read();
+        let is_it = |(known, of): &(String, u64)| known == name && *of == life;
+        open.text.page(name, life).prompted || open.text.gone.iter().any(is_it)
     }
 
     /// Notes that its prompt is typed now.
-    pub(crate) fn prompted(&self, name: &str, life: u64) {
-        self.change((name, life), |page| page.prompted = true);
+    ///
+    /// # Errors
+    /// It could not be written: it is as if it had not been asked.
+    pub(crate) fn prompted(&self, name: &str, life: u64) -> io::Result<()> {
+        let mut open = self.read();
+        let before = open.text.clone();
+        open.text.change((name, life), |page| page.prompted = true);
+        let written = open.write(&self.path);
+        if written.is_err() {
+            open.text = before;
+        }
+        written
     }
 
     /// Returns the id of a conversation that began with this run or later.
     pub(crate) fn conversation(&self, name: &str, life: u64, since: u64) -> Option<String> {
-        let page = self.page(name, life);
+        let page = self.read().text.page(name, life);
         (page.since >= since && is_plain(&page.conversation)).then_some(page.conversation)
     }
 
     /// Notes the conversation that begins with this run; empty where its id is not known yet.
     pub(crate) fn begin(&self, (name, life): (&str, u64), run: u64, conversation: &str) {
-        self.change((name, life), |page| {
-            (page.conversation, page.since) = (conversation.to_owned(), run);
+        self.note(|text| {
+            text.change((name, life), |page| {
+                (page.conversation, page.since) = (conversation.to_owned(), run);
+            });
         });
     }
 
     /// Notes the id that an agent told of its conversation.
     pub(crate) fn told(&self, name: &str, life: u64, conversation: &str) {
         if is_plain(conversation) {
-            self.change((name, life), |page| page.conversation = conversation.to_owned());
+            self.note(|text| {
+                text.change((name, life), |page| page.conversation = conversation.to_owned());
+            });
         }
     }
 
-    /// Forgets a session.
-    pub(crate) fn forget(&self, name: &str) {
-        if self.pages().remove(name).is_some() {
-            self.write();
+    /// Forgets every session but these; of those whose prompt was typed only that stays known.
+    pub(crate) fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        self.note(|text| {
+            let names = text.pages.keys().filter(|name| !is_there(name));
+            for name in names.cloned().collect::<Vec<String>>() {
+                text.end(&name);
+            }
+        });
+    }
+
+    /// Changes what is known and writes it where it differs, or where that failed before.
+    fn note(&self, how: impl FnOnce(&mut Text)) {
+        let mut open = self.read();
+        let before = open.text.clone();
+        how(&mut open.text);
+        if open.text == before && !open.unwritten {
+            return;
         }
-    }
-
-    fn page(&self, name: &str, life: u64) -> Page {
-        let page = self.pages().get(name).filter(|page| page.life == life).cloned();
-        page.unwrap_or_else(|| Page { life, ..Page::default() })
-    }
-
-    fn change(&self, (name, life): (&str, u64), how: impl FnOnce(&mut Page)) {
-        let mut page = self.page(name, life);
-        how(&mut page);
-        let before = self.pages().insert(name.to_owned(), page.clone());
-        if before.as_ref() != Some(&page) {
-            self.write();
-        }
-    }
-
-    fn write(&self) {
-        let text = serde_json::to_string_pretty(&*self.pages()).unwrap_or_default();
-        if let Err(error) = write_marker(&self.path, &text) {
+        let failed_before = open.unwritten;
+        if let Err(error) = open.write(&self.path)
+            && !failed_before
+        {
             event!("{} cannot be written: {error}", self.path.display());
         }
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        // nothing panics while it holds the pages
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> MutexGuard<'_, Open> {
+        // nothing panics while it is open
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn write(&mut self, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(&self.text).unwrap_or_default();
+        let written = write_marker(path, &text);
+        self.unwritten = written.is_err();
+        written
+    }
+}
+
+impl Text {
+    fn page(&self, name: &str, life: u64) -> Page {
+        let page = self.pages.get(name).filter(|page| page.life == life).cloned();
+        page.unwrap_or_else(|| Page { life, ..Page::default() })
+    }
+
+    fn change(&mut self, (name, life): (&str, u64), how: impl FnOnce(&mut Page)) {
+        let mut page = self.page(name, life);
+        if self.pages.get(name).is_some_and(|known| known.life != life) {
+            self.end(name);
+        }
+        how(&mut page);
+        self.pages.insert(name.to_owned(), page);
+    }
+
+    /// Removes a page.
+    fn end(&mut self, name: &str) {
+        let Some(page) = self.pages.remove(name).filter(|page| page.prompted) else { return };
+        self.gone.push_front((name.to_owned(), page.life));
+        self.gone.truncate(Limits::SESSIONS_GONE);
     }
 }
 
@@ -139,7 +203,7 @@ mod tests {
         let book = Book::open(&Config::in_folder(home.path()));
         assert!(!book.knows("web", 3));
         book.begin(("web", 3), 3, "0199a0b2-7f00");
-        book.prompted("web", 3);
+        book.prompted("web", 3).expect("it is written");
         let again = Book::open(&Config::in_folder(home.path()));
         assert!(again.knows("web", 3) && again.is_prompted("web", 3));
         assert_eq!(again.conversation("web", 3, 3).as_deref(), Some("0199a0b2-7f00"));
@@ -148,8 +212,54 @@ mod tests {
         assert!(!again.is_prompted("web", 9));
         again.told("web", 3, "0199a0b2-8f00");
         assert_eq!(again.conversation("web", 3, 3).as_deref(), Some("0199a0b2-8f00"));
-        again.forget("web");
+        again.keep(|name| name != "web");
         assert!(!Book::open(&Config::in_folder(home.path())).knows("web", 3));
+    }
+
+    #[test]
+    fn of_a_session_that_is_no_more_it_stays_known_that_its_prompt_was_typed() {
+        let home = tempfile::tempdir().expect("a folder");
+        let book = Book::open(&Config::in_folder(home.path()));
+        book.begin(("quiet", 3), 3, "0199a0b2-7f00");
+        for name in ["web", "other"] {
+            book.begin((name, 3), 3, "0199a0b2-7f00");
+            book.prompted(name, 3).expect("it is written");
+        }
+        book.keep(|name| name == "other");
+        let again = Book::open(&Config::in_folder(home.path()));
+        assert!(!again.knows("web", 3) && again.is_prompted("web", 3));
+        assert_eq!(again.conversation("web", 3, 3), None);
+        assert!(!again.knows("quiet", 3) && !again.is_prompted("quiet", 3));
+        assert!(!again.is_prompted("web", 4), "another life of that name");
+        // a name that is taken again
+        again.begin(("other", 9), 9, "");
+        assert!(again.is_prompted("other", 3) && !again.is_prompted("other", 9));
+        for life in 10..10 + Limits::SESSIONS_GONE as u64 {
+            again.prompted("many", life).expect("it is written");
+        }
+        again.keep(|_| false);
+        assert!(again.is_prompted("many", 10) && !again.is_prompted("web", 3), "the oldest goes");
+    }
+
+    #[test]
+    fn what_cannot_be_written_now_is_written_with_the_next_note() {
+        let home = tempfile::tempdir().expect("a folder");
+        let config = Config::in_folder(home.path());
+        let book = Book::open(&config);
+        let folder = config.state();
+        let parent = folder.parent().expect("a folder").to_owned();
+        std::fs::create_dir_all(&parent).expect("a folder");
+        std::fs::write(&folder, "in the way").expect("a file");
+        book.begin(("web", 3), 3, "0199a0b2-7f00");
+        assert!(book.prompted("web", 3).is_err() && !book.is_prompted("web", 3));
+        assert_eq!(book.conversation("web", 3, 3).as_deref(), Some("0199a0b2-7f00"));
+        std::fs::remove_file(&folder).expect("it was there");
+        book.told("web", 3, "0199a0b2-7f00");
+        let again = Book::open(&config);
+        assert_eq!(again.conversation("web", 3, 3).as_deref(), Some("0199a0b2-7f00"));
+        assert!(!again.is_prompted("web", 3));
+        book.prompted("web", 3).expect("there is room");
+        assert!(Book::open(&config).is_prompted("web", 3));
     }
 
     #[test]
@@ -161,7 +271,7 @@ mod tests {
             assert_eq!(book.conversation("web", 1, 1), None, "{odd:?}");
         }
         let path = Config::in_folder(home.path()).state().join(NAME);
-        std::fs::write(&path, "{\"web\":7").expect("a file");
+        std::fs::write(&path, "{\"pages\":{\"web\":7").expect("a file");
         assert!(!Book::open(&Config::in_folder(home.path())).knows("web", 1));
     }
 }

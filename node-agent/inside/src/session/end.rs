@@ -18,7 +18,7 @@ use warren_common::{Limits, status::clean};
 use crate::{
     journal::event,
     processes::{self, Process},
-    tmux::Keeper,
+    tmux::{Keeper, Seen},
 };
 
 /// Between two looks at who is left.
@@ -30,21 +30,13 @@ const READ_BYTES: u64 = 256 * 1024;
 /// What remains is named up to this many.
 const NAMED: usize = 4;
 
-/// What becomes of the daemon in which Codex's turns run, whoever started it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Daemon {
-    /// Another session has turns in it, or none of them is Codex's.
-    Stays,
-    /// This was the last one.
-    Ends,
-}
-
 /// Ends a session and returns what could not be ended, for people.
-pub(super) async fn session(keeper: &Keeper, name: &str, daemon: Daemon) -> Vec<String> {
+pub(super) async fn session(keeper: &Keeper, name: &str) -> Vec<String> {
+    keeper.ending(name).await;
     let seen = keeper.tmux().list().await.unwrap_or_default();
     let panes = seen.iter().filter(|seen| seen.name == name).flat_map(|seen| &seen.panes);
     let panes: BTreeSet<u32> = panes.filter(|pane| !pane.dead).map(|pane| pane.process).collect();
-    let members = || members(name, &panes, daemon);
+    let members = || members(name, &panes);
     // programs may tidy up while their terminals are there; a shell ignores this
     processes::signal(&heeding(&members()), Signal::TERM);
     processes::signal(&members(), Signal::CONT);
@@ -55,74 +47,116 @@ pub(super) async fn session(keeper: &Keeper, name: &str, daemon: Daemon) -> Vec<
     }
     if !until(deadline, || members().is_empty()).await {
         event!("session {name}: {} processes did not end and are killed", members().len());
-        let deadline = Instant::now() + KILLED;
-        while Instant::now() < deadline && !members().is_empty() {
-            processes::signal(&members(), Signal::KILL);
-            until(Instant::now() + LOOK, || members().is_empty()).await;
-        }
+        killed(&members).await;
     }
     keeper.close(name).await;
     // what was started while its parents ended
     processes::signal(&members(), Signal::KILL);
     until(Instant::now() + KILLED, || members().is_empty()).await;
-    let left = members();
-    left.iter().take(NAMED).map(|process| told(process.pid())).collect()
+    let seen = keeper.tmux().list().await.unwrap_or_default();
+    let runs = |seen: &&Seen| seen.exit.is_none();
+    let running: BTreeSet<String> =
+        seen.iter().filter(runs).map(|seen| seen.name.clone()).collect();
+    end_daemon(name, &running).await;
+    members().iter().take(NAMED).map(|process| told(process.pid())).collect()
 }
 
-/// Returns the processes of a session.
-fn members(name: &str, panes: &BTreeSet<u32>, daemon: Daemon) -> Vec<Process> {
-    let all = processes::of_workspace();
-    let mark = format!("WARREN_SESSION={name}");
-    let mut family: BTreeSet<i32> = BTreeSet::new();
-    for process in all.iter().filter(|process| !process.is_tmux_server()) {
-        let pid = process.pid();
-        let is_pane = u32::try_from(pid).is_ok_and(|pid| panes.contains(&pid));
-        let is_marked = || carries(pid, &mark);
-        let ends = || daemon == Daemon::Ends && is_codex_daemon(pid);
-        if is_pane || is_marked() || ends() {
-            family.insert(pid);
-        }
+/// Ends the daemon of Codex that this session started, or one that runs no more, where no Codex is
+/// left that may have turns in it.
+async fn end_daemon(name: &str, running: &BTreeSet<String>) {
+    let daemon = || idle_daemon(name, running);
+    if daemon().is_empty() {
+        return;
     }
+    event!("session {name}: Codex's daemon ends with the last of its sessions");
+    processes::signal(&daemon(), Signal::TERM);
+    if !until(Instant::now() + KILLED, || daemon().is_empty()).await {
+        killed(&daemon).await;
+    }
+}
+
+/// Kills again and again: one that was starting may have been missed.
+async fn killed(members: &impl Fn() -> Vec<Process>) {
+    let deadline = Instant::now() + KILLED;
+    while Instant::now() < deadline && !members().is_empty() {
+        processes::signal(&members(), Signal::KILL);
+        until(Instant::now() + LOOK, || members().is_empty()).await;
+    }
+}
+
+/// Returns the processes of a session. Codex's daemon, in which turns of other sessions run, is none
+/// of them, whoever started it.
+fn members(name: &str, panes: &BTreeSet<u32>) -> Vec<Process> {
+    let mut all = processes::of_workspace();
+    let is_first = |process: &Process| {
+        let is_pane = u32::try_from(process.pid()).is_ok_and(|pid| panes.contains(&pid));
+        is_pane || session_of(process.pid()).as_deref() == Some(name)
+    };
+    let first = all.iter().filter(|process| !process.is_tmux_server() && is_first(process));
+    let family = family(&all, first.map(Process::pid).collect());
+    let daemons = all.iter().filter(|one| family.contains(&one.pid()) && is_daemon(one.pid()));
+    let spared = self::family(&all, daemons.map(Process::pid).collect());
+    all.retain(|one| family.contains(&one.pid()) && !spared.contains(&one.pid()));
+    all
+}
+
+/// Returns Codex's daemon with all below it, where it belongs to this session, or to one that does
+/// not run, and no other Codex lives in the workspace.
+fn idle_daemon(name: &str, running: &BTreeSet<String>) -> Vec<Process> {
+    let mut all = processes::of_workspace();
+    let (daemons, codex): (Vec<i32>, Vec<i32>) =
+        all.iter().map(Process::pid).filter(|pid| is_codex(*pid)).partition(|pid| is_daemon(*pid));
+    let below = family(&all, daemons.iter().copied().collect());
+    if codex.iter().any(|pid| !below.contains(pid)) {
+        return Vec::new();
+    }
+    let is_over = |pid: &i32| {
+        // one that a person started by hand stays theirs
+        session_of(*pid).is_some_and(|of| of == name || !running.contains(&of))
+    };
+    let over = family(&all, daemons.into_iter().filter(is_over).collect());
+    all.retain(|process| over.contains(&process.pid()));
+    all
+}
+
+/// Returns these processes and all below them.
+fn family(all: &[Process], first: BTreeSet<i32>) -> BTreeSet<i32> {
+    let mut family = first;
     // parents may have higher numbers than their children: repeat until nothing is added
     loop {
         let known = family.len();
-        for process in &all {
+        for process in all {
             if family.contains(&process.parent()) {
                 family.insert(process.pid());
             }
         }
         if family.len() == known {
-            break;
+            return family;
         }
     }
-    let mut members = all;
-    members.retain(|process| family.contains(&process.pid()));
-    if daemon == Daemon::Stays {
-        let spared: Vec<i32> =
-            members.iter().map(Process::pid).filter(|pid| is_codex_daemon(*pid)).collect();
-        let below: BTreeSet<i32> =
-            spared.iter().flat_map(|pid| processes::below(*pid)).chain(spared.clone()).collect();
-        members.retain(|process| !below.contains(&process.pid()));
-    }
-    members
 }
 
 fn heeding(processes: &[Process]) -> Vec<Process> {
     processes.iter().copied().filter(Process::heeds_term).collect()
 }
 
-fn carries(pid: i32, mark: &str) -> bool {
-    read(pid, "environ").split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes())
+/// Returns the session that a process was started in, by its environment.
+fn session_of(pid: i32) -> Option<String> {
+    let environment = read(pid, "environ");
+    let mut pairs = environment.split(|byte| *byte == 0);
+    let name = pairs.find_map(|pair| pair.strip_prefix(b"WARREN_SESSION="))?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
-fn is_codex_daemon(pid: i32) -> bool {
+fn is_codex(pid: i32) -> bool {
     let argv = read(pid, "cmdline");
-    let mut words = argv.split(|byte| *byte == 0);
-    let is_codex = words.next().is_some_and(|path| {
-        let path = String::from_utf8_lossy(path);
-        path.rsplit('/').next().is_some_and(|name| name == "codex")
-    });
-    is_codex && words.any(|word| word == b"app-server")
+    let path = argv.split(|byte| *byte == 0).next().unwrap_or_default();
+    path.rsplit(|byte| *byte == b'/').next() == Some(b"codex")
+}
+
+fn is_daemon(pid: i32) -> bool {
+    let argv = read(pid, "cmdline");
+    is_codex(pid) && argv.split(|byte| *byte == 0).any(|word| word == b"app-server")
 }
 
 fn read(pid: i32, file: &str) -> Vec<u8> {

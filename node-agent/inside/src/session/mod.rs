@@ -1,12 +1,14 @@
 //! Sessions as they are ordered: which are to run, at which run, with which conversation.
 //!
-//! An order is level-triggered: the newest is compared with what was done so far, and the difference
-//! is done. A session whose program ended by itself stays so; it runs anew when a higher run is
-//! asked for. [`program`] makes command lines, [`worktree`] folders, [`book`] remembers over runs of
-//! the workspace, [`end`] ends what runs, [`prompt`] types the first prompt.
+//! An order is level-triggered: each session has a task of its own that compares the newest with
+//! what was done so far, and does the difference ([`one`]). A session whose program ended by itself
+//! stays so, but for an agent that crashed; it runs anew when a higher run is asked for. [`program`]
+//! makes command lines, [`worktree`] folders, [`book`] remembers over runs of the workspace, [`end`]
+//! ends what runs, [`prompt`] types the first prompt.
 
 pub(crate) mod book;
 mod end;
+mod one;
 pub(crate) mod program;
 mod prompt;
 mod stale;
@@ -15,34 +17,33 @@ mod worktree;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use tokio::{sync::Mutex, task::JoinHandle};
-use warren_common::{Limits, spec::AgentProgram, status::clean};
+use tokio::{
+    sync::{Mutex, Semaphore, watch},
+    task::JoinSet,
+};
+use warren_common::{Limits, status::clean};
 use warren_proto::pb::inside::v1::{Session, Setup};
 
 use self::{
     book::Book,
-    program::{Launch, Program},
-    worktree::Place,
+    one::{Goal, One, Wish},
+    program::Program,
 };
 use crate::{
     agent::Agents,
     board::{Board, Outcome},
-    clock,
     config::Config,
-    journal::event,
-    program as run,
     reaper::Reaper,
     step::session_step,
-    tmux::{About, Keeper, Wanted},
+    tmux::Keeper,
 };
 
-/// A login shell that says whether a program is there.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// Tasks at one time: of the sessions that are to be, and of as many that end.
+const TASKS: usize = 2 * Limits::SESSIONS;
 
 /// What sessions are made with.
 #[derive(Debug, Clone)]
@@ -61,24 +62,29 @@ pub(crate) struct Means {
     pub(crate) book: Book,
     /// Whose turn it is to type.
     pub(crate) typing: Arc<Mutex<()>>,
+    /// Whose turn it is to change the repository.
+    pub(crate) git: Arc<Mutex<()>>,
 }
 
 /// The sessions of one life of PID 1.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     means: Means,
-    /// Life and run of those that were begun, by name.
-    begun: BTreeMap<String, (u64, u64)>,
+    /// Whose turn it is to be begun.
+    turns: Arc<Semaphore>,
+    /// The newest wish for each, by name.
+    wishes: BTreeMap<String, watch::Sender<Wish>>,
+    tasks: JoinSet<()>,
     /// Orders that name sessions have come: they say all there is to be.
     ordered: bool,
-    /// Who waits to type a prompt, by session.
-    prompts: BTreeMap<String, JoinHandle<()>>,
 }
 
 impl Sessions {
     /// Returns none yet.
     pub(crate) fn new(means: Means) -> Self {
-        Self { means, begun: BTreeMap::new(), ordered: false, prompts: BTreeMap::new() }
+        let turns = Arc::new(Semaphore::new(Limits::SESSIONS_AT_ONCE));
+        let (wishes, tasks) = (BTreeMap::new(), JoinSet::new());
+        Self { means, turns, wishes, tasks, ordered: false }
     }
 
     /// Removes what programs left locked that ended before this life of the workspace.
@@ -86,153 +92,74 @@ impl Sessions {
         stale::clean(&self.means.config.home, checkout, SystemTime::now());
     }
 
-    /// Brings the sessions to what `setup` says; `work` is where those without a worktree work, and
-    /// `checkout` the repository where there is one. The first order has a step for each.
+    /// Has the sessions brought to what `setup` says; `work` is where those without a worktree work,
+    /// and `checkout` the repository where there is one. Those that `planned` names have a step.
     pub(crate) async fn order(
         &mut self,
         setup: &Setup,
         (work, checkout): (&Path, Option<&Path>),
-        is_first: bool,
+        planned: &[Session],
     ) {
         self.ordered |= setup.ordered;
+        let wanted = || setup.sessions.iter().take(Limits::SESSIONS);
+        self.means.keeper.in_order(wanted().map(|one| one.name.clone()).collect()).await;
         if self.ordered {
-            self.end_others(setup).await;
+            self.end_others(setup);
+            let named = |name: &str, all: &[Session]| all.iter().any(|one| one.name == name);
+            self.means
+                .book
+                .keep(|name| named(name, &setup.sessions) || named(name, &setup.stopped));
         }
-        for session in setup.sessions.iter().take(Limits::SESSIONS) {
-            match self.begun.get(&session.name) {
-                Some((life, run)) if *life == session.life && *run >= session.run => continue,
-                Some(_) if !self.ordered => continue,
-                Some(_) => drop(self.end(&session.name).await),
-                None => {}
-            }
-            self.begun.insert(session.name.clone(), (session.life, session.run));
-            let step = is_first.then(|| session_step(&session.name));
-            if let Some(step) = &step {
-                self.means.board.begin(step, &title(session));
-            }
-            let outcome = self.begin(session, (work, checkout)).await;
-            if let Some(step) = &step {
-                self.means.board.end(step, &outcome);
-            } else if let Outcome::Failed(why) = outcome {
-                event!("session {}: {why}", session.name);
+        for session in planned.iter().take(Limits::SESSIONS) {
+            if wanted().all(|one| one.name != session.name) {
+                self.means.board.end(&session_step(&session.name), &Outcome::Skipped);
             }
         }
+        for session in wanted() {
+            let wish = Wish {
+                goal: Goal::Run,
+                session: session.clone(),
+                ordered: self.ordered,
+                has_step: planned.iter().any(|one| one.name == session.name),
+                work: work.to_owned(),
+                checkout: checkout.map(Path::to_owned),
+            };
+            self.wish(wish).await;
+        }
     }
 
-    /// Ends those that are not to run any more.
-    async fn end_others(&mut self, setup: &Setup) {
-        let names = |sessions: &[Session], name: &str| sessions.iter().any(|one| one.name == name);
-        let others: Vec<String> =
-            self.begun.keys().filter(|name| !names(&setup.sessions, name)).cloned().collect();
-        for name in others {
-            event!("session {name} ends as asked");
-            let left = self.end(&name).await;
-            self.begun.remove(&name);
-            let stopped = setup.stopped.iter().find(|one| one.name == name);
-            match stopped {
-                None => self.means.book.forget(&name),
-                Some(session) if !left.is_empty() => self.remains(session, &left).await,
-                Some(_) => {}
+    /// Has those end that are not to run any more.
+    fn end_others(&mut self, setup: &Setup) {
+        let find = |all: &[Session], name: &str| all.iter().find(|one| one.name == name).cloned();
+        // the task of one that is gone ends when all of it has ended
+        self.wishes.retain(|_, wishes| !wishes.is_closed());
+        for (name, wishes) in &self.wishes {
+            if find(&setup.sessions, name).is_some() {
+                continue;
+            }
+            let stopped = find(&setup.stopped, name);
+            wishes.send_modify(|wish| {
+                wish.goal = if stopped.is_some() { Goal::Stop } else { Goal::Gone };
+                wish.session = stopped.unwrap_or_else(|| wish.session.clone());
+            });
+        }
+    }
+
+    /// Tells the session's task, or begins one: a session that is to be has one.
+    async fn wish(&mut self, wish: Wish) {
+        let name = wish.session.name.clone();
+        if let Some(known) = self.wishes.get(&name) {
+            let has_step = known.borrow().has_step || wish.has_step;
+            if known.send(Wish { has_step, ..wish.clone() }).is_ok() {
+                return;
             }
         }
-    }
-
-    async fn end(&mut self, name: &str) -> Vec<String> {
-        if let Some(prompt) = self.prompts.remove(name) {
-            prompt.abort();
-        }
-        let codex = self.means.keeper.codex_sessions().await;
-        let daemon = match codex.as_slice() {
-            [only] if only == name => end::Daemon::Ends,
-            _ => end::Daemon::Stays,
-        };
-        end::session(&self.means.keeper, name, daemon).await
-    }
-
-    /// Says what could not be ended.
-    async fn remains(&self, session: &Session, left: &[String]) {
-        let problem = format!("it was stopped, and this could not be ended: {}", left.join(", "));
-        event!("session {}: {problem}", session.name);
-        let wanted = self.wanted(session, Place::nowhere());
-        self.means.keeper.fail(wanted, problem).await;
-    }
-
-    fn wanted(&self, session: &Session, place: Place) -> Wanted {
-        let program = Program::of(session);
-        let Place { folder, branch, worktree } = place;
-        Wanted {
-            name: session.name.clone(),
-            command: program.shown(),
-            folder,
-            launch: Launch {
-                program,
-                name: session.name.clone(),
-                life: session.life,
-                run: session.run,
-                conversation: session.conversation,
-                home: self.means.config.home.clone(),
-                book: self.means.book.clone(),
-            },
-            about: About { run: session.run, branch, worktree, ..About::default() },
-        }
-    }
-
-    async fn begin(
-        &mut self,
-        session: &Session,
-        (work, checkout): (&Path, Option<&Path>),
-    ) -> Outcome {
-        let means = &self.means;
-        let placed = worktree::Wish {
-            reaper: &means.reaper,
-            work,
-            checkout,
-            session: &session.name,
-            branch: &session.branch,
-            known: means.book.knows(&session.name, session.life),
-        };
-        let (place, mut problem) = match placed.place().await {
-            Ok(place) => (place, None),
-            Err(why) => (Place::nowhere(), Some(why)),
-        };
-        let wanted = self.wanted(session, place);
-        if let (None, Some(agent)) = (&problem, wanted.launch.program.agent) {
-            problem = self.missing(agent).await;
-        }
-        if let Some(problem) = problem {
-            means.keeper.fail(wanted, problem.clone()).await;
-            return Outcome::Failed(problem);
-        }
-        let begun = clock::now_ms();
-        if let Err(error) = means.keeper.add(wanted).await {
-            return Outcome::Failed(error.to_string());
-        }
-        if !session.prompt.is_empty() && !means.book.is_prompted(&session.name, session.life) {
-            let prompt = prompt::Prompt { means: means.clone(), session: session.clone(), begun };
-            self.prompts.insert(session.name.clone(), tokio::spawn(prompt.run()));
-        }
-        Outcome::Done
-    }
-
-    /// Returns what to do about an agent that is not there; none where it is.
-    async fn missing(&self, agent: AgentProgram) -> Option<String> {
-        let mut command = Command::new("bash");
-        command.args(["-lc", "command -v -- \"$0\"", agent.as_str()]);
-        command.current_dir(&self.means.config.home);
-        match run::output(&self.means.reaper, command, LOOK_LIMIT).await {
-            Ok(done) if done.code == 0 => None,
-            Ok(_) => Some(format!(
-                "{agent} is not in this workspace's PATH: use an image that has it, or install it, \
-                 then run the session again"
-            )),
-            Err(error) => Some(format!("whether {agent} is there is not known: {error}")),
-        }
-    }
-}
-
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        self.prompts.values().for_each(JoinHandle::abort);
+        while self.tasks.len() >= TASKS && self.tasks.join_next().await.is_some() {}
+        while self.tasks.try_join_next().is_some() {}
+        let one = One::new(self.means.clone(), Arc::clone(&self.turns), name.clone());
+        let (sender, wishes) = watch::channel(wish);
+        self.tasks.spawn(one.run(wishes));
+        self.wishes.insert(name, sender);
     }
 }
 

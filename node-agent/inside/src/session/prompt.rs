@@ -11,6 +11,8 @@ use crate::{clock, journal::event};
 
 /// Between two looks at the agent.
 const LOOK: Duration = Duration::from_millis(200);
+/// Between two attempts to note that the prompt is typed.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// A prompt that waits for its agent.
 #[derive(Debug)]
@@ -21,28 +23,58 @@ pub(super) struct Prompt {
     pub(super) begun: u64,
 }
 
+/// How an attempt to type went.
+enum Attempt {
+    Typed,
+    /// It was not, and it cannot be noted that it was.
+    NoRoom(String),
+}
+
 impl Prompt {
     /// Waits and types; what came in between is told of the session.
     pub(super) async fn run(self) {
-        let Session { name, life, prompt, .. } = &self.session;
-        let problem = match self.ready().await {
-            Err(why) => why,
-            Ok(()) => {
-                let _turn = self.means.typing.lock().await;
-                // before it: once too few is better than twice
-                self.means.book.prompted(name, *life);
-                let enter = ["Enter".to_owned()];
-                match self.means.keeper.tmux().type_into(name, prompt, &enter).await {
-                    Ok(()) => {
-                        event!("session {name}: its prompt was typed");
-                        return;
+        let Session { name, .. } = &self.session;
+        let mut told = String::new();
+        // as long as the session lives: somebody has to make room
+        let problem = loop {
+            match self.attempt().await {
+                Ok(Attempt::Typed) => {
+                    event!("session {name}: its prompt was typed");
+                    if !told.is_empty() {
+                        self.means.keeper.note(name, String::new()).await;
                     }
-                    Err(error) => format!("its prompt may not have been typed: {error}"),
+                    return;
                 }
+                Ok(Attempt::NoRoom(why)) => {
+                    if told != why {
+                        event!("session {name}: {why}");
+                        self.means.keeper.note(name, why.clone()).await;
+                        told = why;
+                    }
+                    sleep(ROOM).await;
+                }
+                Err(why) => break why,
             }
         };
         event!("session {name}: {problem}");
         self.means.keeper.note(name, problem).await;
+    }
+
+    async fn attempt(&self) -> Result<Attempt, String> {
+        let Session { name, life, prompt, .. } = &self.session;
+        self.ready().await?;
+        let _turn = self.means.typing.lock().await;
+        // before it: once too few is better than twice
+        if let Err(error) = self.means.book.prompted(name, *life) {
+            return Ok(Attempt::NoRoom(format!(
+                "its prompt is not typed yet: that it was typed cannot be noted ({error}); make room \
+                 in the home, and it is typed then"
+            )));
+        }
+        let enter = ["Enter".to_owned()];
+        let typed = self.means.keeper.tmux().type_into(name, prompt, &enter).await;
+        typed.map_err(|error| format!("its prompt may not have been typed: {error}"))?;
+        Ok(Attempt::Typed)
     }
 
     async fn ready(&self) -> Result<(), String> {

@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
+use tokio::sync::Mutex;
 use warren_common::Limits;
 
 use super::{last_line, worktrees};
-use crate::{files, program, reaper::Reaper};
+use crate::{files, journal::event, program, reaper::Reaper};
 
 /// Git's own small files, at most.
 const HEAD_BYTES: usize = 4096;
@@ -35,6 +36,8 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Wish<'a> {
     pub(super) reaper: &'a Reaper,
+    /// Whose turn it is: git takes one change of a repository at a time.
+    pub(super) git: &'a Mutex<()>,
     /// Where those work that have no worktree.
     pub(super) work: &'a Path,
     pub(super) checkout: Option<&'a Path>,
@@ -63,9 +66,14 @@ impl Wish<'_> {
             ));
         };
         let path = worktrees(checkout).join(self.session);
+        let turn = self.git.lock().await;
+        if self.is_half(checkout, &path).await {
+            self.remove(checkout, &path).await?;
+        }
         if !path.join(".git").exists() {
             self.add(checkout, &path).await?;
         }
+        drop(turn);
         let branch = branch_of(&path);
         if branch != self.branch && !self.known {
             return Err(format!(
@@ -103,16 +111,55 @@ impl Wish<'_> {
         self.git(checkout, &["worktree", "add", "-b", branch, &path]).await
     }
 
+    /// Whether git began to make this worktree and did not come to its end: it takes a lock away
+    /// last that says so, or nothing was ever checked out. One that a session worked in, one with
+    /// another lock or with files in it, and one that git does not list, are never taken for that.
+    async fn is_half(&self, checkout: &Path, path: &Path) -> bool {
+        if self.known {
+            return false;
+        }
+        let listed = self.asked(checkout, &["worktree", "list", "--porcelain"]).await;
+        let listed = listed.unwrap_or_default();
+        let Some(entry) = entry_of(&listed, path) else { return false };
+        let lock = entry.lines().find_map(|line| line.strip_prefix("locked"));
+        match lock.map(str::trim) {
+            Some("initializing") => true,
+            Some(_) => false,
+            None => {
+                let unborn = git_folder(path).is_some_and(|git| !git.join("index").exists());
+                unborn && fs::read_dir(path).is_ok_and(|entries| entries.count() == 1)
+            }
+        }
+    }
+
+    async fn remove(&self, checkout: &Path, path: &Path) -> Result<(), String> {
+        event!("{} was left half made and is removed", path.display());
+        if !path.join(".git").exists() {
+            // git removes what has its file, or what is not there; it was empty then
+            let _ = fs::remove_dir(path);
+        }
+        let path = path.to_string_lossy();
+        // twice: once for what is in it, once for the lock
+        self.git(checkout, &["worktree", "remove", "--force", "--force", &path]).await
+    }
+
     async fn has(&self, checkout: &Path, reference: &str) -> bool {
         self.git(checkout, &["rev-parse", "--verify", "--quiet", reference]).await.is_ok()
     }
 
     async fn git(&self, checkout: &Path, words: &[&str]) -> Result<(), String> {
+        self.asked(checkout, words).await.map(drop)
+    }
+
+    /// Returns what git says.
+    async fn asked(&self, checkout: &Path, words: &[&str]) -> Result<String, String> {
         let mut command = Command::new("git");
         command.arg("-C").arg(checkout).args(words).env("GIT_TERMINAL_PROMPT", "0");
+        // what it says is read
+        command.env("LC_ALL", "C");
         let done = program::output(self.reaper, command, Limits::WORKTREE_TIMEOUT).await;
         match done {
-            Ok(done) if done.code == 0 => Ok(()),
+            Ok(done) if done.code == 0 => Ok(done.text),
             Ok(done) => {
                 let (verb, why) = (words[..2].join(" "), last_line(&done.text));
                 Err(format!("git {verb} refused for branch {}: {why}", self.branch))
@@ -122,16 +169,32 @@ impl Wish<'_> {
     }
 }
 
+/// Returns what `git worktree list --porcelain` says of the worktree at `path`.
+fn entry_of<'a>(listed: &'a str, path: &Path) -> Option<&'a str> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let is_it = |entry: &&str| {
+        let named = entry.lines().find_map(|line| line.strip_prefix("worktree "));
+        named.is_some_and(|named| real(Path::new(named)) == real(path))
+    };
+    listed.split("\n\n").find(is_it)
+}
+
+/// Returns git's own folder of a checkout or of a worktree.
+fn git_folder(folder: &Path) -> Option<PathBuf> {
+    let dot = folder.join(".git");
+    if dot.is_dir() {
+        return Some(dot);
+    }
+    let text = text_of(&dot)?;
+    Some(folder.join(text.strip_prefix("gitdir: ")?))
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    files::read(path, HEAD_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
 /// Returns the branch that is checked out in a folder; empty where there is none.
 pub(super) fn branch_of(folder: &Path) -> String {
-    let dot = folder.join(".git");
-    let text = |path: &Path| {
-        files::read(path, HEAD_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    let git = match text(&dot).and_then(|text| text.strip_prefix("gitdir: ").map(PathBuf::from)) {
-        Some(elsewhere) => folder.join(elsewhere),
-        None => dot,
-    };
-    let head = text(&git.join("HEAD")).unwrap_or_default();
+    let head = git_folder(folder).and_then(|git| text_of(&git.join("HEAD"))).unwrap_or_default();
     head.strip_prefix("ref: refs/heads/").unwrap_or_default().to_owned()
 }

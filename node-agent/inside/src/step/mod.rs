@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 use warren_common::Limits;
-use warren_proto::pb::inside::v1::Setup;
+use warren_proto::pb::inside::v1::{Session, Setup};
 
 use crate::{
     board::{Board, Outcome},
@@ -70,20 +70,23 @@ impl Startup {
         sessions.clean(self.checkout(&first).as_deref());
         self.prepare(&first).await;
         self.services.display_is_up().await;
-        self.order(&mut sessions, &first, (&first, true)).await;
+        // what was asked meanwhile counts
+        let newest = setups.borrow_and_update().clone();
+        let newest = newest.unwrap_or_else(|| Arc::clone(&first));
+        self.order(&mut sessions, (&first, &newest), &first.sessions).await;
         while let Some(later) = next(&mut setups).await {
-            self.order(&mut sessions, &first, (&later, false)).await;
+            self.order(&mut sessions, (&first, &later), &[]).await;
         }
     }
 
     async fn order(
         &self,
         sessions: &mut Sessions,
-        first: &Setup,
-        (setup, is_first): (&Setup, bool),
+        (first, setup): (&Setup, &Setup),
+        planned: &[Session],
     ) {
         let (work, checkout) = (self.work_folder(first), self.checkout(first));
-        sessions.order(setup, (&work, checkout.as_deref()), is_first).await;
+        sessions.order(setup, (&work, checkout.as_deref()), planned).await;
     }
 
     async fn prepare(&self, setup: &Setup) {
@@ -211,8 +214,6 @@ fn duration(ms: u64, default: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use warren_proto::pb::inside::v1::Session;
-
     use super::*;
 
     #[test]

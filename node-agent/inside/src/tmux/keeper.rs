@@ -1,7 +1,8 @@
 //! Keeps the tmux server and the asked-for sessions alive, and reports all sessions.
 //!
 //! A session whose program ends stays as it is, with its exit code. A session that a person closed
-//! stays closed. Only a server that died is started again, with its sessions, and said so.
+//! stays closed. A server that died is started again, with its sessions, and said so; so is an agent
+//! that crashed, where its session asks for that.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,9 +11,13 @@ use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
 };
-use warren_common::{Limits, spec::AgentProgram};
+use warren_common::Limits;
 
-use super::{Seen, Tmux, TmuxError, told::to_statuses};
+use super::{
+    Seen, Tmux, TmuxError,
+    crash::{Crashes, Turn},
+    told::to_statuses,
+};
 use crate::{
     agent::Agents,
     board::{Board, Outcome},
@@ -34,6 +39,8 @@ const POLL_GAP: Duration = Duration::from_millis(50);
 /// A server that ran this long is started again at once.
 const STEADY: Duration = Duration::from_secs(60);
 const RESTART_MOST: Duration = Duration::from_secs(30);
+/// Lines above the screen where the last words of a program are: tmux scrolls for its own.
+const WORDS: u32 = 4;
 /// The step that tells of restarts; it is not there before the first one.
 const STEP: &str = "tmux";
 
@@ -50,6 +57,8 @@ pub(crate) struct Wanted {
     pub(crate) launch: Launch,
     /// What is told of it.
     pub(crate) about: About,
+    /// How often its agent crashed; none where it stays as it ended.
+    pub(crate) crashes: Option<Crashes>,
 }
 
 /// What is told of a session beside what is seen.
@@ -84,6 +93,8 @@ pub(crate) struct Keeper {
 struct State {
     /// In the order they were asked for.
     wanted: Vec<Wanted>,
+    /// That order.
+    names: Vec<String>,
     /// When the server was last started; none before the first session.
     started: Option<Instant>,
     restarts: u32,
@@ -127,9 +138,15 @@ impl Keeper {
     }
 
     async fn make(&self, wanted: &mut Wanted) -> Result<(), TmuxError> {
-        let (line, resumed) = wanted.launch.line();
-        wanted.about.resumed = resumed;
+        let line = wanted.starts();
         self.tmux.create(wanted, &line).await
+    }
+
+    /// Says in which order the sessions are shown.
+    pub(crate) async fn in_order(&self, names: Vec<String>) {
+        let mut state = self.state.lock().await;
+        state.names = names;
+        state.sort();
     }
 
     /// Tells of a session that was not begun.
@@ -161,11 +178,11 @@ impl Keeper {
         let _ = self.look().await;
     }
 
-    /// Returns the sessions that Codex was asked for in.
-    pub(crate) async fn codex_sessions(&self) -> Vec<String> {
-        let state = self.state.lock().await;
-        let codex = |one: &&Wanted| one.launch.program.agent == Some(AgentProgram::Codex);
-        state.wanted.iter().filter(codex).map(|wanted| wanted.name.clone()).collect()
+    /// Notes that a session ends because somebody asked: whatever ends in it now did not crash.
+    pub(crate) async fn ending(&self, name: &str) {
+        let mut state = self.state.lock().await;
+        let known = state.wanted.iter_mut().find(|wanted| wanted.name == name);
+        known.into_iter().for_each(|wanted| wanted.crashes = None);
     }
 
     /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), where an agent told more
@@ -174,8 +191,10 @@ impl Keeper {
         let mut quiet = false;
         let mut pause = Duration::from_secs(1);
         loop {
+            let due = |wanted: &Wanted| wanted.crashes.as_ref().is_some_and(Crashes::is_due);
+            let due = self.state.lock().await.wanted.iter().any(due);
             let wait = match quiet {
-                _ if self.agents.are_busy() => POLL_BUSY,
+                _ if due || self.agents.are_busy() => POLL_BUSY,
                 true => POLL_QUIET,
                 false => POLL,
             };
@@ -220,7 +239,7 @@ impl Keeper {
         list: impl Future<Output = Result<Vec<Seen>, TmuxError>>,
     ) -> Result<bool, TmuxError> {
         // before the list is made: an older one must not come after a newer one
-        let state = self.state.lock().await;
+        let mut state = self.state.lock().await;
         let seen = match list.await {
             Ok(seen) => seen,
             Err(TmuxError::NoServer) => {
@@ -233,6 +252,7 @@ impl Keeper {
         let before = (clock::now_ms() / 1000).saturating_sub(QUIET.as_secs());
         let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
         let seen = in_order(&state.wanted, seen);
+        self.look_at_crashes(&mut state, &seen).await;
         self.agents.look(&seen);
         self.note_conversations(&state.wanted);
         let mut statuses = to_statuses(&state.wanted, seen);
@@ -243,6 +263,44 @@ impl Keeper {
         drop(state);
         self.look_at_screens().await;
         Ok(quiet)
+    }
+
+    /// Starts agents again that crashed, when their time has come.
+    async fn look_at_crashes(&self, state: &mut State, seen: &[Seen]) {
+        for wanted in &mut state.wanted {
+            let Some(mut crashes) = wanted.crashes.take() else { continue };
+            let now = Instant::now();
+            let seen = seen.iter().find(|seen| seen.name == wanted.name);
+            let first = seen.and_then(|seen| Some((seen.exit, &seen.panes.first()?.id)));
+            let Some((exit, pane)) = first else {
+                // a person closed it
+                crashes.started(now);
+                wanted.crashes = Some(crashes);
+                continue;
+            };
+            let turn = crashes.look(exit, now);
+            let mut failed = None;
+            match turn {
+                Turn::Crashed(code) => {
+                    let words = self.tmux.screen(pane, WORDS).await.unwrap_or_default();
+                    crashes.crashed((code, &words), now);
+                }
+                Turn::Start => {
+                    let line = wanted.starts();
+                    failed = self.tmux.respawn((wanted, pane), &line).await.err();
+                    crashes.started(now);
+                }
+                Turn::Nothing | Turn::Well => {}
+            }
+            if turn != Turn::Nothing {
+                wanted.about.problem = match failed {
+                    Some(error) => format!("{}, which failed: {error}", crashes.problem()),
+                    None => crashes.problem(),
+                };
+                event!("session {}: {}", wanted.name, wanted.about.problem);
+            }
+            wanted.crashes = Some(crashes);
+        }
     }
 
     /// An agent may have begun another conversation by itself.
@@ -296,6 +354,25 @@ impl State {
             Some(known) => *known = wanted,
             None => self.wanted.push(wanted),
         }
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        let Self { wanted, names, .. } = self;
+        let place = |name: &String| names.iter().position(|known| known == name);
+        wanted.sort_by_key(|one| place(&one.name).unwrap_or(usize::MAX));
+    }
+}
+
+impl Wanted {
+    /// Returns the command line of a start now.
+    fn starts(&mut self) -> String {
+        let (line, resumed) = self.launch.line();
+        self.about.resumed = resumed;
+        if let Some(crashes) = &mut self.crashes {
+            crashes.started(Instant::now());
+        }
+        line
     }
 }
 
@@ -338,6 +415,7 @@ mod tests {
                 book: Book::open(config),
             },
             about: About::default(),
+            crashes: None,
         }
     }
 

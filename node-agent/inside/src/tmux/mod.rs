@@ -4,6 +4,7 @@
 //! Who keeps the server and its sessions alive is [`keeper`].
 
 mod conf;
+mod crash;
 mod keeper;
 mod list;
 mod told;
@@ -19,6 +20,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
+pub(crate) use crash::Crashes;
 pub(crate) use keeper::{About, Keeper, Wanted};
 #[cfg(test)]
 pub(crate) use list::COMMAND_SHOWN_BYTES;
@@ -133,6 +135,19 @@ impl Tmux {
         } else {
             command.arg("-lc").arg(literal(line));
         }
+        self.ask(command).await.map(drop)
+    }
+
+    /// Starts the command line `line` anew in a pane of a session whose program has ended.
+    ///
+    /// # Errors
+    /// Fails where tmux refuses, such as where a program runs there.
+    async fn respawn(&self, (wanted, pane): (&Wanted, &str), line: &str) -> Result<(), TmuxError> {
+        let mut command = self.command();
+        command.args(["respawn-pane", "-t", pane]);
+        command.arg("-c").arg(literal(&wanted.folder.to_string_lossy()));
+        command.arg("-e").arg(format!("WARREN_SESSION={}", wanted.name));
+        command.arg("--").arg(&self.shell).arg("-lc").arg(literal(line));
         self.ask(command).await.map(drop)
     }
 

@@ -9,6 +9,7 @@ mod connect;
 mod devtools;
 mod editor;
 mod leaving;
+mod order_faults;
 mod orders;
 mod screen;
 mod server;
@@ -16,6 +17,7 @@ mod sessions;
 mod start;
 mod stop;
 mod streams;
+mod trouble;
 mod views;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Keeps a conversation as Claude Code does, leaves a child in a session of its own, and types back.
-const CLAUDE: &str = r#"#!/bin/bash
+pub(crate) const CLAUDE: &str = r#"#!/bin/bash
 echo "$*" >> ~/argv-$WARREN_SESSION
 id=none
 while [ $# -gt 0 ]; do case $1 in --session-id|--resume) id=$2; shift ;; esac; shift; done
@@ -33,7 +33,7 @@ while IFS= read -r line; do echo "$line" >> ~/typed-$WARREN_SESSION; done
 "#;
 
 /// A home with a checkout of one commit and the agent in its PATH.
-fn home() -> TempDir {
+pub(crate) fn home() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("run")).expect("a folder");
     let home = folder.path().join("home");
@@ -49,21 +49,21 @@ fn home() -> TempDir {
     folder
 }
 
-fn install(home: &Path, name: &str) {
+pub(crate) fn install(home: &Path, name: &str) {
     let path = home.join("bin").join(name);
     let script = CLAUDE.replace("@INSIDE@", env!("CARGO_BIN_EXE_warren-inside"));
     fs::write(&path, script).expect("a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
 }
 
-fn git(home: &Path, folder: &Path, words: &[&str]) -> String {
+pub(crate) fn git(home: &Path, folder: &Path, words: &[&str]) -> String {
     let done = Command::new("git").env("HOME", home).arg("-C").arg(folder).args(words).output();
     let done = done.expect("git");
     assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
-fn order(sessions: Vec<Session>) -> Setup {
+pub(crate) fn order(sessions: Vec<Session>) -> Setup {
     Setup {
         repo: "http://127.0.0.1:1/acme/web.git".to_owned(),
         folder: "web".to_owned(),
@@ -73,7 +73,7 @@ fn order(sessions: Vec<Session>) -> Setup {
     }
 }
 
-fn agent_in(name: &str, run: u64) -> Session {
+pub(crate) fn agent_in(name: &str, run: u64) -> Session {
     Session {
         name: name.to_owned(),
         command: "claude".to_owned(),
@@ -85,26 +85,26 @@ fn agent_in(name: &str, run: u64) -> Session {
     }
 }
 
-fn find<'a>(status: &'a Status, name: &str) -> Option<&'a SessionStatus> {
+pub(crate) fn find<'a>(status: &'a Status, name: &str) -> Option<&'a SessionStatus> {
     status.sessions.iter().find(|session| session.name == name)
 }
 
-fn runs(status: &Status, name: &str, run: u64) -> bool {
+pub(crate) fn runs(status: &Status, name: &str, run: u64) -> bool {
     find(status, name).is_some_and(|session| session.running && session.run == run)
 }
 
-fn is_idle(status: &Status, name: &str) -> bool {
+pub(crate) fn is_idle(status: &Status, name: &str) -> bool {
     let agent = find(status, name).and_then(|session| session.agent.as_ref());
     let state = agent.and_then(|agent| agent.state.as_ref()?.state.as_ref());
     matches!(state, Some(State::Idle(_)))
 }
 
-fn lines(path: PathBuf) -> Vec<String> {
+pub(crate) fn lines(path: PathBuf) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-async fn tell(agent: &Agent, setup: Setup) {
+pub(crate) async fn tell(agent: &Agent, setup: Setup) {
     agent.order(to_inside::Kind::Setup(setup)).await;
 }
 

@@ -134,7 +134,8 @@ impl Inside {
     /// Serves one control connection; returns an exit code, or none when it broke.
     async fn control(&self, connection: UnixStream) -> io::Result<Option<i32>> {
         let (reader, mut writer) = connection.into_split();
-        let control = pb::Control { version: "fake".to_owned(), run_serial: self.run_serial };
+        let (version, run_serial) = ("fake".to_owned(), self.run_serial);
+        let control = pb::Control { version, run_serial, takes_orders: true };
         let role = Some(hello::Role::Control(control));
         send(&mut writer, &pb::Hello { protocol: PROTOCOL, role }).await?;
         let (exit, mut exits) = mpsc::channel(1);
