@@ -9,6 +9,7 @@ mod connect;
 mod devtools;
 mod editor;
 mod orders;
+mod rogues;
 mod screen;
 mod server;
 mod sessions;
