@@ -116,6 +116,17 @@ impl Limits {
     pub const PAGE_TEXT_BYTES: usize = 160;
     /// One message of a browser's DevTools; a longer one is passed over.
     pub const DEVTOOLS_BYTES: usize = 512 * 1024;
+    /// Messages of all browsers of one workspace that are not there to their ends yet, together; one
+    /// past it is passed over.
+    pub const DEVTOOLS_HELD_BYTES: usize = 4 * 1024 * 1024;
+    /// One message that is passed over: a conversation with a longer one is ended.
+    pub const DEVTOOLS_PASSED_BYTES: u64 = 64 * 1024 * 1024;
+    /// From the beginning of one message to its end, and for a browser to take one.
+    pub const DEVTOOLS_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Processes of one workspace among which browsers are looked for.
+    pub const PROCESSES_LOOKED: usize = 8192;
+    /// Between two pictures of all browsers: what changes more often is told as it stands then.
+    pub const BROWSERS_GAP: Duration = Duration::from_millis(100);
     /// A browser or a page that does not answer for this long is hung.
     pub const BROWSER_HUNG: Duration = Duration::from_secs(2);
     /// Between two looks at addresses and titles of pages.
@@ -132,8 +143,10 @@ impl Limits {
     pub const SHOT_PACE: Duration = Duration::from_secs(2);
     /// For a page to give its picture.
     pub const SHOT_TIMEOUT: Duration = Duration::from_secs(5);
-    /// Who waits for pictures of one workspace at one time.
+    /// Who waits for a picture of one workspace, or has not taken all of it, at one time.
     pub const SHOTS: usize = 4;
+    /// For whoever asked for a picture to take it.
+    pub const SHOT_TAKEN: Duration = Duration::from_secs(30);
 
     /// The least memory cap: below it tmux and a shell do not fit.
     pub const MEMORY_MIN: Bytes = Bytes::mib(64);

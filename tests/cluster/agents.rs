@@ -12,39 +12,22 @@ use serde_json::Value;
 use warren_common::Limits;
 use warren_tests::{Cluster, Stage, wait_until};
 
-use crate::watching::Watching;
+use crate::{
+    played::{self, cluster},
+    watching::Watching,
+};
 
 const WEB: &str = "acme/web/main";
 const API: &str = "acme/api/main";
 
-/// Two workspaces on a node, with a session each.
-fn cluster(stage: &Arc<Stage>) -> Result<Cluster> {
-    let mut cluster = Cluster::start(stage, None)?;
-    cluster.add_fake_node("n1", None)?;
-    cluster.warren(&["client", "create", "acme"])?;
-    for name in ["acme/web", "acme/api"] {
-        let create = ["workspace", "create", name, "--memory", "64M", "--disk", "64M"];
-        cluster.warren(&[&create[..], &["--session", "main=claude"]].concat())?;
-    }
-    Ok(cluster)
-}
-
 /// Has the agent in `main` of a workspace do something.
 fn play(cluster: &Cluster, workspace: &str, words: &[&str]) -> Result<()> {
-    let exec = ["workspace", "exec", workspace, "--", "warren-fake-agent", "main"];
-    cluster.warren(&[&exec[..], words].concat())?;
-    Ok(())
+    played::play(cluster, workspace, &["warren-fake-agent", "main"], words)
 }
 
 /// Waits until a watch told that the agent of a session is so, and returns the session.
 fn until(watching: &Watching, address: &str, status: &str) -> Result<Value> {
-    let mut session = Value::Null;
-    wait_until(&format!("{address} {status}"), Duration::from_secs(30), || {
-        session = watching.newest(address).1;
-        ensure!(session["agent"]["status"] == status, "it is {}", session["agent"]["status"]);
-        Ok(())
-    })?;
-    Ok(session)
+    played::until(watching, (address, "/agent/status"), status)
 }
 
 /// Milliseconds.

@@ -1,48 +1,29 @@
 //! What browsers show, from their workspaces to people: in lists, watches, pictures and events.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use warren_common::Limits;
-use warren_tests::{Cluster, Stage, wait_until};
+use warren_tests::{Cluster, Stage};
 
-use crate::watching::Watching;
+use crate::{
+    played::{self, cluster},
+    watching::Watching,
+};
 
-const SOON: Duration = Duration::from_secs(60);
 const SHOP: &str = "acme/web/7-100";
 const DOCS: &str = "acme/api/8-100";
 
-/// Two workspaces on a node, with a session each.
-fn cluster(stage: &Arc<Stage>) -> Result<Cluster> {
-    let mut cluster = Cluster::start(stage, None)?;
-    cluster.add_fake_node("n1", None)?;
-    cluster.warren(&["client", "create", "acme"])?;
-    for name in ["acme/web", "acme/api"] {
-        let create = ["workspace", "create", name, "--memory", "64M", "--disk", "64M"];
-        cluster.warren(&[&create[..], &["--session", "main=claude"]].concat())?;
-    }
-    Ok(cluster)
-}
-
 /// Has a browser in a workspace do something.
 fn play(cluster: &Cluster, workspace: &str, words: &[&str]) -> Result<()> {
-    let exec = ["workspace", "exec", workspace, "--", "warren-fake-browser"];
-    cluster.warren(&[&exec[..], words].concat())?;
-    Ok(())
+    played::play(cluster, workspace, &["warren-fake-browser"], words)
 }
 
 /// Waits until a watch told that a browser is so, and returns it.
 fn until(watching: &Watching, address: &str, status: &str) -> Result<Value> {
-    wait_until(&format!("{address} is {status}"), SOON, || {
-        let (_, browser) = watching.newest(address);
-        ensure!(browser["status"] == status, "it is {}", browser["status"]);
-        Ok(browser)
-    })
+    played::until(watching, (address, "/status"), status)
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod members;
 mod nodes;
 mod opening;
 mod people;
+mod played;
 mod reads;
 mod recovery;
 mod refusals;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::{Api, Listed},
+    command::Watch,
     error::{Error, Kind, Outcome},
     render::{Output, Tabular},
     view::{browser::Browser, event::Event, session::Session},
@@ -185,6 +186,28 @@ pub(crate) struct Reports<'a, H> {
 }
 
 impl<H> Reports<'_, H> {
+    /// Lists once, or goes on with what changes where that is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) async fn show<T: Reported>(
+        self,
+        watch: &Watch,
+        list: impl AsyncFn(&mut Api, Option<pb::Read>) -> Result<Listed<T>, Error>,
+    ) -> Outcome
+    where
+        H: Fn(&T) -> bool,
+    {
+        let (app, empty) = (self.follow.app, self.follow.empty);
+        let mut api = app.api()?;
+        if watch.watch {
+            return self.run(&mut api, async |api: &mut Api| list(api, None).await).await;
+        }
+        let listed = list(&mut api, watch.fresh.read()).await?;
+        app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
+        Ok(0)
+    }
+
     /// Lists and follows until the command is interrupted.
     ///
     /// # Errors

@@ -355,5 +355,11 @@ pub(super) fn text(text: &str) -> String {
 }
 
 pub(super) fn line(text: &str, limit: usize) -> String {
-    clean(text, limit).replace(['\n', '\t'], " ")
+    let turns = |character: &char| {
+        // overrides, embeddings and isolates of direction, and separators of lines and paragraphs
+        matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    // it is cut twice, so that much of nothing else leaves no work behind
+    let text: String = clean(text, 4 * limit).chars().filter(|one| !turns(one)).collect();
+    clean(&text, limit).replace(['\n', '\t'], " ")
 }

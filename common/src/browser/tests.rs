@@ -187,6 +187,29 @@ fn ids_are_two_numbers() {
     }
 }
 
+#[test]
+fn nothing_a_page_says_of_itself_turns_what_stands_beside_it() {
+    let mut fold = found();
+    let title = "a\u{202e}gpj.exe\u{2066}\u{2069}\u{1b}[2J\u{7}\u{9b}31m\u{2028}b\nc".to_owned();
+    let url = "http://h/\u{202e}x\u{1b}]0;y\u{7}".to_owned();
+    fold.take(Seen::Pages(vec![Target { id: "A".to_owned(), url, title }]), at(1));
+    let page = &fold.status().pages[0];
+    assert_eq!(page.title, "agpj.exe[2J31mb c");
+    assert_eq!(page.url, "http://h/x]0;y");
+    let long = "\u{202e}".repeat(1 << 20) + "never read";
+    fold.take(Seen::Error("A".to_owned(), long), at(2));
+    assert_eq!(
+        (fold.status().pages[0].errors, fold.status().pages[0].last_error.as_str()),
+        (1, "")
+    );
+    let words = "\u{5e9}\u{5dc}\u{5d5}\u{5dd} ".repeat(9999);
+    fold.take(Seen::Error("A".to_owned(), words), at(3));
+    let told = &fold.status().pages[0].last_error;
+    assert!(
+        told.starts_with("\u{5e9}\u{5dc}\u{5d5}\u{5dd}") && told.len() <= Limits::PAGE_TEXT_BYTES
+    );
+}
+
 fn seen() -> impl Strategy<Value = Seen> {
     let name = || prop_oneof![Just("A"), Just("B"), Just("C")].prop_map(str::to_owned);
     let target = (name(), "[a-z:/?=&@]{0,12}", ".{0,12}").prop_map(|(id, url, title)| Target {

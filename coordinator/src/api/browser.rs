@@ -2,10 +2,9 @@
 
 use tonic::{Request, Response, Status};
 use warren_common::{
-    ClientId, NodeId, SessionName, WorkspaceId,
+    SessionName,
     browser::{BrowserState, BrowserStatus, UrgencyKey},
 };
-use warren_model::state::Workspace;
 use warren_proto::{
     error::ApiError,
     pb::{
@@ -17,7 +16,7 @@ use warren_proto::{
 use super::{
     Api, Moment, errors,
     page::{Page, key},
-    resolve,
+    place::{self, Place, named},
     workspace::by_address,
 };
 
@@ -33,12 +32,11 @@ impl BrowserService for Api {
         let view = moment.view();
         let wanted = Wanted::read(&moment, &request)?;
         let workspaces = by_address(&moment).map(|(_, one)| one);
-        let workspaces = workspaces.filter(|one| wanted.may_hold(one));
+        let workspaces = workspaces.filter(|one| wanted.place.may_hold(one));
         let browsers = workspaces.flat_map(|one| view.browsers(one));
         let browsers = browsers.filter(|browser| wanted.holds(browser));
-        let mut keyed: Vec<_> = browsers.map(|one| (wanted.key(&one), one)).collect();
-        keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let paged = page.cut(keyed.into_iter(), |browser| browser);
+        let keyed = place::keyed(browsers, |one| wanted.key(one));
+        let paged = page.cut(keyed, |browser| browser);
         Ok(Response::new(pb::ListBrowsersResponse {
             freshness: Some(moment.freshness()),
             browsers: paged.items,
@@ -50,9 +48,7 @@ impl BrowserService for Api {
 /// What a list of browsers is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
-    workspace: Option<WorkspaceId>,
-    client: Option<ClientId>,
-    node: Option<NodeId>,
+    place: Place,
     session: Option<SessionName>,
     /// Empty for all.
     states: Vec<BrowserState>,
@@ -65,26 +61,15 @@ impl Wanted {
     /// # Errors
     /// It names what there is not.
     fn read(moment: &Moment, request: &pb::ListBrowsersRequest) -> Result<Self, ApiError> {
-        let state = &moment.state;
         let order = BrowserOrder::try_from(request.order)
             .map_err(|_| errors::invalid("order", "this coordinator knows no such order"))?;
         let session = |text: &str| text.parse().map_err(|why| errors::invalid("session", why));
         Ok(Self {
-            workspace: named(&request.workspace, |text| Ok(resolve::workspace(state, text)?.id))?,
-            client: named(&request.client, |text| Ok(resolve::client(state, text)?.id))?,
-            node: named(&request.node, |text| Ok(resolve::node(state, text)?.id))?,
+            place: Place::read(moment, (&request.workspace, &request.client, &request.node))?,
             session: named(&request.session, session)?,
             states: states(&request.states)?,
             order,
         })
-    }
-
-    /// Whether browsers of a workspace can be among them.
-    fn may_hold(&self, workspace: &Workspace) -> bool {
-        let on = workspace.assignment.as_ref().map(|assignment| assignment.node);
-        self.workspace.is_none_or(|only| only == workspace.id)
-            && self.client.is_none_or(|client| client == workspace.client)
-            && self.node.is_none_or(|node| on == Some(node))
     }
 
     /// Whether a browser is among them.
@@ -115,20 +100,10 @@ fn status(browser: &pb::Browser) -> Option<BrowserStatus> {
 }
 
 fn states(numbers: &[i32]) -> Result<Vec<BrowserState>, ApiError> {
-    let read = |(index, number): (usize, &i32)| {
-        let state = inside::BrowserState::try_from(*number).ok();
-        let state = state.and_then(|state| BrowserState::try_from(state).ok());
-        let field = format!("states[{index}]");
-        state.ok_or_else(|| errors::invalid(&field, format!("there is no state {number}")))
-    };
-    numbers.iter().enumerate().map(read).collect()
-}
-
-fn named<T>(
-    text: &str,
-    find: impl FnOnce(&str) -> Result<T, ApiError>,
-) -> Result<Option<T>, ApiError> {
-    if text.is_empty() { Ok(None) } else { find(text).map(Some) }
+    place::states(numbers, |number| {
+        let state = inside::BrowserState::try_from(number).ok()?;
+        BrowserState::try_from(state).ok()
+    })
 }
 
 #[cfg(test)]
@@ -172,12 +147,11 @@ mod tests {
     fn shown(wanted: &Wanted) -> Vec<String> {
         let all = all();
         let held = all.iter().filter(|one| wanted.holds(one));
-        let mut keyed: Vec<_> = held.map(|one| (wanted.key(one), one)).collect();
-        keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let keyed = place::keyed(held, |one| wanted.key(one));
         let name = |one: &pb::Browser| {
             format!("{}{}", one.workspace, status(one).unwrap_or_default().id.pid)
         };
-        keyed.into_iter().map(|(_, one)| name(one)).collect()
+        keyed.map(|(_, one)| name(one)).collect()
     }
 
     #[test]

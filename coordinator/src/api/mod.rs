@@ -21,6 +21,7 @@ mod mutation;
 mod node;
 mod node_admin;
 pub mod page;
+mod place;
 mod read;
 mod resize;
 pub mod resolve;

@@ -31,7 +31,7 @@ use super::{
     Api, Moment, Who, caller, errors,
     mutation::Asked,
     page::Page,
-    resolve,
+    place, resolve,
     session_change::{Ask, Change},
     sessions::Wanted,
     workspace::by_address,
@@ -53,17 +53,16 @@ impl SessionService for Api {
         let view = moment.view();
         let wanted = Wanted::read(&moment, &request)?;
         let workspaces = by_address(&moment).map(|(_, one)| one);
-        let workspaces = workspaces.filter(|one| wanted.may_hold(one));
+        let workspaces = workspaces.filter(|one| wanted.place.may_hold(one));
         let sessions = workspaces.flat_map(|one| view.sessions(one));
         let sessions = sessions.filter(|session| wanted.holds(session));
-        let keyed = sessions.map(|session| (wanted.key(&session), session));
+        let key = |session: &pb::Session| wanted.key(session);
         let paged = match wanted.order {
-            SessionOrder::Unspecified => page.cut(keyed, |session| session),
-            SessionOrder::Attention => {
-                let mut all: Vec<_> = keyed.collect();
-                all.sort_by(|(one, _), (other, _)| one.cmp(other));
-                page.cut(all.into_iter(), |session| session)
+            // they come so
+            SessionOrder::Unspecified => {
+                page.cut(sessions.map(|session| (key(&session), session)), |session| session)
             }
+            SessionOrder::Attention => page.cut(place::keyed(sessions, key), |session| session),
         };
         Ok(Response::new(pb::ListSessionsResponse {
             freshness: Some(moment.freshness()),

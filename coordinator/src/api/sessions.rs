@@ -1,16 +1,16 @@
 //! Which sessions a list shows, and in which order.
 
-use warren_common::{
-    ClientId, NodeId, WorkspaceId,
-    agent::{AgentStatus, Attention, AttentionKey, StateName},
-};
-use warren_model::state::Workspace;
+use warren_common::agent::{AgentStatus, Attention, AttentionKey, StateName};
 use warren_proto::{
     error::ApiError,
     pb::admin::v1::{self as pb, AgentStateName, SessionOrder},
 };
 
-use super::{Moment, errors, page::key, resolve};
+use super::{
+    Moment, errors,
+    page::key,
+    place::{self, Place},
+};
 
 /// After the keys of all sessions with agents.
 const NO_AGENT: &str = "~";
@@ -18,9 +18,7 @@ const NO_AGENT: &str = "~";
 /// What a list of sessions is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    workspace: Option<WorkspaceId>,
-    client: Option<ClientId>,
-    node: Option<NodeId>,
+    pub(super) place: Place,
     /// Empty for all.
     states: Vec<StateName>,
     needs_me: bool,
@@ -36,25 +34,14 @@ impl Wanted {
         moment: &Moment,
         request: &pb::ListSessionsRequest,
     ) -> Result<Self, ApiError> {
-        let state = &moment.state;
         let order = SessionOrder::try_from(request.order)
             .map_err(|_| errors::invalid("order", "this coordinator knows no such order"))?;
         Ok(Self {
-            workspace: named(&request.workspace, |text| Ok(resolve::workspace(state, text)?.id))?,
-            client: named(&request.client, |text| Ok(resolve::client(state, text)?.id))?,
-            node: named(&request.node, |text| Ok(resolve::node(state, text)?.id))?,
+            place: Place::read(moment, (&request.workspace, &request.client, &request.node))?,
             states: states(&request.states)?,
             needs_me: request.needs_me,
             order,
         })
-    }
-
-    /// Whether sessions of a workspace can be among them.
-    pub(super) fn may_hold(&self, workspace: &Workspace) -> bool {
-        let on = workspace.assignment.as_ref().map(|assignment| assignment.node);
-        self.workspace.is_none_or(|only| only == workspace.id)
-            && self.client.is_none_or(|client| client == workspace.client)
-            && self.node.is_none_or(|node| on == Some(node))
     }
 
     /// Whether a session is among them.
@@ -93,20 +80,10 @@ fn agent(session: &pb::Session) -> Option<AgentStatus> {
 }
 
 fn states(numbers: &[i32]) -> Result<Vec<StateName>, ApiError> {
-    let read = |(index, number): (usize, &i32)| {
-        let name = AgentStateName::try_from(*number).ok();
-        let name = name.and_then(|name| StateName::try_from(name).ok());
-        let field = format!("states[{index}]");
-        name.ok_or_else(|| errors::invalid(&field, format!("there is no state {number}")))
-    };
-    numbers.iter().enumerate().map(read).collect()
-}
-
-fn named<T>(
-    text: &str,
-    find: impl FnOnce(&str) -> Result<T, ApiError>,
-) -> Result<Option<T>, ApiError> {
-    if text.is_empty() { Ok(None) } else { find(text).map(Some) }
+    place::states(numbers, |number| {
+        let name = AgentStateName::try_from(number).ok()?;
+        StateName::try_from(name).ok()
+    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub fn run_all(quick: bool) -> Result<()> {
     run(&cargo, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
     // the system tests have their own stages in deploy/test; always the whole workspace, or its
     // features would differ and everything would be built once more
-    let system = ["cluster", "e2e", "security", "torture", "browser", "browsers"];
+    let system = ["cluster", "e2e", "security", "torture", "browsers", "views"];
     let system = system.map(|stage| ["--test", stage]).concat();
     let clippy = ["clippy", "--workspace", "--locked"];
     run(&cargo, &[&clippy[..], &system, &["--", "-D", "warnings"]].concat())?;

@@ -12,6 +12,7 @@ mod command;
 mod deny;
 mod image;
 mod mutants;
+mod packages;
 mod purity;
 mod tidy;
 mod torture;

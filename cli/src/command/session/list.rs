@@ -102,17 +102,11 @@ impl List {
 }
 
 pub(crate) async fn run(app: &App, list: List) -> Outcome {
-    let (mut api, empty) = (app.api()?, "no sessions");
-    if list.watch.watch {
-        let pb::ListSessionsRequest { workspace, client, node, .. } = list.request();
-        let request = pb::WatchRequest { workspace, client, node, ..Default::default() };
-        let reports = Reports {
-            follow: Follow { app, request, empty },
-            holds: |one: &Session| list.holds(one),
-        };
-        return reports.run(&mut api, async |api| list.fetch(api, None).await).await;
-    }
-    let listed = list.fetch(&mut api, list.watch.fresh.read()).await?;
-    app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
-    Ok(0)
+    let pb::ListSessionsRequest { workspace, client, node, .. } = list.request();
+    let request = pb::WatchRequest { workspace, client, node, ..Default::default() };
+    let reports = Reports {
+        follow: Follow { app, request, empty: "no sessions" },
+        holds: |one: &Session| list.holds(one),
+    };
+    reports.show(&list.watch, async |api: &mut Api, read| list.fetch(api, read).await).await
 }

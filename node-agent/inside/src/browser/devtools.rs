@@ -18,7 +18,7 @@ use super::{
         Targets, Thrown, Version, answer, event,
     },
     now,
-    socket::Socket,
+    socket::{Held, Socket},
 };
 
 /// Between two looks whether a page has loaded, and for how long they are so near.
@@ -82,11 +82,12 @@ impl DevTools {
     /// # Errors
     /// Nobody answers there, or another browser than the one whose process this is.
     pub(super) async fn begin(
-        (port, path): (u16, &str),
+        place: (u16, &str),
         pid: u32,
         driven: bool,
+        held: &Held,
     ) -> io::Result<(Self, Vec<Seen>)> {
-        let socket = Socket::connect(port, path, Limits::DEVTOOLS_BYTES).await?;
+        let socket = Socket::connect(place, Limits::DEVTOOLS_BYTES, held).await?;
         let (calls, pages) = (BTreeMap::new(), BTreeMap::new());
         let mut devtools = Self { socket, id: 0, calls, pages, driven, looked: Instant::now() };
         let version = devtools.ask("Browser.getVersion").await?;

@@ -59,12 +59,15 @@ pub(super) async fn settle(browser: &Browser, end: BrowserEnd, reaper: &Reaper) 
     let lock_left = browser.has_left_lock();
     sleep(SETTLE).await;
     let orphan = i32::try_from(browser.life.pid).ok().and_then(|pid| reaper.orphan(pid));
-    let end = match orphan {
-        Some(gone) => BrowserEnd { code: gone.code, signal: gone.signal, oom: false },
-        None => end,
-    };
-    let driver_ended = browser.parent.is_some_and(|parent| !parent.is_there());
-    Ended { end, driver_ended: browser.driven && driver_ended, lock_left }
+    let driver_ended = browser.driven && browser.parent.is_some_and(|parent| !parent.is_there());
+    match orphan {
+        Some(gone) => {
+            let end = BrowserEnd { code: gone.code, signal: gone.signal, oom: false };
+            Ended { end, driver_ended, lock_left }
+        }
+        // a driver that lived to collect it ended because of it, and not it because of the driver
+        None => Ended { end, driver_ended: false, lock_left },
+    }
 }
 
 /// Reads how a process ended from its `stat`; none where it has not, or is another one.

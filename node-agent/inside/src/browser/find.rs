@@ -1,13 +1,13 @@
 //! Which processes are browsers, who started them, and how their DevTools are reached.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use warren_common::{
-    Timestamp,
+    Limits, Timestamp,
     browser::{BrowserId, BrowserStatus, Engine, Launcher},
 };
 
@@ -70,17 +70,29 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// Returns browsers of this workspace that are not among `watched`.
-    pub(super) fn look(&mut self, watched: &[BrowserId], now: Timestamp) -> Vec<Browser> {
+    /// Returns browsers of this workspace that are not among `watched`, at most `room`: the others are
+    /// found once there is some.
+    pub(super) fn look(
+        &mut self,
+        watched: &[BrowserId],
+        room: usize,
+        now: Timestamp,
+    ) -> Vec<Browser> {
+        if room == 0 {
+            return Vec::new();
+        }
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let there: BTreeSet<u32> = entries
-            .filter_map(|one| one.ok()?.file_name().into_string().ok()?.parse().ok())
-            .collect();
+        let pids = entries.filter_map(|one| one.ok()?.file_name().into_string().ok()?.parse().ok());
+        let mut there: Vec<u32> = pids.take(Limits::PROCESSES_LOOKED).collect();
+        there.sort_unstable();
         self.round = self.round.wrapping_add(1);
         let again = self.round.is_multiple_of(AGAIN);
-        self.known.retain(|pid, _| there.contains(pid));
+        self.known.retain(|pid, _| there.binary_search(pid).is_ok());
         let mut found = Vec::new();
         for pid in there {
+            if found.len() == room {
+                break;
+            }
             let looks = self.known.entry(pid).or_default();
             if *looks >= LOOKS && !again {
                 continue;

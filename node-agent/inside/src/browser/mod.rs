@@ -24,16 +24,16 @@ use std::{
 };
 
 use tokio::{
-    sync::Semaphore,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use warren_common::{
     Limits, Timestamp,
-    browser::{BrowserId, Fold, Seen, Urgency, fit},
+    browser::{BrowserId, BrowserStatus, Fold, Seen, Urgency, fit},
 };
 
-use self::find::Finder;
+use self::{find::Finder, socket::Held};
 use crate::{agent::look::Kills, board::Board, clock, journal::event, reaper::Reaper};
 
 /// Between two looks for browsers.
@@ -49,8 +49,12 @@ pub(crate) struct Browsers {
     state: Arc<Mutex<State>>,
     board: Board,
     reaper: Reaper,
-    /// One permit per waiting picture.
+    /// One permit per picture that is waited for or being taken over.
     shots: Arc<Semaphore>,
+    /// Something is to be told.
+    news: Arc<Notify>,
+    /// What messages that have not ended hold.
+    held: Held,
     /// Held while a picture is taken.
     camera: Arc<tokio::sync::Mutex<()>>,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Browsers {
 struct State {
     entries: BTreeMap<BrowserId, Entry>,
     kills: Kills,
+    /// What only moves on is to be told too.
+    whole: bool,
     /// When pages may give their next picture.
     paced: BTreeMap<(BrowserId, String), Instant>,
 }
@@ -68,6 +74,26 @@ struct Entry {
     fold: Fold,
     /// Where its DevTools are; none where they do not answer.
     devtools: Option<(u16, String)>,
+}
+
+impl Entry {
+    fn runs(&self) -> bool {
+        !self.fold.status().state.has_ended()
+    }
+}
+
+/// A picture of a page. It counts among [`Limits::SHOTS`] until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    bytes: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Picture {
+    /// Returns it as a file has it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why there is no picture: a stable code and a sentence.
@@ -81,14 +107,19 @@ impl Browsers {
             board,
             reaper,
             shots: Arc::new(Semaphore::new(Limits::SHOTS)),
+            news: Arc::default(),
+            held: Held::default(),
             camera: Arc::default(),
         }
     }
 
     /// Looks for browsers and watches them for ever.
     pub(crate) async fn run(self) {
+        // what was killed before anybody looked is nobody's end
+        self.state().kills.look(now());
         let mut finder = Finder::default();
         let mut watched = JoinSet::new();
+        watched.spawn(self.clone().tell());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count: u32 = 0;
@@ -101,8 +132,8 @@ impl Browsers {
             if count.is_multiple_of(LOOKS_PER_TICK) {
                 self.tick();
             }
-            let known: Vec<BrowserId> = self.state().entries.keys().copied().collect();
-            for browser in finder.look(&known, now()) {
+            let (known, room) = self.known();
+            for browser in finder.look(&known, room, now()) {
                 if self.enter(&browser) {
                     watched.spawn(watch::run(self.clone(), browser));
                 }
@@ -114,16 +145,16 @@ impl Browsers {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn shot(&self, browser: &str, page: &str) -> Result<Vec<u8>, NoShot> {
+    pub(crate) async fn shot(&self, browser: &str, page: &str) -> Result<Picture, NoShot> {
         let most = Limits::SHOTS;
         let full = |_| ("LIMIT_REACHED", format!("{most} pictures are waited for, the limit"));
-        let _permit = self.shots.try_acquire().map_err(full)?;
+        let permit = Arc::clone(&self.shots).try_acquire_owned().map_err(full)?;
         let (id, page, (port, path)) = self.subject(browser, page)?;
         let _camera = self.camera.lock().await;
         sleep_until(self.pace(id, &page)).await;
         let taken = shot::take((port, &path), &page).await;
         let failed = |error: shot::ShotError| ("WRONG_STATE", crate::uplink::chain(&error));
-        taken.map_err(failed)
+        Ok(Picture { bytes: taken.map_err(failed)?, _permit: permit })
     }
 
     /// Finds what a picture is to be taken of.
@@ -164,6 +195,13 @@ impl Browsers {
         at
     }
 
+    /// Returns the browsers that are known, and how many more may be.
+    fn known(&self) -> (Vec<BrowserId>, usize) {
+        let state = self.state();
+        let running = state.entries.values().filter(|entry| entry.runs()).count();
+        (state.entries.keys().copied().collect(), Limits::BROWSERS.saturating_sub(running))
+    }
+
     /// Notes a browser that was found; returns whether it is to be watched.
     fn enter(&self, browser: &find::Browser) -> bool {
         let mut status = browser.status.clone();
@@ -172,15 +210,14 @@ impl Browsers {
             status.session = session.and_then(|name| name.parse().ok());
         }
         let mut state = self.state();
-        let running = |entry: &&Entry| !entry.fold.status().state.has_ended();
-        if state.entries.values().filter(running).count() >= Limits::BROWSERS {
+        if state.entries.values().filter(|entry| entry.runs()).count() >= Limits::BROWSERS {
             return false;
         }
         event!("browser {} ({}) was started", status.id, status.engine.as_str());
         let entry = Entry { fold: Fold::new(status.clone()), devtools: None };
         state.entries.insert(status.id, entry);
         drop(state);
-        self.publish();
+        self.news.notify_one();
         true
     }
 
@@ -189,18 +226,14 @@ impl Browsers {
         let at = now();
         let mut state = self.state();
         let Some(entry) = state.entries.get_mut(&id) else { return };
-        let before = entry.fold.status().clone();
+        let was = Urgency::of(entry.fold.status());
         seen.into_iter().for_each(|one| entry.fold.take(one, at));
-        let after = entry.fold.status();
-        let (was, is) = (Urgency::of(&before), Urgency::of(after));
+        let is = Urgency::of(entry.fold.status());
+        drop(state);
         if was != is {
             event!("browser {id}: {}", is.as_str());
         }
-        let changed = before.standing() != after.clone().standing();
-        drop(state);
-        if changed {
-            self.publish();
-        }
+        self.news.notify_one();
     }
 
     /// Notes where the DevTools of a browser are.
@@ -227,13 +260,33 @@ impl Browsers {
         let ended: Vec<BrowserId> =
             state.entries.iter().filter(ended).map(|(id, _)| *id).take(over).collect();
         ended.iter().for_each(|id| drop(state.entries.remove(id)));
+        state.whole = true;
         drop(state);
-        self.publish();
+        self.news.notify_one();
     }
 
-    fn publish(&self) {
-        let statuses = self.state().entries.values().map(|one| one.fold.status().clone()).collect();
-        self.board.browsers(fit(statuses).into_iter().map(Into::into).collect());
+    /// Tells what changed, at once where nothing was told for [`Limits::BROWSERS_GAP`], and at its end
+    /// where something was.
+    async fn tell(self) {
+        let mut told = Vec::new();
+        loop {
+            self.news.notified().await;
+            let (statuses, whole) = self.statuses();
+            let standing: Vec<BrowserStatus> =
+                statuses.iter().cloned().map(BrowserStatus::standing).collect();
+            if whole || standing != told {
+                self.board.browsers(statuses.into_iter().map(Into::into).collect());
+                told = standing;
+            }
+            sleep(Limits::BROWSERS_GAP).await;
+        }
+    }
+
+    /// Returns what there is to tell, and whether what only moves on counts too.
+    fn statuses(&self) -> (Vec<BrowserStatus>, bool) {
+        let mut state = self.state();
+        let whole = std::mem::take(&mut state.whole);
+        (fit(state.entries.values().map(|one| one.fold.status().clone()).collect()), whole)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -244,4 +297,45 @@ impl Browsers {
 
 fn now() -> Timestamp {
     Timestamp(clock::now_ms())
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::browser::Target;
+
+    use super::*;
+
+    fn titled(title: &str) -> Vec<Seen> {
+        let (id, url, title) = ("A".to_owned(), String::new(), title.to_owned());
+        vec![Seen::Pages(vec![Target { id, url, title }])]
+    }
+
+    #[test]
+    fn what_changes_all_the_time_is_told_now_and_then_and_as_it_stood_last() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let folder = tempfile::tempdir().expect("a folder");
+            let board = Board::new();
+            let browsers = Browsers::new(board.clone(), Reaper::new(folder.path()));
+            let id = BrowserId { pid: 7, start: 1 };
+            let fold = Fold::new(BrowserStatus { id, ..BrowserStatus::default() });
+            browsers.state().entries.insert(id, Entry { fold, devtools: None });
+            let telling = tokio::spawn(browsers.clone().tell());
+            let mut seen = board.subscribe();
+            let (mut said, mut told) = (0_u32, 0_u32);
+            let until = Instant::now() + 5 * Limits::BROWSERS_GAP;
+            while Instant::now() < until {
+                said += 1;
+                browsers.saw(id, titled(&said.to_string()));
+                tokio::task::yield_now().await;
+                told += u32::from(seen.has_changed().expect("open"));
+                seen.mark_unchanged();
+            }
+            sleep(2 * Limits::BROWSERS_GAP).await;
+            assert!(said > 20 && (1..=6).contains(&told), "{told} of {said}");
+            let last = seen.borrow().to_status();
+            assert_eq!(last.browsers[0].pages[0].title, said.to_string());
+            telling.abort();
+        });
+    }
 }

@@ -12,7 +12,7 @@ use warren_common::Limits;
 use super::{
     devtools::{call, quoted},
     message::{Captured, Head, SessionId, answer},
-    socket::Socket,
+    socket::{Held, Socket},
 };
 
 /// What surrounds a picture in its message.
@@ -47,12 +47,13 @@ pub(super) enum ShotError {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn take((port, path): (u16, &str), page: &str) -> Result<Vec<u8>, ShotError> {
-    timeout(Limits::SHOT_TIMEOUT, shoot((port, path), page)).await.unwrap_or(Err(ShotError::Silent))
+pub(super) async fn take(place: (u16, &str), page: &str) -> Result<Vec<u8>, ShotError> {
+    timeout(Limits::SHOT_TIMEOUT, shoot(place, page)).await.unwrap_or(Err(ShotError::Silent))
 }
 
-async fn shoot((port, path): (u16, &str), page: &str) -> Result<Vec<u8>, ShotError> {
-    let mut socket = Socket::connect(port, path, LONGEST).await?;
+async fn shoot(place: (u16, &str), page: &str) -> Result<Vec<u8>, ShotError> {
+    // one at a time: it need not share with what the conversations hold
+    let mut socket = Socket::connect(place, LONGEST, &Held::default()).await?;
     let parameters = format!(r#"{{"targetId":{},"flatten":true}}"#, quoted(page));
     socket.send(&call(1, "Target.attachToTarget", &parameters, None)).await?;
     let attached = answered(&mut socket, 1).await?;

@@ -2,19 +2,23 @@
 
 use std::{io, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use warren_common::{
     Limits,
     browser::{BrowserEnd, BrowserId, Seen},
 };
 
-use super::{Browsers, devtools::DevTools, end, end::Death, find::Browser, weigh::weigh};
+use super::{Browsers, devtools::DevTools, end, end::Death, find::Browser, now, weigh::weigh};
 
 /// Between two turns.
 const TURN: Duration = Duration::from_millis(100);
 /// Attempts to reach DevTools follow each turn for this long, and then each pause.
 const EAGER: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(5);
+/// A conversation that ends sooner is begun anew after twice the pause.
+const STEADY: Duration = Duration::from_secs(10);
+/// For what was said before the end.
+const LAST: Duration = Duration::from_millis(100);
 /// Between two weighings.
 const WEIGH: Duration = Duration::from_secs(15);
 /// The first, once it has come up.
@@ -31,6 +35,7 @@ pub(super) async fn run(browsers: Browsers, browser: Browser) {
         told = death.wait() => told,
         never = watch.talk() => match never {},
     };
+    watch.hear_out().await;
     drop(watch);
     browsers.reached(id, None);
     let mut ended = end::settle(&browser, told, &browsers.reaper).await;
@@ -46,6 +51,11 @@ struct Watch<'a> {
     id: BrowserId,
     devtools: Option<DevTools>,
     found: Instant,
+    /// When the conversation began, and what is waited for where it ends.
+    begun: Instant,
+    pause: Duration,
+    /// There was one, and it has ended.
+    lost: bool,
     /// When its DevTools are tried again.
     again: Instant,
     /// Why its DevTools are not seen, as it was told.
@@ -62,6 +72,9 @@ impl<'a> Watch<'a> {
             id: browser.status.id,
             devtools: None,
             found: now,
+            begun: now,
+            pause: Limits::BROWSER_LOOK / 2,
+            lost: false,
             again: now,
             told: None,
             weigh: now + WEIGH_FIRST,
@@ -90,9 +103,25 @@ impl<'a> Watch<'a> {
                 Some(Err(error)) => Err(error),
             };
             if done.is_err() {
-                self.lose().await;
+                self.lose();
             }
         }
+    }
+
+    /// Takes what it said before its end: that its pages went first, perhaps.
+    async fn hear_out(&mut self) {
+        if self.devtools.is_none() {
+            return;
+        }
+        let rest = async {
+            while let Ok(Some(bytes)) = next(&mut self.devtools).await {
+                if self.take(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // whoever else has its end of the connection may keep it open
+        let _ = timeout(LAST, rest).await;
     }
 
     async fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -130,20 +159,27 @@ impl<'a> Watch<'a> {
             return;
         }
         let mut why = "its DevTools did not open".to_owned();
+        let settled = self.lost || self.found.elapsed() >= EAGER;
         for (port, path) in self.browser.devtools() {
-            let begun =
-                DevTools::begin((port, &path), self.browser.life.pid, self.browser.driven).await;
+            let (asked, pid, driven) = (now(), self.browser.life.pid, self.browser.driven);
+            let begun = DevTools::begin((port, &path), pid, driven, &self.browsers.held).await;
             match begun {
                 Ok((devtools, seen)) => {
-                    (self.devtools, self.told) = (Some(devtools), None);
+                    (self.devtools, self.told, self.lost) = (Some(devtools), None, false);
+                    self.begun = Instant::now();
                     self.browsers.reached(self.id, Some((port, path)));
                     return self.browsers.saw(self.id, seen);
+                }
+                // it listens and says nothing, which is no more than its start at first
+                Err(error) if settled && error.kind() == io::ErrorKind::TimedOut => {
+                    (self.again, self.told) = (Instant::now() + Limits::BROWSER_LOOK, None);
+                    return self.browsers.saw(self.id, vec![Seen::Silent(None, asked)]);
                 }
                 Err(error) => why = format!("its DevTools cannot be reached: {error}"),
             }
         }
-        if self.found.elapsed() >= EAGER {
-            self.again = Instant::now() + PAUSE;
+        if settled {
+            self.again = Instant::now() + if self.lost { self.pause } else { PAUSE };
             self.blind(&why);
         }
     }
@@ -155,13 +191,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The conversation ended: it is begun again where the browser has not ended too.
-    async fn lose(&mut self) {
-        self.devtools = None;
+    /// The conversation ended: it is begun again where the browser has not ended too, and what it
+    /// showed last stands until that is known.
+    fn lose(&mut self) {
+        (self.devtools, self.lost) = (None, true);
         self.browsers.reached(self.id, None);
-        sleep(Limits::BROWSER_LOOK).await;
-        self.again = Instant::now();
-        self.blind("the conversation with its DevTools ended");
+        let steady = self.begun.elapsed() >= STEADY;
+        self.pause = if steady { Limits::BROWSER_LOOK } else { (2 * self.pause).min(PAUSE) };
+        self.again = Instant::now() + self.pause;
     }
 }
 

@@ -3,10 +3,12 @@
 #[allow(dead_code, reason = "what the other tests use of it")]
 #[path = "../inside/agent.rs"]
 mod agent;
-mod chromium;
+mod drivers;
+mod facts;
 #[allow(dead_code, reason = "what the other tests use of it")]
 #[path = "../inside/server.rs"]
 mod server;
+mod stand;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]
 mod wire;

@@ -11,6 +11,7 @@ mod editor;
 mod leaving;
 mod order_faults;
 mod orders;
+mod rogues;
 mod screen;
 mod server;
 mod sessions;

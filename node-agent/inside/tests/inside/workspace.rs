@@ -45,9 +45,21 @@ impl Workspace {
         setup: Setup,
         more: &[(&str, String)],
     ) -> (Self, Agent) {
+        Self::start_by(&[], folder, setup, more)
+    }
+
+    /// As [`Self::start_in_with`], by a command line that becomes what stands behind it.
+    pub(crate) fn start_by(
+        before: &[&str],
+        folder: TempDir,
+        setup: Setup,
+        more: &[(&str, String)],
+    ) -> (Self, Agent) {
         let agent = Agent::listen(&folder.path().join("run/agent.sock"), setup);
         let log = fs::File::create(folder.path().join("log")).expect("a log");
-        let process = Command::new(env!("CARGO_BIN_EXE_warren-inside"))
+        let line = [before, &[env!("CARGO_BIN_EXE_warren-inside")]].concat();
+        let process = Command::new(line[0])
+            .args(&line[1..])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").expect("a PATH"))
             .env("HOME", folder.path().join("home"))

@@ -6,13 +6,15 @@
 //!   "slow_ms": { "start": 500 },
 //!   "missing_images": ["nowhere:latest"],
 //!   "drift": { "acme/web": 1 },
-//!   "exit": { "acme/web": { "run": 1, "exit_code": 137, "oom": true } }
+//!   "exit": { "acme/web": { "run": 1, "exit_code": 137, "oom": true } },
+//!   "elsewhere": ["acme/web"]
 //! }
 //! ```
 //! Operations are named as the trait's methods. A failure without `times` lasts until the file
 //! changes. Two are no methods: where `keep_networks` fails, a start finds the networks gone, and
 //! `answer_update` is what an update does after it took effect. An
-//! exit or a drift (of its memory cap) names the run it is of, so that the next run lives.
+//! exit or a drift (of its memory cap) names the run it is of, so that the next run lives. The PID 1
+//! of a workspace that is `elsewhere` is the test's own: none is played here.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -35,6 +37,7 @@ pub struct Control {
     missing_images: Vec<String>,
     exit: BTreeMap<String, Exit>,
     drift: BTreeMap<String, u64>,
+    elsewhere: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -131,5 +134,11 @@ impl Control {
     pub(super) fn exit(&self, seen: &ContainerSeen, plan: &ContainerPlan) -> Option<Exit> {
         let exit = self.exit.get(plan.env.get("WARREN_WORKSPACE")?)?;
         (exit.run == seen.run_serial).then_some(*exit)
+    }
+
+    /// Returns whether somebody else is the container's PID 1.
+    pub(super) fn is_elsewhere(&self, plan: &ContainerPlan) -> bool {
+        let address = plan.env.get("WARREN_WORKSPACE");
+        address.is_some_and(|address| self.elsewhere.contains(address))
     }
 }

@@ -133,6 +133,9 @@ impl Shared {
     /// Gives a running container its PID 1.
     fn attach(self: &Arc<Self>, state: &mut State, id: &str) {
         let Some(container) = state.record.containers.get(id) else { return };
+        if Control::read(&self.folder).is_elsewhere(&container.plan) {
+            return;
+        }
         let stop = CancellationToken::new();
         state.inside.insert(id.to_owned(), stop.clone().drop_guard());
         let (weak, name) = (Arc::downgrade(self), id.to_owned());
