@@ -8,6 +8,7 @@ mod agents;
 mod connect;
 mod devtools;
 mod editor;
+mod logins;
 mod orders;
 mod screen;
 mod server;
