@@ -230,6 +230,10 @@ impl Limits {
     pub const CHECKPOINT_CHUNK_BYTES: usize = 1024 * 1024;
     /// One checkpoint.
     pub const CHECKPOINT_BYTES: usize = 1024 * 1024 * 1024;
+    /// What stands in one cluster backup: a checkpoint, the newest sealed value of each secret with
+    /// one on its way, as text, and everything beside them.
+    pub const BACKUP_BYTES: usize =
+        Self::CHECKPOINT_BYTES + 3 * Self::SECRETS * Self::SECRET_BYTES + 64 * 1024 * 1024;
     /// One segment of audit records; the next record begins a new one.
     pub const AUDIT_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
     /// Segments of audit records looked through for one page of a list.
@@ -307,6 +311,17 @@ impl Limits {
     pub const TEMPLATES: usize = 100;
     /// Versions kept of one template, the newest and the active one among them.
     pub const TEMPLATE_VERSIONS: usize = 20;
+    /// Tools that a workspace logs in.
+    pub const LOGINS: usize = 16;
+    /// Servers that a workspace's agents may call (MCP).
+    pub const MCP_SERVERS: usize = 16;
+    /// Arguments of one of them, and as many variables.
+    pub const MCP_ARGUMENTS: usize = 32;
+    /// The command or one argument of one of them.
+    pub const MCP_TEXT_BYTES: usize = 1024;
+    /// How long it is remembered that a value was shredded while a coordinator does not answer: one
+    /// that comes back later has its copy shredded anew.
+    pub const TOMBSTONE_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
     /// One secret's value.
     pub const SECRET_BYTES: usize = 64 * 1024;
     /// Secrets of one client's vault, or of the shared one.
@@ -370,6 +385,8 @@ impl Limits {
     pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
     /// For a node to take the request for a stream, where another coordinator can ask it too.
     pub const TUNNEL_TAKEN: Duration = Duration::from_secs(3);
+    /// Fetching a workspace's secrets, from whichever coordinator has them.
+    pub const SECRETS_DEADLINE: Duration = Duration::from_secs(30);
     /// Fetching a workspace's secrets from one coordinator.
     pub const SECRETS_TIMEOUT: Duration = Duration::from_secs(10);
     /// One call of the container engine, streams and pulls aside.

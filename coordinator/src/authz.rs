@@ -84,6 +84,7 @@ pub const fn rule(method: Method) -> Rule {
         | Method::MemberGetSecret
         | Method::MemberPutSecret
         | Method::MemberSetSecret
+        | Method::MemberDigestSecrets
         | Method::MemberVerifyAudit
         | Method::MemberHeard
         | Method::RaftPropose

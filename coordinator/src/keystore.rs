@@ -4,21 +4,23 @@
 //! can tell the newer of two and a damaged one from a good one; `member/` copies them between
 //! coordinators.
 
+mod listing;
 mod stamp;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
-use sha2::{Digest as _, Sha256};
 use warren_daemon::{
     Secret,
     files::{self, FileError},
 };
 
 use crate::sync::locked;
+use listing::Listing;
+pub(crate) use listing::digests;
+pub use listing::{Listed, group};
 pub use stamp::Stamp;
 
 const SUFFIX: &str = ".secret";
@@ -27,8 +29,9 @@ const SUFFIX: &str = ".secret";
 #[derive(Debug, Clone)]
 pub struct Keystore {
     path: Arc<Path>,
-    /// Held from reading a stamp to writing the next.
-    writing: Arc<Mutex<()>>,
+    /// Held from reading a stamp to writing the next: the highest number that was ever seen here.
+    writing: Arc<Mutex<u64>>,
+    listing: Arc<Mutex<Listing>>,
 }
 
 /// Why a secret cannot be kept or found.
@@ -46,6 +49,27 @@ pub enum KeystoreError {
     /// What is there is not what was written.
     #[error("the secret {0} is damaged")]
     Damaged(String),
+    /// A later leader has written it.
+    #[error("the secret {name} was written by the leader of term {newer}, not of {term}")]
+    Fenced {
+        /// Which one.
+        name: String,
+        /// In which it was to be written.
+        term: u64,
+        /// In which it was.
+        newer: u64,
+    },
+}
+
+/// What became of a copy that another coordinator gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is kept now.
+    New,
+    /// It was here.
+    Same,
+    /// A newer one is here.
+    Older,
 }
 
 /// A secret as it is kept and copied: what it is and which value of it.
@@ -64,7 +88,7 @@ impl Keystore {
     /// It cannot be made.
     pub fn open(path: &Path) -> Result<Self, KeystoreError> {
         files::private_folder(path).map_err(KeystoreError::File)?;
-        Ok(Self { path: path.into(), writing: Arc::default() })
+        Ok(Self { path: path.into(), writing: Arc::default(), listing: Arc::default() })
     }
 
     /// Returns the secret of this name; none where there is none.
@@ -102,88 +126,87 @@ impl Keystore {
     /// # Errors
     /// The name is none, or the file cannot be written.
     pub fn put(&self, name: &str, secret: &Secret<String>) -> Result<(), KeystoreError> {
-        self.write(name, Some(secret), 0).map(drop)
+        self.keep((name, Some(secret)), None).map(drop)
     }
 
-    /// Keeps a secret, or that it was deleted, as the leader of `term`; durable on this machine on
-    /// return, and newer than every value of an earlier term.
+    /// Keeps a secret, or that it was deleted, as the leader of `term` decided; durable on this
+    /// machine on return, and newer than every value of that term and of earlier ones.
     ///
     /// # Errors
-    /// As [`Self::put`].
+    /// As [`Self::put`]; a later leader has written it.
     pub fn write(
         &self,
         name: &str,
         secret: Option<&Secret<String>>,
         term: u64,
     ) -> Result<Kept, KeystoreError> {
-        let _writing = locked(&self.writing);
+        self.keep((name, secret), Some(term))
+    }
+
+    fn keep(
+        &self,
+        (name, secret): (&str, Option<&Secret<String>>),
+        term: Option<u64>,
+    ) -> Result<Kept, KeystoreError> {
+        let mut highest = locked(&self.writing);
         let before = match self.kept(name) {
             Ok(kept) => kept.map(|kept| kept.stamp),
             // what it was is lost; the value of the others, if they have one, is of no later term
             Err(KeystoreError::Damaged(_)) => None,
             Err(error) => return Err(error),
         };
+        let seen = before.as_ref().map_or(0, |before| before.term);
+        let term = term.unwrap_or(seen);
+        if seen > term {
+            return Err(KeystoreError::Fenced { name: name.to_owned(), term, newer: seen });
+        }
+        // what was here and is forgotten may be elsewhere still, under a number of this term
+        let number = before.map_or(*highest, |before| before.number).saturating_add(1);
+        *highest = number.max(*highest);
         let empty = Secret::new(String::new());
         let content = secret.unwrap_or(&empty).clone();
-        let stamp = Stamp::after(before.as_ref(), term, (secret.is_none(), content.expose()));
+        let stamp = Stamp::new((term, number), (secret.is_none(), content.expose()));
         let kept = Kept { stamp, content };
         self.store(name, &kept)?;
         Ok(kept)
     }
 
+    /// Forgets that a secret was deleted, where this is what is known of it; whatever is written
+    /// under its name later is newer. Returns whether it was.
+    ///
+    /// # Errors
+    /// The file cannot be read or removed.
+    pub fn forget(&self, name: &str, stamp: &Stamp) -> Result<bool, KeystoreError> {
+        let mut highest = locked(&self.writing);
+        match self.kept(name) {
+            Ok(Some(kept)) if kept.stamp == *stamp && stamp.deleted => {}
+            Ok(_) | Err(KeystoreError::Damaged(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        *highest = stamp.number.max(*highest);
+        files::remove_optional(&self.file(name)?).map_err(KeystoreError::File)?;
+        Ok(true)
+    }
+
     /// Keeps what another coordinator has where that is newer, or where ours is damaged; durable
-    /// on return. Returns whether it was taken.
+    /// on return.
     ///
     /// # Errors
     /// It is not what its stamp says, or as [`Self::put`].
-    pub fn take(&self, name: &str, theirs: &Kept) -> Result<bool, KeystoreError> {
+    pub fn take(&self, name: &str, theirs: &Kept) -> Result<Taken, KeystoreError> {
         if !theirs.stamp.is_of(theirs.content.expose()) {
             return Err(KeystoreError::Damaged(name.to_owned()));
         }
-        let _writing = locked(&self.writing);
+        let mut highest = locked(&self.writing);
+        *highest = theirs.stamp.number.max(*highest);
         match self.kept(name) {
-            Ok(Some(ours)) if ours.stamp >= theirs.stamp => return Ok(false),
+            Ok(Some(ours)) if ours.stamp == theirs.stamp => return Ok(Taken::Same),
+            Ok(Some(ours)) if ours.stamp > theirs.stamp => return Ok(Taken::Older),
             Ok(_) | Err(KeystoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
         self.store(name, theirs)?;
-        Ok(true)
-    }
-
-    /// Returns the stamps of all good secrets by name; a damaged one is left out, so that it is
-    /// fetched again.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn stamps(&self) -> Result<BTreeMap<String, Stamp>, KeystoreError> {
-        let mut stamps = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.path).map_err(KeystoreError::List)? {
-            let file = entry.map_err(KeystoreError::List)?.file_name();
-            let Some(name) = file.to_str().and_then(|file| file.strip_suffix(SUFFIX)) else {
-                continue;
-            };
-            match self.kept(name) {
-                Ok(Some(kept)) => drop(stamps.insert(name.to_owned(), kept.stamp)),
-                Ok(None) | Err(KeystoreError::Name(_)) => {}
-                Err(KeystoreError::Damaged(_)) => {
-                    tracing::error!(name, "a secret in the keystore is damaged");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(stamps)
-    }
-
-    /// Returns SHA-256 over names and stamps: equal where two keystores hold the same.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn digest(&self) -> Result<[u8; 32], KeystoreError> {
-        let mut hash = Sha256::new();
-        for (name, stamp) in self.stamps()? {
-            hash.update(format!("{name} {stamp}\n"));
-        }
-        Ok(hash.finalize().into())
+        Ok(Taken::New)
     }
 
     fn store(&self, name: &str, kept: &Kept) -> Result<(), KeystoreError> {
@@ -254,14 +277,15 @@ mod tests {
         let secret = |text: &str| Secret::new(text.to_owned());
         let old = one.write("k", Some(&secret("old")), 3).expect("kept");
         let newer = two.write("k", Some(&secret("newer")), 4).expect("kept");
-        assert!(!two.take("k", &old).expect("asked"), "an older value is not taken");
-        assert!(one.take("k", &newer).expect("asked"));
+        assert_eq!(two.take("k", &old).expect("asked"), Taken::Older);
+        assert_eq!(one.take("k", &newer).expect("asked"), Taken::New);
+        assert_eq!(one.take("k", &newer).expect("asked"), Taken::Same);
         assert_eq!(one.get("k").expect("good").expect("there").expose(), "newer");
         assert_eq!(one.digest().expect("read"), two.digest().expect("read"));
         let gone = one.write("k", None, 4).expect("kept");
         assert!(one.get("k").expect("good").is_none());
         assert!(gone.stamp > newer.stamp, "the same term, a later number");
-        assert!(two.take("k", &gone).expect("asked"), "a deletion is a value too");
+        assert_eq!(two.take("k", &gone).expect("asked"), Taken::New, "a deletion is a value too");
 
         let path = folder.path().join("one/k.secret");
         let again = one.write("k", Some(&secret("again")), 5).expect("kept");
@@ -269,9 +293,50 @@ mod tests {
         std::fs::write(&path, text).expect("written");
         assert!(matches!(one.get("k"), Err(KeystoreError::Damaged(_))));
         assert!(one.stamps().expect("read").is_empty());
-        assert!(one.take("k", &again).expect("asked"), "a good copy heals it");
+        assert_eq!(one.take("k", &again).expect("asked"), Taken::New, "a good copy heals it");
         let forged = Kept { content: secret("forged"), ..again };
         assert!(matches!(two.take("k", &forged), Err(KeystoreError::Damaged(_))));
+    }
+
+    #[test]
+    fn what_a_deposed_leader_writes_late_loses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [deposed, other] = ["deposed", "other"]
+            .map(|name| Keystore::open(&folder.path().join(name)).expect("opened"));
+        let secret = |text: &str| Secret::new(text.to_owned());
+        // decided in term 3, and on its way
+        let late = deposed.write("k", Some(&secret("late")), 3).expect("kept");
+        let newer = other.write("k", Some(&secret("newer")), 4).expect("kept");
+        assert_eq!(other.take("k", &late).expect("asked"), Taken::Older);
+        // decided in term 3, written once the later leader's copy is here
+        assert_eq!(deposed.take("k", &newer).expect("asked"), Taken::New);
+        for secret in [Some(&secret("later")), None] {
+            let refused = deposed.write("k", secret, 3).err().expect("fenced");
+            assert!(
+                matches!(refused, KeystoreError::Fenced { term: 3, newer: 4, .. }),
+                "{refused}"
+            );
+        }
+        assert_eq!(deposed.get("k").expect("good").expect("there").expose(), "newer");
+    }
+
+    #[test]
+    fn a_deletion_is_forgotten_and_what_follows_is_newer_than_what_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [one, away] =
+            ["one", "away"].map(|name| Keystore::open(&folder.path().join(name)).expect("opened"));
+        let secret = |text: &str| Secret::new(text.to_owned());
+        one.write("k", Some(&secret("first")), 3).expect("kept");
+        let old = one.write("k", Some(&secret("second")), 3).expect("kept");
+        away.take("k", &old).expect("kept");
+        let gone = one.write("k", None, 3).expect("kept");
+        assert!(!one.forget("k", &old.stamp).expect("asked"), "that is not what is known of it");
+        assert!(one.forget("k", &gone.stamp).expect("asked"));
+        assert!(one.kept("k").expect("good").is_none() && one.stamps().expect("read").is_empty());
+        let anew = one.write("k", Some(&secret("anew")), 3).expect("kept");
+        assert!(!one.forget("k", &gone.stamp).expect("asked"), "it is there again");
+        assert_eq!(away.take("k", &anew).expect("asked"), Taken::New, "in the same term");
+        assert_eq!(one.take("k", &old).expect("asked"), Taken::Older);
     }
 
     #[test]
@@ -285,7 +350,7 @@ mod tests {
             (kept.content.expose().as_str(), kept.stamp.term, kept.stamp.number),
             ("plain\ntext", 0, 0)
         );
-        let stamped = Stamp::after(None, 0, (false, "any"));
+        let stamped = Stamp::new((0, 1), (false, "any"));
         assert!(stamped > Stamp::first("any other"), "whatever their hashes are");
         assert!(stamped > Stamp::first("a damaged line"), "whatever their hashes are");
         store.put("k", &Secret::new("next".to_owned())).expect("kept");

@@ -89,10 +89,21 @@ impl Vaults {
     /// then, and it is not noted.
     pub fn fill(&self, workspace: WorkspaceId, held: Held, values: &Values) -> io::Result<()> {
         self.ready()?;
+        let filled = self.fill_in(workspace, held, values);
+        if filled.is_err() {
+            // what was written of a value is not left where nobody looks
+            let _ = self.remove_fresh(workspace);
+        }
+        filled
+    }
+
+    fn fill_in(&self, workspace: WorkspaceId, held: Held, values: &Values) -> io::Result<()> {
         let dir = self.dir(workspace);
         fs::create_dir_all(&dir)?;
         fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
-        let fresh = self.root.join(format!("{workspace}{FRESH}"));
+        // of a fill that was broken off
+        self.remove_fresh(workspace)?;
+        let fresh = self.fresh(workspace);
         for (name, value) in values {
             self.write(&fresh, value.expose(), Some(held.base))?;
             fs::rename(&fresh, dir.join(name.as_str()))?;
@@ -112,10 +123,25 @@ impl Vaults {
     /// Takes every secret of a workspace away, also from a container that still has the folder.
     pub fn remove(&self, workspace: WorkspaceId) {
         let dir = self.dir(workspace);
-        let removed = [fs::remove_file(self.note(workspace)), fs::remove_dir_all(&dir)];
+        let removed = [
+            fs::remove_file(self.note(workspace)),
+            self.remove_fresh(workspace),
+            fs::remove_dir_all(&dir),
+        ];
         for error in removed.into_iter().filter_map(Result::err) {
             if error.kind() != io::ErrorKind::NotFound {
                 warn!(%workspace, %error, "secrets cannot be taken away");
+            }
+        }
+    }
+
+    /// Takes away what fills left that an earlier agent did not finish.
+    pub fn clean(&self) {
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(FRESH)?.parse().ok());
+            if let Some(Err(error)) = id.map(|id| self.remove_fresh(id)) {
+                warn!(path = %entry.path().display(), %error, "a secret cannot be taken away");
             }
         }
     }
@@ -125,7 +151,8 @@ impl Vaults {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.parse::<WorkspaceId>().ok());
+            // the folder itself, or a file beside it that is left of one
+            let id = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
             if let Some(id) = id.filter(|id| !is_ours(*id)) {
                 self.remove(id);
             }
@@ -146,6 +173,17 @@ impl Vaults {
             unmount(&self.root, UnmountFlags::empty())?;
         }
         fs::remove_dir_all(&self.root)
+    }
+
+    fn fresh(&self, workspace: WorkspaceId) -> PathBuf {
+        self.root.join(format!("{workspace}{FRESH}"))
+    }
+
+    fn remove_fresh(&self, workspace: WorkspaceId) -> io::Result<()> {
+        match fs::remove_file(self.fresh(workspace)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn note(&self, workspace: WorkspaceId) -> PathBuf {
@@ -247,5 +285,35 @@ mod tests {
         again.sweep(|_| false);
         assert!(!dir.exists() && again.held(workspace()).is_none());
         again.remove(workspace());
+    }
+
+    #[test]
+    fn what_a_broken_off_fill_left_is_taken_away_at_start_and_at_the_next_fill() {
+        let runtime = tempfile::tempdir().expect("a folder");
+        let vaults = Vaults::new(runtime.path(), Kind::Folder);
+        let held = Held { mark: 7, base: (0, 0) };
+        vaults.fill(workspace(), held, &values(&[("a", "one")])).expect("filled");
+        let half = runtime.path().join(FOLDER).join(format!("{}{FRESH}", workspace()));
+        let broken = || fs::write(&half, "canary").expect("written");
+        broken();
+        vaults.fill(workspace(), Held { mark: 0, ..held }, &Vec::new()).expect("filled");
+        assert!(!half.exists());
+        broken();
+        Vaults::new(runtime.path(), Kind::Folder).clean();
+        assert!(!half.exists() && vaults.held(workspace()).is_some());
+        broken();
+        vaults.sweep(|_| true);
+        assert!(half.exists(), "another fill may be writing it");
+        vaults.remove(workspace());
+        assert!(!half.exists());
+        // of a workspace that is gone but for this
+        broken();
+        vaults.sweep(|_| false);
+        assert!(!half.exists());
+        // a value that cannot be put in place
+        fs::create_dir_all(vaults.dir(workspace()).join("a")).expect("in its way");
+        fs::write(vaults.dir(workspace()).join("a/b"), "x").expect("written");
+        vaults.fill(workspace(), held, &values(&[("a", "one")])).expect_err("a folder is there");
+        assert!(!half.exists());
     }
 }

@@ -179,6 +179,82 @@ fn a_node_gets_the_secrets_of_its_own_workspaces_at_their_generation_alone() -> 
     })
 }
 
+fn passphrase(stage: &Stage) -> Result<String> {
+    let passphrase = stage.root().join("passphrase");
+    fs::write(&passphrase, "correct horse battery staple")?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&passphrase, private)?;
+    Ok(passphrase.to_string_lossy().into_owned())
+}
+
+/// Takes the values of clients' secrets away from a coordinator's keystore; returns how many.
+fn lose_values(coordinator: &std::path::Path) -> Result<usize> {
+    let mut lost = 0;
+    for entry in fs::read_dir(coordinator.join("state/keys"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("secret-") {
+            fs::remove_file(&path)?;
+            lost += 1;
+        }
+    }
+    Ok(lost)
+}
+
+#[test]
+fn a_backup_holds_the_newest_values_or_is_refused() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let mut cluster = Cluster::start(&stage, None)?;
+    for name in ["coordinator-2", "coordinator-3"] {
+        cluster.add_coordinator(name, None)?;
+    }
+    cluster.warren(&["client", "create", "acme"])?;
+    set(&cluster, &["acme", "git-token"], "canary-kept")?;
+    let passphrase = passphrase(&stage)?;
+    let follower = cluster.knowing("config", &[1])?;
+    let back_up = |name: &str| {
+        let file = stage.root().join(name).to_string_lossy().into_owned();
+        let words = ["cluster", "backup", &file, "--passphrase-file", &passphrase];
+        let run = cluster.cli()?.env("WARREN_CONFIG_DIR", &follower).args(words).run()?;
+        anyhow::Ok((run, file))
+    };
+    // one that has lost them takes them from the others
+    let folders: Vec<_> = cluster.coordinators.iter().map(|one| one.folder().to_owned()).collect();
+    ensure!(lose_values(&folders[1])? == 1, "it had one");
+    let (run, file) = back_up("whole.warren")?;
+    run.success()?;
+    cluster.warren(&["cluster", "verify-backup", &file, "--passphrase-file", &passphrase])?;
+    // where nobody has them it is refused, and nothing is written
+    for folder in &folders {
+        lose_values(folder)?;
+    }
+    let (run, file) = back_up("lacking.warren")?;
+    ensure!(run.code != 0, "a backup without the newest values was made");
+    ensure!(run.stderr.contains("acme/git-token"), "{}", run.stderr);
+    ensure!(!std::path::Path::new(&file).exists());
+    Ok(())
+}
+
+#[test]
+fn a_request_id_with_another_value_is_refused_wherever_it_is_asked() -> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let cluster = Cluster::start(&stage, None)?;
+    cluster.warren(&["client", "create", "acme"])?;
+    let id = uuid::Uuid::now_v7().to_string();
+    let ask = |value: &str| {
+        let words = ["secret", "set", "acme", "token", "@-", "--request-id", &id, "-o", "json"];
+        cluster.cli()?.args(words).input(value).run()
+    };
+    let first = ask("canary-one")?;
+    let first = first.success()?.json()?;
+    ensure!(first["version"] == 1, "{first}");
+    let again = ask("canary-one")?.success()?.json()?;
+    ensure!(again["version"] == 1, "{again}");
+    let other = ask("canary-two")?;
+    ensure!(other.code != 0 && other.stderr.contains("request id"), "{}", other.stderr);
+    Ok(())
+}
+
 #[test]
 fn a_restored_cluster_has_its_secrets() -> Result<()> {
     let stage = Arc::new(Stage::new()?);

@@ -137,7 +137,12 @@ fn a_template_takes_a_secret_by_name_or_sets_it_and_none_is_started_without() ->
         folder.join("template.toml"),
         "[[parameter]]\nname = \"repo\"\ntype = \"string\"\n\
          [[parameter]]\nname = \"token\"\ntype = \"secret\"\n\
-         [workspace]\nrepo = \"{{repo}}\"\ngit_token = \"{{token}}\"\nsetup = \"cat {{token}} > ~/seen\"\n\
+         [workspace]\nrepo = \"{{repo}}\"\ngit_token = \"{{token}}\"\n\
+         setup = \"cat {{token}} > ~/seen; mkdir -p ~/.local/bin; cd ~/.local/bin; \
+         echo 'cat $2/auth.json' > vercel; chmod +x vercel\"\n\
+         [[login]]\ntool = \"vercel\"\nsecret = \"{{token}}\"\n\
+         [[mcp]]\nname = \"docs\"\ncommand = \"printenv\"\nargs = [\"TOKEN\"]\n\
+         env = { TOKEN = \"{{token}}\" }\n\
          [[session]]\nname = \"main\"\n",
     )?;
     lab.cluster.warren(&["template", "push", &folder.to_string_lossy()])?;
@@ -176,5 +181,20 @@ fn a_template_takes_a_secret_by_name_or_sets_it_and_none_is_started_without() ->
     ensure!(listed[1]["workspaces"][0] == "acme/web", "{listed}");
     let shown = lab.cluster.json(&["workspace", "show", "acme/web"])?.to_string();
     ensure!(!shown.contains("tok-2"), "{shown}");
+    // a tool that came with the script is logged in, and a server has its secret when it runs
+    let said = lab.shell("acme/web", "/run/tools/bin/vercel deploy")?;
+    ensure!(said.trim() == "{\"token\":\"tok-2\"}", "{said}");
+    let started = "/warren/inside with-secrets TOKEN=web-token -- printenv TOKEN";
+    let plain = "sed -n 's/^args = //p' ~/.codex/config.toml";
+    ensure!(lab.shell("acme/web", plain)?.contains("TOKEN=web-token"), "by reference alone");
+    let said = lab.shell("acme/web", started)?;
+    ensure!(said.trim() == "tok-2", "{said}");
+    // it was made for the workspace, and goes with it
+    ensure!(listed[1]["made_for"] == "web" && listed[0]["made_for"].is_null(), "{listed}");
+    lab.cluster.warren(&["workspace", "delete", "acme/web", "--yes"])?;
+    let listed = lab.cluster.json(&["secret", "list", "acme"])?;
+    let left: Vec<_> =
+        listed.as_array().context("a list")?.iter().map(|one| &one["name"]).collect();
+    ensure!(left == ["git-username"], "{left:?}");
     Ok(())
 }

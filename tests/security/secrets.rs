@@ -105,9 +105,35 @@ fn no_canary_leaves_its_vault_and_none_of_b_reaches_a() -> Result<()> {
     ensure!(lab.shell("acme/a", "cat /run/secrets/git-token")? == ACME, "the canary is there");
     ensure!(lab.shell("beta/b", "cat /run/secrets/git-token")? == BETA);
     lab.shell("acme/a", "cd ~/hello && git fetch -q")?;
+    uses_it_in_tools(&lab)?;
 
     scans_everything(&lab, &scanner)?;
     a_gets_nothing_of_b(&lab)?;
+    Ok(())
+}
+
+/// A workspace whose tools and servers are given the canary; a server and a tool that last hold none.
+fn uses_it_in_tools(lab: &Lab) -> Result<()> {
+    let folder = lab.stage.folder("tools")?;
+    fs::write(
+        folder.join("template.toml"),
+        "[workspace]\nsetup = \"mkdir -p ~/.local/bin; cd ~/.local/bin; \
+         printf 'cat $2/auth.json | wc -c; exec sleep 1000' > vercel; \
+         printf 'wc -c < $NPM_CONFIG_GLOBALCONFIG; exec sleep 1000' > npm; chmod +x vercel npm\"\n\
+         [[login]]\ntool = \"vercel\"\nsecret = \"git-token\"\n\
+         [[login]]\ntool = \"npm\"\nsecret = \"git-token\"\n\
+         [[mcp]]\nname = \"docs\"\ncommand = \"true\"\nenv = { TOKEN = \"git-token\" }\n\
+         [[session]]\nname = \"main\"\n",
+    )?;
+    lab.cluster.warren(&["template", "push", &folder.to_string_lossy()])?;
+    lab.create("acme/tools", &["--template", "tools"])?;
+    for tool in ["vercel", "npm"] {
+        let run =
+            format!("/run/tools/bin/{tool} dev > /tmp/{tool} 2>&1 & sleep 1; cat /tmp/{tool}");
+        let counted = lab.shell("acme/tools", &run)?;
+        let bytes: usize = counted.trim().parse().with_context(|| counted.clone())?;
+        ensure!(bytes > ACME.len(), "{tool} was not given it: {counted}");
+    }
     Ok(())
 }
 

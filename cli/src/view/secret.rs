@@ -20,6 +20,8 @@ pub(crate) struct Secret {
     pub(crate) workspaces: Vec<String>,
     pub(crate) workspace_count: u32,
     pub(crate) revision: u64,
+    /// The workspace that it was set with, and goes with.
+    pub(crate) made_for: Option<String>,
 }
 
 impl From<pb::Secret> for Secret {
@@ -33,41 +35,40 @@ impl From<pb::Secret> for Secret {
             workspaces: secret.workspaces,
             workspace_count: secret.workspace_count,
             revision: secret.revision,
+            made_for: filled(&secret.made_for),
         }
     }
 }
 
 impl Secret {
-    /// Returns `client/name` or `shared/name`.
+    /// Returns `client/name` or `(shared)/name`, which no client's name can be.
     pub(crate) fn label(&self) -> String {
-        format!("{}/{}", self.vault(), self.name)
+        format!("{}/{}", vault(self.client.as_deref()), self.name)
     }
+}
 
-    fn vault(&self) -> &str {
-        self.client.as_deref().unwrap_or("shared")
-    }
+/// Returns what a vault is called: a client's name, or `(shared)`.
+pub(crate) fn vault(client: Option<&str>) -> &str {
+    client.unwrap_or("(shared)")
 }
 
 impl Tabular for Secret {
     const HEADER: &'static [&'static str] =
-        &["VAULT", "SECRET", "VERSION", "SET", "BY", "WORKSPACES"];
-    const FLEXIBLE: usize = 5;
+        &["VAULT", "SECRET", "VERSION", "SET", "BY", "MADE FOR", "WORKSPACES"];
+    const FLEXIBLE: usize = 6;
 
     fn row(&self, now: Timestamp) -> Vec<String> {
-        let vault = match &self.client {
-            Some(client) => client.clone(),
-            None => "(shared)".to_owned(),
-        };
         let workspaces = match self.workspaces.as_slice() {
             [] => "-".to_owned(),
             some => some.join(", "),
         };
         vec![
-            vault,
+            vault(self.client.as_deref()).to_owned(),
             self.name.clone(),
             self.version.to_string(),
             self.at.map_or_else(|| "-".to_owned(), |at| time::age(at.0, now)),
             self.by.clone().unwrap_or_else(|| "-".to_owned()),
+            self.made_for.clone().unwrap_or_else(|| "-".to_owned()),
             workspaces,
         ]
     }

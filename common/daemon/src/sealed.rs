@@ -5,12 +5,17 @@
 //! again when it is opened, so that one that was moved elsewhere does not open.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::{
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 use zeroize::Zeroizing;
 
 use crate::Secret;
 
 const KEY: usize = 32;
+/// Bytes of a mark.
+pub const MARK: usize = 16;
 
 /// Why a value cannot be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +92,21 @@ impl SealKey {
         Ok(Secret::new(opened.map_err(|_| SealError::Open)?.to_vec()))
     }
 
+    /// Returns a mark that tells this value from others at the same `place`, and nothing to whoever
+    /// lacks the key (HMAC-SHA-256 under a key derived from it, cut short).
+    pub fn mark(&self, place: &[u8], value: &Secret<Vec<u8>>) -> [u8; MARK] {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        let derived = hmac::sign(&own, b"warren-value-mark-1");
+        let mut mark =
+            hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()));
+        mark.update(&(place.len() as u64).to_be_bytes());
+        mark.update(place);
+        mark.update(value.expose());
+        let mut short = [0; MARK];
+        short.copy_from_slice(&mark.sign().as_ref()[..MARK]);
+        short
+    }
+
     fn key(&self) -> Result<LessSafeKey, SealError> {
         let key = UnboundKey::new(&CHACHA20_POLY1305, self.0.expose());
         key.map(LessSafeKey::new).map_err(|_| SealError::Key)
@@ -112,6 +132,16 @@ mod tests {
         }
         let again = SealKey::from_text(&one.to_text()).expect("a key");
         assert_eq!(again.open(b"a/1", &sealed).expect("opened").expose(), value.expose());
+        let other_value = Secret::new(b"hunter3".to_vec());
+        assert_eq!(again.mark(b"r/1", &value), one.mark(b"r/1", &value));
+        for mark in [
+            one.mark(b"r/2", &value),
+            one.mark(b"r/1", &other_value),
+            other.mark(b"r/1", &value),
+            one.mark(b"r/1h", &Secret::new(value.expose()[1..].to_vec())),
+        ] {
+            assert_ne!(mark, one.mark(b"r/1", &value));
+        }
         let none = Secret::new("no key".to_owned());
         assert!(SealKey::from_text(&none).is_err());
     }

@@ -5,6 +5,7 @@
 //! [`crate::status`].
 
 mod destination;
+mod extras;
 mod order;
 mod repo;
 mod resources;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 pub use destination::{Destination, InvalidDestination, NEVER, Transport};
+pub use extras::{Extras, InvalidExtras, Login, McpServer, Tool};
 pub use order::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder};
 pub use repo::{InvalidRepo, RepoUrl};
 pub use resources::{InvalidResources, Resources};
@@ -22,7 +24,7 @@ pub use session::{
     AgentProgram, Permissions, SessionOrder, SessionProgram, SessionWish, shell_line,
 };
 
-use crate::{Limits, NodeId, SessionName};
+use crate::{Limits, NodeId, SecretName, SessionName};
 
 /// Labels of an object: key to value, both at most [`Limits::LABEL_BYTES`], in key order.
 pub type Labels = BTreeMap<String, String>;
@@ -59,6 +61,8 @@ pub struct WorkspaceSpec {
 pub const GIT_TOKEN_LABEL: &str = "warren.git-token";
 /// The secret that git gives as its password to the workspace's repository.
 pub const GIT_TOKEN: &str = "git-token";
+/// Where a workspace finds the files of its secrets.
+pub const SECRETS_FOLDER: &str = "/run/secrets";
 
 /// `user.name` and `user.email` of git inside the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +195,24 @@ impl WorkspaceSpec {
         self.labels.get(GIT_TOKEN_LABEL).map_or(GIT_TOKEN, String::as_str)
     }
 
+    /// Whether the spec names a secret: for git, for a tool's login, for a server of its agents, or by
+    /// the path of its file.
+    pub fn names_secret(&self, name: &SecretName) -> bool {
+        let (extras, script) = Extras::split(self.setup.as_deref().unwrap_or_default());
+        let file = format!("{SECRETS_FOLDER}/{name}");
+        let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let in_text = |text: &str| {
+            let ends = text.match_indices(&file).map(|(at, _)| at + file.len());
+            let mut whole = ends.map(|end| text.as_bytes().get(end).copied());
+            whole.any(|next| !next.is_some_and(goes_on))
+        };
+        let mut commands = self.sessions.iter().filter_map(|one| one.command.as_deref());
+        self.git_token() == name.as_str()
+            || extras.secrets().contains(name)
+            || in_text(script)
+            || commands.any(in_text)
+    }
+
     /// Checks every field against its bound; the repository and the names checked themselves when
     /// they were read.
     ///
@@ -294,6 +316,25 @@ mod tests {
             failover: Failover::Auto,
             labels: Labels::new(),
         }
+    }
+
+    #[test]
+    fn a_spec_names_a_secret_where_it_needs_it() {
+        let name = |text: &str| text.parse::<SecretName>().expect("a name");
+        let mut spec = spec();
+        assert!(spec.names_secret(&name("git-token")) && !spec.names_secret(&name("web")));
+        spec.setup = Some("cat /run/secrets/web-token /run/secrets/web".to_owned());
+        assert!(spec.names_secret(&name("web")) && spec.names_secret(&name("web-token")));
+        assert!(!spec.names_secret(&name("we")) && !spec.names_secret(&name("web-t")));
+        let (tool, secret) = (Tool::Npm, name("deploy"));
+        let extras = Extras {
+            logins: vec![Login { tool, secret: secret.clone(), host: None }],
+            ..Extras::default()
+        };
+        spec.setup = extras.before(None);
+        assert!(spec.names_secret(&secret) && !spec.names_secret(&name("web")));
+        spec.labels.insert(GIT_TOKEN_LABEL.to_owned(), "other".to_owned());
+        assert!(spec.names_secret(&name("other")) && !spec.names_secret(&name("git-token")));
     }
 
     #[test]

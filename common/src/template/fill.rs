@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Body, InvalidTemplate, Kind, Parameter, Session, Template, Value, parameter::is_name};
-use crate::{Limits, SessionName, spec::Labels};
+use crate::{
+    Limits, SecretName, SessionName,
+    spec::{Extras, Labels, Login, McpServer, SECRETS_FOLDER},
+};
 
 /// A template's body with values in it; what is none is the cluster's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Filled {
     pub sessions: Vec<FilledSession>,
     /// The secrets that parameters name.
     pub secrets: BTreeSet<String>,
+    /// Logins and servers.
+    pub extras: Extras,
 }
 
 /// One session with values in it.
@@ -35,9 +40,6 @@ enum Style {
     /// As it is, and a secret by its name.
     Name,
 }
-
-/// Where a workspace finds the file of a secret.
-const SECRETS: &str = "/run/secrets";
 
 /// How far behind the opening braces the closing ones are looked for.
 const NEAR: usize = Limits::NAME_BYTES + 16;
@@ -70,17 +72,50 @@ impl Template {
                 }
             }
         }
-        let session = |session: &Session| {
+        let session = |session: &Session| -> Result<_, InvalidTemplate> {
             let command = put(session.command.as_deref(), &values, Style::Shell)?;
             Ok(FilledSession { name: session.name.clone(), command })
         };
-        let sessions = self.sessions.iter().map(session).collect::<Result<_, _>>()?;
+        let sessions = self.sessions.iter().map(session).collect::<Result<_, InvalidTemplate>>()?;
         let named = values.values().filter_map(|(parameter, value)| match value {
             Value::Text(name) if parameter.kind == Kind::Secret => Some(name.clone()),
             _ => None,
         });
         let secrets = named.collect();
-        Ok(Filled { body: self.workspace.filled(&values)?, sessions, secrets })
+        let (body, extras) = (self.workspace.filled(&values)?, self.extras(&values)?);
+        Ok(Filled { body, sessions, secrets, extras })
+    }
+
+    fn extras(&self, values: &Values<'_>) -> Result<Extras, InvalidTemplate> {
+        let secret = |field: String, text: &str| -> Result<_, InvalidTemplate> {
+            let Some(text) = put(Some(text), values, Style::Name)? else { return Ok(None) };
+            let name = text.parse::<SecretName>().map(Some);
+            let text = || text.chars().take(80).collect();
+            name.map_err(|_| InvalidTemplate::Secret { field, text: text() })
+        };
+        let plain = |text: &str| put(Some(text), values, Style::Plain);
+        let mut extras = Extras::default();
+        for login in &self.logins {
+            let field = format!("secret of login {}", login.tool);
+            let Some(secret) = secret(field, &login.secret)? else { continue };
+            let host = put(login.host.as_deref(), values, Style::Plain)?;
+            extras.logins.push(Login { tool: login.tool.parse()?, secret, host });
+        }
+        for server in &self.servers {
+            let Some(command) = plain(&server.command)? else { continue };
+            let args = server.args.iter().filter_map(|arg| plain(arg).transpose());
+            let mut env = BTreeMap::new();
+            for (key, text) in &server.env {
+                let field = format!("env {key} of mcp {}", server.name);
+                if let Some(secret) = secret(field, text)? {
+                    env.insert(key.clone(), secret);
+                }
+            }
+            let args = args.collect::<Result<_, InvalidTemplate>>()?;
+            extras.servers.push(McpServer { name: server.name.clone(), command, args, env });
+        }
+        extras.validate()?;
+        Ok(extras)
     }
 }
 
@@ -180,7 +215,7 @@ fn put(
                 let style = if parameter.raw { Style::Plain } else { style };
                 match (parameter.kind, style) {
                     (Kind::Secret, Style::Plain | Style::Shell) => {
-                        out.push_str(&format!("{SECRETS}/{}", shown(value, Style::Plain)));
+                        out.push_str(&format!("{SECRETS_FOLDER}/{}", shown(value, Style::Plain)));
                     }
                     _ => out.push_str(&shown(value, style)),
                 }

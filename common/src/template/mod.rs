@@ -13,14 +13,17 @@ mod parameter;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 pub use fill::{Filled, FilledSession};
 pub use parameter::{Kind, Parameter, Value};
 
-use crate::{Limits, SessionName, spec::Labels};
+use crate::{
+    Limits, SessionName,
+    spec::{InvalidExtras, Labels, Tool},
+};
 
 /// A template as its author wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -38,6 +41,41 @@ pub struct Template {
     /// The sessions of each start, in this order; `main` with a shell where there are none.
     #[serde(default, rename = "session")]
     pub sessions: Vec<Session>,
+    /// Tools that are logged in with a secret.
+    #[serde(default, rename = "login")]
+    pub logins: Vec<ToolLogin>,
+    /// Servers that its coding agents may call.
+    #[serde(default, rename = "mcp")]
+    pub servers: Vec<Server>,
+}
+
+/// A tool of a template that is logged in; left out where its secret is one parameter without a
+/// value.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolLogin {
+    /// One of [`Tool::ALL`].
+    pub tool: String,
+    /// Name of the secret.
+    pub secret: String,
+    /// Another host than the tool's usual one.
+    pub host: Option<String>,
+}
+
+/// A server of a template that coding agents may call (MCP).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// What agents call it.
+    pub name: String,
+    /// Its program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Variables of its environment, each with the name of the secret whose value it has.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }
 
 /// What a workspace is. Every text may name parameters: `{{repo}}`. One that names a single
@@ -143,6 +181,17 @@ pub enum InvalidTemplate {
         /// What it is.
         description: String,
     },
+    /// A login or a server.
+    #[error(transparent)]
+    Extras(#[from] InvalidExtras),
+    /// A text that is to be a secret's name.
+    #[error("{field} is {text:?}, which is no name of a secret")]
+    Secret {
+        /// Where it stands.
+        field: String,
+        /// What stands there.
+        text: String,
+    },
     /// A parameter that the template does not have.
     #[error("the template has no parameter {0:?}")]
     Unknown(String),
@@ -188,10 +237,40 @@ impl Template {
             }
         }
         self.check_quotes()?;
+        self.check_extras()?;
         match known.difference(&used).next() {
             Some(unused) => Err(InvalidTemplate::Unused((*unused).to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// What is fixed of logins and servers must be good; what parameters say is looked at with their
+    /// values.
+    fn check_extras(&self) -> Result<(), InvalidTemplate> {
+        for login in &self.logins {
+            login.tool.parse::<Tool>()?;
+        }
+        let fixed = |text: &str, other: &str| match fill::names(text).next() {
+            Some(_) => other.to_owned(),
+            None => text.to_owned(),
+        };
+        let login = |login: &ToolLogin| ToolLogin {
+            tool: login.tool.clone(),
+            secret: fixed(&login.secret, "x"),
+            host: login.host.as_deref().map(|host| fixed(host, "h")),
+        };
+        let server = |server: &Server| Server {
+            name: server.name.clone(),
+            command: fixed(&server.command, "x"),
+            args: server.args.iter().map(|arg| fixed(arg, "x")).collect(),
+            env: server.env.iter().map(|(key, text)| (key.clone(), fixed(text, "x"))).collect(),
+        };
+        let plain = Self {
+            logins: self.logins.iter().map(login).collect(),
+            servers: self.servers.iter().map(server).collect(),
+            ..Self::default()
+        };
+        plain.fill(&BTreeMap::new()).map(drop)
     }
 
     /// Values stand in shell texts with quotes of their own.
@@ -238,7 +317,21 @@ impl Template {
         let sessions = sessions.map(|session| {
             (format!("command of session {}", session.name), session.command.as_deref())
         });
-        let all = fields.chain(labels).chain(sessions);
+        let logins = self.logins.iter().flat_map(|login| {
+            let field = |what: &str| format!("{what} of login {}", login.tool);
+            let secret = (field("secret"), Some(login.secret.as_str()));
+            [secret, (field("host"), login.host.as_deref())]
+        });
+        let servers = self.servers.iter().flat_map(|server| {
+            let field = move |what: &str| format!("{what} of mcp {}", server.name);
+            let command = [(field("command"), Some(server.command.as_str()))].into_iter();
+            let args = server.args.iter().map(move |arg| (field("args"), Some(arg.as_str())));
+            let env = server.env.iter();
+            let env =
+                env.map(move |(key, text)| (field(&format!("env {key}")), Some(text.as_str())));
+            command.chain(args).chain(env)
+        });
+        let all = fields.chain(labels).chain(sessions).chain(logins).chain(servers);
         all.filter_map(|(field, text)| Some((field, text?)))
     }
 }

@@ -56,6 +56,8 @@ fn agent() -> Template {
             ..Body::default()
         },
         sessions: vec![session],
+        logins: Vec::new(),
+        servers: Vec::new(),
     }
 }
 
@@ -201,4 +203,46 @@ fn a_parameter_reads_what_people_write() {
     assert_eq!(read(Kind::List, "a, b c,"), Ok(list));
     let error = read(Kind::Bool, "maybe").expect_err("neither").to_string();
     assert_eq!(error, "parameter x takes true or false, not \"maybe\"");
+}
+
+#[test]
+fn logins_and_servers_name_secrets_and_what_is_odd_in_them_is_refused() {
+    let secret = |name: &str| Parameter { optional: true, ..parameter(name, Kind::Secret) };
+    let login = |tool: &str, secret: &str| ToolLogin {
+        tool: tool.to_owned(),
+        secret: secret.to_owned(),
+        host: None,
+    };
+    let server = Server {
+        name: "docs".to_owned(),
+        command: "npx".to_owned(),
+        args: vec!["-y".to_owned(), "{{package}}".to_owned(), "{{token}}".to_owned()],
+        env: [("TOKEN".to_owned(), "{{token}}".to_owned())].into(),
+    };
+    let package = Parameter { optional: true, ..parameter("package", Kind::String) };
+    let template = Template {
+        parameters: vec![secret("token"), package],
+        logins: vec![login("vercel", "{{token}}"), login("npm", "npm-token")],
+        servers: vec![server],
+        ..Template::default()
+    };
+    template.check().expect("sound");
+    let filled = template.fill(&given(&[("token", "deploy")])).expect("filled").extras;
+    assert_eq!(filled.logins.len(), 2);
+    assert_eq!(filled.logins[0].secret.as_str(), "deploy", "its name, not its file");
+    assert_eq!(filled.servers[0].args, ["-y", "/run/secrets/deploy"], "its file, not its value");
+    assert_eq!(filled.servers[0].env["TOKEN"].as_str(), "deploy");
+    let without = template.fill(&given(&[])).expect("filled").extras;
+    assert_eq!((without.logins.len(), without.servers[0].env.len()), (1, 0));
+    let refused = |change: &dyn Fn(&mut Template)| {
+        let mut odd = template.clone();
+        change(&mut odd);
+        odd.check().expect_err("refused").to_string()
+    };
+    assert!(refused(&|odd| odd.logins[1].tool = "frob".to_owned()).contains("no login for"));
+    assert!(refused(&|odd| odd.logins[1].tool = "vercel".to_owned()).contains("twice"));
+    assert!(refused(&|odd| odd.logins[1].secret = "No Name".to_owned()).contains("login npm"));
+    assert!(refused(&|odd| odd.logins[1].secret = "{{other}}".to_owned()).contains("not defined"));
+    assert!(refused(&|odd| odd.servers[0].name = "a b".to_owned()).contains("MCP server"));
+    assert!(refused(&|odd| odd.servers[0].command = " ".to_owned()).contains("docs"));
 }

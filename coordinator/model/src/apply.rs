@@ -94,6 +94,17 @@ impl Change {
         self
     }
 
+    /// Adds to what is told there, in front of it.
+    pub(crate) fn more(mut self, detail: &str) -> Self {
+        if let Some(record) = &mut self.record {
+            record.detail = match record.detail.is_empty() {
+                true => detail.to_owned(),
+                false => format!("{detail}, {}", record.detail),
+            };
+        }
+        self
+    }
+
     /// Adds an event.
     pub(crate) fn event(mut self, kind: EventKind) -> Self {
         self.events.push(kind);

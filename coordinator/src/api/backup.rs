@@ -8,7 +8,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tracing::{info, warn};
 use warren_common::Limits;
-use warren_daemon::{Secret, backup::Kdf, clock, telemetry::Chain};
+use warren_daemon::{
+    Secret,
+    backup::{Content, Kdf},
+    clock,
+    telemetry::Chain,
+};
 use warren_model::{
     ClusterState, Command,
     command::{EndRecovery, NoteBackup},
@@ -17,6 +22,9 @@ use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{Api, Who, errors, mutation::Asked, resolve};
 use crate::backup::{self, CopyError};
+
+/// How often state and keystore are read before a value counts as lost.
+const GATHERINGS: usize = 3;
 
 /// The pieces of a file.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<pb::BackupResponse, Status>> + Send>>;
@@ -44,11 +52,11 @@ impl Api {
         let request_id = uuid::Uuid::now_v7().to_string();
         let asked = Asked::read(who, Some(pb::Mutation { request_id, if_revision: None }))?;
         self.mutate(&asked, Command::NoteBackup(NoteBackup { revision })).await?;
-        let moment = self.read().await?;
+        let (state, content) = self.gather().await?;
         let order = backup::Order {
-            state: moment.state,
+            state,
             status: self.parts().consensus.status(),
-            keystore: self.parts().keystore.clone(),
+            content,
             key: Secret::new(key),
             kdf,
             taken: clock::now(),
@@ -75,6 +83,26 @@ impl Api {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
+    /// Returns the state, and what of it and the keystore goes into the file. What this coordinator
+    /// lacks it takes from the others; a value that was set anew meanwhile is of a newer state.
+    async fn gather(&self) -> Result<(ClusterState, Content), ApiError> {
+        let mut tries = GATHERINGS;
+        loop {
+            let state = self.read().await?.state;
+            let (seen, keystore) = (state.clone(), self.parts().keystore.clone());
+            let gathering = tokio::task::spawn_blocking(move || backup::gather(&seen, &keystore));
+            let gathered =
+                gathering.await.map_err(|error| errors::internal("reading the keystore", error))?;
+            tries -= 1;
+            match gathered {
+                Ok(content) => return Ok((state, content)),
+                Err(CopyError::Lacks(_)) if tries > 0 => self.parts().members.catch_up().await,
+                Err(CopyError::Lacks(secret)) => return Err(incomplete(&secret)),
+                Err(error) => return Err(errors::internal("reading the keystore", Chain(&error))),
+            }
+        }
+    }
+
     pub(super) async fn end(
         &self,
         who: Who,
@@ -92,6 +120,13 @@ impl Api {
         let state = self.parts().consensus.local();
         Ok(pb::EndRecoveryResponse { recovery: show_recovery(&state), revision })
     }
+}
+
+fn incomplete(secret: &str) -> ApiError {
+    let message = format!("a backup made here would lack the newest value of the secret {secret}");
+    ApiError::new(Code::Unavailable, "SECRET_MISSING", message)
+        .why("this coordinator has not got it, and no other that answers has")
+        .next("start the other coordinators, or set the secret again; then repeat the backup")
 }
 
 /// Shows the recovery under way, if any.

@@ -1,7 +1,7 @@
 //! `SecretService`: what vaults hold, without the values; and the values, for nodes alone.
 
 use tonic::{Code, Request, Response, Status};
-use warren_common::{Limits, NodeId, SecretName, WorkspaceId};
+use warren_common::{Limits, NodeId, SecretName, WorkspaceId, WorkspaceName};
 use warren_daemon::Secret;
 use warren_model::{
     ClusterState, Command, Principal,
@@ -9,7 +9,7 @@ use warren_model::{
         SecretCommand,
         secret::{DeleteSecret, SetSecret},
     },
-    state::{Desired, SecretRecord, ValueId, Vault},
+    state::{Desired, SecretRecord, ValueId, ValueMark, Vault},
 };
 use warren_proto::{
     error::{ApiError, reason},
@@ -42,8 +42,12 @@ impl SecretService for Api {
             return Err(errors::invalid("value", why).into());
         }
         one_vault(&request.client, request.shared)?;
+        let made_for = made_for(&request.made_for, request.shared)?;
         let vault = self.vault(&asked, &request.client).await?;
-        let set = SetSecret { vault, name: name.clone(), version: 0, value: ValueId::default() };
+        // the leader says which version, value and mark it becomes
+        let (value_id, mark) = (ValueId::default(), ValueMark::default());
+        let set =
+            SetSecret { vault, name: name.clone(), version: 0, value: value_id, mark, made_for };
         let command = Command::Secret(Box::new(SecretCommand::Set(set)));
         let serial = asked.serial.clone();
         let setting = Setting { envelope: asked.envelope(command), serial, value };
@@ -186,6 +190,14 @@ fn not_held(workspace: &str) -> ApiError {
         .why("a node gets the secrets of the workspaces that are assigned to it, and of no others")
 }
 
+fn made_for(name: &str, shared: bool) -> Result<Option<WorkspaceName>, ApiError> {
+    match name {
+        "" => Ok(None),
+        _ if shared => Err(errors::invalid("made_for", "and shared exclude each other")),
+        name => name.parse().map(Some).map_err(|why| errors::invalid("made_for", why)),
+    }
+}
+
 fn named(text: &str) -> Result<SecretName, ApiError> {
     text.parse().map_err(|why| errors::invalid("name", why))
 }
@@ -231,6 +243,7 @@ fn show(
         workspaces,
         workspace_count: count(total),
         revision: record.revision.0,
+        made_for: record.made_for.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

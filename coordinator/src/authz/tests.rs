@@ -41,6 +41,7 @@ MemberService/ListSecrets                  -    -     -    yes   -     -    -   
 MemberService/GetSecret                    -    -     -    yes   -     -    -    -    -
 MemberService/PutSecret                    -    -     -    yes   -     -    -    -    -
 MemberService/SetSecret                    -    -     -    yes   -     -    -    -    -
+MemberService/DigestSecrets                -    -     -    yes   -     -    -    -    -
 RaftService/Propose                        -    -     -    yes   -     -    -    -    -
 RaftService/ReadIndex                      -    -     -    yes   -     -    -    -    -
 ClusterService/GetCluster                  -    -     -    -     yes   yes  yes  yes  yes

@@ -1,13 +1,19 @@
 //! Making a backup: state and keystore, sealed piece by piece.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use warren_common::{Limits, Timestamp};
-use warren_daemon::backup::{BackupError, BackupKey, Content, Header, Kdf, Manifest, Sealer};
+use warren_daemon::{
+    Secret,
+    backup::{BackupError, BackupKey, Content, Header, Kdf, Manifest, Sealer},
+};
 use warren_model::{ClusterState, command::Availability};
 
 use super::{CopyError, last_replica};
 use crate::{
-    keystore::Keystore,
+    keystore::{Keystore, KeystoreError},
+    member::sealed_values,
     raft::{Status, encode_state},
 };
 
@@ -17,8 +23,8 @@ pub struct Order {
     pub state: ClusterState,
     /// Where the log stands.
     pub status: Status,
-    /// The secrets.
-    pub keystore: Keystore,
+    /// What [`gather`] made of it.
+    pub content: Content,
     /// The key the file is sealed with.
     pub key: BackupKey,
     /// How the person made it.
@@ -30,12 +36,12 @@ pub struct Order {
 /// Hands the file out in pieces of at most [`Limits::CHECKPOINT_CHUNK_BYTES`]. Blocks.
 ///
 /// # Errors
-/// The keystore cannot be read, the state is too large, or `sink` says that nobody listens.
+/// The state holds no cluster, or `sink` says that nobody listens.
 pub fn seal_into(
     order: Order,
     mut sink: impl FnMut(Bytes) -> Result<(), CopyError>,
 ) -> Result<(), CopyError> {
-    let Order { state, status, keystore, key, kdf, taken } = order;
+    let Order { state, status, content, key, kdf, taken } = order;
     let cluster = state.cluster.as_ref();
     let cluster = cluster.ok_or_else(|| CopyError::Content("holds no cluster".to_owned()))?;
     kdf.check()?;
@@ -54,7 +60,6 @@ pub fn seal_into(
         nonce: String::new(),
         key_check: String::new(),
     };
-    let content = content(&state, &keystore)?;
     let (mut piece, mut sealer) = Sealer::begin(header, &key)?;
     let mut sunk = Ok(());
     let encoded = content.encode(|plain| {
@@ -75,7 +80,12 @@ pub fn seal_into(
     sink(piece.into())
 }
 
-fn content(state: &ClusterState, keystore: &Keystore) -> Result<Content, CopyError> {
+/// Reads what goes into the file: the state, and the keystore as it is now. Blocks.
+///
+/// # Errors
+/// The keystore cannot be read, the state is too large, or a value that the state names is not
+/// here: the keystore is then behind the state, or already ahead of it.
+pub fn gather(state: &ClusterState, keystore: &Keystore) -> Result<Content, CopyError> {
     let mut content = Content {
         manifest: Manifest {
             clients: state.clients.len() as u64,
@@ -87,14 +97,86 @@ fn content(state: &ClusterState, keystore: &Keystore) -> Result<Content, CopyErr
             workspaces: state.workspaces.len() as u64,
             audit_sequence: state.audit.sequence,
             audit_hash: state.audit.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sealed: sealed_values(state),
         },
         state: encode_state(state).map_err(CopyError::State)?.to_vec(),
         ..Content::default()
     };
     for name in keystore.names().map_err(CopyError::Keystore)? {
-        if let Some(secret) = keystore.get(&name).map_err(CopyError::Keystore)? {
-            content.secrets.insert(name, secret);
+        match keystore.get(&name) {
+            Ok(Some(secret)) => drop(content.secrets.insert(name, secret)),
+            // a damaged value that is named is missed below; of others a peer may have a good copy
+            Ok(None) | Err(KeystoreError::Damaged(_)) => {}
+            Err(error) => return Err(CopyError::Keystore(error)),
         }
     }
+    check(state, &content.secrets).map_err(CopyError::Lacks)?;
     Ok(content)
+}
+
+/// Checks that every value which the state names is among `secrets` and opens; otherwise names the
+/// first secret that has lost its own.
+///
+/// # Errors
+/// See above.
+pub fn check(
+    state: &ClusterState,
+    secrets: &BTreeMap<String, Secret<String>>,
+) -> Result<(), String> {
+    match sealed_values(state).into_iter().find(|one| !one.is_in(secrets)) {
+        Some(lost) => Err(lost.secret),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::{Revision, SecretName};
+    use warren_daemon::sealed::SealKey;
+    use warren_model::{
+        Principal,
+        state::{SecretRecord, ValueId, Vault},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_keystore_that_lacks_the_newest_values_makes_no_backup() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keystore = Keystore::open(folder.path()).expect("opened");
+        let mut state = ClusterState::default();
+        gather(&state, &keystore).expect("there is nothing to lack");
+        let record = |version, value| SecretRecord {
+            version,
+            value: ValueId([value; 16]),
+            by: Principal::Person("ann".to_owned()),
+            at: Timestamp(1),
+            made_for: None,
+            revision: Revision(1),
+        };
+        let name: SecretName = "tool".parse().expect("a name");
+        let mut name_it = |version, value| {
+            let secrets = [(name.clone(), record(version, value))];
+            state.secrets.insert(Vault::Shared, std::sync::Arc::new(secrets.into()));
+            let listed = sealed_values(&state);
+            (state.clone(), listed.into_iter().next().expect("one value"))
+        };
+        let (first, place) = name_it(1, 7);
+        let lacks = |state: &ClusterState| match gather(state, &keystore) {
+            Err(CopyError::Lacks(name)) => name == "(shared)/tool",
+            Ok(_) | Err(_) => false,
+        };
+        assert!(lacks(&first));
+        let key = SealKey::random().expect("a key");
+        keystore.put(&place.key, &key.to_text()).expect("kept");
+        let value = key.seal(place.place.as_bytes(), &Secret::new(b"canary".to_vec()));
+        keystore.put(&place.file, &Secret::new(value.expect("sealed"))).expect("kept");
+        let made = gather(&first, &keystore).expect("it has all");
+        assert_eq!(made.manifest.sealed, [place]);
+        made.check().expect("and the file says so");
+        let (second, _) = name_it(2, 8);
+        assert!(lacks(&second), "the newest is not here");
+        let (overtaken, _) = name_it(3, 9);
+        assert!(lacks(&overtaken), "an older value stands in its place");
+    }
 }

@@ -14,7 +14,7 @@ use warren_model::ClusterState;
 
 use crate::{keystore::KeystoreError, raft, store::StoreError};
 
-pub use make::{Order, seal_into};
+pub use make::{Order, check, gather, seal_into};
 
 /// Why a backup cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum CopyError {
     /// The state in the file cannot be used here.
     #[error("the state in the backup {0}")]
     Content(String),
+    /// The keystore has not the newest value of this secret.
+    #[error("the keystore lacks the newest value of the secret {0}")]
+    Lacks(String),
     /// Nobody takes the file any more.
     #[error("the caller went away")]
     Gone,

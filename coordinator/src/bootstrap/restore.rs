@@ -23,7 +23,7 @@ use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 use super::{Begin, Founder, Intent, IntentError, asked, given_address, told};
 use crate::{
     api::{cluster::show_recovery, errors},
-    backup::{CopyError, Opened},
+    backup::{self, CopyError, Opened},
     hub::control::coordinators,
     keystore::{Keystore, KeystoreError},
     raft::{Seed, SeedError, seed},
@@ -112,7 +112,7 @@ pub(super) fn tidy(state_dir: &Path) {
 pub(super) async fn receive(
     mut pieces: Streaming<pb::RestoreRequest>,
 ) -> Result<(pb::RestoreBegin, Vec<u8>), ApiError> {
-    let limit = Limits::CHECKPOINT_BYTES + Limits::CHECKPOINT_BYTES / 8;
+    let limit = Limits::BACKUP_BYTES + Limits::BACKUP_BYTES / 8;
     let (mut begin, mut file) = (None, Vec::new());
     loop {
         let next = tokio::time::timeout(Limits::CALL_TIMEOUT, pieces.message()).await;
@@ -158,6 +158,10 @@ impl Founder {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != opened.header.name) {
             let found = opened.header.name;
             return Err(refused(RestoreError::OtherCluster { found, wanted }));
+        }
+        if let Err(lost) = backup::check(&opened.state, &opened.content.secrets) {
+            // what else is in it is worth having: nodes are told SECRET_MISSING of this one
+            warn!(secret = lost, "the backup lacks the newest value of a secret: set it again");
         }
         let (intent, restored) = self.write(opened, api_address).await.map_err(refused)?;
         let found = self.bring_up(&mut stage, &intent).await.map_err(told)?;

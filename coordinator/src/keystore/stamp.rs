@@ -27,15 +27,9 @@ impl Stamp {
         Self { term: 0, number: 0, sha256: Sha256::digest(content).into(), deleted: false }
     }
 
-    /// Returns the stamp of the value after `before`.
-    pub(super) fn after(
-        before: Option<&Self>,
-        term: u64,
-        (deleted, content): (bool, &str),
-    ) -> Self {
-        let (seen, number) = before.map_or((0, 0), |before| (before.term, before.number));
-        let sha256 = Sha256::digest(content).into();
-        Self { term: term.max(seen), number: number.saturating_add(1), sha256, deleted }
+    /// Returns the stamp of a value, or of a deletion, with its term and number.
+    pub(super) fn new((term, number): (u64, u64), (deleted, content): (bool, &str)) -> Self {
+        Self { term, number, sha256: Sha256::digest(content).into(), deleted }
     }
 
     /// Whether this is the content it was made for.

@@ -8,6 +8,7 @@
 
 mod admit;
 mod audit;
+mod compare;
 mod describe;
 mod heard;
 mod inspect;
@@ -45,12 +46,12 @@ use crate::{
     sync::locked,
 };
 
+pub(crate) use compare::fetch;
 pub use describe::Described;
 use remove::Removal;
-pub(crate) use secrets::fetch;
 pub use service::MemberRpc;
 pub use standing::Removed;
-pub use vault::{Given, Setting};
+pub use vault::{Given, Setting, sealed_values};
 
 /// How long one change of the group may wait for another.
 const TURN: Duration = Duration::from_secs(5);

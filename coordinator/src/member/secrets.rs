@@ -1,54 +1,49 @@
-//! The keystore among the coordinators: copies pushed by the leader, gaps filled by whoever has
-//! them.
+//! The keystore among the coordinators: copies pushed by the leader.
 //!
-//! A write is the leader's. It is fsynced here, pushed to all others at once, and acknowledged when
-//! a majority of the voters has fsynced it; one that was not acknowledged may still come to be, as
-//! with the log. Every coordinator also compares its stamps with the others' on its own, at the
-//! start, after a change of leader and now and then, and takes what is newer or damaged here.
+//! A write is the leader's, in the term in which it was decided: wherever a later leader has written,
+//! it is refused. It is fsynced here, pushed to all others at once, and acknowledged when a majority of
+//! the voters has fsynced it; one that was not acknowledged may still come to be, as with the log. What
+//! coordinators lack they take from each other by themselves: see `compare.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use warren_common::ReplicaId;
 use warren_daemon::Secret;
 use warren_proto::{
     error::{ApiError, reason},
-    pb::raft::v1::{self as pb, member_service_client::MemberServiceClient},
+    pb::raft::v1 as pb,
 };
 
-use super::{Failed, Members};
+use super::{Failed, Members, compare::list_all};
 use crate::{
     api::errors,
-    keystore::{Kept, Keystore, KeystoreError, Stamp},
+    keystore::{Kept, KeystoreError, Stamp, Taken},
 };
 
 /// How long one call about secrets may take: small files and an fsync.
 const CALL: Duration = Duration::from_secs(5);
-/// How often stamps are compared without a reason.
-const COMPARE: Duration = Duration::from_secs(30);
-/// The pause before a comparison that did not reach everybody is repeated.
-const AGAIN: Duration = Duration::from_secs(3);
-
 impl Members {
-    /// Keeps a secret, or with none that it is gone, on a majority of the coordinators.
+    /// Keeps a secret, or with none that it is gone, on a majority of the coordinators, as the leader
+    /// of `term` decided.
     ///
     /// # Errors
-    /// This coordinator does not lead, its disk failed, or no majority confirmed it: then it may
-    /// still come to be.
+    /// This coordinator does not lead in that term any more, its disk failed, or no majority confirmed
+    /// it: then it may still come to be.
     pub async fn put_secret(
         &self,
         name: &str,
         secret: Option<Secret<String>>,
+        term: u64,
     ) -> Result<(), ApiError> {
         self.leading().await?;
         let parts = &self.0.parts;
         // of the leadership itself: a follower's term is that of another leader's values
         let led = *parts.consensus.leadership().borrow();
-        if !led.leading {
+        if !led.leading || led.term != term {
             return Err(errors::not_leader(led.leader, &self.state()));
         }
-        let term = led.term;
         let written = {
             let (keystore, name) = (parts.keystore.clone(), name.to_owned());
             blocking(move || keystore.write(&name, secret.as_ref(), term)).await?
@@ -67,7 +62,15 @@ impl Members {
         let mut kept = usize::from(voters.contains(&parts.replica));
         while kept < needed {
             match pushing.next().await {
-                Some((replica, Ok(()))) => kept += usize::from(voters.contains(&replica)),
+                Some((replica, Ok(Taken::New | Taken::Same))) => {
+                    kept += usize::from(voters.contains(&replica));
+                }
+                Some((replica, Ok(Taken::Older))) => {
+                    drop(pushing);
+                    // what is newer is taken before anybody tries again
+                    self.compare().await;
+                    return Err(overtaken(name, replica));
+                }
                 Some((replica, Err(error))) => {
                     tracing::warn!(%replica, name, %error, "a secret was not copied");
                 }
@@ -82,13 +85,15 @@ impl Members {
         }
     }
 
-    async fn push(&self, replica: ReplicaId, name: &str, kept: &Kept) -> Result<(), ApiError> {
+    /// Gives another coordinator a secret; says whether it is kept there, or a newer one is.
+    async fn push(&self, replica: ReplicaId, name: &str, kept: &Kept) -> Result<Taken, ApiError> {
         let request = pb::PutSecretRequest {
             stamp: Some(shown(name, &kept.stamp)),
             content: kept.content.expose().clone().into_bytes().into(),
         };
         let mut api = self.peer(replica)?;
-        within(api.put_secret(request)).await.map(drop)
+        let answer = within(api.put_secret(request)).await?;
+        Ok(if answer.superseded { Taken::Older } else { Taken::New })
     }
 
     /// Gives another coordinator what it lacks, and returns how many secrets it then holds.
@@ -96,10 +101,13 @@ impl Members {
         let keystore = self.keystore().clone();
         let ours = blocking(move || keystore.stamps()).await?;
         let mut api = self.peer(replica)?;
-        let theirs = within(api.list_secrets(pb::ListSecretsRequest {})).await?;
-        let theirs = read_all(theirs.secrets)?;
+        let theirs = list_all(&mut api, None).await?;
+        // where nothing is, nothing need be known of a deletion
+        let lacks = |theirs: &BTreeMap<String, Stamp>, name: &String, stamp: &Stamp| {
+            theirs.get(name).map_or(!stamp.deleted, |theirs| theirs < stamp)
+        };
         for (name, stamp) in &ours {
-            if theirs.get(name).is_some_and(|theirs| theirs >= stamp) {
+            if !lacks(&theirs, name, stamp) {
                 continue;
             }
             let (keystore, wanted) = (self.keystore().clone(), name.clone());
@@ -107,12 +115,8 @@ impl Members {
                 self.push(replica, name, &kept).await?;
             }
         }
-        let theirs = within(api.list_secrets(pb::ListSecretsRequest {})).await?;
-        let theirs = read_all(theirs.secrets)?;
-        let lacks = |(name, stamp): &(&String, &Stamp)| {
-            theirs.get(*name).is_none_or(|theirs| theirs < *stamp)
-        };
-        match ours.iter().find(lacks) {
+        let theirs = list_all(&mut api, None).await?;
+        match ours.iter().find(|(name, stamp)| lacks(&theirs, name, stamp)) {
             Some((name, _)) => {
                 let message = format!("coordinator {replica} did not keep the secret {name}");
                 Err(ApiError::new(Code::Unavailable, "KEYSTORE_BEHIND", message))
@@ -120,66 +124,6 @@ impl Members {
             None => Ok(theirs.len()),
         }
     }
-
-    /// Takes from every other coordinator what is newer or damaged here; returns whether all of
-    /// them answered.
-    pub(super) async fn compare(&self) -> bool {
-        let state = self.state();
-        let mut all = true;
-        for replica in state.replicas.keys().filter(|one| **one != self.0.parts.replica) {
-            let taken = match self.peer(*replica) {
-                Ok(mut api) => fetch(&mut api, self.keystore()).await,
-                Err(error) => Err(error),
-            };
-            match taken {
-                Ok(0) => {}
-                Ok(taken) => tracing::info!(from = %replica, taken, "took secrets"),
-                Err(error) => {
-                    tracing::debug!(%replica, %error, "secrets were not compared");
-                    all = false;
-                }
-            }
-        }
-        all
-    }
-
-    /// Compares for ever: at the start, after each change of leader, and now and then.
-    pub async fn keep_secrets(self) {
-        let mut leadership = self.0.parts.consensus.leadership();
-        loop {
-            let pause = if self.compare().await { COMPARE } else { AGAIN };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = leadership.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-}
-
-/// Takes what a coordinator has newer than `keystore`, durably; returns how many secrets.
-///
-/// # Errors
-/// It does not answer, or what it gives cannot be kept.
-pub(crate) async fn fetch(
-    api: &mut MemberServiceClient<Channel>,
-    keystore: &Keystore,
-) -> Result<usize, ApiError> {
-    let listed = within(api.list_secrets(pb::ListSecretsRequest {})).await?;
-    let ours = {
-        let keystore = keystore.clone();
-        blocking(move || keystore.stamps()).await?
-    };
-    let mut taken = 0;
-    for (name, stamp) in read_all(listed.secrets)? {
-        if ours.get(&name).is_some_and(|ours| *ours >= stamp) {
-            continue;
-        }
-        let answer = within(api.get_secret(pb::GetSecretRequest { name: name.clone() })).await?;
-        let kept = read(answer.stamp, &answer.content)?.1;
-        let keystore = keystore.clone();
-        taken += usize::from(blocking(move || keystore.take(&name, &kept)).await?);
-    }
-    Ok(taken)
 }
 
 /// Runs work on the keystore's files where it may block.
@@ -188,6 +132,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let told = |error: KeystoreError| match error {
         KeystoreError::Name(_) => errors::invalid("name", error),
+        KeystoreError::Fenced { .. } => {
+            ApiError::new(Code::Unavailable, reason::NOT_LEADER, error.to_string())
+                .next("repeat the call with the same request id")
+        }
         KeystoreError::Damaged(_) | KeystoreError::File(_) | KeystoreError::List(_) => {
             errors::internal("using the keystore", warren_daemon::telemetry::Chain(&error))
         }
@@ -198,7 +146,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, ApiError> {
     match tokio::time::timeout(CALL, call).await {
@@ -209,6 +157,13 @@ async fn within<T>(
             Err(ApiError::new(Code::DeadlineExceeded, reason::UNREACHABLE, message))
         }
     }
+}
+
+fn overtaken(name: &str, by: ReplicaId) -> ApiError {
+    let message = format!("coordinator {by} has a newer value of the secret {name}");
+    ApiError::new(Code::Unavailable, reason::NOT_LEADER, message)
+        .why("another coordinator led meanwhile, or this one lost what it had")
+        .next("repeat the call with the same request id")
 }
 
 fn unconfirmed(name: &str, (kept, needed): (usize, usize)) -> ApiError {
@@ -235,7 +190,8 @@ fn read_stamp(stamp: pb::SecretStamp) -> Result<(String, Stamp), ApiError> {
     Ok((name, Stamp { term, number, sha256, deleted }))
 }
 
-fn read_all(stamps: Vec<pb::SecretStamp>) -> Result<BTreeMap<String, Stamp>, ApiError> {
+/// Reads stamps from the wire, by name.
+pub(super) fn read_all(stamps: Vec<pb::SecretStamp>) -> Result<BTreeMap<String, Stamp>, ApiError> {
     stamps.into_iter().map(read_stamp).collect()
 }
 

@@ -11,7 +11,7 @@ use warren_proto::pb::raft::v1::{
 };
 
 use super::{Members, Removal, Setting, secrets};
-use crate::{api::errors, authz::Caller};
+use crate::{api::errors, authz::Caller, keystore::Taken};
 
 /// The service that the Raft listener mounts.
 #[derive(Clone)]
@@ -83,12 +83,16 @@ impl MemberService for MemberRpc {
 
     async fn list_secrets(
         &self,
-        _: Request<pb::ListSecretsRequest>,
+        request: Request<pb::ListSecretsRequest>,
     ) -> Answer<pb::ListSecretsResponse> {
-        let keystore = self.members.keystore().clone();
-        let stamps = secrets::blocking(move || keystore.stamps()).await?;
-        let secrets = stamps.iter().map(|(name, stamp)| secrets::shown(name, stamp)).collect();
-        Ok(Response::new(pb::ListSecretsResponse { secrets }))
+        Ok(Response::new(self.members.list_here(request.into_inner()).await?))
+    }
+
+    async fn digest_secrets(
+        &self,
+        request: Request<pb::DigestSecretsRequest>,
+    ) -> Answer<pb::DigestSecretsResponse> {
+        Ok(Response::new(self.members.digest_here(request.into_inner()).await?))
     }
 
     async fn get_secret(
@@ -112,8 +116,8 @@ impl MemberService for MemberRpc {
         let request = request.into_inner();
         let (name, kept) = secrets::read(request.stamp, &request.content)?;
         let keystore = self.members.keystore().clone();
-        secrets::blocking(move || keystore.take(&name, &kept)).await?;
-        Ok(Response::new(pb::PutSecretResponse {}))
+        let taken = secrets::blocking(move || keystore.take(&name, &kept)).await?;
+        Ok(Response::new(pb::PutSecretResponse { superseded: taken == Taken::Older }))
     }
 
     async fn set_secret(

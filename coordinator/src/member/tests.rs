@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use warren_common::{ReplicaId, RequestId, Timestamp};
+use warren_common::{Limits, ReplicaId, RequestId, Timestamp};
 use warren_daemon::Secret;
 use warren_model::{
     Command, Envelope,
@@ -45,7 +45,8 @@ async fn put(nodes: &BTreeMap<u64, Node>, name: &str, value: &str) {
     let putting = async {
         loop {
             let leading = leader(nodes).await;
-            match nodes[&leading].members.put_secret(name, secret(value)).await {
+            let term = nodes[&leading].consensus.status().term;
+            match nodes[&leading].members.put_secret(name, secret(value), term).await {
                 Ok(()) => return,
                 Err(error) => assert_ne!(error.reason, reason::INTERNAL, "{error}"),
             }
@@ -74,13 +75,105 @@ async fn an_acknowledged_secret_survives_whoever_wrote_it() {
     comes(&nodes[&first].members, "client-a", Some("three")).await;
 
     let leading = leader(&nodes).await;
-    nodes[&leading].members.put_secret("client-a", None).await.expect("deleted");
+    let term = nodes[&leading].consensus.status().term;
+    nodes[&leading].members.put_secret("client-a", None, term).await.expect("deleted");
     for node in nodes.values() {
         comes(&node.members, "client-a", None).await;
     }
     let digests = nodes.values().map(|node| node.members.keystore().digest().expect("read"));
     let digests: std::collections::BTreeSet<_> = digests.collect();
     assert_eq!(digests.len(), 1, "all the same");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+/// Compares everywhere until nobody remembers that a secret was deleted.
+async fn forgotten(nodes: &BTreeMap<u64, Node>, name: &str) {
+    let forgetting = async {
+        let known = |node: &Node| node.members.keystore().kept(name).expect("good").is_some();
+        while nodes.values().any(known) {
+            for node in nodes.values() {
+                node.members.compare().await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, forgetting).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_remembered_until_all_know_and_is_forgotten_then() {
+    let mut nodes = known_three().await;
+    put(&nodes, "client-a", "one").await;
+    put(&nodes, "client-b", "stays").await;
+    for node in nodes.values() {
+        comes(&node.members, "client-a", Some("one")).await;
+    }
+    let leading = leader(&nodes).await;
+    let late = nodes.keys().copied().find(|id| *id != leading).expect("another");
+    let away = nodes.remove(&late).expect("there").stop().await;
+    let term = nodes[&leading].consensus.status().term;
+    nodes[&leading].members.put_secret("client-a", None, term).await.expect("deleted");
+    for node in nodes.values() {
+        assert!(!node.members.compare().await, "one does not answer");
+        node.members.compare().await;
+        let kept = node.members.keystore().kept("client-a").expect("good").expect("remembered");
+        assert!(kept.stamp.deleted, "the one that is away has it yet");
+    }
+    nodes.insert(late, Node::again(late, away).await);
+    comes(&nodes[&late].members, "client-a", None).await;
+    forgotten(&nodes, "client-a").await;
+    for node in nodes.values() {
+        assert!(node.members.compare().await);
+        assert!(!node.folder().join("keys/client-a.secret").exists(), "nobody gives it again");
+        comes(&node.members, "client-b", Some("stays")).await;
+    }
+    // what is set after that is newer than what was, wherever that may come from
+    put(&nodes, "client-a", "two").await;
+    for node in nodes.values() {
+        comes(&node.members, "client-a", Some("two")).await;
+    }
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_in_an_earlier_term_is_not_written() {
+    let nodes = known_three().await;
+    put(&nodes, "k", "one").await;
+    let leading = leader(&nodes).await;
+    let term = nodes[&leading].consensus.status().term;
+    let late = nodes[&leading].members.put_secret("k", secret("late"), term - 1).await;
+    assert_eq!(kept(&nodes[&leading].members, "k").as_deref(), Some("one"));
+    late.expect_err("of another term");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_keystore_is_compared_page_by_page() {
+    let mut nodes = known_three().await;
+    let leading = leader(&nodes).await;
+    let away = nodes.keys().copied().find(|id| *id != leading).expect("another");
+    let gone = nodes.remove(&away).expect("there").stop().await;
+    let count = Limits::PAGE + 7;
+    let keystore = nodes[&leading].members.keystore().clone();
+    for number in 0..count {
+        let name = format!("secret-shared-0-s{number}");
+        keystore.write(&name, secret("x").as_ref(), 1).expect("kept");
+        let vault = format!("vault-key-{:032x}", number + 1);
+        keystore.write(&vault, secret("x").as_ref(), 1).expect("kept");
+    }
+    nodes.insert(away, Node::again(away, gone).await);
+    let (here, there) = (keystore, nodes[&away].members.clone());
+    let all = async {
+        while there.keystore().digest().expect("read") != here.digest().expect("read") {
+            there.compare().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("in time");
     for node in nodes.into_values() {
         node.stop().await;
     }
@@ -128,7 +221,8 @@ async fn without_a_majority_nothing_is_acknowledged_and_damage_is_healed_by_anot
     for id in others {
         nodes.remove(&id).expect("there").stop().await;
     }
-    let alone = nodes[&leading].members.put_secret("k", secret("alone"));
+    let term = nodes[&leading].consensus.status().term;
+    let alone = nodes[&leading].members.put_secret("k", secret("alone"), term);
     let refused = tokio::time::timeout(PATIENCE, alone).await.expect("a deadline");
     refused.expect_err("no majority");
     for node in nodes.into_values() {

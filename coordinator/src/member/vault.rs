@@ -13,12 +13,13 @@ use tonic::Code;
 use warren_common::{ClientId, ReplicaId, Revision, SecretName};
 use warren_daemon::{
     Secret,
+    backup::SealedValue,
     sealed::{SealError, SealKey},
 };
 use warren_model::{
     Applied, ClusterState, Command, Envelope, Outcome, Principal,
     command::{SecretCommand, secret::SetSecret},
-    state::{SecretRecord, ValueId, Vault},
+    state::{SecretRecord, ValueId, ValueMark, Vault},
 };
 use warren_proto::{
     error::{ApiError, reason},
@@ -29,7 +30,7 @@ use super::{Failed, Members, PASSING, PAUSE, TURN, secrets::blocking};
 use crate::{
     api::errors,
     keystore::{Keystore, KeystoreError},
-    raft::LedError,
+    raft::{Led, LedError},
 };
 
 /// Begins the names of values in the keystore.
@@ -102,13 +103,18 @@ impl Setting {
         }
     }
 
+    /// Tells its value from another one that comes with the same request id.
+    fn mark(&self, key: &SealKey) -> ValueMark {
+        ValueMark(key.mark(format!("request {}", self.envelope.request).as_bytes(), &self.value))
+    }
+
     /// Returns the command with what it becomes.
-    fn becomes(&self, version: u64, value: ValueId) -> Envelope {
+    fn becomes(&self, version: u64, value: ValueId, mark: ValueMark) -> Envelope {
         let mut envelope = self.envelope.clone();
         if let Command::Secret(command) = &mut envelope.command
             && let SecretCommand::Set(set) = command.as_mut()
         {
-            (set.version, set.value) = (version, value);
+            (set.version, set.value, set.mark) = (version, value, mark);
         }
         envelope
     }
@@ -180,15 +186,18 @@ impl Members {
         let state = led.state();
         let last = state.secret(vault, name).map_or(0, |record| record.version);
         let (version, value) = (last.saturating_add(1), random()?);
-        let envelope = setting.becomes(version, value);
+        let found = self.found_key(state, vault).await?;
+        let mark = found.as_ref().map(|key| setting.mark(key)).unwrap_or_default();
+        let mut envelope = setting.becomes(version, value, mark);
         // what would be refused, or was done before, is not kept first
         let foreseen = state.clone().apply(&envelope).result.map_err(errors::refusal)?;
         if !foreseen.repeated {
-            let key = self.vault_key(state, vault).await?;
+            let key = self.vault_key(&led, vault, found).await?;
+            envelope = setting.becomes(version, value, setting.mark(&key));
             let place = place(vault, name, (version, value));
             let sealed = key.seal(place.as_bytes(), &setting.value).map_err(sealing)?;
             let file = file(vault, name, version);
-            self.put_secret(&file, Some(Secret::new(sealed))).await?;
+            self.put_secret(&file, Some(Secret::new(sealed)), led.term()).await?;
         }
         let applied = match consensus.propose_led(&led, envelope, &setting.serial).await {
             Ok(answer) => answer.map_err(errors::refusal)?,
@@ -215,7 +224,14 @@ impl Members {
         let led = consensus.led().ok_or_else(|| errors::not_leader(None, &self.state()))?;
         let name = "none".parse().map_err(|why| errors::internal("naming no secret", why))?;
         // no secret has this version: it is refused wherever it is applied
-        let none = SetSecret { vault: Vault::Shared, name, version: 0, value: ValueId::default() };
+        let none = SetSecret {
+            vault: Vault::Shared,
+            name,
+            version: 0,
+            value: ValueId::default(),
+            mark: ValueMark::default(),
+            made_for: None,
+        };
         let command = Command::Secret(Box::new(SecretCommand::Set(none)));
         let own = Principal::Coordinator(self.0.parts.replica);
         match consensus.propose_led(&led, self.envelope(own, command), &[]).await {
@@ -226,9 +242,13 @@ impl Members {
         Ok(())
     }
 
-    /// Returns the key of a vault, made with its first secret and never while it has one: what is
-    /// sealed under a key that is lost would be lost too.
-    async fn vault_key(&self, state: &ClusterState, vault: Vault) -> Result<SealKey, ApiError> {
+    /// Returns the key of a vault where there is one: what is sealed under a key that is lost would
+    /// be lost too.
+    async fn found_key(
+        &self,
+        state: &ClusterState,
+        vault: Vault,
+    ) -> Result<Option<SealKey>, ApiError> {
         let name = key_file(vault);
         let mut text = self.kept_secret(&name).await?;
         if text.is_none() && self.0.parts.consensus.status().members.len() > 1 {
@@ -236,11 +256,25 @@ impl Members {
             text = self.kept_secret(&name).await?;
         }
         match text {
-            Some(text) => SealKey::from_text(&text).map_err(sealing),
+            Some(text) => SealKey::from_text(&text).map(Some).map_err(sealing),
             None if state.secrets.contains_key(&vault) => Err(missing(&name)),
-            None => {
-                let key = SealKey::random().map_err(sealing)?;
-                self.put_secret(&name, Some(key.to_text())).await?;
+            None => Ok(None),
+        }
+    }
+
+    /// Returns a key for a vault that a majority has: made with its first secret.
+    async fn vault_key(
+        &self,
+        led: &Led,
+        vault: Vault,
+        found: Option<SealKey>,
+    ) -> Result<SealKey, ApiError> {
+        match found {
+            Some(key) if led.state().secrets.contains_key(&vault) => Ok(key),
+            // one that is there without a secret may be here alone
+            found => {
+                let key = found.map_or_else(SealKey::random, Ok).map_err(sealing)?;
+                self.put_secret(&key_file(vault), Some(key.to_text()), led.term()).await?;
                 Ok(key)
             }
         }
@@ -313,12 +347,17 @@ impl Members {
     async fn shred(&self) -> Result<(), ApiError> {
         let mut doubt = self.0.keeping.lock().await;
         self.settle_doubt(&mut doubt).await?;
+        let led = *self.0.parts.consensus.leadership().borrow();
+        if !led.leading {
+            return Ok(());
+        }
+        // a state of this term or a later one: in a later one nothing is written
         let state = self.leading().await?;
         let keystore = self.keystore().clone();
         let held = blocking(move || keystore.stamps()).await?;
         for (name, _) in held.iter().filter(|(_, stamp)| !stamp.deleted) {
             if is_dead(&state, name) {
-                self.put_secret(name, None).await?;
+                self.put_secret(name, None, led.term).await?;
                 tracing::info!(name, "shredded");
             }
         }
@@ -351,6 +390,19 @@ fn open_all(keystore: &Keystore, wanted: &[Wanted]) -> Result<Values, ApiError> 
         values.push((name.clone(), opened.map_err(|_| missing(&file))?));
     }
     Ok(values)
+}
+
+/// Returns every value that the state names, and where it stands in a keystore.
+pub fn sealed_values(state: &ClusterState) -> Vec<SealedValue> {
+    let named = state.secrets.iter().flat_map(|(vault, secrets)| {
+        secrets.iter().map(|(name, record)| SealedValue {
+            secret: state.secret_label(*vault, name),
+            key: key_file(*vault),
+            file: file(*vault, name, record.version),
+            place: place(*vault, name, (record.version, record.value)),
+        })
+    });
+    named.collect()
 }
 
 /// Whether a file of the keystore is a value or a key that the state does not name.

@@ -20,6 +20,7 @@ fn state() -> ClusterState {
         value: ValueId([5; 16]),
         by: Principal::Person("ann".to_owned()),
         at: Timestamp(1),
+        made_for: None,
         revision: Revision(1),
     };
     let mut state = ClusterState::default();
@@ -76,4 +77,32 @@ fn a_value_opens_where_the_state_names_it_and_what_is_missing_is_an_error() {
     let opened = open_all(&keystore, &wanted).expect("opened");
     assert_eq!(opened[0].1.expose(), b"hunter2", "a later try stands beside it");
     assert_eq!(opened[0].0, secret);
+}
+
+#[test]
+fn a_mark_tells_values_of_one_request_apart_and_says_nothing_without_the_key() {
+    let key = SealKey::random().expect("a key");
+    let setting = |request: u128, value: &str| Setting {
+        envelope: Envelope {
+            request: warren_common::RequestId::new(Uuid::from_u128(request)),
+            principal: Principal::Person("ann".to_owned()),
+            at: Timestamp(1),
+            if_revision: None,
+            command: Command::Secret(Box::new(SecretCommand::Set(SetSecret {
+                vault: Vault::Shared,
+                name: name("x"),
+                version: 0,
+                value: ValueId::default(),
+                mark: ValueMark::default(),
+                made_for: None,
+            }))),
+        },
+        serial: Vec::new(),
+        value: Secret::new(value.as_bytes().to_vec()),
+    };
+    let mark = setting(1, "one").mark(&key);
+    assert_eq!(mark, setting(1, "one").mark(&key));
+    assert_ne!(mark, setting(1, "two").mark(&key));
+    assert_ne!(mark, setting(2, "one").mark(&key), "requests cannot be linked by it");
+    assert_ne!(mark, setting(1, "one").mark(&SealKey::random().expect("a key")));
 }

@@ -27,6 +27,11 @@ impl Led {
     pub const fn state(&self) -> &ClusterState {
         &self.state
     }
+
+    /// Returns the term of the leadership.
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
 }
 
 /// Why a fenced command has no answer.

@@ -12,12 +12,12 @@ use std::{
     process::ExitCode,
 };
 
-use warren_common::{Limits, SecretName};
+use warren_common::{Limits, SecretName, spec::SECRETS_FOLDER};
 
 use crate::files;
 
 /// Where secrets are (`WARREN_SECRETS_DIR` where a test says so).
-pub(crate) const SECRETS: &str = "/run/secrets";
+pub(crate) const SECRETS: &str = SECRETS_FOLDER;
 /// What the node agent wrote: a line with the URL, one with the secret's name.
 const REPOSITORY: &str = "/warren/run/repository";
 /// The secret that names the user where the server wants another than [`USER`].
@@ -74,15 +74,19 @@ pub(crate) fn secrets() -> PathBuf {
 pub(crate) fn line(folder: &Path, name: &str) -> Result<String, String> {
     // a name of ours is no path
     let name: SecretName = name.parse().map_err(|why| format!("{name:?}: {why}"))?;
-    let bytes = files::read(&folder.join(name.as_str()), MOST).ok_or_else(|| {
-        format!("there is no secret {name} here; set it with: warren secret set CLIENT {name}")
-    })?;
+    let bytes =
+        files::read(&folder.join(name.as_str()), MOST).ok_or_else(|| missing(name.as_str()))?;
     let text = String::from_utf8(bytes).unwrap_or_default();
     let text = text.trim_end_matches(['\n', '\r']);
     match text.is_empty() || text.chars().any(char::is_control) {
         true => Err(format!("the secret {name} is not one line of text")),
         false => Ok(text.to_owned()),
     }
+}
+
+/// Says that a secret is not there, and how it comes to be.
+pub(crate) fn missing(name: &str) -> String {
+    format!("there is no secret {name} here; set it with: warren secret set CLIENT {name}")
 }
 
 /// Where the answer is looked up.

@@ -15,6 +15,7 @@ mod config;
 mod credential;
 mod files;
 mod journal;
+mod login;
 mod processes;
 mod program;
 mod pty;
@@ -63,12 +64,18 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     // before anything that touches standard output: it is the shell's
     let mut arguments = std::env::args_os();
-    if let Some(name) = arguments.next().filter(|name| victim::is_shell(name)) {
-        return victim::become_shell(&name, arguments);
+    if let Some(name) = arguments.next() {
+        if victim::is_shell(&name) {
+            return victim::become_shell(&name, arguments);
+        }
+        if let Some(program) = login::stands_for(&name) {
+            return login::stand_in(program, arguments);
+        }
     }
     match arguments.next().as_deref().and_then(|word| word.to_str()) {
         Some("hook") => return agent::hook::report(arguments),
         Some("git-credential") => return credential::answer(arguments),
+        Some("with-secrets") => return login::with_secrets(arguments),
         Some(_) | None => {}
     }
     journal::init();

@@ -24,7 +24,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{processes, victim::Mark};
+use crate::{login, processes, victim::Mark};
 
 /// Starts and reaps; clones share one table.
 #[derive(Debug, Clone)]
@@ -121,6 +121,12 @@ impl Reaper {
         command.env("TMUX_TMPDIR", &*self.runtime);
         if let Some(display) = &self.display {
             command.env("DISPLAY", &**display);
+        }
+        // tools that are logged in go before the same tools that are not
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(login::links()).chain(std::env::split_paths(&path));
+        if let Ok(path) = std::env::join_paths(path) {
+            command.env("PATH", path);
         }
         let mark = (worth == Worth::Victim).then(|| self.mark.clone());
         prepare(&mut command, terminal, mark);

@@ -172,13 +172,18 @@ impl Worker {
         if shared.parts.place.gives_volumes {
             self.own().await?;
         }
+        // takes none either: coordinators may not answer
+        let fetched = tokio::select! {
+            fetched = self.fetch(order) => fetched?,
+            () = self.reordered(Some(order)) => return Ok(()),
+        };
         let _turn = shared.steps.acquire().await;
         let ground = self.ground(Some(&volume)).await?;
         let level = shared.parts.levels.ensure(&ground.cgroup_parent, caps(order)).await;
         level.map_err(|error| Failure::level(&error))?;
         let door = self.door()?;
         self.name_resolver()?;
-        self.provide(order).await?;
+        self.provide(order, fetched).await?;
         let created = shared.parts.engine.create(&plan(order, &ground)).await;
         let id = created.inspect_err(|_| self.network_made = false)?;
         self.checked = Some(id.clone());
@@ -220,12 +225,16 @@ impl Worker {
         }
         self.nothing_runs().await?;
         let shared = Arc::clone(&self.shared);
-        let _turn = shared.steps.acquire().await;
         self.picture.begin(CONTAINER, CONTAINER);
+        let fetched = tokio::select! {
+            fetched = self.fetch(order) => fetched?,
+            () = self.reordered(Some(order)) => return Ok(()),
+        };
+        let _turn = shared.steps.acquire().await;
         // a reboot takes the folder of the socket away, and the mount with it
         self.door()?;
         self.name_resolver()?;
-        self.provide(order).await?;
+        self.provide(order, fetched).await?;
         if let Err(closed) = shared.parts.walls.open(&network_name(self.workspace)).await {
             // the bridge may be gone: it is made again, and the container with it if its range differs
             (self.network_made, self.checked) = (false, None);

@@ -140,6 +140,7 @@ struct Shared {
 /// Starts the reconciler; `changed` tells which workspaces a document changed. It ends with
 /// `shutdown`, leaving every container as it is.
 pub fn start(parts: Parts, changed: mpsc::Receiver<Vec<WorkspaceId>>, shutdown: &Shutdown) {
+    parts.vaults.clean();
     let (happenings, happened) = mpsc::channel(QUEUE);
     let stop = shutdown.child_token();
     let watching = events::watch(Arc::clone(&parts.engine), happenings);

@@ -10,29 +10,48 @@ use tracing::{info, warn};
 use warren_common::spec::{Run, WorkspaceOrder};
 
 use super::{failure::Failure, worker::Worker};
-use crate::{container::plan::REPOSITORY, secrets::Held};
+use crate::{
+    container::plan::REPOSITORY,
+    secrets::{Held, Values},
+};
+
+/// What a workspace's folder is to hold.
+pub(super) struct Fetched {
+    held: Held,
+    /// None where it holds that.
+    values: Option<Values>,
+}
 
 impl Worker {
-    /// Makes sure that the workspace's folder holds what is ordered, and that git's helper knows
-    /// the repository.
-    pub(super) async fn provide(&self, order: &WorkspaceOrder) -> Result<(), Failure> {
-        self.name_repository(order)?;
-        let shared = Arc::clone(&self.shared);
+    /// Fetches what the workspace's folder lacks, with a deadline. It may wait for the network: not
+    /// while others need the turn.
+    pub(super) async fn fetch(&self, order: &WorkspaceOrder) -> Result<Fetched, Failure> {
+        let shared = &self.shared;
         let memory = shared.parts.ledger.memory();
         let mark = memory.secrets.get(&self.workspace).copied().unwrap_or_default();
         let base = shared.info().await?.remap.unwrap_or_default();
-        let (held, workspace) = (Held { mark, base }, self.workspace);
-        if shared.parts.vaults.held(workspace) == Some(held) {
-            return Ok(());
-        }
+        let held = Held { mark, base };
+        let there = || shared.parts.vaults.held(self.workspace) == Some(held);
         let values = match mark {
-            0 => Vec::new(),
+            _ if there() => None,
+            0 => Some(Vec::new()),
             _ => {
-                let fetched = shared.parts.source.fetch(workspace, order.generation).await;
-                fetched.map_err(|why| Failure::secrets(&why))?
+                let fetched = shared.parts.source.fetch(self.workspace, order.generation).await;
+                Some(fetched.map_err(|why| Failure::secrets(&why))?)
             }
         };
-        let count = values.len();
+        Ok(Fetched { held, values })
+    }
+
+    /// Puts in place what was fetched, and tells git's helper of the repository.
+    pub(super) async fn provide(
+        &self,
+        order: &WorkspaceOrder,
+        Fetched { held, values }: Fetched,
+    ) -> Result<(), Failure> {
+        self.name_repository(order)?;
+        let Some(values) = values else { return Ok(()) };
+        let (shared, workspace, count) = (Arc::clone(&self.shared), self.workspace, values.len());
         let filling =
             tokio::task::spawn_blocking(move || shared.parts.vaults.fill(workspace, held, &values));
         let filled = filling.await.map_err(|_| Failure::secrets("the agent is stopping"))?;
@@ -45,7 +64,11 @@ impl Worker {
     pub(super) async fn renew_secrets(&mut self, order: Option<&WorkspaceOrder>) {
         let runs = self.running.is_some();
         let Some(order) = order.filter(|order| order.run == Run::Running && runs) else { return };
-        let failed = self.provide(order).await.err().map(|failure| failure.message);
+        let renewed = match self.fetch(order).await {
+            Ok(fetched) => self.provide(order, fetched).await,
+            Err(failure) => Err(failure),
+        };
+        let failed = renewed.err().map(|failure| failure.message);
         if let Some(why) = &failed {
             if self.outdated.as_ref() != Some(why) {
                 warn!(workspace = %self.workspace, why, "secrets are not as ordered yet");

@@ -78,11 +78,23 @@ pub struct SecretSource {
 }
 
 impl SecretSource {
-    /// Fetches what a workspace is to have, from the leader or whichever coordinator has it.
+    /// Fetches what a workspace is to have, from the leader or whichever coordinator has it, within
+    /// [`Limits::SECRETS_DEADLINE`].
     ///
     /// # Errors
     /// Says why the last of them did not give it; a refusal counts whoever says it.
     pub async fn fetch(
+        &self,
+        workspace: WorkspaceId,
+        generation: Generation,
+    ) -> Result<Values, String> {
+        let fetching = self.fetch_from_any(workspace, generation);
+        timeout(Limits::SECRETS_DEADLINE, fetching).await.unwrap_or_else(|_| {
+            Err(format!("no coordinator gave them within {} s", Limits::SECRETS_DEADLINE.as_secs()))
+        })
+    }
+
+    async fn fetch_from_any(
         &self,
         workspace: WorkspaceId,
         generation: Generation,

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) deaf: Mutex<u32>,
     /// What workspaces get: the mark, and the value of `token`; none to be had where it is empty.
     pub(crate) secret: Mutex<(u64, String)>,
+    /// Whoever asks for them gets no answer while this is set.
+    pub(crate) silent: watch::Sender<bool>,
     /// Nodes that were taken out of the cluster.
     removed: Mutex<BTreeSet<NodeId>>,
     status: Mutex<Option<mpsc::Sender<Result<pb::StatusResponse, Status>>>>,
@@ -121,6 +123,7 @@ impl Coordinator {
             reports: watch::Sender::default(),
             deaf: Mutex::default(),
             secret: Mutex::default(),
+            silent: watch::Sender::default(),
             removed: Mutex::default(),
             status: Mutex::default(),
             tunnels: Mutex::default(),
@@ -319,6 +322,8 @@ impl NodeService for Served {
         request: Request<pb::FetchSecretsRequest>,
     ) -> Result<Response<pb::FetchSecretsResponse>, Status> {
         node_of(&request)?;
+        let mut silent = self.state.silent.subscribe();
+        silent.wait_for(|silent| !silent).await.map_err(|_| Status::unavailable("stopping"))?;
         let (mark, value) = self.state.secret.lock().expect("lock").clone();
         if value.is_empty() {
             return Err(Status::unavailable("not to be had"));

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use warren_common::{
-    spec::{NodeSpec, Run},
+    spec::{NodeSpec, Run, WorkspaceOrder},
     status::{RunState, WorkspaceObserved},
 };
 
@@ -76,4 +76,39 @@ async fn what_runs_follows_its_order_and_what_is_stopped_has_nothing() {
     world.change(|order| order.run = Run::Stopped).await;
     coordinator.sees(web(), |seen| matches!(seen.state, RunState::Stopped { .. })).await;
     eventually("nothing is left of it", || !folder(&world).exists()).await;
+}
+
+/// Another workspace of the node.
+fn another(number: u8) -> WorkspaceOrder {
+    let id = format!("0199a0b2-7f00-7000-8000-0000000001{number:02}");
+    let address = format!("acme/w{number}").parse().expect("an address");
+    WorkspaceOrder { workspace: id.parse().expect("an id"), address, ..order(1) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_secrets_holds_up_nobody_else() {
+    let world = World::start().await;
+    let coordinator = &world.coordinator;
+    coordinator.state.silent.send_replace(true);
+    *coordinator.state.secret.lock().expect("lock") = (7, "first".to_owned());
+    // more than there are steps at once
+    let waiting: Vec<_> = (1..=6).map(another).collect();
+    let ids: Vec<_> = waiting.iter().map(|order| order.workspace).collect();
+    coordinator
+        .order(|spec| {
+            spec.workspaces.extend(waiting.iter().cloned());
+            spec.secrets.extend(ids.iter().map(|id| (*id, 7)));
+        })
+        .await;
+    for id in &ids {
+        coordinator.sees(*id, |seen| seen.state == RunState::Preparing).await;
+    }
+    let without = another(9);
+    let id = without.workspace;
+    coordinator.order(|spec| spec.workspaces.push(without)).await;
+    coordinator.sees(id, |seen| seen.state == RunState::Prepared).await;
+    coordinator.state.silent.send_replace(false);
+    for id in ids {
+        coordinator.sees(id, |seen| seen.state == RunState::Prepared).await;
+    }
 }

@@ -100,7 +100,11 @@ pub(crate) async fn run(app: &App, order: &Backup) -> Outcome {
     let aside = Aside::beside(&order.file)?;
     let written = receive(app, &api, pieces, &aside).await;
     let opened = written.and_then(|()| {
-        open(&aside.path, key).map_err(|error| {
+        let whole = open(&aside.path, key).and_then(|(header, content)| {
+            content.check()?;
+            Ok((header, content))
+        });
+        whole.map_err(|error| {
             trouble(&order.file, &error).next("nothing was kept; run the command again")
         })
     });
@@ -111,6 +115,7 @@ pub(crate) async fn run(app: &App, order: &Backup) -> Outcome {
 
 pub(crate) async fn verify(app: &App, order: &Verify) -> Outcome {
     let (header, content) = opened(app, &order.file, &order.passphrase).await?.1;
+    content.check().map_err(|error| trouble(&order.file, &error))?;
     show(app, &order.file, (&header, &content))
 }
 
@@ -213,6 +218,11 @@ pub(super) fn trouble(file: &Path, error: &BackupError) -> Error {
         | BackupError::TooLarge { .. } => {
             (Kind::Failed, "BACKUP_DAMAGED", Some("take another copy of it"))
         }
+        BackupError::Lacks(_) => (
+            Kind::Failed,
+            "BACKUP_INCOMPLETE",
+            Some("take another one while all coordinators are there, or set that secret again"),
+        ),
         BackupError::Newer { .. } => {
             (Kind::Failed, "BACKUP_NEWER", Some("use the warren of the version that wrote it"))
         }

@@ -70,7 +70,11 @@ struct View {
 }
 
 pub(crate) async fn run(app: &App, order: &Restore) -> Outcome {
-    let (key, (header, _)) = opened(app, &order.file, &order.passphrase).await?;
+    let (key, (header, content)) = opened(app, &order.file, &order.passphrase).await?;
+    if let Err(error) = content.check() {
+        app.output.talk(&format!("warning: {error}; set it again once the cluster is back"));
+    }
+    drop(content);
     let store = Store::locate()?;
     let context_name = match app.named_context() {
         Some(context) => name(context).map_err(Error::usage)?,

@@ -12,7 +12,7 @@ use crate::{
     api::{self, Api},
     app::App,
     error::{Error, Outcome},
-    view::secret::Secret,
+    view::secret::{Secret, vault},
 };
 
 /// Verbs on secrets.
@@ -119,7 +119,7 @@ async fn run_set(app: &App, set: &Set) -> Outcome {
     let value = value::read(app, &format!("secret {name}"), place)?;
     let mut api = app.api()?;
     let id = set.change.id(app);
-    match put(&mut api, (client, &name), &value, &id).await? {
+    match put(&mut api, (client, &name, ""), &value, &id).await? {
         Some(secret) => {
             let text = || format!("{} is set, version {}\n", secret.label(), secret.version);
             app.output.object(&secret, &secret.label(), text)?;
@@ -129,13 +129,13 @@ async fn run_set(app: &App, set: &Set) -> Outcome {
     Ok(0)
 }
 
-/// Sets a secret; none where it is gone again.
+/// Sets a secret, for a workspace of that name where it is not empty; none where it is gone again.
 ///
 /// # Errors
 /// As any call.
 pub(crate) async fn put(
     api: &mut Api,
-    (client, name): (&str, &SecretName),
+    (client, name, made_for): (&str, &SecretName, &str),
     value: &Unseen<Vec<u8>>,
     request_id: &str,
 ) -> Result<Option<Secret>, Error> {
@@ -147,6 +147,7 @@ pub(crate) async fn put(
                 shared: client.is_empty(),
                 name: name.to_string(),
                 value: value.expose().clone().into(),
+                made_for: made_for.to_owned(),
             };
             api::secrets(channel).set_secret(request).await
         })
@@ -154,15 +155,11 @@ pub(crate) async fn put(
     Ok(set.secret.map(Secret::from))
 }
 
-/// Whether a client's vault holds a secret of this name.
+/// Returns the secrets of a client's vault.
 ///
 /// # Errors
 /// As any call.
-pub(crate) async fn is_there(
-    api: &mut Api,
-    client: &str,
-    name: &SecretName,
-) -> Result<bool, Error> {
+pub(crate) async fn of_client(api: &mut Api, client: &str) -> Result<Vec<pb::Secret>, Error> {
     let listed = api::pages(api, async |api, page_size, page_token| {
         let (client, read) = (client.to_owned(), None);
         let request = pb::ListSecretsRequest { page_size, page_token, read, client, shared: false };
@@ -171,7 +168,7 @@ pub(crate) async fn is_there(
             .await?;
         Ok((page.secrets, page.next_page_token, page.freshness))
     });
-    Ok(listed.await?.items.iter().any(|one| one.name == name.as_str()))
+    Ok(listed.await?.items)
 }
 
 async fn run_list(app: &App, list: &List) -> Outcome {
@@ -207,7 +204,7 @@ async fn run_delete(app: &App, delete: &Delete) -> Outcome {
         .write(async |channel| api::secrets(channel).delete_secret(request.clone()).await)
         .await?;
     let at = at_revision(deleted.revision);
-    let vault = if delete.shared { "shared" } else { client };
+    let vault = vault((!delete.shared).then_some(client));
     app.output.talk(&format!("secret {vault}/{name} is deleted{at}"));
     Ok(0)
 }

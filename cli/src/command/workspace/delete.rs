@@ -8,9 +8,9 @@ use warren_proto::pb::admin::v1 as pb;
 
 use super::{change::Waiting, look};
 use crate::{
-    api,
+    api::{self, Api},
     app::App,
-    command::{Change, at_revision, present},
+    command::{Change, at_revision, present, secret},
     error::{Error, Kind, Outcome},
     progress::{self, Goal, Waiter},
     view::workspace::Workspace,
@@ -41,7 +41,9 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
     let mut target = delete.workspace.clone();
     if !delete.yes {
         let found = present(look::get(&mut api, &delete.workspace).await?.workspace)?;
-        confirm(&Workspace::from(found.clone()))?;
+        let workspace = Workspace::from(found.clone());
+        let secrets = made_for(&mut api, &workspace.address).await?;
+        confirm(&workspace, &secrets)?;
         // what was shown is what goes, whatever has the name by now
         target = found.id;
     }
@@ -67,12 +69,30 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
     progress::finish(app, done)
 }
 
-fn confirm(workspace: &Workspace) -> Result<(), Error> {
+/// Returns the secrets that were set with a workspace and go with it; none for whoever may not see
+/// them.
+async fn made_for(api: &mut Api, address: &str) -> Result<Vec<String>, Error> {
+    let Some((client, name)) = address.split_once('/') else { return Ok(Vec::new()) };
+    let held = match secret::of_client(api, client).await {
+        Ok(held) => held,
+        Err(error) if error.kind == Kind::NotPermitted => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let made = held.into_iter().filter(|one| one.made_for == name);
+    Ok(made.map(|one| format!("{client}/{}", one.name)).collect())
+}
+
+fn confirm(workspace: &Workspace, secrets: &[String]) -> Result<(), Error> {
     let address = &workspace.address;
+    let with = match secrets {
+        [] => String::new(),
+        // one that another workspace names stays
+        some => format!(" and the secrets made for it ({})", some.join(", ")),
+    };
     let mut talk = io::stderr().lock();
     let asked = write!(
         talk,
-        "{address} ({}) goes with its home, for good. Delete it? [y/N] ",
+        "{address} ({}) goes with its home{with}, for good. Delete it? [y/N] ",
         workspace.status
     )
     .and_then(|()| talk.flush());

@@ -440,6 +440,7 @@ pub(crate) fn backup(request: pb::BackupRequest) -> Vec<u8> {
         workspaces: 5,
         audit_sequence: 42,
         audit_hash: "ab".repeat(32),
+        sealed: Vec::new(),
     };
     let key: [u8; 32] = request.key.as_ref().try_into().expect("32 bytes");
     let (mut file, mut sealer) = Sealer::begin(header, &key.into()).expect("begun");

@@ -35,6 +35,7 @@ impl SecretService for Fake {
             workspace_count: workspaces.len().try_into().unwrap_or_default(),
             workspaces,
             revision: REVISION,
+            made_for: request.made_for,
         };
         state.secrets.push(secret.clone());
         state.values.push(request.value.to_vec());

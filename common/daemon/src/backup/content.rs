@@ -10,10 +10,10 @@ use warren_common::Limits;
 use zeroize::Zeroize as _;
 
 use super::BackupError;
-use crate::Secret;
+use crate::{Secret, sealed::SealKey};
 
-/// The most that may stand in one backup: one checkpoint and everything beside it.
-pub(super) const LIMIT: usize = Limits::CHECKPOINT_BYTES + 64 * 1024 * 1024;
+/// The most that may stand in one backup.
+pub(super) const LIMIT: usize = Limits::BACKUP_BYTES;
 
 const MANIFEST: u8 = 1;
 const STATE: u8 = 2;
@@ -32,6 +32,34 @@ pub struct Manifest {
     pub audit_sequence: u64,
     /// Its hash, in hex.
     pub audit_hash: String,
+    /// The values of clients' secrets that the state names; none in a file of before there were
+    /// any.
+    #[serde(default)]
+    pub sealed: Vec<SealedValue>,
+}
+
+/// A value that must be among the secrets, and which one it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedValue {
+    /// For people: whose secret, and its name.
+    pub secret: String,
+    /// The name of the key that seals it.
+    pub key: String,
+    /// The name that it stands under.
+    pub file: String,
+    /// What it was sealed for: no other value opens there.
+    pub place: String,
+}
+
+impl SealedValue {
+    /// Whether `secrets` hold this very value, and the key that opens it.
+    pub fn is_in(&self, secrets: &BTreeMap<String, Secret<String>>) -> bool {
+        let opens = || {
+            let key = SealKey::from_text(secrets.get(&self.key)?).ok()?;
+            key.open(self.place.as_bytes(), secrets.get(&self.file)?.expose()).ok()
+        };
+        opens().is_some()
+    }
 }
 
 /// A backup that was opened, or that is to be sealed.
@@ -46,6 +74,17 @@ pub struct Content {
 }
 
 impl Content {
+    /// Checks that every value which the state names is there and opens.
+    ///
+    /// # Errors
+    /// Names the first secret whose newest value is not.
+    pub fn check(&self) -> Result<(), BackupError> {
+        match self.manifest.sealed.iter().find(|one| !one.is_in(&self.secrets)) {
+            Some(lost) => Err(BackupError::Lacks(lost.secret.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Hands the encoding out piece by piece, so that no second copy of it is made.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use warren_common::{ClusterId, Timestamp};
 
-pub use content::{Content, Manifest};
+pub use content::{Content, Manifest, SealedValue};
 pub use kdf::{Kdf, PASSPHRASE_LEAST};
 pub use seal::{Sealer, open};
 
@@ -94,6 +94,9 @@ pub enum BackupError {
         /// The most there may be.
         limit: usize,
     },
+    /// A secret that the state names has not its newest value in it.
+    #[error("the backup lacks the newest value of the secret {0}")]
+    Lacks(String),
     /// The file or stream failed.
     #[error("reading or writing the backup")]
     Io(#[source] std::io::Error),

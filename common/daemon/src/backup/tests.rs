@@ -1,6 +1,7 @@
 //! Every way in which a file can be wrong, and what is said of it.
 
 use super::*;
+use crate::sealed::SealKey;
 
 fn key(byte: u8) -> BackupKey {
     Secret::new([byte; 32])
@@ -126,4 +127,29 @@ fn the_key_follows_from_passphrase_and_salt_and_from_nothing_short() {
     ] {
         assert!(odd.check().is_err(), "{odd:?}");
     }
+}
+
+#[test]
+fn a_file_without_the_newest_value_of_a_secret_is_found_out() {
+    let key = SealKey::random().expect("a key");
+    let of = |version: u64| SealedValue {
+        secret: "acme/git-token".to_owned(),
+        key: "vault-key".to_owned(),
+        file: "value".to_owned(),
+        place: format!("place {version}"),
+    };
+    let value = key.seal(b"place 2", &Secret::new(b"canary".to_vec())).expect("sealed");
+    let mut whole = content(10);
+    whole.secrets.insert("vault-key".to_owned(), key.to_text());
+    whole.secrets.insert("value".to_owned(), Secret::new(value));
+    whole.manifest.sealed = vec![of(2)];
+    whole.check().expect("it has it");
+    let lacks = |content: &Content| matches!(content.check(), Err(BackupError::Lacks(name)) if name == "acme/git-token");
+    whole.manifest.sealed = vec![of(2), of(3)];
+    assert!(lacks(&whole), "another value stands there");
+    whole.manifest.sealed = vec![of(2)];
+    whole.secrets.remove("value");
+    assert!(lacks(&whole), "none does");
+    whole.secrets.clear();
+    assert!(lacks(&whole), "its key is lost too");
 }

@@ -1,9 +1,12 @@
 //! What is done to secrets: their values stand elsewhere.
 
 use serde::{Deserialize, Serialize};
-use warren_common::SecretName;
+use warren_common::{SecretName, WorkspaceName};
 
-use crate::state::{Vault, secret::ValueId};
+use crate::state::{
+    Vault,
+    secret::{ValueId, ValueMark},
+};
 
 /// Everything that is done to one secret, as one command. Variants are only ever added at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,10 @@ pub struct SetSecret {
     pub version: u64,
     /// Which value.
     pub value: ValueId,
+    /// Tells another value of the same request, and nothing else.
+    pub mark: ValueMark,
+    /// The workspace that it is set for while that is made, of the vault's client.
+    pub made_for: Option<WorkspaceName>,
 }
 
 /// See [`SecretCommand::Delete`].

@@ -53,7 +53,7 @@ pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
 pub use seat::{Rival, Seat};
-pub use secret::{SecretRecord, Secrets, ValueId, Vault};
+pub use secret::{SecretRecord, Secrets, ValueId, ValueMark, Vault};
 pub use session::SessionRecord;
 pub use spec::Spec;
 pub use template::{Template, TemplateVersion};

@@ -209,7 +209,10 @@ fn intent(envelope: &Envelope) -> Intent {
             postcard::to_stdvec(&("join replica", &one.token, &one.key_hash))
         }
         Command::Secret(one) => match one.as_ref() {
-            SecretCommand::Set(set) => postcard::to_stdvec(&("set secret", set.vault, &set.name)),
+            SecretCommand::Set(set) => {
+                let asked = (set.vault, &set.name, set.mark, &set.made_for);
+                postcard::to_stdvec(&("set secret", asked))
+            }
             SecretCommand::Delete(_) => postcard::to_stdvec(command),
         },
         Command::InitCluster(_)

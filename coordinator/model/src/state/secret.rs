@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use warren_common::{ClientId, Limits, Revision, SecretName, Timestamp};
+use warren_common::{ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
@@ -16,7 +16,7 @@ use crate::{
         Principal, SecretCommand,
         secret::{DeleteSecret, SetSecret},
     },
-    state::ClusterState,
+    state::{ClusterState, Workspace},
 };
 
 /// Where a secret belongs: a workspace gets exactly the shared vault and its client's.
@@ -32,6 +32,11 @@ pub enum Vault {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ValueId(pub [u8; 16]);
 
+/// Made of a value and a request's id with a key that is no part of any state: the same for the same
+/// value in the same request, and of no use without the key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueMark(pub [u8; 16]);
+
 /// One secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRecord {
@@ -43,6 +48,8 @@ pub struct SecretRecord {
     pub by: Principal,
     /// When.
     pub at: Timestamp,
+    /// The workspace with which it was set, and with which it goes.
+    pub made_for: Option<WorkspaceName>,
     /// The mutation that last changed it.
     pub revision: Revision,
 }
@@ -54,6 +61,17 @@ impl ClusterState {
     /// Returns a secret of a vault.
     pub fn secret(&self, vault: Vault, name: &SecretName) -> Option<&SecretRecord> {
         self.secrets.get(&vault)?.get(name)
+    }
+
+    /// Returns `client/name` or `(shared)/name`, which no client's name can be.
+    pub fn secret_label(&self, vault: Vault, name: &SecretName) -> String {
+        match vault {
+            Vault::Shared => format!("(shared)/{name}"),
+            Vault::Client(id) => match self.clients.get(&id) {
+                Some(client) => format!("{}/{name}", client.name),
+                None => format!("{id}/{name}"),
+            },
+        }
     }
 
     /// Returns what a workspace of this client gets: of two secrets with one name its client's goes
@@ -103,7 +121,7 @@ fn set(
     context: &Context,
     (command, by): (&SetSecret, &Principal),
 ) -> Result<Change, Refusal> {
-    let SetSecret { vault, name, version, value } = command;
+    let SetSecret { vault, name, version, value, mark: _, made_for } = command;
     let address = address(state, *vault, name)?;
     let known = state.secret(*vault, name);
     let last = known.map_or(0, |known| known.version);
@@ -121,6 +139,8 @@ fn set(
         value: *value,
         by: by.clone(),
         at: context.at,
+        // another value of it belongs where the first did
+        made_for: made_for.clone().or_else(|| known.and_then(|known| known.made_for.clone())),
         revision: context.revision,
     };
     let mut secrets = state.secrets.get(vault).cloned().unwrap_or_default();
@@ -145,23 +165,54 @@ fn delete(
     context.unchanged_since(known.revision, || format!("secret {address}"))?;
     let mut secrets = state.secrets.get(vault).cloned().unwrap_or_default();
     Arc::make_mut(&mut secrets).remove(name);
-    match secrets.is_empty() {
-        true => drop(state.secrets.remove(vault)),
-        false => drop(state.secrets.insert(*vault, secrets)),
-    }
+    keep(state, *vault, secrets);
     Ok(Change::new("secret.delete", Outcome::Secret(version)).object(&address, &version))
 }
 
-/// Returns `client/name` or `shared/name`.
+/// Takes away the secrets that were made for a workspace which is gone, and those made for one before
+/// it which it was the last to use; what another workspace of the client names stays. Returns their
+/// names.
+pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretName> {
+    let vault = Vault::Client(gone.client);
+    let Some(secrets) = state.secrets.get(&vault).cloned() else { return Vec::new() };
+    let spec = gone.spec.whole();
+    let is_known =
+        |name: &WorkspaceName| state.workspace_names.contains(&(gone.client, name.clone()));
+    let made = secrets.iter().filter(|(secret, record)| match &record.made_for {
+        Some(name) if *name == gone.name => true,
+        Some(name) => !is_known(name) && spec.names_secret(secret),
+        None => false,
+    });
+    let mut made: Vec<SecretName> = made.map(|(secret, _)| secret.clone()).collect();
+    if made.is_empty() {
+        return made;
+    }
+    for other in state.workspaces_of(gone.client) {
+        let spec = other.spec.whole();
+        made.retain(|secret| !spec.names_secret(secret));
+    }
+    let mut left = secrets;
+    for secret in &made {
+        Arc::make_mut(&mut left).remove(secret);
+    }
+    keep(state, vault, left);
+    made
+}
+
+/// An empty vault is none.
+fn keep(state: &mut ClusterState, vault: Vault, secrets: Arc<Secrets>) {
+    match secrets.is_empty() {
+        true => drop(state.secrets.remove(&vault)),
+        false => drop(state.secrets.insert(vault, secrets)),
+    }
+}
+
 fn address(state: &ClusterState, vault: Vault, name: &SecretName) -> Result<String, Refusal> {
     match vault {
-        Vault::Shared => Ok(format!("shared/{name}")),
-        Vault::Client(client) => match state.clients.get(&client) {
-            Some(client) => Ok(format!("{}/{name}", client.name)),
-            None => {
-                Err(Refusal::new(RefusalCode::NotFound, format!("there is no client {client}")))
-            }
-        },
+        Vault::Client(client) if !state.clients.contains_key(&client) => {
+            Err(Refusal::new(RefusalCode::NotFound, format!("there is no client {client}")))
+        }
+        Vault::Client(_) | Vault::Shared => Ok(state.secret_label(vault, name)),
     }
 }
 

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, Generation, Limits, NodeId, Revision, Timestamp, WorkspaceAddress, WorkspaceId,
-    WorkspaceName, spec::Permit, status::reason,
+    ClientId, Generation, Limits, NodeId, Revision, SecretName, Timestamp, WorkspaceAddress,
+    WorkspaceId, WorkspaceName, spec::Permit, status::reason,
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     command::{Assign, CreateWorkspace, Forget},
     event::EventKind,
     plan::fit::{Need, fit},
-    state::{ClusterState, Spec, node, recovery},
+    state::{ClusterState, Spec, node, recovery, secret},
 };
 
 pub use super::workspace_run::{RUN_WELL, back_off};
@@ -329,6 +329,14 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
         state.placed.remove(&(assignment.node, id));
         state.weigh(assignment.node);
     }
+    let secrets = secret::leave(state, &workspace);
+    let change = match secrets.is_empty() {
+        true => change,
+        false => {
+            let names: Vec<&str> = secrets.iter().map(SecretName::as_str).collect();
+            change.detail(format!("with its secrets {}", names.join(", ")))
+        }
+    };
     match address {
         Some(address) => change.event(EventKind::WorkspaceRemoved(id, address)),
         None => change,

@@ -48,7 +48,7 @@ pub(crate) fn set_run(
             Err(wrong(format!("workspace {label} is being deleted")))
         }
         RunRequest::Delete if workspace.assignment.is_none() => {
-            Ok(remove(state, id, "workspace.delete").detail("it had no node"))
+            Ok(remove(state, id, "workspace.delete").more("it had no node"))
         }
         RunRequest::Delete => change(state, context, (id, "workspace.delete"), |one, at| {
             one.desired = Desired::Deleted;

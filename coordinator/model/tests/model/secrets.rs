@@ -1,14 +1,14 @@
 //! Secrets: versions, vaults, who gets what, and what nodes are told of it.
 
-use warren_common::{Bytes, Limits, SecretName};
+use warren_common::{Bytes, Limits, ReplicaId, SecretName};
 use warren_model::{
     Command, Outcome, Principal, RefusalCode,
     command::{
-        DeleteClient, SecretCommand,
+        DeleteClient, Forget, RunRequest, SecretCommand, SetRun,
         secret::{DeleteSecret, SetSecret},
     },
     node_spec,
-    state::{ValueId, Vault},
+    state::{ValueId, ValueMark, Vault},
 };
 
 use crate::make::{World, client, create_client, create_workspace, node, person, spec, workspace};
@@ -21,9 +21,26 @@ fn acme() -> Vault {
     Vault::Client(client(1))
 }
 
-fn set(vault: Vault, secret: &str, (version, value): (u64, u8)) -> Command {
-    let (name, value) = (name(secret), ValueId([value; 16]));
-    Command::Secret(Box::new(SecretCommand::Set(SetSecret { vault, name, version, value })))
+fn set(vault: Vault, secret: &str, of: (u64, u8)) -> Command {
+    set_with(vault, secret, of, |_| {})
+}
+
+fn set_with(
+    vault: Vault,
+    secret: &str,
+    (version, value): (u64, u8),
+    change: impl FnOnce(&mut SetSecret),
+) -> Command {
+    let (name, value, mark) = (name(secret), ValueId([value; 16]), ValueMark::default());
+    let mut set = SetSecret { vault, name, version, value, mark, made_for: None };
+    change(&mut set);
+    Command::Secret(Box::new(SecretCommand::Set(set)))
+}
+
+/// Sets one with a workspace, as its creation does.
+fn set_for(secret: &str, workspace: &str) -> Command {
+    let made_for = workspace.parse().expect("a name");
+    set_with(acme(), secret, (1, 1), |set| set.made_for = Some(made_for))
 }
 
 fn delete(vault: Vault, secret: &str) -> Command {
@@ -87,6 +104,67 @@ fn a_repeated_set_is_the_same_whatever_it_would_become() {
 }
 
 #[test]
+fn the_same_request_with_another_value_is_refused() {
+    let mut world = two_clients();
+    let mark = |mark: u8| set_with(acme(), "a", (1, 1), |set| set.mark = ValueMark([mark; 16]));
+    let first = world.envelope(person(), mark(1));
+    world.apply(&first).result.expect("set");
+    assert!(world.apply(&first).result.expect("answered").repeated);
+    let other = warren_model::Envelope { command: mark(2), ..first };
+    let refused = world.apply(&other).result.expect_err("another value");
+    assert_eq!(refused.code, RefusalCode::RequestReused);
+}
+
+fn remove(world: &mut World, number: u8) {
+    let workspace = workspace(number);
+    world.must(Command::SetRun(SetRun { workspace, run: RunRequest::Delete }));
+    let generation = world.state.workspaces[&workspace].generation;
+    world.must(Command::Forget(Forget { workspace, generation }));
+}
+
+#[test]
+fn what_was_made_for_a_workspace_goes_with_it_unless_another_one_names_it() {
+    let mut world = two_clients();
+    let mut using = spec(Bytes::gib(1));
+    using.setup = Some("cat /run/secrets/web-shared-one".to_owned());
+    world.must(create_workspace(3, "api", using));
+    world.settle();
+    world.must(set_for("web-token", "web"));
+    world.must(set_for("web-shared-one", "web"));
+    world.must(set_for("api-token", "api"));
+    world.must(set(acme(), "git-token", (1, 1)));
+    // another value of it is still the workspace's
+    world.must(set(acme(), "web-token", (2, 2)));
+    let held = |world: &World| {
+        let held = world.state.secrets_for(client(1));
+        held.keys().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(held(&world), ["api-token", "git-token", "web-shared-one", "web-token"]);
+    let before = marks(&world).1;
+    remove(&mut world, 1);
+    assert_eq!(held(&world), ["api-token", "git-token", "web-shared-one"]);
+    assert_eq!(marks(&world).1, before, "of another client");
+    // the last that names it takes it along; what is set for one that is made next stays
+    world.must(set_for("new-token", "new"));
+    remove(&mut world, 3);
+    assert_eq!(held(&world), ["git-token", "new-token"]);
+}
+
+#[test]
+fn the_record_of_the_removal_names_the_secrets_that_went() {
+    let mut world = two_clients();
+    world.must(set_for("web-token", "web"));
+    let workspace = workspace(1);
+    world.must(Command::SetRun(SetRun { workspace, run: RunRequest::Delete }));
+    let generation = world.state.workspaces[&workspace].generation;
+    let forget = Command::Forget(Forget { workspace, generation });
+    let forget = world.envelope(Principal::Coordinator(ReplicaId(1)), forget);
+    let effect = world.apply(&forget);
+    effect.result.expect("forgotten");
+    assert_eq!(effect.audit.expect("a record").detail, "with its secrets web-token");
+}
+
+#[test]
 fn a_workspace_is_told_of_its_clients_vault_and_the_shared_one_alone() {
     let mut world = two_clients();
     assert_eq!(marks(&world), (None, None));
@@ -127,7 +205,7 @@ fn records_name_the_secret_and_nothing_of_its_value() {
     assert_eq!(audit.detail, "version 1");
     let shared = world.envelope(person(), set(Vault::Shared, "x", (1, 1)));
     let audit = world.apply(&shared).audit.expect("a record");
-    assert_eq!(audit.object.address, "shared/x");
+    assert_eq!(audit.object.address, "(shared)/x");
     let node = world.envelope(Principal::Node(node(1)), delete(acme(), "git-token"));
     assert_eq!(world.apply(&node).result.expect_err("a node").code, RefusalCode::NotAllowed);
 }

@@ -106,6 +106,7 @@ pub fn expand(
     let Chosen { reference, filled } = chosen;
     let caps = request.resources.or(document::resources(&filled.body)?);
     let mut sessions = document::sessions(&filled);
+    let extras = filled.extras;
     for asked in request.sessions {
         match sessions.iter_mut().find(|one| one.name == asked.name) {
             Some(one) => *one = asked,
@@ -128,7 +129,7 @@ pub fn expand(
         image: body.image.unwrap_or_else(|| defaults.image.clone()),
         repo,
         branch: body.branch,
-        setup: body.setup,
+        setup: extras.before(body.setup),
         git_identity: identity(body.git_name, body.git_email)?,
         sessions: self::sessions(sessions, None, defaults),
         resources: resources(caps, defaults),

@@ -50,7 +50,7 @@ fn answers(folder: &Path) -> [(&'static str, String); 4] {
 }
 
 /// Returns a text as JSON and TOML both write it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
         match character {

@@ -6,6 +6,7 @@ mod clone;
 mod failure;
 mod first_start;
 mod identity;
+mod mcp;
 mod progress;
 mod setup;
 mod tools;
@@ -17,7 +18,7 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use warren_common::Limits;
+use warren_common::{Limits, spec::Extras};
 use warren_proto::pb::inside::v1::{Session, Setup};
 
 use crate::{
@@ -94,10 +95,10 @@ impl Startup {
             self.board.begin("git-identity", "git identity");
             self.board.end("git-identity", &identity::run(self, setup).await);
         }
-        let tools = tools::wanted();
-        if !tools.is_empty() {
+        let tools = tools::wanted(setup);
+        if let Some(tools) = &tools {
             self.board.begin(tools::STEP, "log in tools");
-            self.board.end(tools::STEP, &tools::run(self, &tools).await);
+            self.board.end(tools::STEP, &tools::run(self, tools).await);
         }
         let mut cloned = true;
         if !setup.repo.is_empty() {
@@ -108,7 +109,8 @@ impl Startup {
         }
         // before the script: it may add to them
         first_start::run(self, setup);
-        if !setup.setup_script.is_empty() {
+        mcp::run(self, setup);
+        if !script(setup).is_empty() {
             self.board.begin("setup", "setup script");
             let outcome = if cloned {
                 setup::run(self, setup).await
@@ -117,6 +119,7 @@ impl Startup {
                 Outcome::Skipped
             };
             self.board.end("setup", &outcome);
+            tools.as_ref().inspect(|tools| tools::link_again(tools));
         }
     }
 
@@ -180,6 +183,11 @@ async fn next(setups: &mut watch::Receiver<Option<Arc<Setup>>>) -> Option<Arc<Se
     }
 }
 
+/// The script without what stands in front of it.
+fn script(setup: &Setup) -> &str {
+    Extras::split(&setup.setup_script).1
+}
+
 fn has_identity(setup: &Setup) -> bool {
     !setup.git_name.is_empty() || !setup.git_email.is_empty()
 }
@@ -192,7 +200,7 @@ fn plan(setup: &Setup) -> Vec<(String, String)> {
     if !setup.repo.is_empty() {
         steps.push(("clone".to_owned(), clone::title(setup)));
     }
-    if !setup.setup_script.is_empty() {
+    if !script(setup).is_empty() {
         steps.push(("setup".to_owned(), "setup script".to_owned()));
     }
     let sessions = setup.sessions.iter().take(Limits::SESSIONS);

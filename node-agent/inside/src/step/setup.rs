@@ -12,21 +12,21 @@ const STEP: &str = "setup";
 
 /// Runs the script where it has not run to a good end before, or was changed since.
 pub(super) async fn run(startup: &Startup, setup: &Setup) -> Outcome {
-    let state = startup.config.state();
+    let (state, text) = (startup.config.state(), super::script(setup));
     // The script itself is the mark: it says what ran, and any change to it shows.
     let (script, done) = (state.join("setup.sh"), state.join("setup-done.sh"));
-    if files::holds(&done, &setup.setup_script) {
+    if files::holds(&done, text) {
         startup.board.title(STEP, "setup script (has run before)");
         return Outcome::Skipped;
     }
-    if let Err(error) = write_marker(&script, &setup.setup_script) {
+    if let Err(error) = write_marker(&script, text) {
         return Outcome::Failed(format!("{} cannot be written: {error}", script.display()));
     }
     let limit = duration(setup.setup_timeout_ms, Limits::SETUP_TIMEOUT);
     let mut command = Command::new("bash");
     command.arg("-l").arg(&script).current_dir(startup.work_folder(setup));
     match startup.watch(STEP, (command, limit), |_| {}).await {
-        Ok(0) => match write_marker(&done, &setup.setup_script) {
+        Ok(0) => match write_marker(&done, text) {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Failed(format!(
                 "it ran, but {} cannot be written: {error}",

@@ -1,58 +1,91 @@
-//! Logging tools in with the workspace's secrets: what is installed and has its secret.
+//! Logging tools in with the workspace's secrets: what the template names, and what is installed and has
+//! the secret that is usual for it.
 //!
-//! A secret goes to its tool through standard input or through a command that the tool calls when it
-//! needs it: never as an argument or in the environment. What a tool keeps of it stays in memory
-//! (`GH_CONFIG_DIR`), so that no home and no backup holds it.
+//! A secret goes to its tool through standard input, or each time the tool runs ([`crate::login`]), or
+//! through a command that the tool calls when it needs it: never as an argument, nor in an environment
+//! that others have. What a tool keeps of it stays in memory (`GH_CONFIG_DIR`, `/run/tools`), so that no
+//! home and no backup holds it.
 
 use std::{fs, io, path::Path, process::Command, time::Duration};
 
 use serde_json::{Map, Value, json};
+use warren_common::{
+    SecretName,
+    spec::{Extras, Login, Tool},
+};
+use warren_proto::pb::inside::v1::Setup;
 
 use super::Startup;
-use crate::{board::Outcome, credential, files, program};
+use crate::{board::Outcome, credential, files, journal::event, login, program};
 
 pub(super) const STEP: &str = "tools";
 const LIMIT: Duration = Duration::from_secs(30);
 /// More than any settings of Claude Code have.
 const SETTINGS_BYTES: usize = 256 * 1024;
-
-/// A tool that reads its secret from standard input.
-struct Tool {
-    secret: &'static str,
-    program: &'static str,
-    arguments: &'static [&'static str],
-}
-
-const TOOLS: [Tool; 1] = [Tool {
-    secret: "github-token",
-    program: "gh",
-    arguments: &["auth", "login", "--hostname", "github.com", "--with-token"],
-}];
 /// The secret that Claude Code asks a command for.
 const CLAUDE: &str = "anthropic-api-key";
 
-/// Returns the secrets that are there for some tool.
-pub(super) fn wanted() -> Vec<&'static str> {
-    let folder = credential::secrets();
-    let all = TOOLS.iter().map(|tool| tool.secret).chain([CLAUDE]);
-    all.filter(|name| folder.join(name).exists()).collect()
+/// What is logged in.
+pub(super) struct Wanted {
+    /// As the template says, then as is usual.
+    logins: Vec<Login>,
+    /// Claude Code has a key.
+    claude: bool,
+}
+
+/// Returns what is to be logged in; none where that is nothing.
+pub(super) fn wanted(setup: &Setup) -> Option<Wanted> {
+    let mut logins = Extras::split(&setup.setup_script).0.logins;
+    for tool in Tool::ALL {
+        let secret = tool.usual_secret().parse::<SecretName>().ok();
+        let usual = secret.filter(login::is_there);
+        let named = logins.iter().any(|login| login.tool == tool);
+        if let Some(secret) = usual.filter(|_| !named) {
+            logins.push(Login { tool, secret, host: None });
+        }
+    }
+    let claude = credential::secrets().join(CLAUDE).exists();
+    (claude || !logins.is_empty()).then_some(Wanted { logins, claude })
+}
+
+/// Makes links of tools that came since, as with the setup script.
+pub(super) fn link_again(wanted: &Wanted) {
+    for one in &wanted.logins {
+        if let Err(error) = login::link(one.tool) {
+            event!("{} is not logged in: its link cannot be made: {error}", one.tool);
+        }
+    }
 }
 
 /// Logs in what can be; the step's title says what was not and why.
-pub(super) async fn run(startup: &Startup, wanted: &[&str]) -> Outcome {
+pub(super) async fn run(startup: &Startup, wanted: &Wanted) -> Outcome {
     let folder = credential::secrets();
     let (mut done, mut left, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    for tool in TOOLS.iter().filter(|tool| wanted.contains(&tool.secret)) {
-        if !is_installed(tool.program) {
-            left.push(format!("{} is not in the image", tool.program));
-            continue;
-        }
-        match log_in(startup, tool, &folder).await {
-            Ok(()) => done.push(tool.program),
-            Err(why) => failed.push(format!("{}: {why}", tool.program)),
+    if let Err(error) = login::note(&wanted.logins) {
+        failed.push(format!("{} cannot be written: {error}", login::folder().display()));
+    }
+    for one in &wanted.logins {
+        let tool = one.tool;
+        let logged_in = match tool {
+            Tool::Gh if login::find("gh").is_none() => Ok(false),
+            Tool::Gh if !login::is_there(&one.secret) => Ok(true),
+            Tool::Gh => log_in_gh(startup, one, &folder).await.map(|()| true),
+            // each time it runs
+            Tool::Az | Tool::Vercel | Tool::Netlify | Tool::Supabase | Tool::Neon | Tool::Npm => {
+                login::link(tool).map(|made| !made.is_empty()).map_err(|error| error.to_string())
+            }
+        };
+        match logged_in {
+            // it is logged in once the secret comes
+            Ok(_) if !login::is_there(&one.secret) => {
+                failed.push(format!("{tool}: {}", credential::missing(one.secret.as_str())));
+            }
+            Ok(true) => done.push(tool.as_str()),
+            Ok(false) => left.push(format!("{tool} is not in the image")),
+            Err(why) => failed.push(format!("{tool}: {why}")),
         }
     }
-    if wanted.contains(&CLAUDE) {
+    if wanted.claude {
         match name_helper(&startup.config.home, &folder) {
             Ok(()) => done.push("claude"),
             Err(error) => failed.push(format!("claude: its settings cannot be written: {error}")),
@@ -67,15 +100,12 @@ pub(super) async fn run(startup: &Startup, wanted: &[&str]) -> Outcome {
     }
 }
 
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-async fn log_in(startup: &Startup, tool: &Tool, folder: &Path) -> Result<(), String> {
-    let secret = credential::line(folder, tool.secret)?;
-    let mut command = Command::new(tool.program);
-    command.args(tool.arguments).current_dir(&startup.config.home);
+async fn log_in_gh(startup: &Startup, login: &Login, folder: &Path) -> Result<(), String> {
+    let secret = credential::line(folder, login.secret.as_str())?;
+    let mut command = Command::new("gh");
+    let host = login.host.as_deref().unwrap_or("github.com");
+    command.args(["auth", "login", "--hostname", host, "--with-token"]);
+    command.current_dir(&startup.config.home);
     let input = format!("{secret}\n");
     match program::fed(&startup.reaper, (command, input.as_bytes()), LIMIT).await {
         Ok(output) if output.code == 0 => Ok(()),

@@ -9,6 +9,7 @@ mod connect;
 mod devtools;
 mod editor;
 mod leaving;
+mod logins;
 mod order_faults;
 mod orders;
 mod rogues;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use warren_common::{SecretName, status::clean};
+use warren_common::{SecretName, spec::Tool, status::clean};
 use warren_proto::pb::admin::v1 as pb;
 
 use crate::{
@@ -62,8 +62,9 @@ async fn keep(
     (parameter, place): (&pb::TemplateParameter, Option<&str>),
 ) -> Result<String, Error> {
     let name = format!("{}-{}", request.name, parameter.name.replace('_', "-"));
-    let meant = ["git-token", "git-username", "github-token", "anthropic-api-key"];
-    if meant.contains(&name.as_str()) {
+    let meant = ["git-token", "git-username", "anthropic-api-key"];
+    let mut usual = Tool::ALL.iter().map(|tool| tool.usual_secret());
+    if meant.contains(&name.as_str()) || usual.any(|one| one == name) {
         return Err(Error::usage(format!("{name} is what every workspace of the client uses"))
             .next(format!(
                 "warren secret set {} ANOTHER-NAME, then --param {}=ANOTHER-NAME",
@@ -77,7 +78,8 @@ async fn keep(
         ))
     })?;
     // what is there may be another workspace's, or what tools log in with
-    if secret::is_there(api, &request.client, &name).await? {
+    let held = secret::of_client(api, &request.client).await?;
+    if held.iter().any(|one| one.name == name.as_str()) {
         let known = format!("{}/{name}", request.client);
         return Err(Error::usage(format!("there is a secret {known} already")).next(format!(
             "--param {}={name} to use it as it is, or warren secret set {} {name} to change it",
@@ -87,8 +89,11 @@ async fn keep(
     let value = value::read(app, &format!("parameter {}", parameter.name), place)?;
     // another request than the one that makes the workspace
     let id = uuid::Uuid::now_v7().to_string();
-    secret::put(api, (&request.client, &name), &value, &id).await?;
-    app.output.talk(&format!("secret {}/{name} is set", request.client));
+    secret::put(api, (&request.client, &name, &request.name), &value, &id).await?;
+    app.output.talk(&format!(
+        "secret {}/{name} is set; it goes with workspace {}",
+        request.client, request.name
+    ));
     Ok(name.to_string())
 }
 

@@ -7,7 +7,7 @@ use warren_model::{
         SecretCommand,
         secret::{DeleteSecret, SetSecret},
     },
-    state::{SecretRecord, ValueId, Vault},
+    state::{SecretRecord, ValueId, ValueMark, Vault},
 };
 
 use super::{
@@ -21,9 +21,11 @@ use super::{
 fn what_is_done_to_secrets_is_read_and_still_written_alike() {
     let name = || "git-token".parse::<SecretName>().expect("a name");
     let of_client = Vault::Client(client(1));
+    let web = || Some("web".parse().expect("a name"));
     let set = |vault, version| {
-        let value = ValueId([0xab; 16]);
-        SecretCommand::Set(SetSecret { vault, name: name(), version, value })
+        let (value, mark) = (ValueId([0xab; 16]), ValueMark([0xcd; 16]));
+        let made_for = web().filter(|_| vault != Vault::Shared);
+        SecretCommand::Set(SetSecret { vault, name: name(), version, value, mark, made_for })
     };
     let delete = |vault| SecretCommand::Delete(DeleteSecret { vault, name: name() });
     let commands = [
@@ -39,6 +41,7 @@ fn what_is_done_to_secrets_is_read_and_still_written_alike() {
         value: ValueId([0xab; 16]),
         by: Principal::Person("ada".to_owned()),
         at: Timestamp(1_800_000_000_000),
+        made_for: web(),
         revision: Revision(12),
     };
     let mut today: Strings = commands.iter().map(|(name, one)| written(name, one)).collect();

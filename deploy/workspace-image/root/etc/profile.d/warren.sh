@@ -1,5 +1,6 @@
 # Login shells start with Debian's plain PATH; what is installed into the home comes first again.
-for folder in "$HOME/.cargo/bin" "$HOME/.local/bin"; do
+# First of all the tools that are logged in.
+for folder in "$HOME/.cargo/bin" "$HOME/.local/bin" /run/tools/bin; do
   case ":$PATH:" in
     *":$folder:"*) ;;
     *) PATH="$folder:$PATH" ;;
