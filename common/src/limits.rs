@@ -303,6 +303,8 @@ impl Limits {
     pub const TEMPLATE_PARAMETERS: usize = 64;
     /// Items of one list that a template is given.
     pub const TEMPLATE_LIST: usize = 64;
+    /// Names and values of the parameters that one workspace was made with, together.
+    pub const PARAMETERS_BYTES: usize = 16 * 1024;
     /// One template's document.
     pub const TEMPLATE_BYTES: usize = 96 * 1024;
     /// A template's name with a version.

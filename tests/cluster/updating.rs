@@ -127,3 +127,107 @@ fn a_rollout_waits_for_who_works_and_goes_on_where_it_ended() -> Result<()> {
     }
     Ok(())
 }
+
+const FIRST: &str = r#"
+[[parameter]]
+name = "team"
+type = "string"
+
+[[parameter]]
+name = "note"
+type = "string"
+optional = true
+
+[[parameter]]
+name = "token"
+type = "secret"
+
+[workspace]
+image = "agents:1"
+memory = "64M"
+disk = "64M"
+git_token = "{{token}}"
+
+[workspace.labels]
+team = "{{team}}"
+note = "{{note}}"
+
+[[session]]
+name = "main"
+command = "claude"
+"#;
+
+fn push(cluster: &Cluster, document: &str) -> Result<()> {
+    let push = ["template", "push", "-", "--name", "agent", "--activate"];
+    cluster.cli()?.args(push).input(document).run()?.success().map(drop)
+}
+
+fn whats(plan: &serde_json::Value, list: &str) -> Vec<String> {
+    let all = plan[list].as_array().into_iter().flatten();
+    all.filter_map(|change| Some(change["what"].as_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_workspace_follows_its_template_with_what_it_was_made_with_and_what_people_changed()
+-> Result<()> {
+    let stage = Arc::new(Stage::new()?);
+    let mut cluster = cluster(&stage)?;
+    push(&cluster, FIRST)?;
+    let secret = ["secret", "set", "acme", "web-token", "@-"];
+    cluster.cli()?.args(secret).input("tok").run()?.success()?;
+    let create = ["workspace", "create", "acme/new", "--template", "agent", "--pin", "n2"];
+    let params = ["--param", "team=web", "--param", "note=x", "--param", "token=web-token"];
+    cluster.warren(&[&create[..], &params].concat())?;
+    cluster.warren(&["workspace", "resize", "acme/new", "--memory", "96M"])?;
+
+    // a second version: more disk, no note any more, a session more; memory as it was
+    let second = FIRST.replace("disk = \"64M\"", "disk = \"80M\"");
+    let second =
+        second.replace("name = \"note\"", "name = \"memo\"").replace("{{note}}", "{{memo}}");
+    push(&cluster, &format!("{second}\n[[session]]\nname = \"tests\"\ncommand = \"make\"\n"))?;
+    let update = ["workspace", "update", "acme/new", "--template", "latest"];
+    let plan = cluster.json(&[&update[..], &["--plan"]].concat())?;
+    ensure!(plan["from"] == "agent@1" && plan["to"] == "agent@2", "{plan}");
+    let changes = ["session tests", "disk", "label note"];
+    ensure!(whats(&plan, "changes") == changes, "{plan}");
+    ensure!(whats(&plan, "kept") == ["memory", "reserve"], "{plan}");
+    ensure!(plan["dropped"][0] == "note" && plan["restarts"] == true, "{plan}");
+    ensure!(plan["ends"][0].as_str().is_some_and(|end| end.starts_with("main")), "{plan}");
+    ensure!(cluster.workspace("acme/new")?["spec"]["template"] == "agent@1", "only planned");
+    cluster.refuses(&update, 2, &["nobody to ask", "--yes"])?;
+
+    // one record, one run; asked again with its id it is answered, whatever is active by then
+    let id = uuid::Uuid::now_v7().to_string();
+    let done = [&update[..], &["--yes", "--request-id", &id]].concat();
+    let said = cluster.warren(&done)?.stderr;
+    ensure!(said.contains("memory stays 96 MiB; the template: 64 MiB"), "{said}");
+    push(&cluster, &second)?;
+    cluster.warren(&done)?;
+    let shown = cluster.workspace("acme/new")?;
+    ensure!(shown["spec"]["template"] == "agent@2" && shown["run_serial"] == 2, "{shown}");
+    ensure!(shown["spec"]["labels"]["team"] == "web", "{shown}");
+    ensure!(shown["spec"]["labels"]["note"].is_null(), "{shown}");
+    let audit =
+        cluster.json(&["audit", "list", "--action", "workspace.update", "--target", "acme/new"])?;
+    ensure!(audit.as_array().map(Vec::len) == Some(1), "{audit}");
+    ensure!(!audit.to_string().contains("tok\""), "{audit}");
+
+    // what it was made with outlives the coordinator; one that was not made so needs all of it
+    cluster.kill_coordinator()?;
+    cluster.start_coordinator()?;
+    cluster.wait_socket()?;
+    let third = ["workspace", "update", "acme/new", "--template", "agent@3", "--yes"];
+    wait_until("the third version", Duration::from_secs(30), || cluster.warren(&third).map(drop))?;
+    let shown = cluster.workspace("acme/new")?;
+    ensure!(shown["spec"]["template"] == "agent@3", "{shown}");
+    ensure!(shown["spec"]["sessions"].as_array().map(Vec::len) == Some(1), "{shown}");
+    let old = ["workspace", "update", "acme/web", "--template", "agent", "--yes"];
+    cluster.refuses(&old, 2, &["parameter team is not given"])?;
+    cluster.refuses(&[&old[..4], &["latest", "--yes"]].concat(), 2, &["built in"])?;
+    let wrong = ["--param", "team=web", "--param", "token=nothing"];
+    cluster.refuses(&[&old[..], &wrong].concat(), 2, &["names no secret"])?;
+    let whole = ["--param", "team=web", "--param", "token=web-token"];
+    cluster.warren(&[&old[..], &whole].concat())?;
+    ensure!(cluster.workspace("acme/web")?["spec"]["template"] == "agent@3");
+    Ok(())
+}

@@ -81,3 +81,60 @@ fn a_rollout_with_a_canary_interrupts_nobody_and_goes_back() -> Result<()> {
     }
     Ok(())
 }
+
+/// A template of one session, with what a second version changes of it.
+fn document(image: &str, setup: &str) -> String {
+    format!(
+        "[[parameter]]\nname = \"repo\"\ntype = \"string\"\n\n[workspace]\nrepo = \"{{{{repo}}}}\"\n\
+         image = \"{image}\"\nmemory = \"256M\"\ndisk = \"1G\"\nsetup = \"\"\"\n{setup}\n\"\"\"\n\n\
+         [[session]]\nname = \"main\"\n"
+    )
+}
+
+#[test]
+fn a_newer_version_of_a_template_reaches_what_runs_with_its_home() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.engine.docker(&["tag", "warren-workspace:latest", "agents:2"])?;
+    let push = |document: String| {
+        let push = ["template", "push", "-", "--name", "made", "--activate"];
+        lab.cluster.cli()?.args(push).input(document).run()?.success()
+    };
+    push(document("warren-workspace:latest", "echo first >> ~/setups"))?;
+    let repo = format!("repo={}", lab.repository("hello"));
+    let create = ["workspace", "create", "acme/web", "--template", "made", "--param", &repo];
+    lab.cluster.warren(&create)?;
+    lab.shell("acme/web", "echo kept > ~/kept")?;
+    push(document("agents:2", "echo second >> ~/setups"))?;
+    let update = ["workspace", "update", "acme/web", "--template", "latest"];
+    let plan = lab.cluster.json(&[&update[..], &["--plan"]].concat())?;
+    let whats: Vec<_> = plan["changes"].as_array().into_iter().flatten().collect();
+    ensure!(whats.len() == 2 && whats[0]["what"] == "image", "{plan}");
+    ensure!(whats[1]["what"] == "setup script" && plan["restarts"] == true, "{plan}");
+    let before = lab.container("acme/web")?["State"]["Pid"].clone();
+    ensure!(lab.shell("acme/web", "cat ~/setups")? == "first\n", "it was only planned");
+    lab.cluster.warren(&[&update[..], &["--yes"]].concat())?;
+    let container = lab.container("acme/web")?;
+    ensure!(container["Config"]["Image"] == "agents:2", "{container}");
+    ensure!(container["State"]["Pid"] != before, "it did not start again");
+    let found = lab.shell("acme/web", "cat ~/kept ~/setups ~/hello/README.md")?;
+    ensure!(found == "kept\nfirst\nsecond\nhello from the repository\n", "{found}");
+    Ok(())
+}
+
+#[test]
+fn an_image_that_was_built_here_runs_where_it_was_loaded() -> Result<()> {
+    let lab = Lab::new()?;
+    let folder = lab.stage.folder("own")?;
+    let dockerfile =
+        "FROM warren-workspace:latest\nUSER root\nRUN echo mine >/etc/mine\nUSER agent\n";
+    std::fs::write(folder.join("Dockerfile"), dockerfile)?;
+    let folder = folder.to_string_lossy().into_owned();
+    let build = ["image", "build", &folder, "--tag", "mine:1", "--network", "none", "-o", "json"];
+    let build = lab.cluster.cli()?.env("DOCKER_HOST", lab.engine.url()).args(build);
+    let built = build.run()?.success()?.json()?;
+    let id = lab.engine.docker(&["image", "inspect", "-f", "{{.Id}}", "mine:1"])?.stdout;
+    ensure!(built["id"] == id.trim() && built["pushed"] == false, "{built}");
+    lab.create("acme/web", &["--image", "mine:1"])?;
+    ensure!(lab.shell("acme/web", "cat /etc/mine")? == "mine\n");
+    Ok(())
+}

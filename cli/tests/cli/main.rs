@@ -5,6 +5,7 @@ mod attach;
 mod audit;
 mod backup;
 mod browsers;
+mod building;
 mod create;
 mod errors;
 mod exec;

@@ -14,7 +14,7 @@ use crate::{
     command::{Command, Envelope, NodeCommand, Principal, SessionCommand},
     event::{Event, EventKind},
     state::{
-        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recovery,
+        ClusterState, adopt, allowed, certificate, client, cluster, node, person, recipe, recovery,
         replica, requests::Known, resize, secret, session, template, token, update, view,
         workspace,
     },
@@ -156,6 +156,7 @@ impl ClusterState {
                 node::set_availability(self, &context, command)
             }
             Command::CreateWorkspace(command) => workspace::create(self, &context, command),
+            Command::MakeWorkspace(command) => recipe::make(self, &context, command),
             Command::SetRun(command) => workspace::set_run(self, &context, command),
             Command::Assign(command) => workspace::assign(self, &context, command),
             Command::Advance(command) => workspace::advance(self, &context, command),
@@ -229,6 +230,8 @@ impl ClusterState {
     fn originate(&mut self, envelope: &Envelope) {
         let asked = if let Command::CreateWorkspace(create) = &envelope.command {
             create.workspace
+        } else if let Command::MakeWorkspace(make) = &envelope.command {
+            make.create.workspace
         } else if let Command::SetRun(set) = &envelope.command {
             set.workspace
         } else if let Command::UpdateWorkspace(update) = &envelope.command {
@@ -280,6 +283,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
         | Command::IssueToken(_)
         | Command::SetNodeAvailability(_)
         | Command::CreateWorkspace(_)
+        | Command::MakeWorkspace(_)
         | Command::SetRun(_)
         | Command::RevokeCertificate(_)
         | Command::InvitePerson(_)

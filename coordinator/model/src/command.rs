@@ -37,7 +37,7 @@ pub use resize::ResizeWorkspace;
 pub use secret::SecretCommand;
 pub use session::SessionCommand;
 pub use template::TemplateCommand;
-pub use update::{Update, UpdateWorkspace};
+pub use update::{MakeWorkspace, TemplateUpdate, Update, UpdateWorkspace};
 pub use view::{NoteView, ViewTarget};
 
 /// One log entry: a command with who asks, when, and as which request.
@@ -146,6 +146,8 @@ pub enum Command {
     /// Somebody is about to look into a workspace or to connect to what listens in it: changes
     /// nothing, and is on record before a byte passes.
     NoteView(Box<NoteView>),
+    /// Makes a workspace from a template, and remembers with which parameters.
+    MakeWorkspace(Box<MakeWorkspace>),
 }
 
 /// See [`Command::InitCluster`].

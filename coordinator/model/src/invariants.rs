@@ -201,6 +201,9 @@ pub fn indexes_agree(state: &ClusterState) -> Result<(), String> {
     if let Some(id) = updated.find(|id| !state.workspaces.contains_key(*id)) {
         return Err(format!("workspace {id} is gone and that it was updated is remembered"));
     }
+    if let Some(id) = state.recipes.keys().find(|id| !state.workspaces.contains_key(*id)) {
+        return Err(format!("workspace {id} is gone and what it was made from is remembered"));
+    }
     if let Some(id) = state.resized.iter().find(|id| !state.workspaces.contains_key(*id)) {
         return Err(format!("workspace {id} is gone and that it was resized is remembered"));
     }

@@ -7,7 +7,7 @@ use tonic::Code;
 use warren_common::{ClientId, WorkspaceId, WorkspaceName, spec::PlacementRules};
 use warren_model::{
     Applied, ClusterState, Command, Outcome,
-    command::CreateWorkspace,
+    command::{CreateWorkspace, MakeWorkspace},
     plan,
     state::{Client, PhaseKind},
 };
@@ -35,7 +35,7 @@ const PLACING: Duration = Duration::from_secs(1);
 static WEIGHING: Semaphore = Semaphore::const_new(1);
 
 /// Refuses names of secrets that the workspace would not find.
-fn known_secrets(
+pub(super) fn known_secrets(
     state: &ClusterState,
     client: ClientId,
     named: &BTreeSet<String>,
@@ -71,6 +71,9 @@ impl Api {
         if let Some(chosen) = &chosen {
             known_secrets(&moment.state, client.id, &chosen.filled.secrets)?;
         }
+        let recipe = chosen
+            .as_ref()
+            .and_then(|chosen| template::document::recipe(&chosen.reference, &wanted.parameters));
         let spec = template::expand(wanted, chosen, &self.parts().template)?;
         let command = CreateWorkspace {
             workspace: WorkspaceId::new(uuid::Uuid::now_v7()),
@@ -82,7 +85,13 @@ impl Api {
         if no_queue && !self.took_effect(&asked) {
             must_fit(&moment, client, &command).await?;
         }
-        let applied = self.mutate(&asked, Command::CreateWorkspace(Box::new(command))).await?;
+        let command = match recipe {
+            None => Command::CreateWorkspace(Box::new(command)),
+            Some(recipe) => {
+                Command::MakeWorkspace(Box::new(MakeWorkspace { create: command, recipe }))
+            }
+        };
+        let applied = self.mutate(&asked, command).await?;
         self.created(applied).await
     }
 

@@ -33,6 +33,7 @@ mod sessions;
 pub mod template;
 mod templates;
 mod update;
+mod update_template;
 mod user;
 pub mod view;
 mod watch;

@@ -18,7 +18,7 @@ use warren_proto::{
     },
 };
 
-use super::{Api, Moment, Who, errors, mutation::Asked, resolve};
+use super::{Api, Moment, Who, errors, mutation::Asked, resolve, update_template::Ask};
 
 impl Api {
     /// Changes what a workspace is made of, or answers what an earlier request of this id did.
@@ -31,11 +31,23 @@ impl Api {
         let update = match request.update {
             Some(request::Update::Image(image)) => Update::Image(image),
             Some(request::Update::ImageBefore(_)) => Update::ImageBefore,
+            Some(request::Update::Template(template)) => {
+                let (workspace, plan, when_idle) =
+                    (request.workspace, request.plan, request.when_idle);
+                let ask = Ask { workspace, template, plan, when_idle };
+                return self.update_template(&asked, ask).await;
+            }
             None => {
                 return Err(errors::invalid("update", "names nothing to change")
-                    .next("name an image, or the one before"));
+                    .next("name an image, the one before, or a template"));
             }
         };
+        if request.plan {
+            let why = "only an update to a template is planned here";
+            return Err(
+                errors::invalid("plan", why).next("leave it out: an image changes nothing else")
+            );
+        }
         if request.when_idle && !self.took_effect(&asked) {
             let moment = self.read().await?;
             idle(&moment, resolve::workspace(&moment.state, &request.workspace)?)?;
@@ -54,12 +66,13 @@ impl Api {
         Ok(pb::UpdateWorkspaceResponse {
             workspace: workspace.map(|one| moment.view().workspace(one)),
             revision: applied.revision.0,
+            plan: None,
         })
     }
 }
 
 /// Refuses where something that a new run would end is under way.
-fn idle(moment: &Moment, workspace: &Workspace) -> Result<(), ApiError> {
+pub(super) fn idle(moment: &Moment, workspace: &Workspace) -> Result<(), ApiError> {
     if workspace.desired != Desired::Running || workspace.assignment.is_none() {
         return Ok(());
     }

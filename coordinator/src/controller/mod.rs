@@ -195,7 +195,7 @@ pub(crate) const fn name(command: &Command) -> &'static str {
         Command::RegisterNode(_) => "register-node",
         Command::UpdateNodeFacts(_) => "update-node-facts",
         Command::SetNodeAvailability(_) => "set-node-availability",
-        Command::CreateWorkspace(_) => "create-workspace",
+        Command::CreateWorkspace(_) | Command::MakeWorkspace(_) => "create-workspace",
         Command::SetRun(_) => "set-run",
         Command::Assign(_) => "assign",
         Command::Advance(_) => "advance",

@@ -8,11 +8,11 @@ use clap::Args;
 use crate::command::{cargo, command, root};
 
 /// The benchmarks there are.
-pub const NAMES: [&str; 7] =
-    ["start", "commit", "handover", "read", "footprint", "neighbours", "status"];
+pub const NAMES: [&str; 8] =
+    ["start", "commit", "handover", "read", "footprint", "neighbours", "status", "home"];
 
 /// Those with real containers.
-const WITH_DOCKER: [&str; 4] = ["start", "footprint", "neighbours", "status"];
+const WITH_DOCKER: [&str; 5] = ["start", "footprint", "neighbours", "status", "home"];
 
 /// Which rows, and how thoroughly.
 #[derive(Debug, Args)]
@@ -20,6 +20,9 @@ pub struct Options {
     /// One short pair only: to see that it runs, never to be quoted
     #[arg(long)]
     quick: bool,
+    /// How many rounds (home) [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<String>,
     /// The engines of our log: sled, redb (all but start)
     #[arg(long, value_name = "LIST")]
     engine: Option<String>,
@@ -38,14 +41,15 @@ pub struct Options {
 impl Options {
     fn arguments(&self) -> Vec<&str> {
         let mut arguments = if self.quick { vec!["--quick"] } else { Vec::new() };
-        let lists = [
+        let values = [
+            ("--rounds", &self.rounds),
             ("--engine", &self.engine),
             ("--replicas", &self.replicas),
             ("--callers", &self.callers),
             ("--only", &self.only),
         ];
-        for (name, list) in lists {
-            arguments.extend(list.iter().flat_map(|list| [name, list.as_str()]));
+        for (name, value) in values {
+            arguments.extend(value.iter().flat_map(|value| [name, value.as_str()]));
         }
         arguments
     }
@@ -59,7 +63,8 @@ impl Options {
 pub fn run(name: &str, options: &Options) -> Result<()> {
     let build = ["build", "--release", "--locked", "--bins"];
     let packages: &[&str] = if WITH_DOCKER.contains(&name) {
-        shown("./deploy/test", &["prepare"], true)?;
+        let images: &[&str] = if name == "home" { &["agents-image"] } else { &[] };
+        shown("./deploy/test", &[&["prepare"], images].concat(), true)?;
         &["--workspace"]
     } else {
         &["-p", "warren-coordinator", "-p", "warren-cli", "-p", "warren-tests"]

@@ -4,12 +4,14 @@
 //! and the peer's runs alternate, the background is looked at before each pair, and a ratio is
 //! the median of the pairs' ratios, never of numbers from another day.
 
+mod by_hand;
 pub mod channel;
 pub mod commit;
 pub mod etcd;
 pub mod etcd_api;
 pub mod footprint;
 pub mod handover;
+pub mod home;
 pub mod load;
 pub mod neighbours;
 pub mod options;

@@ -40,6 +40,8 @@ impl FromStr for Engine {
 pub struct Options {
     /// One short pair per row: to see that it runs.
     pub quick: bool,
+    /// How many rounds, where somebody said it.
+    pub rounds: Option<usize>,
     /// Our engines.
     pub engines: Vec<Engine>,
     /// Sizes of the clusters, ours and the peer's.
@@ -67,7 +69,7 @@ impl Options {
         }
     }
 
-    /// Reads `--quick`, and `--engine`, `--replicas`, `--callers` and `--only` with lists such as
+    /// Reads `--quick`, `--rounds 3`, and `--engine`, `--replicas`, `--callers` and `--only` with lists such as
     /// `1,16`.
     ///
     /// # Errors
@@ -75,6 +77,7 @@ impl Options {
     pub fn read(arguments: &[String]) -> Result<Self> {
         let mut options = Self {
             quick: false,
+            rounds: None,
             engines: vec![Engine::Sled, Engine::Redb],
             replicas: vec![1, 3],
             callers: vec![1, 16, 256],
@@ -88,12 +91,16 @@ impl Options {
             }
             let value = arguments.next().with_context(|| format!("{name} takes a list"))?;
             match name.as_str() {
+                "--rounds" => options.rounds = Some(value.parse()?),
                 "--engine" => options.engines = list(value)?,
                 "--replicas" => options.replicas = list(value)?,
                 "--callers" => options.callers = list(value)?,
                 "--only" => options.only = list(value)?,
                 _ => bail!("unknown argument {name}"),
             }
+        }
+        if options.rounds.is_some_and(|rounds| !(1..=100).contains(&rounds)) {
+            bail!("--rounds takes 1 to 100");
         }
         if options.replicas.iter().any(|count| ![1, 3, 5].contains(count)) {
             bail!("--replicas takes 1, 3 and 5");
@@ -140,7 +147,9 @@ mod tests {
         let few = read("--only disk,log").expect("some");
         assert!(few.takes("log flood") && !few.takes("hog"));
         assert!(read("").expect("everything").takes("hog"));
-        for odd in ["--slow 1", "--callers", "--callers 0", "--replicas 2", "--engine none"] {
+        for odd in
+            ["--slow 1", "--rounds 0", "--callers", "--callers 0", "--replicas 2", "--engine none"]
+        {
             assert!(read(odd).is_err(), "{odd} passed");
         }
     }

@@ -111,7 +111,7 @@ fn line(figures: &Figures) -> Value {
 }
 
 /// Watches all sessions from a machine that is neither the node nor the coordinator's.
-fn elsewhere(lab: &Lab) -> Result<Watching> {
+pub(super) fn elsewhere(lab: &Lab) -> Result<Watching> {
     let config = lab.cluster.folder().join("config");
     let program = lab.internet.program(binary("warren")?).env("WARREN_CONFIG_DIR", config);
     Watching::of(program.args(["session", "list", "--watch", "-o", "json"]))
@@ -148,7 +148,8 @@ fn delays(watch: &Watching, from: usize) -> Result<Vec<f64>> {
     Ok(took)
 }
 
-fn moment(text: &str) -> Result<Timestamp> {
+/// Reads a moment as the command line prints it.
+pub(super) fn moment(text: &str) -> Result<Timestamp> {
     let at: jiff::Timestamp = text.parse().with_context(|| format!("{text:?} is no time"))?;
     Ok(Timestamp(u64::try_from(at.as_millisecond())?))
 }

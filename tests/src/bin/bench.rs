@@ -1,10 +1,10 @@
 //! Runs one benchmark and ends with one JSON line; `cargo xtask bench` prepares what it needs.
 
 use anyhow::bail;
-use warren_tests::bench::{Options, commit, footprint, handover, neighbours, start, status};
+use warren_tests::bench::{Options, commit, footprint, handover, home, neighbours, start, status};
 
-const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint|neighbours|status \
-                     [--quick] [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256] \
+const USAGE: &str = "usage: warren-bench start|commit|handover|read|footprint|neighbours|status|home \
+                     [--quick] [--rounds 5] [--engine sled,redb] [--replicas 1,3] [--callers 1,16,256] \
                      [--only PART,PART]";
 
 #[tokio::main]
@@ -16,6 +16,10 @@ async fn main() -> anyhow::Result<()> {
         "start" => tokio::task::spawn_blocking(move || start::run(options.quick)).await??,
         "neighbours" => tokio::task::spawn_blocking(move || neighbours::run(&options)).await??,
         "status" => tokio::task::spawn_blocking(move || status::run(options.quick)).await??,
+        "home" => {
+            let work = move || home::run(options.quick, options.rounds);
+            tokio::task::spawn_blocking(work).await??
+        }
         "commit" => commit::run(&options).await?,
         "read" => commit::run_reads(&options).await?,
         "footprint" => footprint::run(&options).await?,

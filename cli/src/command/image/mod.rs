@@ -1,5 +1,6 @@
-//! `warren image`: what workspaces are made of, and moving many of them to another.
+//! `warren image`: what workspaces are made of, building it, and moving many of them to another.
 
+mod build;
 mod list;
 mod rollout;
 
@@ -10,6 +11,15 @@ use crate::{app::App, error::Outcome};
 /// Verbs on images. An image is named as in a template: by tag or digest.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Build an image for workspaces with this machine's Docker.
+    ///
+    /// One of Warren's own (--flavour), or one from a folder with a Dockerfile. It is on this machine
+    /// then: with --push it goes to a registry that nodes pull from, else each node loads it.
+    #[command(after_help = "Examples:
+  warren image build --flavour agents
+  warren image build ./image --tag registry.example/agents:2026-11 --push
+  docker save warren-workspace:agents | ssh n1 docker load")]
+    Build(build::Build),
     /// List the images that workspaces are made of.
     #[command(visible_alias = "ls", after_help = "Example:\n  warren image list -o json")]
     List(list::List),
@@ -34,6 +44,7 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
+        Verb::Build(build) => build::run(app, &build),
         Verb::List(list) => list::run(app, &list).await,
         Verb::Rollout(rollout) => rollout::out(app, &rollout).await,
         Verb::Rollback(rollback) => rollout::back(app, &rollback).await,

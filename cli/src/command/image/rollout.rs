@@ -189,6 +189,7 @@ fn begin<'a>(
         let to = match &to {
             request::Update::Image(image) => Some(image),
             request::Update::ImageBefore(_) => one.image_before.as_ref(),
+            request::Update::Template(_) => None,
         };
         let (address, node) = (&one.address, node(one));
         let to = to.map_or("-", String::as_str);
@@ -335,6 +336,7 @@ impl Moving<'_> {
             workspace: workspace.id.clone(),
             update: Some(to),
             when_idle,
+            plan: false,
         };
         let api = &mut self.api;
         let answer = api

@@ -68,14 +68,17 @@ pub(crate) enum Verb {
   warren workspace resize acme/web --disk 60G --cpus 4 --no-wait
   warren workspace resize acme/web --cpus 0        (no processor cap any more)")]
     Resize(resize::Resize),
-    /// Make a workspace of another image: what changes is shown first.
+    /// Make a workspace of another image or another version of its template: what changes is shown
+    /// first.
     ///
-    /// One that runs starts again, with its home. Exit code 4 where an agent in it is busy and
+    /// One that runs starts again, with its home, unless only caps and labels change. Exit code 4 where an agent in it is busy and
     /// --when-idle was given. For many: `warren image rollout`.
     #[command(after_help = "Examples:
   warren workspace update acme/web --image agents:2026-11 --dry-run
   warren workspace update acme/web --image agents:2026-11 --when-idle --yes
-  warren workspace update acme/web --rollback")]
+  warren workspace update acme/web --rollback
+  warren workspace update acme/web --template latest --plan
+  warren workspace update acme/web --template agent@4 --param branch=next --yes")]
     Update(update::Update),
     /// Delete a workspace with its home, for good.
     #[command(

@@ -1,4 +1,7 @@
-//! `warren workspace update`: another image, with the plan shown first.
+//! `warren workspace update`: another image or another version of its template, with the plan shown
+//! first.
+
+mod template;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
@@ -7,11 +10,12 @@ use warren_proto::pb::admin::v1::{self as pb, update_workspace_request as reques
 
 use super::{change::Waiting, look};
 use crate::{
-    api,
+    api::{self, Api},
     app::App,
     command::{Change, cluster::confirm, present},
     error::{Error, Kind, Outcome},
     progress::{self, Goal, Waiter},
+    value,
     view::workspace::Workspace,
 };
 
@@ -27,11 +31,19 @@ pub(crate) struct Update {
     /// Make it of the image that it had before its last update.
     #[arg(long, group = "to")]
     rollback: bool,
+    /// Make it of another version of its template, or of another template: 4, agent@4, or latest for the
+    /// active one. What was changed of it since stays where the versions do not differ.
+    #[arg(long, value_name = "[NAME@]VERSION", value_parser = template::version, group = "to")]
+    template: Option<template::Version>,
+    /// A parameter of the template; may be repeated. What is not named is as it was made with. One of
+    /// type secret takes the name of a secret.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = value::pair, requires = "template")]
+    params: Vec<(String, String)>,
     /// Refuse where an agent in it works, waits or starts.
     #[arg(long)]
     when_idle: bool,
     /// Only say what would happen.
-    #[arg(long)]
+    #[arg(long, visible_alias = "plan")]
     dry_run: bool,
     /// Do not ask.
     #[arg(long, short)]
@@ -56,6 +68,9 @@ struct Plan {
 }
 
 pub(super) async fn run(app: &App, update: &Update) -> Outcome {
+    if let Some(version) = &update.template {
+        return template::run(app, update, version).await;
+    }
     let id = update.change.id(app);
     let mut api = app.api()?;
     let found = present(look::get(&mut api, &update.workspace).await?.workspace)?;
@@ -82,21 +97,40 @@ pub(super) async fn run(app: &App, update: &Update) -> Outcome {
         workspace: workspace.id.clone(),
         update: Some(asked),
         when_idle: update.when_idle,
+        plan: false,
     };
     let begun = Instant::now();
     let answer = api
         .write(async |channel| api::workspaces(channel).update_workspace(request.clone()).await)
         .await?;
     let workspace = Workspace::from(present(answer.workspace)?);
-    if update.waiting.no_wait || workspace.run != "running" {
+    finish(app, &mut api, (update, workspace, true), begun).await
+}
+
+/// Waits for what was updated where that starts again.
+async fn finish(
+    app: &App,
+    api: &mut Api,
+    (update, workspace, restarts): (&Update, Workspace, bool),
+    begun: Instant,
+) -> Outcome {
+    if update.waiting.no_wait || !restarts || workspace.run != "running" {
         app.output.object(&workspace, &workspace.address, || {
-            format!("{}: image {}, {}\n", workspace.address, workspace.spec.image, workspace.phase)
+            let Workspace { address, spec, phase, .. } = &workspace;
+            format!("{address}: template {}, image {}, {phase}\n", spec.template, spec.image)
         })?;
         return Ok(0);
     }
     let goal = Goal::Running { run_serial: workspace.run_serial };
-    let done = Waiter::new(app, goal, begun).wait(&mut api, workspace).await?;
+    let done = Waiter::new(app, goal, begun).wait(api, workspace).await?;
     progress::finish(app, done)
+}
+
+/// The sessions that a new run ends, with what is in them.
+fn ends(workspace: &Workspace, restarts: bool) -> Vec<String> {
+    let sessions = workspace.observed.iter().flat_map(|seen| &seen.sessions);
+    let ends = sessions.filter(|one| restarts && one.state == "running");
+    ends.map(|one| format!("{} ({})", one.name, one.status())).collect()
 }
 
 fn plan(workspace: &Workspace, update: &Update) -> Result<Plan, Error> {
@@ -108,10 +142,8 @@ fn plan(workspace: &Workspace, update: &Update) -> Result<Plan, Error> {
             .next(format!("warren workspace update {} --image IMAGE", workspace.address))
     })?;
     let restarts = workspace.run == "running" && from != to;
-    let sessions = workspace.observed.iter().flat_map(|seen| &seen.sessions);
-    let ends = sessions.filter(|one| restarts && one.state == "running");
-    let ends = ends.map(|one| format!("{} ({})", one.name, one.status()));
-    Ok(Plan { address: workspace.address.clone(), ends: ends.collect(), from, to, restarts })
+    let ends = ends(workspace, restarts);
+    Ok(Plan { address: workspace.address.clone(), ends, from, to, restarts })
 }
 
 impl Plan {

@@ -438,7 +438,7 @@ impl WorkspaceService for Fake {
             workspace.image_before = std::mem::replace(&mut spec.image, image);
         }
         let workspace = Some(workspace);
-        Ok(Response::new(pb::UpdateWorkspaceResponse { workspace, revision: REVISION }))
+        Ok(Response::new(pb::UpdateWorkspaceResponse { workspace, revision: REVISION, plan: None }))
     }
 
     async fn follow_workspace(

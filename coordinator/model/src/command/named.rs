@@ -12,6 +12,7 @@ impl Command {
     pub fn workspace(&self) -> Option<WorkspaceId> {
         match self {
             Self::CreateWorkspace(create) => Some(create.workspace),
+            Self::MakeWorkspace(make) => Some(make.create.workspace),
             Self::SetRun(set) => Some(set.workspace),
             Self::ResizeWorkspace(resize) => Some(resize.workspace),
             Self::UpdateWorkspace(update) => Some(update.workspace),
@@ -106,6 +107,7 @@ impl Touched {
             | Command::EndRecovery(_)
             | Command::ChangeAllowed(_) => self.all = true,
             Command::CreateWorkspace(_)
+            | Command::MakeWorkspace(_)
             | Command::SetRun(_)
             | Command::ResizeWorkspace(_)
             | Command::UpdateWorkspace(_)

@@ -1,7 +1,19 @@
 //! What a workspace is made of, changed after it was made.
 
 use serde::{Deserialize, Serialize};
-use warren_common::WorkspaceId;
+use warren_common::{WorkspaceId, spec::WorkspaceSpec};
+
+use super::CreateWorkspace;
+use crate::state::Recipe;
+
+/// See [`crate::Command::MakeWorkspace`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeWorkspace {
+    /// The workspace.
+    pub create: CreateWorkspace,
+    /// What its spec was made from.
+    pub recipe: Recipe,
+}
 
 /// See [`crate::Command::UpdateWorkspace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,4 +31,20 @@ pub enum Update {
     Image(String),
     /// Its container is made from the image that it had before the last update.
     ImageBefore,
+    /// It is made from another version of its template, or from another one.
+    Template(Box<TemplateUpdate>),
+}
+
+/// See [`Update::Template`]. What becomes of the workspace is decided where it is applied, by
+/// [`crate::plan::update::updated`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateUpdate {
+    /// What it is made from by now; another one refuses. None where nobody knows it.
+    pub from: Option<Recipe>,
+    /// What that comes to; none where it is not known, or that version is not kept any more.
+    pub base: Option<WorkspaceSpec>,
+    /// What it is made from then.
+    pub to: Recipe,
+    /// What that comes to: complete and validated.
+    pub new: WorkspaceSpec,
 }

@@ -10,6 +10,7 @@ pub mod place;
 pub mod resize;
 pub mod score;
 pub mod text;
+pub mod update;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -13,6 +13,7 @@ mod nested;
 pub mod node;
 pub(crate) mod node_end;
 pub mod person;
+pub mod recipe;
 pub mod recovery;
 pub mod replica;
 pub mod requests;
@@ -49,6 +50,7 @@ pub use nested::Nested;
 pub use node::Node;
 pub use node_end::NodeLabels;
 pub use person::{Invitation, Person};
+pub use recipe::Recipe;
 pub use recovery::Recovery;
 pub use replica::CoordinatorToken;
 pub use requests::RequestTable;
@@ -134,6 +136,9 @@ pub struct ClusterState {
     pub images_before: OrdMap<WorkspaceId, Arc<str>>,
     /// Workspaces that were updated since the restore: of what they were made before is over.
     pub updated: OrdSet<WorkspaceId>,
+    /// What workspaces were made from; none of those of the template that is built in, of before
+    /// this was kept, or found after a restore.
+    pub recipes: OrdMap<WorkspaceId, Arc<Recipe>>,
 }
 
 /// What a cluster is.

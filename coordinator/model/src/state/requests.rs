@@ -15,7 +15,7 @@ use warren_common::{Limits, RequestId, Revision, Timestamp};
 
 use crate::{
     answer::{Applied, Refusal, RefusalCode},
-    command::{Command, Envelope, Principal, SecretCommand},
+    command::{Command, Envelope, Principal, SecretCommand, Update},
 };
 
 /// Expired requests dropped per command and principal.
@@ -197,6 +197,18 @@ fn intent(envelope: &Envelope) -> Intent {
             let asked = (&one.client, &one.name, &one.spec, one.no_queue);
             postcard::to_stdvec(&("workspace", asked))
         }
+        Command::MakeWorkspace(one) => {
+            let create = &one.create;
+            let asked = (&create.client, &create.name, create.no_queue, &one.recipe);
+            postcard::to_stdvec(&("workspace from", asked, &create.spec))
+        }
+        Command::UpdateWorkspace(one) => match &one.update {
+            // what a version comes to may be another thing a moment later
+            Update::Template(update) => {
+                postcard::to_stdvec(&("update to", one.workspace, &update.to))
+            }
+            Update::Image(_) | Update::ImageBefore => postcard::to_stdvec(command),
+        },
         Command::IssueToken(one) => postcard::to_stdvec(&("token", &one.node_name)),
         Command::InvitePerson(one) => postcard::to_stdvec(&("invite", &one.name, one.role)),
         Command::JoinNode(one) => {
@@ -242,7 +254,6 @@ fn intent(envelope: &Envelope) -> Intent {
         | Command::ResizeWorkspace(_)
         | Command::ChangeAllowed(_)
         | Command::Template(_)
-        | Command::UpdateWorkspace(_)
         | Command::Session(_) => postcard::to_stdvec(command),
     };
     let mut hash = Sha256::new();

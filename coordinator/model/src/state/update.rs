@@ -1,14 +1,20 @@
-//! Another image for a workspace. One that runs begins a new run in the same entry: what runs is
-//! never of another spec than its order.
+//! Another image for a workspace, or another version of its template. One that runs begins a new run
+//! in the same entry where it has to: what runs is never of another spec than its order.
 
 use std::sync::Arc;
+
+use warren_common::{SessionName, WorkspaceId, spec::WorkspaceSpec};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{Update, UpdateWorkspace},
+    command::{TemplateUpdate, Update, UpdateWorkspace},
+    plan::{
+        resize::grown,
+        update::{UpdatePlan, updated},
+    },
     state::{
-        ClusterState, Desired, Spec, recovery,
+        ClusterState, Desired, SessionRecord, Spec, recovery,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -34,6 +40,7 @@ pub(crate) fn update(
             let why = || wrong(format!("workspace {label} had no image before {}", spec.image));
             before.ok_or_else(why)?.to_string()
         }
+        Update::Template(update) => return template(state, context, (id, update)),
     };
     let back = command.update == Update::ImageBefore;
     let before = std::mem::replace(&mut spec.image, image.clone());
@@ -58,4 +65,79 @@ pub(crate) fn update(
         }
     })
     .map(|change| change.detail(detail))
+}
+
+/// Another version of the template: what it changes, and nothing of what people changed beside it.
+fn template(
+    state: &mut ClusterState,
+    context: &Context,
+    (id, update): (WorkspaceId, &TemplateUpdate),
+) -> Result<Change, Refusal> {
+    let TemplateUpdate { from, base, to, new } = update;
+    let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let label = state.workspace_label(id);
+    let recipe = state.recipes.get(&id).map(AsRef::as_ref);
+    if recipe != from.as_ref() {
+        return Err(wrong(format!("workspace {label} was updated by somebody else meanwhile")));
+    }
+    to.check()?;
+    let before = workspace.spec.whole();
+    let plan = updated(base.as_ref(), new, &before);
+    plan.spec
+        .validate()
+        .map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
+    if before == plan.spec && recipe == Some(to) {
+        return Ok(Change::none(Outcome::Workspace(id)));
+    }
+    recovery::refuse(state, "nothing is updated")?;
+    let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
+    if let Some(node) = placed.and_then(|node| state.nodes.get(&node)) {
+        let load = state.load(node.id);
+        grown(node, &load, &before.resources, &plan.spec.resources).map_err(|misfit| {
+            let (name, detail) = (&node.name, misfit.detail);
+            let message = format!("node {name} has no room for workspace {label}: {detail}");
+            Refusal::new(RefusalCode::NoNodeFits, message)
+        })?;
+    }
+    remember(state, (id, &before), &plan.spec);
+    state.recipes.insert(id, Arc::new(to.clone()));
+    let detail = format!("template {} to {}: {}", before.template, to.reference(), plan.told());
+    let UpdatePlan { spec, restarts, .. } = plan;
+    let changed = workspace_run::change(state, context, (id, "workspace.update"), |one, at| {
+        one.spec = Spec::from(spec);
+        if restarts && one.desired == Desired::Running {
+            workspace_run::run_anew(one, "its template was changed", at);
+        }
+    });
+    if let Some(node) = placed {
+        state.weigh(node);
+    }
+    changed.map(|change| change.detail(detail))
+}
+
+/// Keeps what goes with an update: the image of before, what a restore may not undo, and no record of
+/// a session that the spec does not name any more.
+fn remember(
+    state: &mut ClusterState,
+    (id, before): (WorkspaceId, &WorkspaceSpec),
+    after: &WorkspaceSpec,
+) {
+    if before.image != after.image {
+        state.images_before.insert(id, Arc::from(before.image.as_str()));
+    }
+    if state.restored.is_some() {
+        state.updated.insert(id);
+        if before.resources != after.resources {
+            state.resized.insert(id);
+        }
+    }
+    let Some(records) = state.sessions.get_mut(&id) else { return };
+    let named = |name: &SessionName| after.sessions.iter().any(|one| one.name == *name);
+    let left = |name: &SessionName, record: &SessionRecord| record.made.is_some() || named(name);
+    if records.iter().any(|(name, record)| !left(name, record)) {
+        Arc::make_mut(records).retain(|name, record| left(name, record));
+    }
+    if records.is_empty() {
+        state.sessions.remove(&id);
+    }
 }

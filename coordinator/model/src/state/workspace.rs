@@ -323,6 +323,7 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
     state.resized.remove(&id);
     state.images_before.remove(&id);
     state.updated.remove(&id);
+    state.recipes.remove(&id);
     state.sessions.remove(&id);
     state.workspace_names.remove(&(workspace.client, workspace.name.clone()));
     if let Some(assignment) = &workspace.assignment {

@@ -20,6 +20,7 @@ mod requests;
 mod resizing;
 mod secrets;
 mod sessions;
+mod templated;
 mod templates;
 mod updating;
 mod viewing;

@@ -126,6 +126,7 @@ impl Naive {
             | Command::Template(_)
             | Command::Session(_)
             | Command::Secret(_)
+            | Command::MakeWorkspace(_)
             | Command::Node(_) => unreachable!("not asked"),
             Command::SetReplica(one) => self.replicas.set(one),
             Command::IssueCoordinatorToken(one) => self.replicas.issue(one, at),
@@ -411,6 +412,7 @@ impl Naive {
             }
             Update::ImageBefore if images.len() < 2 => return Err(WrongState),
             Update::ImageBefore => drop(images.pop()),
+            Update::Template(_) => unreachable!("not asked"),
         }
         if workspace.wanted == "running" {
             let run = RunRequest::Restart;

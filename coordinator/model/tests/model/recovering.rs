@@ -26,6 +26,7 @@ use crate::{
         observed, person, request, set_run, spec, workspace,
     },
     random::{Move, apply_checked, begun, command, moves},
+    templated,
 };
 
 const NEW: u32 = 100;
@@ -378,6 +379,27 @@ fn what_was_updated_after_the_backup_stays_so_unless_it_was_updated_again() {
     world.must(update("agents:3"));
     come_back(&mut world, &was, 1);
     assert_eq!(image(&world), "agents:3");
+}
+
+#[test]
+fn what_a_workspace_was_made_from_follows_what_its_node_was_told() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    world.must(templated::make(1));
+    world.settle();
+    let backup = world.state.clone();
+    world.must(templated::update(1, 2, |spec| "agents:2".clone_into(&mut spec.image)));
+    let was = std::mem::replace(&mut world.state, backup);
+    world.must(begin(NEW, 2));
+    let made_of = |world: &World| world.state.recipes[&workspace(1)].as_ref().clone();
+    assert_eq!(made_of(&world), templated::recipe(1));
+    come_back(&mut world, &was, 1);
+    assert_eq!(made_of(&world), templated::recipe(2), "the same parameters");
+    assert_eq!(world.workspace(1).spec.whole().image, "agents:2");
+    world.must(Command::EndRecovery(EndRecovery { node: None, early: true }));
+    world.must(templated::update(2, 3, |spec| "agents:3".clone_into(&mut spec.image)));
+    come_back(&mut world, &was, 1);
+    assert_eq!(world.workspace(1).spec.whole().image, "agents:3", "updated since the restore");
+    assert_eq!(made_of(&world), templated::recipe(3));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use warren_common::{
     spec::SessionSpec,
     template::{Body, Filled, InvalidTemplate, Template, Value},
 };
-use warren_model::ClusterState;
+use warren_model::{ClusterState, state::Recipe};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{BASE, InvalidRequest, PARAMETERS, ResourceRequest};
@@ -85,6 +85,24 @@ pub fn choose(
     named: &str,
     parameters: &BTreeMap<String, String>,
 ) -> Result<Option<Chosen>, InvalidRequest> {
+    let Some((reference, document)) = find(state, named)? else { return Ok(None) };
+    let filled = document.fill(parameters).map_err(|why| InvalidRequest::Filled {
+        reference: reference.clone(),
+        why,
+        known: document.parameters.iter().map(|one| one.name.clone()).collect(),
+    })?;
+    Ok(Some(Chosen { reference, filled }))
+}
+
+/// Finds the template that a request names, with how a workspace names it; none for the one that is
+/// built in.
+///
+/// # Errors
+/// No such template or version, or one that cannot be read any more.
+pub fn find(
+    state: &ClusterState,
+    named: &str,
+) -> Result<Option<(String, Template)>, InvalidRequest> {
     let unknown = || InvalidRequest::Template {
         name: named.chars().take(40).collect(),
         known: state.templates.keys().take(20).map(ToString::to_string).collect(),
@@ -105,12 +123,14 @@ pub fn choose(
         reference: reference.clone(),
         why: error.why.unwrap_or(error.message).to_string(),
     })?;
-    let filled = document.fill(parameters).map_err(|why| InvalidRequest::Filled {
-        reference: reference.clone(),
-        why,
-        known: document.parameters.iter().map(|one| one.name.clone()).collect(),
-    })?;
-    Ok(Some(Chosen { reference, filled }))
+    Ok(Some((reference, document)))
+}
+
+/// Returns what is remembered of a workspace made from `reference`; none of one that is built in.
+pub fn recipe(reference: &str, parameters: &BTreeMap<String, String>) -> Option<Recipe> {
+    let (name, version) = reference.split_once('@')?;
+    let (template, version) = (name.parse().ok()?, version.parse().ok()?);
+    Some(Recipe { template, version, parameters: parameters.clone() })
 }
 
 /// Reads the caps of a filled body.

@@ -104,7 +104,7 @@ fn create_client(n: u8, name: &str, labels: Labels) -> Command {
     Command::CreateClient(CreateClient { client: client(n), name, labels })
 }
 
-fn create_workspace(n: u8, name: &str) -> Command {
+pub(super) fn create_workspace(n: u8, name: &str) -> Command {
     Command::CreateWorkspace(Box::new(CreateWorkspace {
         workspace: workspace(n),
         client: client(1),

@@ -20,10 +20,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use warren_model::{
     AuditHead, ClusterState, Command, Outcome,
     command::{
-        Availability, TemplateCommand, Update, UpdateWorkspace,
+        Availability, MakeWorkspace, TemplateCommand, TemplateUpdate, Update, UpdateWorkspace,
         template::{ActivateTemplate, DeleteTemplate, PushTemplate},
     },
-    state::{Desired, PhaseKind},
+    state::{Desired, PhaseKind, Recipe},
 };
 
 use self::{
@@ -247,16 +247,40 @@ fn what_is_done_to_templates_is_read_and_still_written_alike() {
 #[test]
 fn what_workspaces_are_updated_to_is_read_and_still_written_alike() {
     let workspace = workspace(1);
-    let updates = [("image", Update::Image("agents:2".to_owned())), ("back", Update::ImageBefore)];
-    let commands = updates.map(|(name, update)| {
-        (name, Command::UpdateWorkspace(UpdateWorkspace { workspace, update }))
-    });
-    let today: Strings = commands.iter().map(|(name, one)| written(name, one)).collect();
+    let template = Update::Template(Box::new(TemplateUpdate {
+        from: Some(recipe(3)),
+        base: Some(spec()),
+        to: recipe(4),
+        new: spec(),
+    }));
+    let updates = [
+        ("image", Update::Image("agents:2".to_owned())),
+        ("back", Update::ImageBefore),
+        ("template", template),
+    ];
+    let mut commands: Vec<(&str, Command)> = updates
+        .map(|(name, update)| {
+            (name, Command::UpdateWorkspace(UpdateWorkspace { workspace, update }))
+        })
+        .into();
+    let Command::CreateWorkspace(create) = commands::create_workspace(1, "web") else {
+        unreachable!("it makes one")
+    };
+    let make = MakeWorkspace { create: *create, recipe: recipe(3) };
+    commands.push(("make", Command::MakeWorkspace(Box::new(make))));
+    let mut today: Strings = commands.iter().map(|(name, one)| written(name, one)).collect();
+    today.extend([written("recipe", &recipe(3))]);
     let kept = golden("v0.3-updates.txt", &today);
     assert_eq!(kept.len(), today.len(), "nothing is skipped");
     for (name, command) in &commands {
         check(name, &kept, command);
     }
+    check("recipe", &kept, &recipe(3));
+}
+
+fn recipe(version: u32) -> Recipe {
+    let parameters = [("repo".to_owned(), "https://git.example/acme/web.git".to_owned())].into();
+    Recipe { template: "agent".parse().expect("a name"), version, parameters }
 }
 
 #[test]
@@ -279,8 +303,8 @@ fn a_checkpoint_of_version_3_is_read_as_a_state_without_session_records_and_secr
     let meta = SnapshotMeta { last_log_id: Some(log_id(30)), last_membership };
     let old = Checkpoints::encode_v3(&meta, state.clone());
     let loaded = Checkpoints::decode(&old).expect("it is read");
-    let (sessions, secrets, images_before, updated) = Default::default();
-    let state = ClusterState { sessions, secrets, images_before, updated, ..state };
+    let (sessions, secrets, images_before, updated, recipes) = Default::default();
+    let state = ClusterState { sessions, secrets, images_before, updated, recipes, ..state };
     assert_eq!((loaded.meta, loaded.state), (meta, state));
 }
 

@@ -1,0 +1,151 @@
+//! Another version of a template: what is remembered of a workspace's making, and what becomes of it.
+
+use warren_common::{
+    Bytes, Limits,
+    spec::{SessionSpec, WorkspaceSpec},
+};
+use warren_model::{
+    Command, RefusalCode,
+    command::{
+        MakeWorkspace, ResizeWorkspace, RunRequest, SessionCommand, TemplateUpdate, Update,
+        UpdateWorkspace, session::RestartSession,
+    },
+    node_spec,
+    state::{Desired, Recipe},
+};
+
+use crate::make::{World, create_workspace, node, person, set_run, spec, workspace};
+
+pub(crate) fn recipe(version: u32) -> Recipe {
+    let parameters = [("repo".to_owned(), "https://h/x".to_owned())].into();
+    Recipe { template: "agent".parse().expect("a name"), version, parameters }
+}
+
+pub(crate) fn filled(version: u32) -> WorkspaceSpec {
+    WorkspaceSpec { template: format!("agent@{version}"), ..spec(Bytes::gib(1)) }
+}
+
+pub(crate) fn make(version: u32) -> Command {
+    let Command::CreateWorkspace(create) = create_workspace(1, "web", filled(version)) else {
+        unreachable!("it makes one")
+    };
+    let recipe = recipe(version);
+    Command::MakeWorkspace(Box::new(MakeWorkspace { create: *create, recipe }))
+}
+
+pub(crate) fn update(from: u32, to: u32, how: impl FnOnce(&mut WorkspaceSpec)) -> Command {
+    let mut new = filled(to);
+    how(&mut new);
+    let (base, from, to) = (Some(filled(from)), Some(recipe(from)), recipe(to));
+    let update = Update::Template(Box::new(TemplateUpdate { from, base, to, new }));
+    Command::UpdateWorkspace(UpdateWorkspace { workspace: workspace(1), update })
+}
+
+fn one() -> World {
+    let mut world = World::with_nodes(&[Bytes::gib(4)]);
+    world.must(make(1));
+    world.settle();
+    world
+}
+
+fn remembered(world: &World) -> Option<Recipe> {
+    world.state.recipes.get(&workspace(1)).map(|one| one.as_ref().clone())
+}
+
+#[test]
+fn what_a_workspace_was_made_from_is_remembered_until_it_is_gone() {
+    let mut world = World::with_nodes(&[]);
+    let envelope = world.envelope(person(), make(1));
+    world.apply(&envelope).result.expect("made");
+    assert!(world.apply(&envelope).result.expect("answered again").repeated);
+    assert_eq!(remembered(&world), Some(recipe(1)));
+    assert_eq!(world.state.origins.get(&workspace(1)), Some(&envelope.request));
+    // it has no node yet, so it is gone at once
+    world.must(set_run(1, RunRequest::Delete));
+    assert_eq!(remembered(&world), None);
+    let Command::MakeWorkspace(mut big) = make(1) else { unreachable!("it makes one") };
+    let value = "x".repeat(Limits::PARAMETERS_BYTES);
+    big.recipe.parameters.insert("packages".to_owned(), value);
+    let refused = world.refused(Command::MakeWorkspace(big));
+    assert_eq!(refused.code, RefusalCode::InvalidSpec);
+    assert!(world.state.workspaces.is_empty());
+}
+
+#[test]
+fn another_version_is_one_record_and_a_new_run_where_it_has_to_be() {
+    let mut world = one();
+    let run = world.workspace(1).run_serial;
+    let image = |spec: &mut WorkspaceSpec| "agents:2".clone_into(&mut spec.image);
+    let envelope = world.envelope(person(), update(1, 2, image));
+    let before = world.state.revision;
+    let audit = world.apply(&envelope).audit.expect("a record");
+    assert_eq!(world.state.revision, before.next());
+    let detail = "template agent@1 to agent@2: image warren-workspace:latest to agents:2";
+    assert_eq!((audit.action.as_str(), audit.detail.as_str()), ("workspace.update", detail));
+    let order = node_spec(&world.state, node(1), 1).workspaces.remove(0);
+    assert_eq!((order.spec.image.as_str(), order.run_serial), ("agents:2", run + 1));
+    assert_eq!(remembered(&world), Some(recipe(2)));
+    // a retry is the same request although the version comes to another thing by now
+    let mut again = envelope.clone();
+    again.command = update(1, 2, |spec| "agents:9".clone_into(&mut spec.image));
+    assert!(world.apply(&again).result.expect("answered again").repeated);
+    assert_eq!(world.state.images_before[&workspace(1)].as_ref(), "warren-workspace:latest");
+
+    world.must(update(2, 3, |spec| {
+        image(spec);
+        spec.labels.insert("team".to_owned(), "web".to_owned());
+        spec.resources.memory = Bytes::gib(2);
+    }));
+    let after = world.workspace(1);
+    assert_eq!((after.run_serial, after.desired), (run + 1, Desired::Running));
+    assert_eq!(after.spec.resources.memory, Bytes::gib(2));
+    assert_eq!(remembered(&world), Some(recipe(3)));
+}
+
+#[test]
+fn what_does_not_fit_or_was_decided_of_another_version_is_refused_and_changes_nothing() {
+    let mut world = one();
+    let state = world.state.clone();
+    let odd = update(1, 2, |spec| " ".clone_into(&mut spec.image));
+    assert_eq!(world.refused(odd).code, RefusalCode::InvalidSpec);
+    let grown = update(1, 2, |spec| {
+        spec.resources.memory = Bytes::gib(64);
+        spec.resources.reserve = Bytes::gib(64);
+    });
+    assert_eq!(world.refused(grown).code, RefusalCode::NoNodeFits);
+    assert_eq!(world.refused(update(2, 3, |_| ())).code, RefusalCode::WrongState);
+    assert_eq!(world.state.workspaces, state.workspaces);
+    assert_eq!(world.state.recipes, state.recipes);
+    let envelope = world.envelope(person(), update(1, 1, |_| ()));
+    assert!(world.apply(&envelope).audit.is_none(), "everything is as asked");
+    let more = ResizeWorkspace { memory: Some(Bytes::gib(2)), ..ResizeWorkspace::of(workspace(1)) };
+    world.must(Command::ResizeWorkspace(more));
+    world.must(update(1, 2, |_| ()));
+    assert_eq!(world.workspace(1).spec.resources.memory, Bytes::gib(2), "as somebody chose it");
+}
+
+#[test]
+fn a_session_that_a_version_names_no_more_leaves_no_record() {
+    let mut world = World::with_nodes(&[Bytes::gib(4)]);
+    let tests = SessionSpec { name: "tests".parse().expect("a name"), command: None };
+    let Command::MakeWorkspace(mut make) = make(1) else { unreachable!("it makes one") };
+    make.create.spec.sessions.push(tests.clone());
+    world.must(Command::MakeWorkspace(make));
+    world.settle();
+    let restart =
+        RestartSession { workspace: workspace(1), name: tests.name.clone(), fresh: false };
+    world.must(Command::Session(Box::new(SessionCommand::Restart(restart))));
+    assert!(world.state.session(workspace(1), &tests.name).is_some());
+    let Command::UpdateWorkspace(mut gone) = update(1, 2, |_| ()) else {
+        unreachable!("it updates one")
+    };
+    if let Update::Template(update) = &mut gone.update
+        && let Some(base) = &mut update.base
+    {
+        base.sessions.push(tests.clone());
+    }
+    world.must(Command::UpdateWorkspace(gone));
+    assert!(world.state.session(workspace(1), &tests.name).is_none());
+    let orders = world.state.session_orders(world.workspace(1));
+    assert!(orders.iter().all(|order| order.name != tests.name), "{orders:?}");
+}
