@@ -165,11 +165,16 @@ async fn run(config: Config) -> io::Result<()> {
     event!("stopping: every program has {} to end", clock::span(grace));
     reaper.close();
     keeping.abort();
+    end(&streams, grace).await;
+    event!("stopped");
+    Ok(())
+}
+
+/// Ends everything within `grace`: views first, so that what they hold down on the display is let go
+/// while there is one.
+async fn end(streams: &Streams, grace: Duration) {
     let since = Instant::now();
-    // what is held down on the display is let go while there is one
     streams.viewers.end(Limits::VIEW_RELEASE).await;
     stop::everything(grace.saturating_sub(since.elapsed())).await;
     streams.closed(Duration::from_secs(1)).await;
-    event!("stopped");
-    Ok(())
 }

@@ -157,7 +157,6 @@ async fn has_room(agent: &mut Agent) -> bool {
 const FLOOD: &str = "while :; do head -c 20000 /dev/urandom | base64; sleep 0.1; done";
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the measured figure is for whoever asks for it")]
 async fn as_many_stuck_browsers_as_there_may_be_cost_little_and_make_room() {
     let modules = tempfile::tempdir().expect("a folder");
     let core = modules.path().join("@novnc/novnc/core");
