@@ -108,8 +108,8 @@ fn a_session_is_shown_by_xterm_and_typed_into() -> Result<()> {
     let opened = stand.open(&["terminal"])?;
     let mut looker = Chromium::open(&stand.looker()?, &opened.url)?;
     looker.until("the terminal", "document.querySelectorAll('.xterm-rows > div').length > 20")?;
+    looker.until("a prompt", "document.querySelector('.xterm-rows').innerText.trim() !== ''")?;
     looker.click(300, 300)?;
-    // twice: what is typed before the page has joined goes nowhere
     wait_until("what was typed", PATIENCE, || {
         let command = json!({"text": "echo $((40+2))-grüße-$(tput cols)"});
         looker.call("Input.insertText", &command)?;

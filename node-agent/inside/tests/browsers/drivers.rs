@@ -88,8 +88,12 @@ async fn plain_chromium_goes_through_all_states() {
 #[tokio::test]
 async fn a_headed_chromium_whose_page_hangs_is_told_until_it_is_closed() {
     let display = Display::start();
+    // it leaves its lock and its page when it is asked to end so: only its exit code tells, and only
+    // while who started it has not taken that
     let script = format!(
-        "DISPLAY={} $CHROMIUM $FLAGS --user-data-dir=$HOME/profile --remote-debugging-port=0 $PAGE",
+        "export DISPLAY={}
+         exec python3 -c \"import subprocess, time; subprocess.Popen('exec $CHROMIUM $FLAGS \
+         --user-data-dir=$HOME/profile --remote-debugging-port=0 $PAGE', shell=True); time.sleep(1000)\"",
         display.1
     );
     let mut stand = Stand::start(&script).await;

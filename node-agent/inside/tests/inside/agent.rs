@@ -24,7 +24,7 @@ use warren_proto::pb::inside::v1::{
 use crate::wire::{self, Reader};
 
 /// Longest any test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Stream>>>>;
 
