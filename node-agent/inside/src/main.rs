@@ -53,7 +53,7 @@ use crate::{
     session::{Means, Sessions, book::Book},
     step::Startup,
     stream::Streams,
-    tmux::Keeper,
+    tmux::{Keeper, Tmux},
     uplink::Orders,
     view::{control::Control, viewers::Viewers},
 };
@@ -108,8 +108,7 @@ async fn run(config: Config) -> io::Result<()> {
     let hints = signal(SignalKind::user_defined1())?;
     let agents = Agents::new(&config, board.clone());
     let browsers = Browsers::new(board.clone(), reaper.clone());
-    let tmux = tmux::Tmux::new(&config, reaper.clone());
-    let keeper = Keeper::new(tmux, board.clone(), agents.clone());
+    let keeper = Keeper::new(Tmux::new(&config, reaper.clone()), board.clone(), agents.clone());
 
     let (setup_sender, setup) = watch::channel(None);
     let (stream_sender, stream_orders) = mpsc::channel(Limits::STREAMS_PER_WORKSPACE);

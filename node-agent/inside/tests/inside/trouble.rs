@@ -203,8 +203,8 @@ async fn hooks_that_fail_hang_or_babble_leave_what_the_agent_itself_records() {
     for name in names {
         agent.until(name, |status| runs(status, name, 5)).await;
         // an agent gives up a hook that does not end; what it writes is the agent's
-        let hook = format!("timeout 1 ~/bin/hook-$WARREN_SESSION > /dev/null 2>&1; record busy");
-        play(&workspace, name, &hook).await;
+        let hook = "timeout 1 ~/bin/hook-$WARREN_SESSION > /dev/null 2>&1; record busy";
+        play(&workspace, name, hook).await;
         let told =
             until(&mut agent, name, "busy", |state| matches!(state, State::Working(_))).await;
         assert_eq!(told.source(), AgentSource::Registry, "{name}");
