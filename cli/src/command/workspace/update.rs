@@ -69,7 +69,7 @@ struct Plan {
 
 pub(super) async fn run(app: &App, update: &Update) -> Outcome {
     if let Some(version) = &update.template {
-        return template::run(app, update, version).await;
+        return Box::pin(template::run(app, update, version)).await;
     }
     let id = update.change.id(app);
     let mut api = app.api()?;

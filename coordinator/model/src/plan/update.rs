@@ -73,14 +73,14 @@ pub fn updated(
     let author =
         |one: &Option<GitIdentity>| one.as_ref().map(|one| format!("{} <{}>", one.name, one.email));
     let image = same(|one, other| one.image == other.image);
-    let image = merge.choose("image", image, (&new.image, &present.image), text);
+    let image = merge.choose(("image", image), (&new.image, &present.image), text);
     let repo = same(|one, other| one.repo == other.repo);
     let url = |repo: &Option<RepoUrl>| repo.as_ref().map(ToString::to_string);
-    let repo = merge.choose("repository", repo, (&new.repo, &present.repo), url);
+    let repo = merge.choose(("repository", repo), (&new.repo, &present.repo), url);
     let branch = same(|one, other| one.branch == other.branch);
-    let branch = merge.choose("branch", branch, (&new.branch, &present.branch), whole);
+    let branch = merge.choose(("branch", branch), (&new.branch, &present.branch), whole);
     let setup = same(|one, other| one.setup == other.setup);
-    let setup = merge.choose("setup script", setup, (&new.setup, &present.setup), script);
+    let setup = merge.choose(("setup script", setup), (&new.setup, &present.setup), script);
     let who = same(|one, other| one.git_identity == other.git_identity);
     let both = (&new.git_identity, &present.git_identity);
     let spec = WorkspaceSpec {
@@ -89,7 +89,7 @@ pub fn updated(
         repo,
         branch,
         setup,
-        git_identity: merge.choose("git identity", who, both, author),
+        git_identity: merge.choose(("git identity", who), both, author),
         sessions: sessions(&mut merge, base, (new, present)),
         resources: resources(&mut merge, base, (&new.resources, &present.resources)),
         // a template says nothing of them
@@ -122,8 +122,7 @@ impl Merge {
     /// in it.
     fn choose<T: Clone + PartialEq>(
         &mut self,
-        what: &str,
-        same: bool,
+        (what, same): (&str, bool),
         (new, present): (&T, &T),
         show: impl Fn(&T) -> Option<String>,
     ) -> T {
@@ -168,7 +167,7 @@ fn sessions(
             one.map(|one| one.command.clone().unwrap_or_else(|| "a shell".to_owned()))
         };
         let what = format!("session {}", one.name);
-        sessions.extend(merge.choose(&what, same, (&new, &present), shown).cloned());
+        sessions.extend(merge.choose((&what, same), (&new, &present), shown).cloned());
     }
     sessions
 }
@@ -190,7 +189,7 @@ fn labels(
         };
         let what = format!("label {key}");
         let whole = |value: &Option<&String>| value.cloned();
-        let value = merge.choose(&what, same, (&new, &present), whole).cloned();
+        let value = merge.choose((&what, same), (&new, &present), whole).cloned();
         labels.extend(value.map(|value| (key.clone(), value)));
     }
     labels
@@ -206,21 +205,21 @@ fn resources(
         base.is_none_or(|base| alike(&base.resources, new))
     };
     let memory = same(|one, other| one.memory == other.memory);
-    let memory = merge.choose("memory", memory, (&new.memory, &present.memory), text);
+    let memory = merge.choose(("memory", memory), (&new.memory, &present.memory), text);
     let swap = same(|one, other| one.swap == other.swap);
-    let swap = merge.choose("swap", swap, (&new.swap, &present.swap), text);
+    let swap = merge.choose(("swap", swap), (&new.swap, &present.swap), text);
     let reserve = same(|one, other| one.reserve == other.reserve);
-    let reserve = merge.choose("reserve", reserve, (&new.reserve, &present.reserve), text);
+    let reserve = merge.choose(("reserve", reserve), (&new.reserve, &present.reserve), text);
     let weight = same(|one, other| one.cpu_weight == other.cpu_weight);
     let weights = (&new.cpu_weight, &present.cpu_weight);
-    let cpu_weight = merge.choose("cpu weight", weight, weights, text);
+    let cpu_weight = merge.choose(("cpu weight", weight), weights, text);
     let cpus = same(|one, other| one.cpus == other.cpus);
     let cores = |cap: &Option<MilliCpus>| cap.map(|cap| cap.to_string());
-    let cpus = merge.choose("cpus", cpus, (&new.cpus, &present.cpus), cores);
+    let cpus = merge.choose(("cpus", cpus), (&new.cpus, &present.cpus), cores);
     let disk = same(|one, other| one.disk == other.disk);
-    let disk = merge.choose("disk", disk, (&new.disk, &present.disk), text);
+    let disk = merge.choose(("disk", disk), (&new.disk, &present.disk), text);
     let pids = same(|one, other| one.pids == other.pids);
-    let pids = merge.choose("pids", pids, (&new.pids, &present.pids), text);
+    let pids = merge.choose(("pids", pids), (&new.pids, &present.pids), text);
     Resources { memory, swap, reserve: reserve.min(memory), cpu_weight, cpus, disk, pids }
 }
 

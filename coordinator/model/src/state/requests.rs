@@ -15,7 +15,7 @@ use warren_common::{Limits, RequestId, Revision, Timestamp};
 
 use crate::{
     answer::{Applied, Refusal, RefusalCode},
-    command::{Command, Envelope, Principal, SecretCommand, Update},
+    command::{Command, Envelope, Principal, SecretCommand, Update, UpdateWorkspace},
 };
 
 /// Expired requests dropped per command and principal.
@@ -187,6 +187,14 @@ fn minted(request: RequestId) -> Option<Timestamp> {
     Some(Timestamp(millis))
 }
 
+/// Returns what is hashed of an update: what a version comes to may be another thing a moment later.
+fn of_update(command: &Command, one: &UpdateWorkspace) -> postcard::Result<Vec<u8>> {
+    match &one.update {
+        Update::Template(update) => postcard::to_stdvec(&("update to", one.workspace, &update.to)),
+        Update::Image(_) | Update::ImageBefore => postcard::to_stdvec(command),
+    }
+}
+
 /// Hashes what was asked, leaving out what the edge mints anew for each attempt (ids, secrets,
 /// expiries, times), so that a caller's retry through another coordinator is the same request.
 fn intent(envelope: &Envelope) -> Intent {
@@ -202,13 +210,7 @@ fn intent(envelope: &Envelope) -> Intent {
             let asked = (&create.client, &create.name, create.no_queue, &one.recipe);
             postcard::to_stdvec(&("workspace from", asked, &create.spec))
         }
-        Command::UpdateWorkspace(one) => match &one.update {
-            // what a version comes to may be another thing a moment later
-            Update::Template(update) => {
-                postcard::to_stdvec(&("update to", one.workspace, &update.to))
-            }
-            Update::Image(_) | Update::ImageBefore => postcard::to_stdvec(command),
-        },
+        Command::UpdateWorkspace(one) => of_update(command, one),
         Command::IssueToken(one) => postcard::to_stdvec(&("token", &one.node_name)),
         Command::InvitePerson(one) => postcard::to_stdvec(&("invite", &one.name, one.role)),
         Command::JoinNode(one) => {

@@ -83,8 +83,8 @@ impl From<pb::UpdateChange> for Change {
 }
 
 pub(super) async fn run(app: &App, update: &Update, version: &Version) -> Outcome {
-    let mut api = app.api()?;
     let id = update.change.id(app);
+    let mut api = app.api()?;
     let mut request = pb::UpdateWorkspaceRequest {
         mutation: Some(api::mutation(&id)),
         workspace: update.workspace.clone(),
