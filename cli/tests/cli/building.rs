@@ -103,7 +103,7 @@ fn what_cannot_be_built_says_what_to_do_and_pushes_nothing() {
         (vec![], 2, "--flavour"),
         (vec![broken.as_str()], 2, "--tag"),
         (vec![empty.as_str(), "--tag", "x:1"], 2, "no Dockerfile in"),
-        (vec!["--flavour", "base", "--tag", "-x"], 2, "--tag"),
+        (vec!["--flavour", "base", "--tag=-x"], 2, "no name of an image"),
         (vec!["--flavour", "base", "--tag", "x y"], 2, "no name of an image"),
         ([&[broken.as_str()][..], &tag].concat(), 1, "the image does not build"),
     ] {

@@ -42,6 +42,8 @@ pub(crate) fn version(text: &str) -> Result<Version, String> {
         Some((name, version)) => (named(name), number(version)),
         None => match number(text) {
             Some(number) => (Some(String::new()), Some(number)),
+            // digits alone are a version, and there is no version 0
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) => (None, None),
             None => (named(text), Some(0)),
         },
     };
