@@ -64,7 +64,9 @@ impl App {
     /// `given`: calls that are prepared after it carry it.
     pub(crate) fn request_id(&self, given: Option<Uuid>) -> String {
         let made = || given.map_or_else(api::request_id, |id| id.hyphenated().to_string());
-        self.request.get_or_init(made).clone()
+        let asked = self.request.get_or_init(made);
+        // one that is given counts, even where calls carry another one already
+        given.map_or_else(|| asked.clone(), |id| id.hyphenated().to_string())
     }
 
     /// Prepares calls to the cluster of the context in use.

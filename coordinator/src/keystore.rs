@@ -96,8 +96,12 @@ impl Keystore {
     /// # Errors
     /// The name is none, or the file is damaged, readable by others or not at all.
     pub fn get(&self, name: &str) -> Result<Option<Secret<String>>, KeystoreError> {
-        let kept = self.kept(name)?.filter(|kept| !kept.stamp.deleted);
-        Ok(kept.map(|kept| kept.content))
+        let kept = self.kept(name);
+        if matches!(kept, Err(KeystoreError::Damaged(_))) {
+            // the listing may remember what it was, and a comparison would not heal it
+            locked(&self.listing).remove(name);
+        }
+        Ok(kept?.filter(|kept| !kept.stamp.deleted).map(|kept| kept.content))
     }
 
     /// Returns the secret of this name with its stamp, deleted or not; none where there never was

@@ -128,8 +128,10 @@ fn uses_it_in_tools(lab: &Lab) -> Result<()> {
     lab.cluster.warren(&["template", "push", &folder.to_string_lossy()])?;
     lab.create("acme/tools", &["--template", "tools"])?;
     for tool in ["vercel", "npm"] {
-        let run =
-            format!("/run/tools/bin/{tool} dev > /tmp/{tool} 2>&1 & sleep 1; cat /tmp/{tool}");
+        let run = format!(
+            "/run/tools/bin/{tool} dev > /tmp/{tool} 2>&1 & \
+             for i in $(seq 300); do [ -s /tmp/{tool} ] && break; sleep .1; done; cat /tmp/{tool}"
+        );
         let counted = lab.shell("acme/tools", &run)?;
         let bytes: usize = counted.trim().parse().with_context(|| counted.clone())?;
         ensure!(bytes > ACME.len(), "{tool} was not given it: {counted}");

@@ -3,7 +3,14 @@
 //! Only the loopback is listened on. Whoever can connect to it here can connect to what it stands
 //! for; a page that PID 1 serves asks for its token beside that.
 
-use std::{cell::RefCell, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -33,6 +40,8 @@ use crate::{
 /// How long a connection waits for a workspace that cannot be reached now: for a coordinator to take
 /// over, or a node agent to start again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often another free port is looked for.
+const ANY_PORT_TRIES: u32 = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -46,17 +55,56 @@ pub(crate) struct Far {
     told: RefCell<Option<String>>,
 }
 
+/// One port of the loopback.
+///
+/// Browsers lead a name below `localhost` to `[::1]` first: where this machine has one, the port is
+/// held there too, or whoever else takes it would be shown the address with its token.
+pub(crate) struct Listener {
+    four: TcpListener,
+    six: Option<TcpListener>,
+}
+
+impl Listener {
+    async fn bind(port: u16) -> io::Result<Self> {
+        let four = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let port = four.local_addr()?.port();
+        let six = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
+            Ok(six) => Some(six),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            // no such address here, so nobody else can have it either
+            Err(_) => None,
+        };
+        Ok(Self { four, six })
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let Some(six) = &self.six else { return self.four.accept().await };
+        tokio::select! {
+            accepted = self.four.accept() => accepted,
+            accepted = six.accept() => accepted,
+        }
+    }
+}
+
 /// Listens on the loopback; port 0 takes any that is free.
 ///
 /// # Errors
 /// The port is taken here.
-pub(crate) async fn listen(port: u16) -> Result<(TcpListener, u16), Error> {
+pub(crate) async fn listen(port: u16) -> Result<(Listener, u16), Error> {
     let bound = async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let port = listener.local_addr()?.port();
+        let mut tries = 0;
+        let listener = loop {
+            tries += 1;
+            match Listener::bind(port).await {
+                // one that is free in the one half and taken in the other
+                Err(_) if port == 0 && tries < ANY_PORT_TRIES => {}
+                bound => break bound?,
+            }
+        };
+        let port = listener.four.local_addr()?.port();
         Ok((listener, port))
     };
-    bound.await.map_err(|error: std::io::Error| {
+    bound.await.map_err(|error: io::Error| {
         let message = format!("port {port} of this machine cannot be listened on");
         Error::new(Kind::Failed, "PORT_TAKEN", message)
             .why(error.to_string())
@@ -94,18 +142,13 @@ impl Far {
     pub(crate) async fn serve(
         self,
         api: Api,
-        (listener, signals): (TcpListener, Signals),
+        (listener, signals): (Listener, Signals),
     ) -> Result<(), Error> {
         // calls that may be repeated borrow what they send, which keeps them on one thread
         LocalSet::new().run_until(self.accept(api, listener, signals)).await
     }
 
-    async fn accept(
-        self,
-        api: Api,
-        listener: TcpListener,
-        mut signals: Signals,
-    ) -> Result<(), Error> {
+    async fn accept(self, api: Api, listener: Listener, mut signals: Signals) -> Result<(), Error> {
         let room = Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE));
         let (this, api) = (Rc::new(self), Rc::new(Mutex::new(api)));
         let mut open = JoinSet::new();

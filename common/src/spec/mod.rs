@@ -198,18 +198,14 @@ impl WorkspaceSpec {
     /// Whether the spec names a secret: for git, for a tool's login, for a server of its agents, or by
     /// the path of its file.
     pub fn names_secret(&self, name: &SecretName) -> bool {
-        let (extras, script) = Extras::split(self.setup.as_deref().unwrap_or_default());
-        let file = format!("{SECRETS_FOLDER}/{name}");
-        let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let in_text = |text: &str| {
-            let ends = text.match_indices(&file).map(|(at, _)| at + file.len());
-            let mut whole = ends.map(|end| text.as_bytes().get(end).copied());
-            whole.any(|next| !next.is_some_and(goes_on))
-        };
+        // a server's arguments name files, too
+        let setup = self.setup.as_deref().unwrap_or_default();
+        let (extras, _) = Extras::split(setup);
+        let in_text = |text: &str| names_file(text, name);
         let mut commands = self.sessions.iter().filter_map(|one| one.command.as_deref());
         self.git_token() == name.as_str()
             || extras.secrets().contains(name)
-            || in_text(script)
+            || in_text(setup)
             || commands.any(in_text)
     }
 
@@ -237,6 +233,15 @@ impl WorkspaceSpec {
         self.resources.validate()?;
         Ok(())
     }
+}
+
+/// Whether a text names a secret by the path of its file.
+pub fn names_file(text: &str, name: &SecretName) -> bool {
+    let file = format!("{SECRETS_FOLDER}/{name}");
+    let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ends = text.match_indices(&file).map(|(at, _)| at + file.len());
+    let mut whole = ends.map(|end| text.as_bytes().get(end).copied());
+    whole.any(|next| !next.is_some_and(goes_on))
 }
 
 /// Checks the number and the sizes of labels.
@@ -327,12 +332,19 @@ mod tests {
         assert!(spec.names_secret(&name("web")) && spec.names_secret(&name("web-token")));
         assert!(!spec.names_secret(&name("we")) && !spec.names_secret(&name("web-t")));
         let (tool, secret) = (Tool::Npm, name("deploy"));
+        let server = McpServer {
+            name: "docs".to_owned(),
+            command: "docs".to_owned(),
+            args: vec!["--token-file=/run/secrets/docs".to_owned()],
+            env: BTreeMap::new(),
+        };
         let extras = Extras {
             logins: vec![Login { tool, secret: secret.clone(), host: None }],
-            ..Extras::default()
+            servers: vec![server],
         };
         spec.setup = extras.before(None);
         assert!(spec.names_secret(&secret) && !spec.names_secret(&name("web")));
+        assert!(spec.names_secret(&name("docs")) && !spec.names_secret(&name("doc")));
         spec.labels.insert(GIT_TOKEN_LABEL.to_owned(), "other".to_owned());
         assert!(spec.names_secret(&name("other")) && !spec.names_secret(&name("git-token")));
     }

@@ -105,8 +105,10 @@ pub fn gather(state: &ClusterState, keystore: &Keystore) -> Result<Content, Copy
     for name in keystore.names().map_err(CopyError::Keystore)? {
         match keystore.get(&name) {
             Ok(Some(secret)) => drop(content.secrets.insert(name, secret)),
-            // a damaged value that is named is missed below; of others a peer may have a good copy
-            Ok(None) | Err(KeystoreError::Damaged(_)) => {}
+            Ok(None) => {}
+            // a damaged value that is named is missed below; nothing else would miss an authority
+            Err(KeystoreError::Damaged(_))
+                if name.starts_with("secret-") || name.starts_with("vault-key-") => {}
             Err(error) => return Err(CopyError::Keystore(error)),
         }
     }
@@ -139,6 +141,24 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_damaged_authority_makes_no_backup_and_a_dead_value_is_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keystore = Keystore::open(folder.path()).expect("opened");
+        let damage = |name: &str| {
+            keystore.put(name, &Secret::new("good".to_owned())).expect("kept");
+            let path = folder.path().join(format!("{name}.secret"));
+            let text = std::fs::read_to_string(&path).expect("there").replace("good", "goof");
+            std::fs::write(&path, text).expect("written");
+        };
+        damage("secret-shared-0-x");
+        let made = gather(&ClusterState::default(), &keystore).expect("nothing names it");
+        assert!(made.secrets.is_empty());
+        damage("node-authority");
+        let refused = gather(&ClusterState::default(), &keystore).err().expect("refused");
+        assert!(matches!(refused, CopyError::Keystore(KeystoreError::Damaged(_))), "{refused}");
+    }
 
     #[test]
     fn a_keystore_that_lacks_the_newest_values_makes_no_backup() {

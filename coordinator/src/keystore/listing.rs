@@ -24,6 +24,12 @@ const FRESH: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Listing(BTreeMap<String, (Mark, Stamp)>);
 
+impl Listing {
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}
+
 type Mark = (u64, u64, i64, i64);
 
 /// One secret of a keystore.
@@ -170,8 +176,13 @@ mod tests {
         date(&path, old);
         assert_eq!(store.stamps().expect("read")["k"], kept.stamp);
         assert_eq!(locked(&store.listing).0.len(), 1, "it is remembered");
-        // damaged in place
+        // damaged in place, which its mark does not tell
         let text = std::fs::read_to_string(&path).expect("there");
+        std::fs::write(&path, text.replace("one", "eno")).expect("written");
+        date(&path, old);
+        assert_eq!(store.stamps().expect("read")["k"], kept.stamp);
+        assert!(matches!(store.get("k"), Err(KeystoreError::Damaged(_))));
+        assert!(store.stamps().expect("read").is_empty(), "reading it told");
         std::fs::write(&path, text.replace("one", "eno")).expect("written");
         assert!(store.stamps().expect("read").is_empty(), "it is damaged");
         let again = store.write("k", Some(&Secret::new("two".to_owned())), 1).expect("kept");

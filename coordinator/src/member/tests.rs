@@ -42,11 +42,16 @@ async fn comes(members: &Members, name: &str, value: Option<&str>) {
 
 /// Puts through whoever leads, until it is acknowledged.
 async fn put(nodes: &BTreeMap<u64, Node>, name: &str, value: &str) {
+    keep(nodes, name, secret(value)).await;
+}
+
+/// Likewise; none deletes it.
+async fn keep(nodes: &BTreeMap<u64, Node>, name: &str, value: Option<Secret<String>>) {
     let putting = async {
         loop {
             let leading = leader(nodes).await;
             let term = nodes[&leading].consensus.status().term;
-            match nodes[&leading].members.put_secret(name, secret(value), term).await {
+            match nodes[&leading].members.put_secret(name, value.clone(), term).await {
                 Ok(()) => return,
                 Err(error) => assert_ne!(error.reason, reason::INTERNAL, "{error}"),
             }
@@ -74,9 +79,7 @@ async fn an_acknowledged_secret_survives_whoever_wrote_it() {
     nodes.insert(first, Node::again(first, gone).await);
     comes(&nodes[&first].members, "client-a", Some("three")).await;
 
-    let leading = leader(&nodes).await;
-    let term = nodes[&leading].consensus.status().term;
-    nodes[&leading].members.put_secret("client-a", None, term).await.expect("deleted");
+    keep(&nodes, "client-a", None).await;
     for node in nodes.values() {
         comes(&node.members, "client-a", None).await;
     }
@@ -112,8 +115,7 @@ async fn a_deletion_is_remembered_until_all_know_and_is_forgotten_then() {
     let leading = leader(&nodes).await;
     let late = nodes.keys().copied().find(|id| *id != leading).expect("another");
     let away = nodes.remove(&late).expect("there").stop().await;
-    let term = nodes[&leading].consensus.status().term;
-    nodes[&leading].members.put_secret("client-a", None, term).await.expect("deleted");
+    keep(&nodes, "client-a", None).await;
     for node in nodes.values() {
         assert!(!node.members.compare().await, "one does not answer");
         node.members.compare().await;

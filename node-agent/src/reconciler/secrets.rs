@@ -64,7 +64,15 @@ impl Worker {
     pub(super) async fn renew_secrets(&mut self, order: Option<&WorkspaceOrder>) {
         let runs = self.running.is_some();
         let Some(order) = order.filter(|order| order.run == Run::Running && runs) else { return };
-        let renewed = match self.fetch(order).await {
+        let fetched = tokio::select! {
+            fetched = self.fetch(order) => fetched,
+            () = self.reordered(Some(order)) => {
+                // it may have taken the wake of the order
+                self.wake.notify_one();
+                return;
+            }
+        };
+        let renewed = match fetched {
             Ok(fetched) => self.provide(order, fetched).await,
             Err(failure) => Err(failure),
         };

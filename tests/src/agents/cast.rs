@@ -122,7 +122,8 @@ pub(super) static CAST: [Agent; 7] = [
     // folder they work in
     Agent {
         name: "bare-codex",
-        command: "git init -q ~/bare && mkdir ~/.codex-bare && cd ~/bare && \
+        command: "git init -q ~/bare && mkdir ~/.codex-bare && \
+                  cp ~/.codex/config.toml ~/.codex-bare/ && cd ~/bare && \
                   CODEX_HOME=$HOME/.codex-bare WARREN_RUNTIME_DIR=/nowhere \
                   OPENAI_API_KEY=scripted codex -a on-request -s workspace-write \
                   -c model_provider=scripted -c model_providers.scripted.name=scripted \

@@ -159,11 +159,10 @@ pub(super) static STORIES: [Story; 16] = [
         name: "background",
         needs: Needs::Background,
         steps: &[
-            Say("start [[background sleep 12]]"),
+            Say("start [[background sleep 8]] [[hang 1]] [[say started]]"),
             Expect("background"),
             // what ran wakes it, without a person
-            Expect("working"),
-            Expect("idle"),
+            Until("idle"),
         ],
     },
     Story {

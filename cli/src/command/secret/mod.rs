@@ -117,8 +117,8 @@ fn split(words: &[String], shared: bool) -> Result<(&str, SecretName, Option<&st
 async fn run_set(app: &App, set: &Set) -> Outcome {
     let (client, name, place) = split(&set.words, set.shared)?;
     let value = value::read(app, &format!("secret {name}"), place)?;
-    let mut api = app.api()?;
     let id = set.change.id(app);
+    let mut api = app.api()?;
     match put(&mut api, (client, &name, ""), &value, &id).await? {
         Some(secret) => {
             let text = || format!("{} is set, version {}\n", secret.label(), secret.version);

@@ -37,6 +37,7 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
             .why("stdin is not a terminal")
             .next(format!("warren workspace delete {} --yes", delete.workspace)));
     }
+    let mutation = Some(api::mutation(&delete.change.id(app)));
     let mut api = app.api()?;
     let mut target = delete.workspace.clone();
     if !delete.yes {
@@ -47,10 +48,7 @@ pub(crate) async fn run(app: &App, delete: &Delete) -> Outcome {
         // what was shown is what goes, whatever has the name by now
         target = found.id;
     }
-    let request = pb::DeleteWorkspaceRequest {
-        mutation: Some(api::mutation(&delete.change.id(app))),
-        workspace: target,
-    };
+    let request = pb::DeleteWorkspaceRequest { mutation, workspace: target };
     let begun = Instant::now();
     let answer = api
         .write(async |channel| api::workspaces(channel).delete_workspace(request.clone()).await)

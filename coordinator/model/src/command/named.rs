@@ -85,11 +85,16 @@ impl Touched {
             let now = after.workspaces.get(&id).map(AsRef::as_ref);
             let on = |one: &Workspace| Some(one.assignment.as_ref()?.node);
             self.nodes.extend([before, now].into_iter().flatten().filter_map(on));
+            // secrets may have gone with it, which others of its client had
+            if let (Some(gone), None) = (before, now) {
+                self.nodes.extend(after.workspaces_of(gone.client).filter_map(|one| on(one)));
+            }
         }
         match command {
             Command::Node(command) => match command.as_ref() {
                 NodeCommand::Enter(enter) => drop(self.nodes.insert(enter.node)),
-                NodeCommand::Remove(remove) => drop(self.nodes.insert(remove.node)),
+                // secrets may go with its workspaces
+                NodeCommand::Remove(_) => self.all = true,
                 NodeCommand::NoteRival(_) | NodeCommand::Rejoin(_) | NodeCommand::Label(_) => {}
             },
             Command::RegisterNode(register) => drop(self.nodes.insert(register.node)),

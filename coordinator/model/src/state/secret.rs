@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use warren_common::{ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName};
+use warren_common::{
+    ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName, spec::names_file,
+};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
@@ -190,6 +192,11 @@ pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretNam
     for other in state.workspaces_of(gone.client) {
         let spec = other.spec.whole();
         made.retain(|secret| !spec.names_secret(secret));
+        // those that people made
+        let records = state.sessions.get(&other.id).into_iter().flat_map(|all| all.values());
+        for session in records.filter_map(|record| record.made.as_ref()) {
+            made.retain(|secret| !names_file(&session.program.command, secret));
+        }
     }
     let mut left = secrets;
     for secret in &made {
