@@ -105,7 +105,9 @@ pub fn updated(
 fn begins_anew(before: &WorkspaceSpec, after: &WorkspaceSpec) -> bool {
     let of = |spec: &WorkspaceSpec| {
         let WorkspaceSpec { image, repo, branch, setup, git_identity, sessions, .. } = spec.clone();
-        (image, repo, branch, setup, git_identity, sessions)
+        // these two a container keeps for its life
+        let kept = (spec.resources.pids, spec.resources.cpu_weight);
+        (image, repo, branch, setup, git_identity, sessions, kept)
     };
     of(before) != of(after)
 }

@@ -92,7 +92,10 @@ impl Message {
         if (frame.code == CONTINUES) != self.began.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.began.get_or_insert_with(Instant::now);
+        // also where bytes are always there, so that nothing is ever waited for
+        if self.began.get_or_insert_with(Instant::now).elapsed() > Limits::DEVTOOLS_TIMEOUT {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.said = self.said.saturating_add(frame.left);
         if self.said > Limits::DEVTOOLS_PASSED_BYTES {
             return Err(io::Error::other("it says more at once than anybody reads"));

@@ -36,6 +36,7 @@ struct Open {
 
 /// What stands in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Text {
     #[serde(default)]
     pages: BTreeMap<String, Page>,
@@ -59,13 +60,22 @@ struct Page {
     prompted: bool,
 }
 
+impl Text {
+    /// Reads the file, also as it was when it held the pages alone.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().or_else(|| {
+            let pages = serde_json::from_slice(bytes).ok()?;
+            Some(Self { pages, gone: VecDeque::new() })
+        })
+    }
+}
+
 impl Book {
     /// Opens the book of a home.
     pub(crate) fn open(config: &Config) -> Self {
         let path = config.state().join(NAME);
-        let mut text = files::read(&path, BYTES)
-            .and_then(|bytes| serde_json::from_slice::<Text>(&bytes).ok())
-            .unwrap_or_default();
+        let mut text =
+            files::read(&path, BYTES).and_then(|bytes| Text::read(&bytes)).unwrap_or_default();
         text.gone.truncate(Limits::SESSIONS_GONE);
         Self { path, open: Arc::new(Mutex::new(Open { text, unwritten: false })) }
     }
@@ -196,6 +206,16 @@ fn is_plain(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_before_is_read() {
+        let before = br#"{"main":{"life":3,"conversation":"c-1","since":2,"prompted":true},"gone":{"life":4}}"#;
+        let text = Text::read(before).expect("it is read");
+        assert!(text.pages["main"].prompted && text.pages["main"].conversation == "c-1");
+        assert_eq!(text.pages["gone"].life, 4, "a session may be called anything");
+        assert_eq!(Text::read(&serde_json::to_vec(&text).expect("written")), Some(text));
+        assert_eq!(Text::read(b"[]"), None);
+    }
 
     #[test]
     fn what_is_noted_is_there_in_the_next_run_and_not_in_another_life() {

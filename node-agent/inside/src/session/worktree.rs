@@ -123,7 +123,8 @@ impl Wish<'_> {
         let Some(entry) = entry_of(&listed, path) else { return false };
         let lock = entry.lines().find_map(|line| line.strip_prefix("locked"));
         match lock.map(str::trim) {
-            Some("initializing") => true,
+            // killed before it had written its index, the last thing it does: nobody worked in it
+            Some("initializing") => git_folder(path).is_none_or(|git| !git.join("index").exists()),
             Some(_) => false,
             None => {
                 let unborn = git_folder(path).is_some_and(|git| !git.join("index").exists());
