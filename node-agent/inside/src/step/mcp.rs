@@ -163,16 +163,15 @@ fn in_json(
         Some(Value::Object(all)) => all,
         Some(_) => return Err(io::Error::other(format!("{KEY} is no object"))),
     };
-    let was = std::mem::take(noted);
-    all.retain(|name, value| was.get(name) != Some(value));
-    let mut left = Vec::new();
+    all.retain(|name, value| noted.get(name) != Some(value));
+    let (mut left, mut ours) = (Vec::new(), Map::new());
     for (name, start) in servers {
         if all.contains_key(name) {
             left.push(name.clone());
             continue;
         }
         all.insert(name.clone(), shown(start));
-        noted.insert(name.clone(), shown(start));
+        ours.insert(name.clone(), shown(start));
     }
     if !all.is_empty() || before.contains_key(KEY) {
         settings.insert(KEY.to_owned(), Value::Object(all));
@@ -181,6 +180,7 @@ fn in_json(
         let text = serde_json::to_string_pretty(&settings).map_err(io::Error::other)?;
         replace(path, &format!("{text}\n"))?;
     }
+    *noted = ours;
     Ok(left)
 }
 
@@ -191,13 +191,15 @@ fn in_toml(
 ) -> io::Result<Vec<String>> {
     let before = text_of(path)?;
     let mut text = before.clone();
-    for (_, was) in std::mem::take(noted) {
-        // whatever was changed of it is a person's now
-        if let Some(at) = text.find(&was) {
+    for (name, was) in &*noted {
+        // whatever was changed of it, or added to it, is a person's now
+        if let Some(at) = text.find(was.as_str())
+            && ends_here(&text[at + was.len()..], name)
+        {
             text.replace_range(at..at + was.len(), "");
         }
     }
-    let mut left = Vec::new();
+    let (mut left, mut ours) = (Vec::new(), BTreeMap::new());
     for (name, start) in servers {
         if has_table(&text, name) {
             left.push(name.clone());
@@ -213,24 +215,38 @@ fn in_toml(
             text.push('\n');
         }
         text.push_str(&table);
-        noted.insert(name.clone(), table);
+        ours.insert(name.clone(), table);
     }
     if text != before {
         replace(path, &text)?;
     }
+    *noted = ours;
     Ok(left)
 }
 
-/// Whether a TOML text has a table of this server, or all of them in one line.
+/// Whether a server's table ends before this text: what follows is nothing, or another table.
+fn ends_here(rest: &str, name: &str) -> bool {
+    let rest = rest.trim_start();
+    rest.is_empty() || rest.starts_with('[') && !rest.starts_with(&format!("[mcp_servers.{name}."))
+}
+
+/// Whether a TOML text has a table of this server, in any of the ways that one can be written.
 fn has_table(text: &str, name: &str) -> bool {
-    let plain = |line: &str| {
-        line.chars().filter(|c| !c.is_whitespace() && !"\"'".contains(*c)).collect::<String>()
-    };
-    text.lines().map(plain).any(|line| {
-        let line = line.trim_start_matches('[');
+    let mut among_servers = false;
+    text.lines().any(|line| {
+        let plain: String =
+            line.chars().filter(|c| !c.is_whitespace() && !"\"'".contains(*c)).collect();
+        let is_named = |rest: &str| {
+            rest.strip_prefix(name).is_some_and(|rest| rest.starts_with([']', '.', '=']))
+        };
+        if plain.starts_with('[') {
+            among_servers = plain.starts_with("[mcp_servers]");
+        } else if among_servers && is_named(&plain) {
+            return true;
+        }
+        let line = plain.trim_start_matches('[');
         let Some(rest) = line.strip_prefix("mcp_servers") else { return false };
-        let own = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(name));
-        rest.starts_with('=') || own.is_some_and(|rest| rest.starts_with([']', '.', '=']))
+        rest.starts_with('=') || rest.strip_prefix('.').is_some_and(is_named)
     })
 }
 
@@ -328,11 +344,40 @@ mod tests {
             "[mcp_servers.docs.env]",
             "mcp_servers.docs = {command = \"x\"}",
             "mcp_servers = {docs = {}}",
+            "[mcp_servers]\nother = {}\ndocs = {command = \"x\"}",
+            "[mcp_servers] # all\n\"docs\".command = \"x\"",
         ] {
             assert!(has_table(text, "docs"), "{text}");
         }
-        for text in ["", "[mcp_servers.docs2]", "# [mcp_servers.docs]", "[mcp_servers.other]"] {
+        for text in [
+            "",
+            "[mcp_servers.docs2]",
+            "# [mcp_servers.docs]",
+            "[mcp_servers.other]",
+            "[mcp_servers]\nother = {}\n[more]\ndocs = 1",
+        ] {
             assert!(!has_table(text, "docs"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_added_below_ours_keeps_it() {
+        for (added, stays) in [
+            ("startup_timeout_sec = 60\n", true),
+            ("\n[mcp_servers.docs.env]\nA = \"b\"\n", true),
+            ("\n[mcp_servers.docs2]\ncommand = \"y\"\n", false),
+            ("\n", false),
+        ] {
+            let home = tempfile::tempdir().expect("a folder");
+            let home = home.path();
+            let mut noted = Noted::default();
+            write_all(home, &servers(&[("docs", start("x", &[]))]), &mut noted);
+            let path = home.join(".codex/config.toml");
+            fs::write(&path, read(home, ".codex/config.toml") + added).expect("written");
+            write_all(home, &servers(&[]), &mut noted);
+            let left = read(home, ".codex/config.toml");
+            assert_eq!(left.contains("[mcp_servers.docs]\ncommand"), stays, "{left}");
+            assert!(left.ends_with(added), "{left}");
         }
     }
 

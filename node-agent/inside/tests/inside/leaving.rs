@@ -61,8 +61,10 @@ async fn say(agent: &mut Agent, method: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn a_key_that_is_down_is_let_go_on_every_way_out() {
+    // it writes down what comes while everything is told to end, too
+    let script = format!("trap '' TERM HUP; {XEV}");
     let (mut workspace, mut agent) =
-        Workspace::start_with(sessions(&[("main", XEV)]), &with_display());
+        Workspace::start_with(sessions(&[("main", &script)]), &with_display());
     agent.until_started().await;
     wait_until("the window", || !workspace.processes("xev -geometry").is_empty()).await;
     let mut controls = Looker::new(&mut agent, TOKEN, MINUTES).await;
@@ -101,7 +103,7 @@ async fn a_key_that_is_down_is_let_go_on_every_way_out() {
     drop(controls);
 
     // another has control for a moment, and the next one after that
-    let short = Duration::from_secs(2);
+    let short = Duration::from_secs(10);
     let mut first = Looker::new(&mut agent, "first-token-of-some-characters", short).await;
     press(&workspace, &mut first).await;
     let mut controls = Looker::new(&mut agent, TOKEN, MINUTES).await;

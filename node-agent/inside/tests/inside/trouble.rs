@@ -9,7 +9,7 @@
 //! | broken hook script | as the agent's own record says | `hooks_that_fail_hang_or_babble_…` |
 //! | escape-sequence flood | the others' as they are, in time | `a_flood_of_escape_sequences_…`, `sessions::a_title_without_end_hides_nothing_else` |
 //! | hooks flood, odd texts | as it was told, cleaned | `agents::hostile_texts_and_a_flood_do_no_harm` |
-//! | 100 browsers, hung browser, odd titles | bounded, `hung`, cleaned | `devtools`, `browsers/chromium.rs` |
+//! | 100 browsers, hung browser, odd titles | bounded, `hung`, cleaned | `rogues`, `devtools`, `browsers/drivers.rs` |
 //! | tmux server killed | running again, with their conversations | `orders::conversations_are_resumed_…`, `sessions::a_tmux_server_that_dies_…` |
 //! | display killed | mended and said | `views::the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_said` |
 //! | PID 1 takes no hook | kept, bounded, taken in order | `agents::what_nobody_took_is_kept_and_taken_in_its_order`, `agent::spool` |
