@@ -56,6 +56,7 @@ impl Api {
         let answered = moment.state.requests.answered(&asked.principal, asked.request);
         if let Some(Ok(applied)) = answered
             && applied.outcome == Outcome::Workspace(workspace.id)
+            && is_made_so(moment.state.recipes.get(&workspace.id).map(AsRef::as_ref), &ask.template)
         {
             // another version may be active by now, of which it would be another request
             return Ok(answer(&moment, workspace, (applied.revision.0, None)));
@@ -80,6 +81,19 @@ impl Api {
             plan,
         })
     }
+}
+
+/// Whether a workspace is made from what is asked for: an id that was spent on something else is
+/// refused where it is applied.
+fn is_made_so(recipe: Option<&Recipe>, asked: &pb::TemplateUpdate) -> bool {
+    recipe.is_some_and(|recipe| {
+        (asked.template.is_empty() || asked.template == recipe.template.to_string())
+            && (asked.version == 0 || asked.version == u64::from(recipe.version))
+            && asked
+                .parameters
+                .iter()
+                .all(|(name, value)| recipe.parameters.get(name) == Some(value))
+    })
 }
 
 fn answer(
@@ -158,5 +172,30 @@ fn shown(workspace: &Workspace, filled: &Filled) -> pb::UpdatePlan {
         kept: kept.iter().map(change).collect(),
         restarts: *restarts && workspace.desired == Desired::Running,
         dropped: filled.dropped.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_given_again_only_for_what_was_asked() {
+        let parameters: BTreeMap<_, _> = [("agent".to_owned(), "codex".to_owned())].into();
+        let template = "agent".parse().expect("a name");
+        let recipe = Recipe { template, version: 3, parameters };
+        let asked = |template: &str, version: u64, agent: &str| pb::TemplateUpdate {
+            template: template.to_owned(),
+            version,
+            parameters: [("agent".to_owned(), agent.to_owned())].into(),
+        };
+        for same in [asked("", 0, "codex"), asked("agent", 3, "codex")] {
+            assert!(is_made_so(Some(&recipe), &same), "{same:?}");
+        }
+        let others = [asked("plain", 3, "codex"), asked("", 4, "codex"), asked("", 3, "claude")];
+        for other in others {
+            assert!(!is_made_so(Some(&recipe), &other), "{other:?}");
+        }
+        assert!(!is_made_so(None, &asked("", 0, "codex")));
     }
 }

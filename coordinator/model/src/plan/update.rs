@@ -69,19 +69,25 @@ pub fn updated(
     let same = |alike: fn(&WorkspaceSpec, &WorkspaceSpec) -> bool| {
         base.is_some_and(|base| alike(base, new))
     };
+    // what the new one leaves out says nothing where the old one is not known
+    let same_or_none = |none: bool, alike: fn(&WorkspaceSpec, &WorkspaceSpec) -> bool| {
+        base.map_or(none, |base| alike(base, new))
+    };
     let whole = |text: &Option<String>| text.clone();
     let author =
         |one: &Option<GitIdentity>| one.as_ref().map(|one| format!("{} <{}>", one.name, one.email));
     let image = same(|one, other| one.image == other.image);
     let image = merge.choose(("image", image), (&new.image, &present.image), text);
-    let repo = same(|one, other| one.repo == other.repo);
+    let repo = same_or_none(new.repo.is_none(), |one, other| one.repo == other.repo);
     let url = |repo: &Option<RepoUrl>| repo.as_ref().map(ToString::to_string);
     let repo = merge.choose(("repository", repo), (&new.repo, &present.repo), url);
-    let branch = same(|one, other| one.branch == other.branch);
+    let branch = same_or_none(new.branch.is_none(), |one, other| one.branch == other.branch);
     let branch = merge.choose(("branch", branch), (&new.branch, &present.branch), whole);
-    let setup = same(|one, other| one.setup == other.setup);
+    let setup = same_or_none(new.setup.is_none(), |one, other| one.setup == other.setup);
     let setup = merge.choose(("setup script", setup), (&new.setup, &present.setup), script);
-    let who = same(|one, other| one.git_identity == other.git_identity);
+    let who = same_or_none(new.git_identity.is_none(), |one, other| {
+        one.git_identity == other.git_identity
+    });
     let both = (&new.git_identity, &present.git_identity);
     let spec = WorkspaceSpec {
         template: new.template.clone(),
@@ -326,6 +332,31 @@ mod tests {
         assert_eq!(whats(&plan.changes), ["image", "session main"]);
         assert_eq!(whats(&plan.kept), ["session logs", "disk", "label team"]);
         assert_eq!(plan.spec.resources, present.resources);
+    }
+
+    #[test]
+    fn what_a_version_leaves_out_stays_where_nobody_knows_the_one_before() {
+        let mut present = spec(0);
+        present.repo = Some("https://git.example/acme/web.git".parse().expect("a URL"));
+        present.setup = Some("make".to_owned());
+        let new = WorkspaceSpec { repo: None, setup: None, ..spec(2) };
+        let kept = updated(None, &new, &present).spec;
+        assert_eq!((&kept.repo, &kept.setup), (&present.repo, &present.setup));
+        // known to have been the same: it is a person's change, and stays; else the version's goes
+        let base = WorkspaceSpec { repo: None, setup: present.setup.clone(), ..spec(1) };
+        let taken = updated(Some(&base), &new, &present).spec;
+        assert_eq!((&taken.repo, &taken.setup), (&present.repo, &None));
+    }
+
+    #[test]
+    fn what_a_container_keeps_for_its_life_makes_it_start_again() {
+        let starts = |change: fn(&mut Resources)| {
+            let mut new = spec(2);
+            change(&mut new.resources);
+            updated(Some(&spec(1)), &new, &spec(1)).restarts
+        };
+        assert!(starts(|caps| caps.pids += 1) && starts(|caps| caps.cpu_weight += 1));
+        assert!(!starts(|caps| caps.memory = Bytes::gib(9)));
     }
 
     #[test]

@@ -214,7 +214,7 @@ mod tests {
         assert!(text.pages["main"].prompted && text.pages["main"].conversation == "c-1");
         assert_eq!(text.pages["gone"].life, 4, "a session may be called anything");
         assert_eq!(Text::read(&serde_json::to_vec(&text).expect("written")), Some(text));
-        assert_eq!(Text::read(b"[]"), None);
+        assert_eq!(Text::read(b"no JSON"), None);
     }
 
     #[test]

@@ -111,6 +111,10 @@ pub(super) async fn run(app: &App, update: &Update, version: &Version) -> Outcom
         // what was shown is what changes, whatever is active by now
         let shown = self::version(&plan.to).map_err(Error::usage)?;
         request.update = Some(asked(update, &shown));
+    } else if update.dry_run {
+        // a plan was asked for, and nothing is left to be planned
+        app.output.talk(&format!("{} was updated by this request before", workspace.address));
+        return Ok(0);
     }
     request.workspace.clone_from(&workspace.id);
     request.plan = false;
