@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn time_that_is_over_stays_over() {
         let control = Control::default();
-        let short = Duration::from_millis(30);
+        let short = Duration::from_millis(500);
         let first = control.sit("first", Some(short));
         assert!(first.controls());
         let until = control.seats().grants["first"].until;
