@@ -33,6 +33,8 @@ const VNC_IDLE: Duration = Duration::from_secs(60);
 const EDITOR_IDLE: Duration = Duration::from_secs(30 * 60);
 /// Whom the kernel kills first where memory runs out: before the agents.
 const EDITOR_SCORE: u32 = 600;
+/// Manages the windows of the display.
+const WINDOWS: &str = "openbox";
 /// Where X servers put their sockets.
 const X_SOCKETS: &str = "/tmp/.X11-unix";
 
@@ -44,6 +46,8 @@ pub(crate) struct Services {
     reaper: Reaper,
     /// Whether the display answers.
     display: Arc<watch::Sender<bool>>,
+    /// Whether its windows are managed.
+    windows: Arc<watch::Sender<bool>>,
     /// The VNC server, wanted by whoever looks.
     pub(crate) vnc: Demand,
     /// The editor, wanted by whoever edits.
@@ -68,6 +72,7 @@ impl Services {
             board: board.clone(),
             reaper: reaper.clone(),
             display: Arc::default(),
+            windows: Arc::default(),
             vnc: Demand::new(),
             editor: Demand::new(),
         }
@@ -76,7 +81,7 @@ impl Services {
     /// Keeps everything up that the image has, for the life of the process.
     pub(crate) async fn run(self) {
         let display = self.program("display", "Xvfb", &self.display);
-        let windows = self.program("windows", "openbox", &Arc::default());
+        let windows = self.program("windows", WINDOWS, &self.windows);
         let vnc = self.program("vnc", "x11vnc", &self.vnc.answers);
         let editor = self.program("editor", "code-server", &self.editor.answers);
         tokio::join!(
@@ -88,13 +93,19 @@ impl Services {
     }
 
     /// Waits until programs can show themselves, where the image has a display at all and it does
-    /// not take too long.
+    /// not take too long. A window that is there before its manager never gets the keyboard.
     pub(crate) async fn display_is_up(&self) {
         if display(&self.config).is_none() {
             return;
         }
-        let mut display = self.display.subscribe();
-        if timeout(DISPLAY_WAIT, display.wait_for(|up| *up)).await.is_err() {
+        let managed = find(WINDOWS).is_some();
+        let (mut display, mut windows) = (self.display.subscribe(), self.windows.subscribe());
+        let up = async {
+            // the senders live as long as this
+            let _ = display.wait_for(|up| *up).await;
+            let _ = windows.wait_for(|up| *up || !managed).await;
+        };
+        if timeout(DISPLAY_WAIT, up).await.is_err() {
             event!("the display does not answer; the sessions start without it");
         }
     }
@@ -136,12 +147,19 @@ impl Services {
             return program.absent();
         }
         let mut display = self.display.subscribe();
+        let up = self.config.runtime.join("windows.up");
         loop {
             // the sender lives as long as this
             let _ = display.wait_for(|up| *up).await;
-            let start = || Ok(Command::new("openbox"));
+            let start = || {
+                remove(&up)?;
+                let mut command = Command::new(WINDOWS);
+                // it manages what is there before it starts anything
+                command.arg("--startup").arg(format!("touch '{}'", up.display()));
+                Ok(command)
+            };
             tokio::select! {
-                () = keep(&program, start, || true) => return,
+                () = keep(&program, start, || up.exists()) => return,
                 _ = display.wait_for(|up| !*up) => program.idle("the display is down"),
             }
         }
