@@ -19,7 +19,7 @@ const PACKAGES: [(&str, &str); 2] = [("NOVNC", "@novnc/novnc"), ("XTERM", "@xter
 pub(crate) fn command() -> Result<()> {
     let folder = root()?.join("target/views");
     packages::npm(&folder, &PACKAGES)?;
-    run(&cargo(), &["build", "--workspace", "--locked", "--bins"])?;
+    run(&cargo(), &["build", "--workspace", "--locked", "--bins", "--test", "views"])?;
     let folder = folder.to_str().context("a path of plain text")?;
     let test = ["test", "--workspace", "--locked", "--test", "views", "--"];
     let modules = format!("{folder}/node_modules");
