@@ -108,9 +108,13 @@ pub(crate) async fn socket(agent: &mut Agent, view: View) -> Socket {
 }
 
 async fn binary(socket: &mut Socket) -> Vec<u8> {
-    match timeout(PATIENCE, socket.next()).await.expect("in time") {
-        Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
-        other => panic!("{other:?} instead of bytes"),
+    loop {
+        match timeout(PATIENCE, socket.next()).await.expect("in time") {
+            Some(Ok(Message::Binary(bytes))) => return bytes.to_vec(),
+            // the workspace asks whether we are there
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("{other:?} instead of bytes"),
+        }
     }
 }
 
