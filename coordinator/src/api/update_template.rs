@@ -3,13 +3,14 @@
 //! What becomes of the workspace is the model's to say; here the versions are read and filled, which
 //! the model cannot do. A plan is the same without the command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use warren_common::spec::WorkspaceSpec;
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{TemplateUpdate, Update, UpdateWorkspace},
     plan::update::{SpecChange, UpdatePlan, updated},
-    state::{Desired, Recipe, Workspace},
+    state::{Desired, Recipe, Workspace, update::may_become},
 };
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
@@ -18,7 +19,7 @@ use super::{
     create::known_secrets,
     errors,
     mutation::Asked,
-    resolve,
+    resize, resolve,
     template::{self, BASE, InvalidRequest, document},
     update::idle,
 };
@@ -44,6 +45,14 @@ struct Filled {
     dropped: Vec<String>,
 }
 
+/// What a version comes to with its parameters.
+struct Made {
+    recipe: Recipe,
+    spec: WorkspaceSpec,
+    /// Those that it names.
+    secrets: BTreeSet<String>,
+}
+
 impl Api {
     /// Plans or makes an update, or answers what an earlier request of this id did.
     pub(super) async fn update_template(
@@ -62,6 +71,17 @@ impl Api {
             return Ok(answer(&moment, workspace, (applied.revision.0, None)));
         }
         let filled = filled(&moment.state, workspace, (&ask.template, &self.parts().template))?;
+        let starts_again = filled.plan.restarts && workspace.desired == Desired::Running;
+        let after = &filled.plan.spec;
+        let TemplateUpdate { from, to, .. } = &filled.update;
+        if *after != workspace.spec.whole() || from.as_ref() != Some(to) {
+            // a plan promises nothing that would be refused
+            may_become(&moment.state, workspace, after)
+                .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
+        }
+        if !starts_again {
+            resize::may(&moment, workspace, &after.resources)?;
+        }
         let plan = Some(shown(workspace, &filled));
         if ask.plan {
             return Ok(answer(&moment, workspace, (moment.state.revision.0, plan)));
@@ -72,7 +92,7 @@ impl Api {
         let update = Update::Template(Box::new(filled.update));
         let id = workspace.id;
         let command = Command::UpdateWorkspace(UpdateWorkspace { workspace: id, update });
-        let applied = self.mutate(asked, command).await?;
+        let applied = self.mutate(asked, command).await.map_err(resize::no_room)?;
         let moment = self.local();
         let workspace = moment.state.workspaces.get(&id);
         Ok(pb::UpdateWorkspaceResponse {
@@ -132,14 +152,13 @@ fn filled(
             false => dropped.push(name.clone()),
         }
     }
-    let (to, new) = made(state, (&named, &parameters), defaults)?;
+    let Made { recipe: to, spec: new, secrets } = made(state, (&named, &parameters), defaults)?;
+    known_secrets(state, workspace.client, &secrets)?;
     // one that was swept cannot be compared with
     let base = from.and_then(|from| {
         let made = made(state, (&from.reference(), &from.parameters), defaults);
-        made.ok().map(|(_, base)| base)
+        made.ok().map(|base| base.spec)
     });
-    let chosen = document::choose(state, &named, &parameters)?;
-    known_secrets(state, workspace.client, &chosen.unwrap_or_default().filled.secrets)?;
     let plan = updated(base.as_ref(), &new, &present);
     let update = TemplateUpdate { from: from.map(|from| from.as_ref().clone()), base, to, new };
     Ok(Filled { update, plan, dropped })
@@ -150,12 +169,14 @@ fn made(
     state: &ClusterState,
     (named, parameters): (&str, &BTreeMap<String, String>),
     defaults: &TemplateDefaults,
-) -> Result<(Recipe, warren_common::spec::WorkspaceSpec), InvalidRequest> {
+) -> Result<Made, InvalidRequest> {
     let chosen = document::choose(state, named, parameters)?;
     let recipe = chosen.as_ref().and_then(|one| document::recipe(&one.reference, parameters));
     let unknown = || InvalidRequest::Template { name: named.to_owned(), known: Vec::new() };
     let recipe = recipe.ok_or_else(unknown)?;
-    Ok((recipe, template::expand(template::Request::default(), chosen, defaults)?))
+    let secrets = chosen.as_ref().map(|one| one.filled.secrets.clone()).unwrap_or_default();
+    let spec = template::expand(template::Request::default(), chosen, defaults)?;
+    Ok(Made { recipe, spec, secrets })
 }
 
 fn shown(workspace: &Workspace, filled: &Filled) -> pb::UpdatePlan {
