@@ -106,7 +106,7 @@ impl ClusterState {
     }
 }
 
-/// Says why a workspace cannot have the sessions of another spec beside those that people made; one
+/// Decides whether a workspace can have the sessions of another spec beside those that people made; one
 /// that has too many already may keep as many.
 ///
 /// # Errors
@@ -116,6 +116,9 @@ pub(crate) fn fit(
     workspace: &Workspace,
     after: &WorkspaceSpec,
 ) -> Result<(), Refusal> {
+    if !state.sessions.contains_key(&workspace.id) {
+        return Ok(());
+    }
     let sums = |orders: Vec<SessionOrder>| {
         let there = orders.iter().filter(|order| order.wish != SessionWish::Delete);
         there.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.program.bytes()))
@@ -125,7 +128,7 @@ pub(crate) fn fit(
     let label = state.workspace_label(workspace.id);
     let to_do = format!("warren session delete {label}/SESSION makes room");
     let refused = |what: String| {
-        Err(Refusal::new(RefusalCode::LimitReached, format!("{what} of all together: {to_do}")))
+        Err(Refusal::new(RefusalCode::LimitReached, format!("{what}: {to_do}")))
     };
     let limit = Limits::SESSIONS;
     if count > limit && count > had {
