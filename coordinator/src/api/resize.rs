@@ -42,8 +42,7 @@ impl Api {
             }
         }
         let named = |state: &ClusterState| command(state).map(Command::ResizeWorkspace);
-        let applied =
-            self.mutate_named(&asked, named).await.map_err(no_room)?;
+        let applied = self.mutate_named(&asked, named).await.map_err(no_room)?;
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("resizing a workspace", "another outcome"));
         };

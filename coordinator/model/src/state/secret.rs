@@ -209,7 +209,8 @@ pub(crate) fn leave(
 /// Whether a workspace names a secret: in its spec, or in what a session that somebody made runs or is
 /// told.
 fn names(spec: &WorkspaceSpec, sessions: Option<&Records>, secret: &SecretName) -> bool {
-    let made = sessions.into_iter().flat_map(|all| all.values()).filter_map(|one| one.made.as_ref());
+    let made =
+        sessions.into_iter().flat_map(|all| all.values()).filter_map(|one| one.made.as_ref());
     let mut texts = made.flat_map(|made| [&made.program.command, &made.program.prompt]);
     spec.names_secret(secret) || texts.any(|text| names_file(text, secret))
 }

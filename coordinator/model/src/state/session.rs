@@ -127,9 +127,8 @@ pub(crate) fn fit(
     let (count, bytes) = sums(state.orders(workspace.id, &after.sessions));
     let label = state.workspace_label(workspace.id);
     let to_do = format!("warren session delete {label}/SESSION makes room");
-    let refused = |what: String| {
-        Err(Refusal::new(RefusalCode::LimitReached, format!("{what}: {to_do}")))
-    };
+    let refused =
+        |what: String| Err(Refusal::new(RefusalCode::LimitReached, format!("{what}: {to_do}")));
     let limit = Limits::SESSIONS;
     if count > limit && count > had {
         let own = after.sessions.len();
@@ -430,7 +429,11 @@ fn newer(
         // of a spec that was replaced since
         let nobodys = order.life == 0 && !in_spec(workspace, &order.name);
         let deleted = was_there && record.is_none_or(|one| one.life != order.life);
-        !asked_since && !deleted && !nobodys && !known.contains(order) && order.program.validate().is_ok()
+        !asked_since
+            && !deleted
+            && !nobodys
+            && !known.contains(order)
+            && order.program.validate().is_ok()
     };
     command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect()
 }
