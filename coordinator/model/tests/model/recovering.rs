@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use warren_common::{
     Bytes, Generation, NodeId, ReplicaId, Revision,
-    spec::{HeldOrder, NodeSpec, Run, SessionSpec, WorkspaceOrder},
+    spec::{HeldOrder, NodeSpec, Run, WorkspaceOrder},
     status::RunState,
 };
 use warren_model::{
@@ -14,8 +14,7 @@ use warren_model::{
     command::{
         AccountNode, AdoptNode, AdoptWorkspace, Assign, Availability, BeginIncarnation,
         ChangeAllowed, EndRecovery, Forget, NoteBackup, RegisterNode, ResizeWorkspace, RunRequest,
-        SessionCommand, SetNodeAvailability, SetReplica, Update, UpdateWorkspace,
-        session::NamedSession,
+        SetNodeAvailability, SetReplica, Update, UpdateWorkspace,
     },
     diff_recovering, node_spec, plan,
     state::{Desired, PhaseKind, recovery::RECOVERY_LEAST},
@@ -493,32 +492,4 @@ fn world_order() -> NodeSpec {
     let world = running();
     assert_eq!(world.state.nodes[&node(1)].facts, facts(Bytes::gib(8), 1));
     node_spec(&world.state, node(1), 1)
-}
-
-#[test]
-fn a_session_that_the_newer_spec_lacks_leaves_no_record_after_a_restore() {
-    let mut world = running();
-    let tests = SessionSpec { name: "tests".parse().expect("a name"), command: None };
-    let mut with = spec(Bytes::gib(1));
-    with.sessions.push(tests.clone());
-    world.must(create_workspace(9, "old", with));
-    world.settle();
-    let named = NamedSession { workspace: workspace(9), name: tests.name.clone() };
-    world.must(Command::Session(Box::new(SessionCommand::Stop(named))));
-    let on = world.workspace(9).assignment.as_ref().expect("it is placed").node;
-    let backup = world.state.clone();
-    // the node was told of another spec after the backup
-    let mut held = ledger(&node_spec(&world.state, on, 1));
-    held.retain(|held| held.order.workspace == workspace(9));
-    let mut held = held.remove(0);
-    held.order.spec.sessions.clear();
-    held.order.sessions.clear();
-    let revision = Revision(world.state.revision.0 + 5);
-    world.state = backup;
-    world.must(begin(NEW, 2));
-    assert!(world.state.session(workspace(9), &tests.name).is_some());
-    let adopt = AdoptWorkspace { node: on, revision, held };
-    world.must(Command::AdoptWorkspace(Box::new(adopt)));
-    assert!(world.workspace(9).spec.whole().sessions.is_empty(), "the newer one counts");
-    assert!(world.state.session(workspace(9), &tests.name).is_none());
 }

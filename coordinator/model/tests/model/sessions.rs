@@ -2,12 +2,12 @@
 
 use warren_common::{
     Bytes, Generation, Limits, ReplicaId, Revision, SessionName,
-    spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
+    spec::{AgentProgram, HeldOrder, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
     Command, Outcome, RefusalCode,
     command::{
-        BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
+        AdoptWorkspace, BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     node_spec,
@@ -395,4 +395,23 @@ fn what_is_of_a_spec_that_was_replaced_since_the_restore_is_not_taken_over() {
     let old = SessionOrder { name: name("old"), ..SessionOrder::of_spec(&main()) };
     adopt(&mut world, AdoptSessions { sessions: vec![old], ..held });
     assert!(world.state.sessions.is_empty(), "{:?}", world.state.sessions);
+}
+
+#[test]
+fn a_session_that_the_newer_spec_lacks_leaves_no_record_after_a_restore() {
+    let mut world = world();
+    world.must(stop("main"));
+    let backup = world.state.clone();
+    // the node was told of another spec after the backup
+    let mut order = node_spec(&world.state, node(1), 1).workspaces.remove(0);
+    order.spec.sessions.clear();
+    order.sessions.clear();
+    let revision = Revision(world.state.revision.0 + 5);
+    restore(&mut world, backup);
+    assert!(world.state.session(workspace(1), &name("main")).is_some());
+    let held = HeldOrder { order, started_run: 0 };
+    let adopt = AdoptWorkspace { node: node(1), revision, held };
+    world.must(Command::AdoptWorkspace(Box::new(adopt)));
+    assert!(world.workspace(1).spec.whole().sessions.is_empty(), "the newer one counts");
+    assert!(world.state.session(workspace(1), &name("main")).is_none());
 }
