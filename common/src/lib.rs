@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod browser;
 pub mod id;
+pub mod image;
 pub mod limits;
 pub mod mask;
 pub mod measure;

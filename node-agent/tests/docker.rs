@@ -175,6 +175,7 @@ fn order(workspace: WorkspaceId) -> WorkspaceOrder {
         permit: None,
         request: None,
         sessions: Vec::new(),
+        sessions_told: true,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: IMAGE.to_owned(),

@@ -19,10 +19,7 @@ fn verdict(listed: &Value, id: u64) -> Result<&Value> {
 #[test]
 fn who_did_what_is_told_and_a_changed_byte_is_found_and_named() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
+    let mut cluster = Cluster::of_three(&stage)?;
     cluster.warren(&["client", "create", "before"])?;
     let id = uuid::Uuid::now_v7().hyphenated().to_string();
     cluster.warren(&["client", "create", "acme", "--request-id", &id])?;

@@ -31,10 +31,7 @@ fn found<'a>(findings: &'a [Value], code: &str, level: &str) -> Result<&'a Value
 #[test]
 fn all_is_well_then_one_coordinator_is_down_then_nothing_can_be_decided() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
+    let mut cluster = Cluster::of_three(&stage)?;
     cluster.add_fake_node("n1", None)?;
     let (_, findings) = doctor(&cluster, &[])?;
     found(&findings, "BACKUP", "warning")?;

@@ -8,14 +8,6 @@ use warren_tests::{Cluster, Stage, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
-pub(crate) fn three(stage: &Arc<Stage>) -> Result<Cluster> {
-    let mut cluster = Cluster::start(stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
-    Ok(cluster)
-}
-
 fn row(status: &Value, id: u64) -> Result<&Value> {
     let rows = status["replicas"].as_array().context("replicas")?;
     rows.iter().find(|row| row["id"] == id).with_context(|| format!("no {id} in {status}"))
@@ -114,7 +106,7 @@ fn nothing_is_handed_to(cluster: &Cluster, dead: u64) -> Result<()> {
 #[test]
 fn leadership_is_handed_over_and_coordinators_are_taken_out() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = three(&stage)?;
+    let mut cluster = Cluster::of_three(&stage)?;
     settled(&cluster, &[1, 2, 3])?;
     let first = leader(&cluster)?;
     let to = if first == 3 { 2 } else { 3 };
@@ -166,7 +158,7 @@ fn leadership_is_handed_over_and_coordinators_are_taken_out() -> Result<()> {
 #[test]
 fn a_coordinator_whose_disk_is_lost_is_replaced_and_never_comes_back_as_itself() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = three(&stage)?;
+    let mut cluster = Cluster::of_three(&stage)?;
     settled(&cluster, &[1, 2, 3])?;
     cluster.coordinators[1].kill()?;
     let state = cluster.coordinators[1].folder().join("state");

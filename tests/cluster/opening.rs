@@ -129,12 +129,7 @@ fn a_port_is_opened_by_those_who_may_and_is_on_record() -> Result<()> {
 #[test]
 fn what_is_open_stays_open_over_coordinators_and_the_node_agent_that_go_and_come() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
-    cluster.add_fake_node("n1", None)?;
-    cluster.warren(&["client", "create", "acme"])?;
+    let mut cluster = Cluster::of_three_with_node(&stage)?;
     cluster.create("acme/web", &[])?;
     let told = cluster.folder().join("told");
     let arguments = ["workspace", "open", "acme/web", ECHO, "-o", "json"];

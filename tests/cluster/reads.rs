@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use warren_tests::{Cluster, Output, Program, Stage, wait_until};
 
-use crate::members::{leader, settled, three};
+use crate::members::{leader, settled};
 
 const SOON: Duration = Duration::from_secs(60);
 /// A missing quorum is said within it, with what the command line tries again.
@@ -61,7 +61,7 @@ fn administrator(cluster: &Cluster) -> PathBuf {
 #[test]
 fn a_change_is_seen_at_once_at_every_coordinator_by_its_revision() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let cluster = three(&stage)?;
+    let cluster = Cluster::of_three(&stage)?;
     settled(&cluster, &[1, 2, 3])?;
     let only = |index| Only::of(&cluster, &administrator(&cluster), index);
     let each: Vec<Only<'_>> = (0..3).map(only).collect::<Result<_>>()?;
@@ -95,7 +95,7 @@ fn a_change_is_seen_at_once_at_every_coordinator_by_its_revision() -> Result<()>
 #[test]
 fn without_a_quorum_stale_reads_go_on_and_say_how_old_they_are() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = three(&stage)?;
+    let mut cluster = Cluster::of_three(&stage)?;
     settled(&cluster, &[1, 2, 3])?;
     cluster.warren(&["client", "create", "acme"])?;
     let vera = cluster.folder().join("vera");

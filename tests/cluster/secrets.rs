@@ -55,10 +55,7 @@ fn wait_held(cluster: &Cluster, (address, name): (&str, &str), value: &str) -> R
 #[test]
 fn a_secret_set_through_a_follower_is_there_after_the_leader_is_lost() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
+    let mut cluster = Cluster::of_three(&stage)?;
     cluster.add_fake_node("n1", None)?;
     for client in ["acme", "beta"] {
         cluster.warren(&["client", "create", client])?;
@@ -204,10 +201,7 @@ fn lose_values(coordinator: &std::path::Path) -> Result<usize> {
 #[test]
 fn a_backup_holds_the_newest_values_or_is_refused() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
+    let cluster = Cluster::of_three(&stage)?;
     cluster.warren(&["client", "create", "acme"])?;
     set(&cluster, &["acme", "git-token"], "canary-kept")?;
     let passphrase = passphrase(&stage)?;

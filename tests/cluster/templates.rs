@@ -63,12 +63,7 @@ fn repeats(cluster: &Cluster) -> Result<()> {
 #[test]
 fn a_template_is_pushed_filled_and_switched_and_outlives_its_leader() -> Result<()> {
     let stage = Arc::new(Stage::new()?);
-    let mut cluster = Cluster::start(&stage, None)?;
-    for name in ["coordinator-2", "coordinator-3"] {
-        cluster.add_coordinator(name, None)?;
-    }
-    cluster.add_fake_node("n1", None)?;
-    cluster.warren(&["client", "create", "acme"])?;
+    let mut cluster = Cluster::of_three_with_node(&stage)?;
 
     // what comes with Warren is good as it is
     let pushed = json(&cluster, &["template", "push", &shipped("plain"), "-m", "as it came"])?;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use warren_tests::{Cluster, Stage, wait_until};
+use warren_tests::{Cluster, Program, Stage, program::binary, wait_until};
 
 const NAMES: [&str; 3] = ["acme/api", "acme/docs", "acme/web"];
 
@@ -229,5 +229,25 @@ fn a_workspace_follows_its_template_with_what_it_was_made_with_and_what_people_c
     let whole = ["--param", "team=web", "--param", "token=web-token"];
     cluster.warren(&[&old[..], &whole].concat())?;
     ensure!(cluster.workspace("acme/web")?["spec"]["template"] == "agent@3");
+    Ok(())
+}
+
+#[test]
+fn a_build_in_a_folder_where_nothing_runs_says_so_before_it_asks_docker() -> Result<()> {
+    let stage = Stage::new()?;
+    let folder = stage.root().join("noexec");
+    std::fs::create_dir_all(&folder)?;
+    let script = format!(
+        "mount -t tmpfs -o noexec,size=1m tmpfs {0} && \
+         TMPDIR={0} DOCKER_HOST=unix:///nowhere {1} image build --flavour base",
+        folder.display(),
+        binary("warren")?.display()
+    );
+    let unshare = Program::new("unshare").args(["--mount", "sh", "-c", &script]);
+    let built = unshare.run()?;
+    ensure!(built.code != 0, "it built");
+    for words in ["nothing may run there", "noexec", "set TMPDIR"] {
+        ensure!(built.stderr.contains(words), "{}", built.stderr);
+    }
     Ok(())
 }

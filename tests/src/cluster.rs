@@ -46,6 +46,29 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts a cluster of three coordinators on this host.
+    ///
+    /// # Errors
+    /// Fails where one does not start or become a voter.
+    pub fn of_three(stage: &Arc<Stage>) -> Result<Self> {
+        let mut cluster = Self::start(stage, None)?;
+        for name in ["coordinator-2", "coordinator-3"] {
+            cluster.add_coordinator(name, None)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one of three with the node `n1`, whose engine is a fake, and the client `acme`.
+    ///
+    /// # Errors
+    /// Fails where one of them does not start or is refused.
+    pub fn of_three_with_node(stage: &Arc<Stage>) -> Result<Self> {
+        let mut cluster = Self::of_three(stage)?;
+        cluster.add_fake_node("n1", None)?;
+        cluster.warren(&["client", "create", "acme"])?;
+        Ok(cluster)
+    }
+
     /// Adds lines to the first coordinator's configuration, for its next start.
     ///
     /// # Errors

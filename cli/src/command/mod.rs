@@ -67,6 +67,22 @@ impl Change {
     }
 }
 
+/// Where the things of a list are: what lists of what is in workspaces take.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Within {
+    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
+    pub(crate) workspace: Option<String>,
+    /// Of all workspaces, which is also what no workspace means.
+    #[arg(long, conflicts_with = "workspace")]
+    all: bool,
+    /// Only of this client.
+    #[arg(long, value_name = "CLIENT")]
+    pub(crate) client: Option<String>,
+    /// Only on this node.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
 /// What every list that can be watched takes.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Watch {

@@ -66,6 +66,10 @@ pub struct WorkspaceOrder {
     /// where they are as the spec has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionOrder>,
+    /// Whoever gave the order knows of sessions: none above means that they are as the spec has them,
+    /// and not that nothing was said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sessions_told: bool,
 }
 
 /// What a node was last told of one workspace and what it began: told to a coordinator that may

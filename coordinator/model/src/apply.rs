@@ -105,6 +105,11 @@ impl Change {
         self
     }
 
+    /// Returns what is told for a reader of the audit log.
+    pub(crate) fn told(&self) -> &str {
+        self.record.as_ref().map_or("", |record| &record.detail)
+    }
+
     /// Adds an event.
     pub(crate) fn event(mut self, kind: EventKind) -> Self {
         self.events.push(kind);

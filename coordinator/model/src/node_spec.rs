@@ -52,6 +52,7 @@ fn order(state: &ClusterState, workspace: &Workspace) -> Option<WorkspaceOrder> 
             true => state.session_orders(workspace),
             false => Vec::new(),
         },
+        sessions_told: true,
     })
 }
 

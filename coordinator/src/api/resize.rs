@@ -5,8 +5,10 @@
 //! it acts.
 
 use tonic::Code;
-use warren_common::{Bytes, MilliCpus, WorkspaceId};
-use warren_model::{ClusterState, Command, Outcome, command::ResizeWorkspace, plan::resize};
+use warren_common::{Bytes, MilliCpus, WorkspaceId, spec::Resources};
+use warren_model::{
+    ClusterState, Command, Outcome, command::ResizeWorkspace, plan::resize, state::Workspace,
+};
 use warren_proto::{
     error::{ApiError, reason},
     pb::admin::v1 as pb,
@@ -34,14 +36,13 @@ impl Api {
         };
         if !self.took_effect(&asked) {
             let moment = self.read().await?;
-            may(&moment, &command(&moment.state)?)?;
+            let command = command(&moment.state)?;
+            if let Some(workspace) = moment.state.workspaces.get(&command.workspace) {
+                may(&moment, workspace, &command.applied_to(&workspace.spec.resources))?;
+            }
         }
         let named = |state: &ClusterState| command(state).map(Command::ResizeWorkspace);
-        let applied =
-            self.mutate_named(&asked, named).await.map_err(|error| match &*error.reason {
-                reason::NO_NODE_FITS => error.next("ask for less, or make room on its node"),
-                _ => error,
-            })?;
+        let applied = self.mutate_named(&asked, named).await.map_err(no_room)?;
         let Outcome::Workspace(id) = applied.outcome else {
             return Err(errors::internal("resizing a workspace", "another outcome"));
         };
@@ -67,11 +68,21 @@ fn wanted(workspace: WorkspaceId, request: &pb::ResizeWorkspaceRequest) -> Resiz
     }
 }
 
+/// Says what helps where its node has no room for a workspace that grows.
+pub(super) fn no_room(error: ApiError) -> ApiError {
+    match &*error.reason {
+        reason::NO_NODE_FITS => error.next("ask for less, or make room on its node"),
+        _ => error,
+    }
+}
+
 /// Refuses where the kernel would have to kill in the workspace.
-fn may(moment: &Moment, command: &ResizeWorkspace) -> Result<(), ApiError> {
-    let Some(workspace) = moment.state.workspaces.get(&command.workspace) else { return Ok(()) };
-    let after = command.applied_to(&workspace.spec.resources);
-    let why = resize::in_use((&moment.state, &moment.live), workspace, &after, moment.now);
+pub(super) fn may(
+    moment: &Moment,
+    workspace: &Workspace,
+    after: &Resources,
+) -> Result<(), ApiError> {
+    let why = resize::in_use((&moment.state, &moment.live), workspace, after, moment.now);
     let Some(why) = why else { return Ok(()) };
     let label = moment.state.workspace_label(workspace.id);
     let message = format!("workspace {label} cannot be held to that: the kernel would kill in it");

@@ -3,13 +3,14 @@
 //! What becomes of the workspace is the model's to say; here the versions are read and filled, which
 //! the model cannot do. A plan is the same without the command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use warren_common::spec::WorkspaceSpec;
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{TemplateUpdate, Update, UpdateWorkspace},
     plan::update::{SpecChange, UpdatePlan, updated},
-    state::{Desired, Recipe, Workspace},
+    state::{Desired, Recipe, Workspace, update::may_become},
 };
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
@@ -18,7 +19,7 @@ use super::{
     create::known_secrets,
     errors,
     mutation::Asked,
-    resolve,
+    resize, resolve,
     template::{self, BASE, InvalidRequest, document},
     update::idle,
 };
@@ -44,6 +45,14 @@ struct Filled {
     dropped: Vec<String>,
 }
 
+/// What a version comes to with its parameters.
+struct Made {
+    recipe: Recipe,
+    spec: WorkspaceSpec,
+    /// Those that it names.
+    secrets: BTreeSet<String>,
+}
+
 impl Api {
     /// Plans or makes an update, or answers what an earlier request of this id did.
     pub(super) async fn update_template(
@@ -62,6 +71,7 @@ impl Api {
             return Ok(answer(&moment, workspace, (applied.revision.0, None)));
         }
         let filled = filled(&moment.state, workspace, (&ask.template, &self.parts().template))?;
+        may(&moment, workspace, &filled)?;
         let plan = Some(shown(workspace, &filled));
         if ask.plan {
             return Ok(answer(&moment, workspace, (moment.state.revision.0, plan)));
@@ -72,7 +82,7 @@ impl Api {
         let update = Update::Template(Box::new(filled.update));
         let id = workspace.id;
         let command = Command::UpdateWorkspace(UpdateWorkspace { workspace: id, update });
-        let applied = self.mutate(asked, command).await?;
+        let applied = self.mutate(asked, command).await.map_err(resize::no_room)?;
         let moment = self.local();
         let workspace = moment.state.workspaces.get(&id);
         Ok(pb::UpdateWorkspaceResponse {
@@ -94,6 +104,21 @@ fn is_made_so(recipe: Option<&Recipe>, asked: &pb::TemplateUpdate) -> bool {
                 .iter()
                 .all(|(name, value)| recipe.parameters.get(name) == Some(value))
     })
+}
+
+/// Refuses what the state would refuse, so that a plan promises nothing else, and a cap below what is
+/// in use, unless a new run ends what uses it.
+fn may(moment: &Moment, workspace: &Workspace, filled: &Filled) -> Result<(), ApiError> {
+    let (UpdatePlan { spec: after, restarts, .. }, update) = (&filled.plan, &filled.update);
+    if *after == workspace.spec.whole() && update.from.as_ref() == Some(&update.to) {
+        return Ok(());
+    }
+    may_become(&moment.state, workspace, after)
+        .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
+    match *restarts && workspace.desired == Desired::Running {
+        true => Ok(()),
+        false => resize::may(moment, workspace, &after.resources),
+    }
 }
 
 fn answer(
@@ -132,14 +157,13 @@ fn filled(
             false => dropped.push(name.clone()),
         }
     }
-    let (to, new) = made(state, (&named, &parameters), defaults)?;
+    let Made { recipe: to, spec: new, secrets } = made(state, (&named, &parameters), defaults)?;
+    known_secrets(state, workspace.client, &secrets)?;
     // one that was swept cannot be compared with
     let base = from.and_then(|from| {
         let made = made(state, (&from.reference(), &from.parameters), defaults);
-        made.ok().map(|(_, base)| base)
+        made.ok().map(|base| base.spec)
     });
-    let chosen = document::choose(state, &named, &parameters)?;
-    known_secrets(state, workspace.client, &chosen.unwrap_or_default().filled.secrets)?;
     let plan = updated(base.as_ref(), &new, &present);
     let update = TemplateUpdate { from: from.map(|from| from.as_ref().clone()), base, to, new };
     Ok(Filled { update, plan, dropped })
@@ -150,12 +174,14 @@ fn made(
     state: &ClusterState,
     (named, parameters): (&str, &BTreeMap<String, String>),
     defaults: &TemplateDefaults,
-) -> Result<(Recipe, warren_common::spec::WorkspaceSpec), InvalidRequest> {
+) -> Result<Made, InvalidRequest> {
     let chosen = document::choose(state, named, parameters)?;
     let recipe = chosen.as_ref().and_then(|one| document::recipe(&one.reference, parameters));
     let unknown = || InvalidRequest::Template { name: named.to_owned(), known: Vec::new() };
     let recipe = recipe.ok_or_else(unknown)?;
-    Ok((recipe, template::expand(template::Request::default(), chosen, defaults)?))
+    let secrets = chosen.as_ref().map(|one| one.filled.secrets.clone()).unwrap_or_default();
+    let spec = template::expand(template::Request::default(), chosen, defaults)?;
+    Ok(Made { recipe, spec, secrets })
 }
 
 fn shown(workspace: &Workspace, filled: &Filled) -> pb::UpdatePlan {
@@ -177,13 +203,88 @@ fn shown(workspace: &Workspace, filled: &Filled) -> pb::UpdatePlan {
 
 #[cfg(test)]
 mod tests {
+    use warren_common::{
+        Bytes, ReplicaId, Timestamp,
+        spec::Resources,
+        status::{RunState, Usage, WorkspaceObserved},
+    };
+    use warren_model::{LiveView, Report};
+    use warren_proto::error::reason;
+
     use super::*;
+    use crate::{api::Basis, watch::tests as cluster};
+
+    fn recipe(version: u32) -> Recipe {
+        let parameters: BTreeMap<_, _> = [("agent".to_owned(), "codex".to_owned())].into();
+        Recipe { template: "agent".parse().expect("a name"), version, parameters }
+    }
+
+    /// A cluster whose first workspace holds this much of its 1 GiB.
+    fn holding(held: Bytes) -> Moment {
+        let world = cluster::World::with_placed();
+        let (state, now) = (world.state, world.now);
+        let node = &state.nodes[&cluster::node(1)];
+        let workspace = &state.workspaces[&cluster::workspace(1)];
+        let seen = WorkspaceObserved {
+            workspace: workspace.id,
+            generation: workspace.generation,
+            run_serial: 1,
+            state: RunState::Running,
+            reason: String::new(),
+            since: Timestamp(1),
+            pid: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            usage: Usage { held, ..Usage::default() },
+            volume: None,
+            caps: None,
+            caps_reason: String::new(),
+            services: Vec::new(),
+            kills: Vec::new(),
+            browsers: Vec::new(),
+        };
+        let mut live = LiveView::new(now);
+        let (epoch, workspaces) = (node.epoch, vec![seen]);
+        let report = Report { epoch, sequence: 1, received: now, full: true, workspaces };
+        assert!(live.report(node.id, report));
+        Moment { state, live, now, replica: ReplicaId(1), basis: Basis::Own }
+    }
+
+    fn becomes(moment: &Moment, restarts: bool, how: fn(&mut WorkspaceSpec)) -> Filled {
+        let mut spec = moment.state.workspaces[&cluster::workspace(1)].spec.whole();
+        how(&mut spec);
+        let (from, to) = (Some(recipe(1)), recipe(2));
+        let update = TemplateUpdate { from, base: None, to, new: spec.clone() };
+        let plan = UpdatePlan { spec, changes: Vec::new(), kept: Vec::new(), restarts };
+        Filled { update, plan, dropped: Vec::new() }
+    }
+
+    #[test]
+    fn less_memory_than_is_held_is_refused_unless_a_new_run_ends_what_holds_it() {
+        let moment = holding(Bytes::mib(800));
+        let workspace = &moment.state.workspaces[&cluster::workspace(1)];
+        let asked = |restarts, how: fn(&mut WorkspaceSpec)| {
+            may(&moment, workspace, &becomes(&moment, restarts, how))
+        };
+        let less = |spec: &mut WorkspaceSpec| {
+            spec.resources = Resources::with_memory(Bytes::mib(512));
+        };
+        let refused = asked(false, less).expect_err("the kernel would kill");
+        assert_eq!(refused.reason, reason::CAP_BELOW_USE);
+        asked(true, less).expect("it ends first");
+        asked(false, |_| ()).expect("as it is");
+        let more = |spec: &mut WorkspaceSpec| {
+            spec.resources = Resources::with_memory(Bytes::gib(2000));
+        };
+        let refused = asked(true, more).expect_err("no node has it");
+        assert_eq!(refused.reason, reason::NO_NODE_FITS);
+        let next = refused.next.expect("what helps");
+        assert!(next.contains("make room on its node"), "{next}");
+    }
 
     #[test]
     fn an_answer_is_given_again_only_for_what_was_asked() {
-        let parameters: BTreeMap<_, _> = [("agent".to_owned(), "codex".to_owned())].into();
-        let template = "agent".parse().expect("a name");
-        let recipe = Recipe { template, version: 3, parameters };
+        let recipe = recipe(3);
         let asked = |template: &str, version: u64, agent: &str| pb::TemplateUpdate {
             template: template.to_owned(),
             version,

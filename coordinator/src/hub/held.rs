@@ -32,9 +32,12 @@ impl Uplink {
             let (workspace, address) = (held.order.workspace, held.order.address.clone());
             holds.push(workspace);
             let (sessions, generation) = (held.order.sessions.clone(), held.order.generation);
+            let whole = held.order.sessions_told;
             let adopt = AdoptWorkspace { node, revision, held };
             let mut decided = self.decide(Command::AdoptWorkspace(Box::new(adopt))).await;
-            if decided.is_ok() && !sessions.is_empty() {
+            // none told by one that knew of them: whatever the state has was deleted
+            let known = || self.consensus.local().sessions.contains_key(&workspace);
+            if decided.is_ok() && (!sessions.is_empty() || (whole && known())) {
                 let adopt = SessionCommand::Adopt(AdoptSessions {
                     workspace,
                     node,

@@ -129,9 +129,14 @@ impl Members {
     ) -> Result<pb::ListSecretsResponse, ApiError> {
         let keystore = self.keystore().clone();
         let stamps = blocking(move || keystore.stamps()).await?;
-        let pb::ListSecretsRequest { vault, after } = request;
-        let of_vault = |name: &str| vault.as_ref().is_none_or(|vault| group(name) == vault);
-        let mut wanted = stamps.iter().filter(|(name, _)| **name > after && of_vault(name));
+        let pb::ListSecretsRequest { vaults, after } = request;
+        if vaults.len() > Limits::PAGE {
+            let why = format!("more than the limit of {}", Limits::PAGE);
+            return Err(errors::invalid("vaults", why));
+        }
+        let vaults: BTreeSet<&str> = vaults.iter().map(String::as_str).collect();
+        let asked = |name: &str| vaults.is_empty() || vaults.contains(group(name));
+        let mut wanted = stamps.iter().filter(|(name, _)| **name > after && asked(name));
         let page = wanted.by_ref().take(Limits::PAGE);
         let secrets = page.map(|(name, stamp)| secrets::shown(name, stamp)).collect();
         Ok(pb::ListSecretsResponse { secrets, more: wanted.next().is_some() })
@@ -203,7 +208,7 @@ async fn fetch_from(
     Ok((taken, theirs))
 }
 
-/// Asks for the stamps of those vaults that are not the same there.
+/// Asks for the stamps of those vaults that are not the same there, those of a page together.
 async fn differing(
     api: &mut MemberServiceClient<Channel>,
     ours: &Stamps,
@@ -216,18 +221,20 @@ async fn differing(
             Ok(page) => page,
             // one of before there were digests gives all it has
             Err(error) if error.code == Code::Unimplemented => {
-                let stamps = list_all(api, None).await?;
+                let stamps = list_all(api, Vec::new()).await?;
                 return Ok(Theirs { same: BTreeSet::new(), stamps });
             }
             Err(error) => return Err(error),
         };
         let last = page.vaults.last().map(|one| one.vault.clone());
-        for pb::VaultDigest { vault, sha256 } in page.vaults {
-            if here.get(&vault).is_some_and(|here| here[..] == sha256[..]) {
-                theirs.same.insert(vault);
-            } else {
-                theirs.stamps.extend(list_all(api, Some(vault)).await?);
-            }
+        let alike = |one: &pb::VaultDigest| {
+            here.get(&one.vault).is_some_and(|here| here[..] == one.sha256[..])
+        };
+        let (same, others): (Vec<_>, Vec<_>) = page.vaults.into_iter().partition(alike);
+        theirs.same.extend(same.into_iter().map(|one| one.vault));
+        if !others.is_empty() {
+            let others = others.into_iter().map(|one| one.vault).collect();
+            theirs.stamps.extend(list_all(api, others).await?);
         }
         match last.filter(|_| page.more) {
             Some(last) => after = Some(last),
@@ -236,19 +243,19 @@ async fn differing(
     }
 }
 
-/// Returns the stamps of a vault, or of all.
+/// Returns the stamps of some vaults; of all where none is named.
 ///
 /// # Errors
 /// It does not answer, or lists without end.
 pub(super) async fn list_all(
     api: &mut MemberServiceClient<Channel>,
-    vault: Option<String>,
+    vaults: Vec<String>,
 ) -> Result<Stamps, ApiError> {
     // each secret has at most two files, each vault a key, and the authorities a handful
     let most = 4 * Limits::SECRETS + Limits::CLIENTS;
     let (mut all, mut after) = (Stamps::new(), String::new());
     loop {
-        let request = pb::ListSecretsRequest { vault: vault.clone(), after };
+        let request = pb::ListSecretsRequest { vaults: vaults.clone(), after };
         let page = within(api.list_secrets(request)).await?;
         all.extend(read_all(page.secrets)?);
         match all.keys().next_back() {

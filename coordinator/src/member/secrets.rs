@@ -101,7 +101,7 @@ impl Members {
         let keystore = self.keystore().clone();
         let ours = blocking(move || keystore.stamps()).await?;
         let mut api = self.peer(replica)?;
-        let theirs = list_all(&mut api, None).await?;
+        let theirs = list_all(&mut api, Vec::new()).await?;
         // where nothing is, nothing need be known of a deletion
         let lacks = |theirs: &BTreeMap<String, Stamp>, name: &String, stamp: &Stamp| {
             theirs.get(name).map_or(!stamp.deleted, |theirs| theirs < stamp)
@@ -115,7 +115,7 @@ impl Members {
                 self.push(replica, name, &kept).await?;
             }
         }
-        let theirs = list_all(&mut api, None).await?;
+        let theirs = list_all(&mut api, Vec::new()).await?;
         match ours.iter().find(|(name, stamp)| lacks(&theirs, name, stamp)) {
             Some((name, _)) => {
                 let message = format!("coordinator {replica} did not keep the secret {name}");

@@ -8,7 +8,11 @@ use warren_model::{
     Command, Envelope,
     command::{RemoveReplica, RevokeCertificate, SetReplica},
 };
-use warren_proto::{ApiError, error::reason, pb::raft::v1::Admission};
+use warren_proto::{
+    ApiError,
+    error::reason,
+    pb::raft::v1::{self as pb, Admission},
+};
 
 use super::{Members, Removal, remove::may_drop};
 use crate::{
@@ -149,6 +153,30 @@ async fn what_was_decided_in_an_earlier_term_is_not_written() {
     let late = nodes[&leading].members.put_secret("k", secret("late"), term - 1).await;
     assert_eq!(kept(&nodes[&leading].members, "k").as_deref(), Some("one"));
     late.expect_err("of another term");
+    for node in nodes.into_values() {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vaults_that_differ_are_asked_for_together() {
+    let nodes = known_three().await;
+    let leading = leader(&nodes).await;
+    let members = &nodes[&leading].members;
+    for name in ["secret-aa-0-x", "secret-bb-0-x", "secret-cc-0-x", "vault-key-bb"] {
+        members.keystore().write(name, secret("x").as_ref(), 1).expect("kept");
+    }
+    let asked = |vaults: Vec<String>| async move {
+        let request = pb::ListSecretsRequest { vaults, ..Default::default() };
+        let listed = members.list_here(request).await?;
+        Ok::<_, ApiError>(listed.secrets.into_iter().map(|one| one.name).collect::<Vec<_>>())
+    };
+    let two = asked(vec!["bb".to_owned(), "aa".to_owned()]).await.expect("listed");
+    assert_eq!(two, ["secret-aa-0-x", "secret-bb-0-x", "vault-key-bb"]);
+    let all = asked(Vec::new()).await.expect("listed");
+    assert!(all.contains(&"secret-cc-0-x".to_owned()) && all.len() > 3, "{all:?}");
+    let many = (0..=Limits::PAGE).map(|number| number.to_string()).collect();
+    assert_eq!(asked(many).await.expect_err("too many").reason, reason::INVALID_ARGUMENT);
     for node in nodes.into_values() {
         node.stop().await;
     }

@@ -15,7 +15,7 @@ mod slots;
 mod watcher;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use feed::{Decided, Feed};
 pub use filter::{Filter, Scope, tells_of_people};

@@ -15,17 +15,12 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
+use warren_common::image::{AUTHORITIES, Flavour, PROXIES};
 
 use crate::command::{cargo, command};
 
 /// Label that carries the hash of the image's inputs.
 const LABEL: &str = "warren.image.inputs";
-/// Build arguments that a proxy needs; passed on where the environment has them.
-const PROXIES: [&str; 6] =
-    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
-
-/// Where a Debian machine keeps the authorities that were added to its own.
-const AUTHORITIES: &str = "/usr/local/share/ca-certificates";
 
 /// Where and what to build.
 #[derive(Debug, clap::Args)]
@@ -57,56 +52,29 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct InsideArgs {}
 
-/// One of the images, each made on the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
-    Base,
-    Agents,
-    Full,
+/// Returns which of the images is asked for.
+const fn asked(args: &ImageArgs) -> Flavour {
+    match (args.full, args.agents) {
+        (true, _) => Flavour::Full,
+        (_, true) => Flavour::Agents,
+        (false, false) => Flavour::Base,
+    }
 }
 
-impl Target {
-    const fn of(args: &ImageArgs) -> Self {
-        match (args.full, args.agents) {
-            (true, _) => Self::Full,
-            (_, true) => Self::Agents,
-            (false, false) => Self::Base,
-        }
+/// Returns whether a file of the folder goes into an image, so that a new release of an agent leaves
+/// the small one as it is.
+fn takes(flavour: Flavour, file: &Path) -> bool {
+    if file.file_name().is_some_and(|name| name == "README.md") {
+        return false;
     }
-
-    /// Returns the name of its stage.
-    const fn stage(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Agents => "agents",
-            Self::Full => "full",
-        }
-    }
-
-    /// Returns the name it has by default.
-    const fn tag(self) -> &'static str {
-        match self {
-            Self::Base => "warren-workspace:latest",
-            Self::Agents => "warren-workspace:agents",
-            Self::Full => "warren-workspace:full",
-        }
-    }
-
-    /// Returns whether a file of the folder goes into it, so that a new release of an agent leaves
-    /// the small image as it is.
-    fn takes(self, file: &Path) -> bool {
-        if file.file_name().is_some_and(|name| name == "README.md") {
-            return false;
-        }
-        let least = if file.starts_with("root-full") {
-            Self::Full
-        } else if file.starts_with("versions") || file.starts_with("build") {
-            Self::Agents
-        } else {
-            Self::Base
-        };
-        self >= least
-    }
+    let least = if file.starts_with("root-full") {
+        Flavour::Full
+    } else if file.starts_with("versions") || file.starts_with("build") {
+        Flavour::Agents
+    } else {
+        Flavour::Base
+    };
+    flavour >= least
 }
 
 /// Builds an image of workspaces where its inputs have changed.
@@ -115,7 +83,7 @@ impl Target {
 /// Fails where Docker does not answer, where the base or the image cannot be built, or where one of
 /// its programs does not start.
 pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
-    let target = Target::of(args);
+    let target = asked(args);
     let tag = args.tag.as_deref().unwrap_or(target.tag());
     let folder = root().join("deploy/workspace-image");
     let inputs = hash(&folder, target)?;
@@ -131,12 +99,12 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
 fn build(
     args: &ImageArgs,
     folder: &Path,
-    (target, tag, inputs): (Target, &str, &str),
+    (target, tag, inputs): (Flavour, &str, &str),
 ) -> anyhow::Result<()> {
     let mut base = Command::new(folder.join("base"));
     at_host(&mut base, args);
     ensure!(base.status().context("cannot run base")?.success(), "there is no base image");
-    let mut build = docker(args, &["build", "--target", target.stage(), "--tag", tag]);
+    let mut build = docker(args, &["build", "--target", target.as_str(), "--tag", tag]);
     build.arg("--label").arg(format!("{LABEL}={inputs}"));
     if let Some(network) = &args.network {
         build.arg("--network").arg(network);
@@ -147,7 +115,7 @@ fn build(
     for proxy in PROXIES.into_iter().filter(|name| std::env::var_os(name).is_some()) {
         build.arg("--build-arg").arg(proxy);
     }
-    if target > Target::Base {
+    if target > Flavour::Base {
         let versions = versions(folder)?;
         let node = versions.iter().find(|(name, _)| name == "NODE").context("no NODE version")?;
         let image = format!("node:{}-bookworm-slim", node.1);
@@ -263,10 +231,10 @@ fn built(args: &ImageArgs, (tag, inputs): (&str, &str)) -> anyhow::Result<bool> 
 
 /// Returns a hash over the paths, the modes and the contents of everything in `folder` that goes
 /// into `target`.
-fn hash(folder: &Path, target: Target) -> anyhow::Result<String> {
+fn hash(folder: &Path, target: Flavour) -> anyhow::Result<String> {
     let mut files = Vec::new();
     collect(folder, &mut files).with_context(|| format!("cannot read {}", folder.display()))?;
-    files.retain(|file| target.takes(file.strip_prefix(folder).unwrap_or(file)));
+    files.retain(|file| takes(target, file.strip_prefix(folder).unwrap_or(file)));
     files.sort();
     let mut hasher = Sha256::new();
     for file in files {
@@ -342,7 +310,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("warren-xtask-{}", std::process::id()));
         fs::create_dir_all(folder.join("sub")).expect("a folder");
         fs::write(folder.join("sub/file"), "a").expect("a file");
-        let hash = |folder| super::hash(folder, Target::Base);
+        let hash = |folder| super::hash(folder, Flavour::Base);
         let first = hash(&folder).expect("a hash");
         assert_eq!(first, hash(&folder).expect("a hash"));
         fs::write(folder.join("sub/file"), "b").expect("a file");
@@ -356,19 +324,19 @@ mod tests {
 
     #[test]
     fn a_new_agent_is_no_new_small_image() {
-        let takes = |target: Target, file: &str| target.takes(Path::new(file));
+        let takes = |target: Flavour, file: &str| super::takes(target, Path::new(file));
         for (file, least) in [
-            ("Dockerfile", Target::Base),
-            ("root/etc/profile.d/warren.sh", Target::Base),
-            ("versions", Target::Agents),
-            ("build/npm", Target::Agents),
-            ("root-full/etc/chromium.d/warren", Target::Full),
+            ("Dockerfile", Flavour::Base),
+            ("root/etc/profile.d/warren.sh", Flavour::Base),
+            ("versions", Flavour::Agents),
+            ("build/npm", Flavour::Agents),
+            ("root-full/etc/chromium.d/warren", Flavour::Full),
         ] {
-            for target in [Target::Base, Target::Agents, Target::Full] {
+            for target in Flavour::ALL {
                 assert_eq!(takes(target, file), target >= least, "{target:?} {file}");
             }
         }
-        assert!(!takes(Target::Full, "README.md"));
+        assert!(!takes(Flavour::Full, "README.md"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) fn order() -> WorkspaceOrder {
         permit: None,
         request: None,
         sessions: Vec::new(),
+        sessions_told: true,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "debian:bookworm-slim".to_owned(),

@@ -35,6 +35,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
         permit: None,
         request: None,
         sessions: Vec::new(),
+        sessions_told: true,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

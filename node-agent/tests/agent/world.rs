@@ -181,6 +181,7 @@ pub(crate) fn order(run_serial: u64) -> WorkspaceOrder {
         permit: None,
         request: None,
         sessions: Vec::new(),
+        sessions_told: true,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

@@ -97,6 +97,7 @@ impl From<WorkspaceOrder> for pb::WorkspaceOrder {
             request_id: order.request.map(|id| id.to_string()).unwrap_or_default(),
             sessions: order.sessions.into_iter().map(Into::into).collect(),
             secrets: 0,
+            sessions_told: order.sessions_told,
         }
     }
 }
@@ -121,6 +122,7 @@ impl TryFrom<pb::WorkspaceOrder> for WorkspaceOrder {
                 id => Some(parse("request_id", id)?),
             },
             sessions: convert_all("sessions", order.sessions, SESSIONS_TOLD)?,
+            sessions_told: order.sessions_told,
         })
     }
 }

@@ -103,7 +103,7 @@ prop_compose! {
         run in prop_oneof![Just(Run::Running), Just(Run::Stopped), Just(Run::Removed)],
         spec in workspace_spec(),
         request in any::<Option<u128>>(),
-        sessions in vec(session_order(), 0..3),
+        (sessions, sessions_told) in (vec(session_order(), 0..3), any::<bool>()),
     ) -> WorkspaceOrder {
         WorkspaceOrder {
             workspace: id::<WorkspaceId>(workspace),
@@ -113,7 +113,7 @@ prop_compose! {
             run, run_serial, spec,
             permit: permitted.then(|| Permit { run_serial, boot: id::<BootId>(boot) }),
             request: request.map(id::<warren_common::RequestId>),
-            sessions,
+            sessions, sessions_told,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use warren_common::Timestamp;
 use warren_daemon::clock;
 
-use super::{Row, by_hand, is_noisy_within, median, round, status};
+use super::{About, Row, by_hand, is_noisy_within, median, round, status};
 use crate::{Daemon, Lab, Watching, mock_llm, repo, wait_until};
 
 /// Rounds where nobody said how many.
@@ -142,20 +142,13 @@ fn line(ours: &Steps, peer: &Steps, (quick, noisy): (bool, bool)) -> Value {
         noisy,
         more: json!({"ours": ours.rows(), "by_hand": peer.rows()}),
     };
-    let ratio = row.ratio();
-    json!({
-        "bench": "home",
-        "figure": "ms from nothing to the agent's prompt, seen on another machine",
-        "value": round(median(row.ours.clone())),
-        "peer": "docker run, git clone, tmux and the agent by hand in one script",
-        "peer_value": round(median(row.peer.clone())),
-        "ratio": ratio.map(round),
-        "better": "lower",
-        "goal": format!("<={GOAL}"),
-        "holds": ratio.map(|ratio| ratio <= GOAL),
-        "quick": quick,
-        "rows": [row.json()],
-    })
+    let about = About {
+        bench: "home",
+        figure: "ms from nothing to the agent's prompt, seen on another machine",
+        peer: "docker run, git clone, tmux and the agent by hand in one script",
+        goal: GOAL,
+    };
+    about.line(&row, quick)
 }
 
 /// The installation in which the rounds are made.

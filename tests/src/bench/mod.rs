@@ -77,6 +77,39 @@ impl Row {
     }
 }
 
+/// What a bench of one row is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// The bench's name.
+    pub bench: &'static str,
+    /// What was measured, with its unit.
+    pub figure: &'static str,
+    /// What it is compared with.
+    pub peer: &'static str,
+    /// The most that the median of ratios may be.
+    pub goal: f64,
+}
+
+impl About {
+    /// Returns the line of a bench whose lower figures are the better ones.
+    pub fn line(&self, row: &Row, quick: bool) -> Value {
+        let (Self { bench, figure, peer, goal }, ratio) = (*self, row.ratio());
+        json!({
+            "bench": bench,
+            "figure": figure,
+            "value": round(median(row.ours.clone())),
+            "peer": peer,
+            "peer_value": round(median(row.peer.clone())),
+            "ratio": ratio.map(round),
+            "better": "lower",
+            "goal": format!("<={goal}"),
+            "holds": ratio.map(|ratio| ratio <= goal),
+            "quick": quick,
+            "rows": [row.json()],
+        })
+    }
+}
+
 /// Returns the middle of some figures; zero of none.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);

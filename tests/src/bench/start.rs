@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Row, is_noisy, median, round};
+use super::{About, Row, is_noisy, median, round};
 use crate::{Lab, Program, program::binary, terminal::Terminal};
 
 const MARK: &str = "first-byte-of-output";
@@ -51,20 +51,13 @@ pub fn run(quick: bool) -> Result<Value> {
         "own_share_ms": round(median(own)),
         "docker": lab.engine.docker(&["version", "-f", "{{.Server.Version}}"])?.stdout.trim(),
     });
-    let ratio = row.ratio();
-    Ok(json!({
-        "bench": "start",
-        "figure": "ms to first byte",
-        "value": round(median(row.ours.clone())),
-        "peer": "docker create+start+attach",
-        "peer_value": round(median(row.peer.clone())),
-        "ratio": ratio.map(round),
-        "better": "lower",
-        "goal": format!("<={GOAL}"),
-        "holds": ratio.map(|ratio| ratio <= GOAL),
-        "quick": quick,
-        "rows": [row.json()],
-    }))
+    let about = About {
+        bench: "start",
+        figure: "ms to first byte",
+        peer: "docker create+start+attach",
+        goal: GOAL,
+    };
+    Ok(about.line(&row, quick))
 }
 
 /// One workspace through our command line; returns milliseconds to the first byte, and the part of

@@ -8,7 +8,7 @@ use super::{State, browsers};
 use crate::{
     api::{Api, Listed},
     app::App,
-    command::Watch,
+    command::{Watch, Within},
     error::{Error, Outcome},
     follow::{Follow, Reports},
     view::browser::Browser,
@@ -17,23 +17,14 @@ use crate::{
 /// Arguments of `browser list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
-    workspace: Option<String>,
-    /// Of all workspaces, which is also what no workspace means.
-    #[arg(long, conflicts_with = "workspace")]
-    all: bool,
+    #[command(flatten)]
+    within: Within,
     /// Only browsers in one of these states.
     #[arg(long, value_name = "STATES", value_enum, value_delimiter = ',')]
     state: Vec<State>,
     /// Only those started in the session of this name.
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
-    /// Only of this client.
-    #[arg(long, value_name = "CLIENT")]
-    client: Option<String>,
-    /// Only on this node.
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
     #[command(flatten)]
     watch: Watch,
 }
@@ -42,9 +33,9 @@ impl List {
     fn request(&self) -> pb::ListBrowsersRequest {
         let states = self.state.iter().map(|state| BrowserState::from(*state));
         pb::ListBrowsersRequest {
-            workspace: self.workspace.clone().unwrap_or_default(),
-            client: self.client.clone().unwrap_or_default(),
-            node: self.node.clone().unwrap_or_default(),
+            workspace: self.within.workspace.clone().unwrap_or_default(),
+            client: self.within.client.clone().unwrap_or_default(),
+            node: self.within.node.clone().unwrap_or_default(),
             session: self.session.clone().unwrap_or_default(),
             states: states.map(|state| inside::BrowserState::from(state).into()).collect(),
             ..Default::default()

@@ -9,13 +9,21 @@ mod files;
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use rustix::fs::{Access, access};
 use serde::Serialize;
-use warren_common::{Bytes, Limits};
+use warren_common::{
+    Bytes, Limits,
+    image::{AUTHORITIES, Flavour, PROXIES},
+};
 
 use crate::{
     app::App,
@@ -26,11 +34,6 @@ use crate::{
 const FLAVOUR: &str = "warren.image.flavour";
 /// Label that says which version of this program built it.
 const BUILDER: &str = "warren.image.builder";
-/// Build arguments that a proxy needs; passed on where the environment has them.
-const PROXIES: [&str; 6] =
-    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
-/// Where a Debian machine keeps the authorities that were added to its own.
-const AUTHORITIES: &str = "/usr/local/share/ca-certificates";
 
 /// Arguments of `image build`.
 #[derive(Debug, Args)]
@@ -40,7 +43,7 @@ pub(crate) struct Build {
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// One of Warren's own images.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = flavours())]
     flavour: Option<Flavour>,
     /// Its name, with the registry's where there is one [default: warren-workspace:latest, :agents or :full].
     #[arg(long, value_name = "IMAGE")]
@@ -56,35 +59,10 @@ pub(crate) struct Build {
     no_cache: bool,
 }
 
-/// Warren's own images, each made on the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Flavour {
-    /// bash, tmux, git and what people reach for first.
-    Base,
-    /// The coding agents with what they need.
-    Agents,
-    /// Browsers, a display and an editor too; its build takes minutes.
-    Full,
-}
-
-impl Flavour {
-    /// Returns its stage in the Dockerfile.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Agents => "agents",
-            Self::Full => "full",
-        }
-    }
-
-    /// Returns the name it has by default.
-    const fn tag(self) -> &'static str {
-        match self {
-            Self::Base => "warren-workspace:latest",
-            Self::Agents => "warren-workspace:agents",
-            Self::Full => "warren-workspace:full",
-        }
-    }
+/// Reads the name of one of Warren's own images.
+fn flavours() -> impl TypedValueParser<Value = Flavour> {
+    let one = |one: Flavour| PossibleValue::new(one.as_str()).help(one.about());
+    PossibleValuesParser::new(Flavour::ALL.map(one)).try_map(|text| text.parse::<Flavour>())
 }
 
 /// What was built.
@@ -119,6 +97,9 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
     };
     let folder = laid.as_ref().map(files::Folder::path).or(build.folder.as_deref());
     let folder = folder.ok_or_else(|| Error::usage("no folder is named"))?;
+    if build.flavour.is_some() {
+        ready(folder, Path::new("timeout"))?;
+    }
     if !folder.join("Dockerfile").is_file() {
         let shown = folder.display();
         return Err(Error::usage(format!("there is no Dockerfile in {shown}"))
@@ -152,6 +133,30 @@ fn docker() -> Command {
     let mut docker = Command::new("docker");
     docker.stdin(Stdio::null());
     docker
+}
+
+/// Makes sure that this machine has what the build of Warren's own images runs.
+fn ready(folder: &Path, timeout: &Path) -> Result<(), Error> {
+    let lacks = |what: &str| Error::new(Kind::Failed, "BUILD_NEEDS", what);
+    let asked = output(Command::new(timeout).args(["1", "true"]).stdin(Stdio::null()));
+    if !asked.is_ok_and(|asked| asked.status.success()) {
+        return Err(lacks("the build needs the program timeout, and it does not run here")
+            .next("install it: it is part of coreutils"));
+    }
+    let program = folder.join("base");
+    let Ok(facts) = fs::metadata(&program) else { return Ok(()) };
+    let shown = folder.display();
+    if facts.permissions().mode() & 0o111 == 0 {
+        return Err(lacks(&format!("{} is a program and not marked as one", program.display()))
+            .next(format!("chmod +x {}", program.display())));
+    }
+    access(&program, Access::EXEC_OK).map_err(|error| {
+        lacks(&format!("the build runs a program in {shown}, and nothing may run there"))
+            .why(format!("{error}: it may be mounted noexec"))
+            .next(
+                "set TMPDIR to a folder whose programs run, or name a folder there with --flavour",
+            )
+    })
 }
 
 /// Makes sure of what the images begin with, as the folder's own program does.
@@ -263,7 +268,8 @@ impl Built {
 /// Runs a program whose words are talk.
 fn talking(command: &mut Command, failed: &str) -> Result<(), Error> {
     std::io::stderr().flush().ok();
-    let status = command.stdout(std::io::stderr()).status().map_err(|error| missing(&error))?;
+    let status = command.stdout(std::io::stderr()).status();
+    let status = status.map_err(|error| missing(command, &error))?;
     match status.success() {
         true => Ok(()),
         false => Err(Error::new(Kind::Failed, "BUILD_FAILED", failed)
@@ -273,11 +279,41 @@ fn talking(command: &mut Command, failed: &str) -> Result<(), Error> {
 }
 
 fn output(command: &mut Command) -> Result<Output, Error> {
-    command.output().map_err(|error| missing(&error))
+    command.output().map_err(|error| missing(command, &error))
 }
 
-fn missing(error: &std::io::Error) -> Error {
+fn missing(command: &Command, error: &std::io::Error) -> Error {
+    let program = command.get_program();
+    if program != "docker" {
+        let what = format!("{} cannot be run on this machine", program.to_string_lossy());
+        return Error::new(Kind::Failed, "BUILD_NEEDS", what).why(error.to_string());
+    }
     Error::new(Kind::Failed, "NO_DOCKER", "docker cannot be run on this machine")
         .why(error.to_string())
         .next("install Docker here, or run this where it is; DOCKER_HOST names another engine")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(made: Result<(), Error>) -> String {
+        made.expect_err("it lacks something").message
+    }
+
+    #[test]
+    fn what_the_build_runs_is_looked_at_before_anything_is_built() {
+        let folder = files::Folder::lay().expect("laid out");
+        let timeout = Path::new("timeout");
+        ready(folder.path(), timeout).expect("this machine has all of it");
+        let nothing = folder.path().join("nothing");
+        let why = reason(ready(folder.path(), &nothing));
+        assert!(why.contains("the program timeout"), "{why}");
+        let base = folder.path().join("base");
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o644)).expect("changed");
+        let why = reason(ready(folder.path(), timeout));
+        assert!(why.contains("not marked as one"), "{why}");
+        fs::remove_file(&base).expect("removed");
+        ready(folder.path(), timeout).expect("a folder of one's own need not have it");
+    }
 }

@@ -8,7 +8,7 @@ use super::{State, sessions};
 use crate::{
     api::{Api, Listed},
     app::App,
-    command::Watch,
+    command::{Watch, Within},
     error::{Error, Outcome},
     follow::{Follow, Reports},
     view::session::Session,
@@ -17,11 +17,8 @@ use crate::{
 /// Arguments of `session list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// client/workspace, a bare name that fits one, or an id; all workspaces without it.
-    workspace: Option<String>,
-    /// Of all workspaces, which is also what no workspace means.
-    #[arg(long, conflicts_with = "workspace")]
-    all: bool,
+    #[command(flatten)]
+    within: Within,
     /// Only sessions whose agent is in one of these states.
     #[arg(long, value_name = "STATES", value_enum, value_delimiter = ',')]
     state: Vec<State>,
@@ -29,12 +26,6 @@ pub(crate) struct List {
     /// looking, or is stalled.
     #[arg(long)]
     needs_me: bool,
-    /// Only of this client.
-    #[arg(long, value_name = "CLIENT")]
-    client: Option<String>,
-    /// Only on this node.
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
     /// The order of the list.
     #[arg(long, value_enum, default_value = "attention")]
     sort: Sort,
@@ -58,9 +49,9 @@ impl List {
     fn request(&self) -> pb::ListSessionsRequest {
         let states = self.state.iter().map(|state| StateName::from(*state));
         pb::ListSessionsRequest {
-            workspace: self.workspace.clone().unwrap_or_default(),
-            client: self.client.clone().unwrap_or_default(),
-            node: self.node.clone().unwrap_or_default(),
+            workspace: self.within.workspace.clone().unwrap_or_default(),
+            client: self.within.client.clone().unwrap_or_default(),
+            node: self.within.node.clone().unwrap_or_default(),
             states: states.map(|state| AgentStateName::from(state).into()).collect(),
             needs_me: self.needs_me,
             ..Default::default()
@@ -76,8 +67,8 @@ impl List {
                 |wanted: &String| wanted.parse::<ClientId>().is_ok() || Some(&**wanted) == name;
             wanted.as_ref().is_none_or(name)
         };
-        if !named(&self.client, Some(&session.client))
-            || !named(&self.node, session.node.as_deref())
+        if !named(&self.within.client, Some(&session.client))
+            || !named(&self.within.node, session.node.as_deref())
         {
             return false;
         }

@@ -123,6 +123,7 @@ mod logged {
             spec: order.spec,
             request: order.request,
             sessions: Vec::new(),
+            sessions_told: false,
         };
         Ok(HeldOrder { order, started_run })
     }

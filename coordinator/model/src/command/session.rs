@@ -86,6 +86,7 @@ pub struct AdoptSessions {
     pub generation: Generation,
     /// Of the document that the node was told last.
     pub told: Revision,
-    /// As the cluster told the node before it was restored.
+    /// As the cluster told the node before it was restored: every one there was, and those of the
+    /// spec that were deleted.
     pub sessions: Vec<SessionOrder>,
 }

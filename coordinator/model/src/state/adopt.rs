@@ -19,7 +19,7 @@ use crate::{
     state::{
         Assignment, Client, ClusterState, Desired, Node, Phase, PhaseKind, Workspace,
         node::{self as nodes, validate_facts},
-        node_end, recipe,
+        node_end, recipe, session,
         workspace::wrong,
     },
 };
@@ -217,7 +217,9 @@ fn correct(
     workspace.revision = context.revision;
     let (from, to) = (Some(known.phase.kind.clone()), workspace.phase.kind.clone());
     let (generation, serial) = (workspace.generation, workspace.run_serial);
-    recipe::follow(state, id, &workspace.spec.whole().template);
+    let spec = workspace.spec.whole();
+    recipe::follow(state, id, &spec.template);
+    session::forget_others(state, id, &spec);
     state.workspaces.insert(id, Arc::new(workspace));
     for at in before.into_iter().filter(|_| moved) {
         state.placed.remove(&(at, id));

@@ -24,7 +24,7 @@ pub mod session;
 mod spec;
 pub mod template;
 pub mod token;
-pub(crate) mod update;
+pub mod update;
 pub(crate) mod view;
 pub mod workspace;
 mod workspace_run;

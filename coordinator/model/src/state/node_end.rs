@@ -127,17 +127,22 @@ pub(crate) fn remove(
     state.seats.remove(id);
     let detail = format!("{} certificates, {} workspaces lost", certificates.len(), held.len());
     let retired = EventKind::NodeAvailability(*id, Availability::Retired);
-    let mut change =
-        Change::new("node.remove", Outcome::Node(*id)).object(&name, id).detail(detail);
+    let mut change = Change::new("node.remove", Outcome::Node(*id)).object(&name, id);
     for serial in certificates {
         change = change.event(EventKind::CertificateRevoked(serial));
     }
+    let mut went = Vec::new();
     for workspace in held {
-        if let Some(event) = lose(state, context, (workspace, &name)) {
-            change = change.event(event);
-        }
+        let label = state.workspace_label(workspace);
+        let Some((event, with)) = lose(state, context, (workspace, &name)) else { continue };
+        change = change.event(event);
+        went.extend((!with.is_empty()).then(|| format!("{label} {with}")));
     }
     state.weigh(*id);
+    let change = match went.is_empty() {
+        true => change.detail(detail),
+        false => change.detail(format!("{detail}: {}", went.join("; "))),
+    };
     Ok(change.event(retired))
 }
 
@@ -177,16 +182,17 @@ fn revoke(
     Ok(serials)
 }
 
-/// Takes a workspace off a node that is gone, with the home that was there.
+/// Takes a workspace off a node that is gone, with the home that was there. Returns what happened, and
+/// what went with one that was being deleted; empty where nothing did.
 fn lose(
     state: &mut ClusterState,
     context: &Context,
     (id, node): (WorkspaceId, &NodeName),
-) -> Option<EventKind> {
+) -> Option<(EventKind, String)> {
     if state.workspaces.get(&id)?.desired == Desired::Deleted {
         let address = state.workspaces.get(&id).and_then(|one| state.address_of(one))?;
-        let _ = workspace::remove(state, id, "workspace.forget");
-        return Some(EventKind::WorkspaceRemoved(id, address));
+        let removed = workspace::remove(state, id, "workspace.forget");
+        return Some((EventKind::WorkspaceRemoved(id, address), removed.told().to_owned()));
     }
     let incarnation = state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
     let one = Arc::make_mut(state.workspaces.get_mut(&id)?);
@@ -205,7 +211,8 @@ fn lose(
     if let Some(placed) = placed {
         state.placed.remove(&placed);
     }
-    Some(EventKind::WorkspacePhase { workspace: id, from: Some(from), to: PhaseKind::Stopped })
+    let (from, to) = (Some(from), PhaseKind::Stopped);
+    Some((EventKind::WorkspacePhase { workspace: id, from, to }, String::new()))
 }
 
 /// Whether a node that was not removed has this name.

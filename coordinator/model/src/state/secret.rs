@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use warren_common::{
-    ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName, spec::names_file,
+    ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName,
+    spec::{WorkspaceSpec, names_file},
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         Principal, SecretCommand,
         secret::{DeleteSecret, SetSecret},
     },
-    state::{ClusterState, Workspace},
+    state::{ClusterState, Workspace, session::Records},
 };
 
 /// Where a secret belongs: a workspace gets exactly the shared vault and its client's.
@@ -174,7 +175,10 @@ fn delete(
 /// Takes away the secrets that were made for a workspace which is gone, and those made for one before
 /// it which it was the last to use; what another workspace of the client names stays. Returns their
 /// names.
-pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretName> {
+pub(crate) fn leave(
+    state: &mut ClusterState,
+    (gone, sessions): (&Workspace, Option<&Records>),
+) -> Vec<SecretName> {
     let vault = Vault::Client(gone.client);
     let Some(secrets) = state.secrets.get(&vault).cloned() else { return Vec::new() };
     let spec = gone.spec.whole();
@@ -182,7 +186,7 @@ pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretNam
         |name: &WorkspaceName| state.workspace_names.contains(&(gone.client, name.clone()));
     let made = secrets.iter().filter(|(secret, record)| match &record.made_for {
         Some(name) if *name == gone.name => true,
-        Some(name) => !is_known(name) && spec.names_secret(secret),
+        Some(name) => !is_known(name) && names(&spec, sessions, secret),
         None => false,
     });
     let mut made: Vec<SecretName> = made.map(|(secret, _)| secret.clone()).collect();
@@ -191,12 +195,8 @@ pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretNam
     }
     for other in state.workspaces_of(gone.client) {
         let spec = other.spec.whole();
-        made.retain(|secret| !spec.names_secret(secret));
-        // those that people made
-        let records = state.sessions.get(&other.id).into_iter().flat_map(|all| all.values());
-        for session in records.filter_map(|record| record.made.as_ref()) {
-            made.retain(|secret| !names_file(&session.program.command, secret));
-        }
+        let sessions = state.sessions.get(&other.id).map(AsRef::as_ref);
+        made.retain(|secret| !names(&spec, sessions, secret));
     }
     let mut left = secrets;
     for secret in &made {
@@ -204,6 +204,15 @@ pub(crate) fn leave(state: &mut ClusterState, gone: &Workspace) -> Vec<SecretNam
     }
     keep(state, vault, left);
     made
+}
+
+/// Whether a workspace names a secret: in its spec, or in what a session that somebody made runs or is
+/// told.
+fn names(spec: &WorkspaceSpec, sessions: Option<&Records>, secret: &SecretName) -> bool {
+    let made =
+        sessions.into_iter().flat_map(|all| all.values()).filter_map(|one| one.made.as_ref());
+    let mut texts = made.flat_map(|made| [&made.program.command, &made.program.prompt]);
+    spec.names_secret(secret) || texts.any(|text| names_file(text, secret))
 }
 
 /// An empty vault is none.

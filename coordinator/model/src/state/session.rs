@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Limits, Revision, SessionName, Timestamp, WorkspaceId,
-    spec::{SessionOrder, SessionProgram, SessionWish},
+    spec::{SessionOrder, SessionProgram, SessionSpec, SessionWish, WorkspaceSpec},
 };
 
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
 const MAIN: &str = "main";
 /// The branches that sessions get by themselves begin with this.
 const BRANCHES: &str = "warren/";
+/// Of a number that was given after a restore, the bits of the revision; those above are of the
+/// incarnation.
+const REVISION_BITS: u32 = 32;
 
 /// What was asked of one session. One that the spec names has a record once it was stopped,
 /// restarted or deleted.
@@ -35,10 +38,11 @@ const BRANCHES: &str = "warren/";
 pub struct SessionRecord {
     /// How it was made; none for one of the spec.
     pub made: Option<Box<MadeSession>>,
-    /// The revision it was made at, which tells it from earlier ones of its name; zero for one of
-    /// the spec.
+    /// The number of the mutation that made it, which tells it from earlier ones of its name; zero
+    /// for one of the spec.
     pub life: u64,
-    /// The revision that last asked for a run; zero for the run that the workspace's start made.
+    /// The number of the mutation that last asked for a run; zero for the run that the workspace's
+    /// start made.
     pub run: u64,
     /// The run that its conversation began with.
     pub conversation: u64,
@@ -67,7 +71,7 @@ impl SessionRecord {
 }
 
 /// The records of one workspace.
-type Records = BTreeMap<SessionName, SessionRecord>;
+pub(crate) type Records = BTreeMap<SessionName, SessionRecord>;
 
 impl ClusterState {
     /// Returns what was asked of one session since its workspace was made.
@@ -78,9 +82,13 @@ impl ClusterState {
     /// Returns every session that a workspace is to have, those of the spec first, and those of the
     /// spec that were deleted.
     pub fn session_orders(&self, workspace: &Workspace) -> Vec<SessionOrder> {
+        self.orders(workspace.id, &workspace.spec.whole().sessions)
+    }
+
+    /// Returns the same where the spec named these.
+    fn orders(&self, id: WorkspaceId, specs: &[SessionSpec]) -> Vec<SessionOrder> {
         let none = Records::new();
-        let records = self.sessions.get(&workspace.id).map_or(&none, AsRef::as_ref);
-        let specs = workspace.spec.whole().sessions;
+        let records = self.sessions.get(&id).map_or(&none, AsRef::as_ref);
         let of_spec = specs.iter().map(|spec| {
             let record = records.get(&spec.name);
             record.map_or_else(
@@ -92,9 +100,72 @@ impl ClusterState {
             )
         });
         let in_spec = |name: &SessionName| specs.iter().any(|spec| spec.name == *name);
-        let made = records.iter().filter(|(name, _)| !in_spec(name));
+        let made = records.iter();
+        let made = made.filter(|(name, record)| record.made.is_some() && !in_spec(name));
         of_spec.chain(made.map(|(name, record)| order(name, record))).collect()
     }
+}
+
+/// Decides whether a workspace can have the sessions of another spec beside those that people made; one
+/// that has too many already may keep as many.
+///
+/// # Errors
+/// They are more, or take more bytes, than one workspace may have.
+pub(crate) fn fit(
+    state: &ClusterState,
+    workspace: &Workspace,
+    after: &WorkspaceSpec,
+) -> Result<(), Refusal> {
+    if !state.sessions.contains_key(&workspace.id) {
+        return Ok(());
+    }
+    let sums = |orders: Vec<SessionOrder>| {
+        let there = orders.iter().filter(|order| order.wish != SessionWish::Delete);
+        there.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.program.bytes()))
+    };
+    let (had, had_bytes): (usize, usize) = sums(state.session_orders(workspace));
+    let (count, bytes) = sums(state.orders(workspace.id, &after.sessions));
+    let label = state.workspace_label(workspace.id);
+    let to_do = format!("warren session delete {label}/SESSION makes room");
+    let refused =
+        |what: String| Err(Refusal::new(RefusalCode::LimitReached, format!("{what}: {to_do}")));
+    let limit = Limits::SESSIONS;
+    if count > limit && count > had {
+        let own = after.sessions.len();
+        return refused(format!(
+            "workspace {label} would have {count} sessions, {own} of its template and the rest made \
+             by people, and {limit} is the limit"
+        ));
+    }
+    let limit = Limits::SESSIONS_BYTES;
+    if bytes > limit && bytes > had_bytes {
+        return refused(format!(
+            "commands and prompts of the sessions of workspace {label} would take {bytes} bytes, and \
+             {limit} is the limit"
+        ));
+    }
+    Ok(())
+}
+
+/// Drops the records of sessions that were of an earlier spec and are not of this one.
+pub(crate) fn forget_others(state: &mut ClusterState, id: WorkspaceId, spec: &WorkspaceSpec) {
+    let Some(records) = state.sessions.get_mut(&id) else { return };
+    let named = |name: &SessionName| spec.sessions.iter().any(|one| one.name == *name);
+    let left = |name: &SessionName, record: &SessionRecord| record.made.is_some() || named(name);
+    if records.iter().any(|(name, record)| !left(name, record)) {
+        Arc::make_mut(records).retain(|name, record| left(name, record));
+    }
+    if records.is_empty() {
+        state.sessions.remove(&id);
+    }
+}
+
+/// Returns the number of this mutation, higher than that of any before it: after a restore revisions
+/// come again, and what a node knows by their numbers is another session's.
+fn number(state: &ClusterState, context: &Context) -> u64 {
+    let incarnation = state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
+    let begun = state.restored.map_or(0, |_| u64::from(incarnation) << REVISION_BITS);
+    begun.saturating_add(context.revision.0)
 }
 
 fn program(record: &SessionRecord) -> Option<SessionProgram> {
@@ -163,7 +234,7 @@ fn create(
         program.branch = own.then(|| format!("{BRANCHES}{name}"));
     }
     check(&program, (&label, has_repo, &there))?;
-    let run = context.revision.0;
+    let run = number(state, context);
     let detail = told(&program);
     let made = MadeSession { program, by: by.clone(), at: context.at };
     let record = SessionRecord {
@@ -256,8 +327,7 @@ fn restart(
 ) -> Result<Change, Refusal> {
     let RestartSession { workspace: id, name, fresh } = command;
     let record = of(state, (*id, name), context)?;
-    // after a restore the revisions that the runs of before were numbered by come again
-    let run = context.revision.0.max(record.run.saturating_add(1));
+    let run = number(state, context).max(record.run.saturating_add(1));
     let record = SessionRecord {
         run,
         conversation: if *fresh { run } else { record.conversation },
@@ -355,15 +425,21 @@ fn newer(
         let record = state.session(id, &order.name);
         let asked_since = record.is_some_and(|one| one.revision > restored);
         // the backup held every session that was made before it: what is not there was deleted
-        let was_there = order.life > 0 && order.life < restored.0;
+        let was_there = order.life > 0 && revision_of(order.life) < restored.0;
+        // of a spec that was replaced since
+        let nobodys = order.life == 0 && !in_spec(workspace, &order.name);
         let deleted = was_there && record.is_none_or(|one| one.life != order.life);
-        !asked_since && !deleted && !known.contains(order) && order.program.validate().is_ok()
+        !asked_since
+            && !deleted
+            && !nobodys
+            && !known.contains(order)
+            && order.program.validate().is_ok()
     };
     command.sessions.iter().take(Limits::SESSIONS).filter(newer).cloned().collect()
 }
 
 /// Returns the sessions of the backup that were deleted after it, where the node was told so: what
-/// it was told names all there were. One that was told nothing has no say.
+/// it was told names all there were.
 fn gone(state: &ClusterState, command: &AdoptSessions) -> Vec<SessionName> {
     let restored = state.restored.unwrap_or_default();
     let named = |name: &SessionName| command.sessions.iter().any(|order| order.name == *name);
@@ -371,15 +447,13 @@ fn gone(state: &ClusterState, command: &AdoptSessions) -> Vec<SessionName> {
     let gone = |(name, record): &(&SessionName, &SessionRecord)| {
         record.made.is_some() && record.revision <= restored && !named(name)
     };
-    match command.sessions.is_empty() {
-        true => Vec::new(),
-        false => records
-            .into_iter()
-            .flat_map(|records| records.iter())
-            .filter(gone)
-            .map(|(name, _)| name.clone())
-            .collect(),
-    }
+    let records = records.into_iter().flat_map(|records| records.iter());
+    records.filter(gone).map(|(name, _)| name.clone()).collect()
+}
+
+/// Returns the revision of the mutation that has this number.
+const fn revision_of(number: u64) -> u64 {
+    number & ((1 << REVISION_BITS) - 1)
 }
 
 /// Returns what is known of a session that is there.

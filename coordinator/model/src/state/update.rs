@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use warren_common::{SessionName, WorkspaceId, spec::WorkspaceSpec};
+use warren_common::{WorkspaceId, spec::WorkspaceSpec};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
     apply::{Change, Context},
     command::{TemplateUpdate, Update, UpdateWorkspace},
+    event::EventKind,
     plan::{
         resize::grown,
         update::{UpdatePlan, updated},
     },
     state::{
-        ClusterState, Desired, SessionRecord, Spec, recovery,
+        ClusterState, Desired, Spec, Workspace, recovery, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -83,26 +84,16 @@ fn template(
     to.check()?;
     let before = workspace.spec.whole();
     let plan = updated(base.as_ref(), new, &before);
-    plan.spec
-        .validate()
-        .map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
     if before == plan.spec && recipe == Some(to) {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
-    recovery::refuse(state, "nothing is updated")?;
+    may_become(state, workspace, &plan.spec)?;
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
-    if let Some(node) = placed.and_then(|node| state.nodes.get(&node)) {
-        let load = state.load(node.id);
-        grown(node, &load, &before.resources, &plan.spec.resources).map_err(|misfit| {
-            let (name, detail) = (&node.name, misfit.detail);
-            let message = format!("node {name} has no room for workspace {label}: {detail}");
-            Refusal::new(RefusalCode::NoNodeFits, message)
-        })?;
-    }
     remember(state, (id, &before), &plan.spec);
     state.recipes.insert(id, Arc::new(to.clone()));
     let detail = format!("template {} to {}: {}", before.template, to.reference(), plan.told());
     let UpdatePlan { spec, restarts, .. } = plan;
+    let resized = spec.resources != before.resources;
     let changed = workspace_run::change(state, context, (id, "workspace.update"), |one, at| {
         one.spec = Spec::from(spec);
         if restarts && one.desired == Desired::Running {
@@ -112,7 +103,37 @@ fn template(
     if let Some(node) = placed {
         state.weigh(node);
     }
-    changed.map(|change| change.detail(detail))
+    changed.map(|change| match resized {
+        true => change.detail(detail).event(EventKind::WorkspaceResized(id)),
+        false => change.detail(detail),
+    })
+}
+
+/// Decides whether a workspace can be of another spec where it is.
+///
+/// # Errors
+/// The spec breaks a rule, the workspace is being deleted, its node has no room for what grows, its
+/// sessions would be too many, or the cluster recovers.
+pub fn may_become(
+    state: &ClusterState,
+    workspace: &Workspace,
+    after: &WorkspaceSpec,
+) -> Result<(), Refusal> {
+    let label = state.workspace_label(workspace.id);
+    if workspace.desired == Desired::Deleted {
+        return Err(wrong(format!("workspace {label} is being deleted")));
+    }
+    after.validate().map_err(|error| Refusal::new(RefusalCode::InvalidSpec, error.to_string()))?;
+    recovery::refuse(state, "nothing is updated")?;
+    session::fit(state, workspace, after)?;
+    let placed = workspace.assignment.as_ref().and_then(|one| state.nodes.get(&one.node));
+    let Some(node) = placed else { return Ok(()) };
+    let (load, before) = (state.load(node.id), &workspace.spec.resources);
+    grown(node, &load, before, &after.resources).map_err(|misfit| {
+        let (name, detail) = (&node.name, misfit.detail);
+        let message = format!("node {name} has no room for workspace {label}: {detail}");
+        Refusal::new(RefusalCode::NoNodeFits, message)
+    })
 }
 
 /// Keeps what goes with an update: the image of before, what a restore may not undo, and no record of
@@ -131,13 +152,5 @@ fn remember(
             state.resized.insert(id);
         }
     }
-    let Some(records) = state.sessions.get_mut(&id) else { return };
-    let named = |name: &SessionName| after.sessions.iter().any(|one| one.name == *name);
-    let left = |name: &SessionName, record: &SessionRecord| record.made.is_some() || named(name);
-    if records.iter().any(|(name, record)| !left(name, record)) {
-        Arc::make_mut(records).retain(|name, record| left(name, record));
-    }
-    if records.is_empty() {
-        state.sessions.remove(&id);
-    }
+    session::forget_others(state, id, after);
 }

@@ -324,13 +324,13 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
     state.images_before.remove(&id);
     state.updated.remove(&id);
     state.recipes.remove(&id);
-    state.sessions.remove(&id);
+    let sessions = state.sessions.remove(&id);
     state.workspace_names.remove(&(workspace.client, workspace.name.clone()));
     if let Some(assignment) = &workspace.assignment {
         state.placed.remove(&(assignment.node, id));
         state.weigh(assignment.node);
     }
-    let secrets = secret::leave(state, &workspace);
+    let secrets = secret::leave(state, (&workspace, sessions.as_deref()));
     let change = match secrets.is_empty() {
         true => change,
         false => {

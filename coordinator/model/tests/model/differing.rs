@@ -22,6 +22,7 @@ fn order(run: Run, run_serial: u64, permit: Option<Permit>) -> WorkspaceOrder {
         spec: spec(Bytes::gib(1)),
         request: None,
         sessions: Vec::new(),
+        sessions_told: true,
     }
 }
 

@@ -1,11 +1,16 @@
 //! Secrets: versions, vaults, who gets what, and what nodes are told of it.
 
-use warren_common::{Bytes, Limits, ReplicaId, SecretName};
+use warren_common::{
+    Bytes, Limits, ReplicaId, SecretName,
+    spec::{AgentProgram, SessionProgram},
+};
 use warren_model::{
     Command, Outcome, Principal, RefusalCode,
     command::{
-        DeleteClient, Forget, RunRequest, SecretCommand, SetRun,
+        DeleteClient, Forget, NodeCommand, RunRequest, SecretCommand, SessionCommand, SetRun,
+        node::RemoveNode,
         secret::{DeleteSecret, SetSecret},
+        session::CreateSession,
     },
     node_spec,
     state::{ValueId, ValueMark, Vault},
@@ -162,6 +167,52 @@ fn the_record_of_the_removal_names_the_secrets_that_went() {
     let effect = world.apply(&forget);
     effect.result.expect("forgotten");
     assert_eq!(effect.audit.expect("a record").detail, "with its secrets web-token");
+}
+
+#[test]
+fn the_record_of_a_nodes_removal_names_the_secrets_that_went_with_what_was_being_deleted() {
+    let mut world = two_clients();
+    world.must(set_for("web-token", "web"));
+    let gone = workspace(1);
+    world.must(Command::SetRun(SetRun { workspace: gone, run: RunRequest::Delete }));
+    let lost = [gone, workspace(2)].into();
+    let remove = NodeCommand::Remove(RemoveNode { node: node(1), lost });
+    let remove = world.envelope(person(), Command::Node(Box::new(remove)));
+    let effect = world.apply(&remove);
+    effect.result.expect("removed");
+    let detail = effect.audit.expect("a record").detail;
+    assert!(detail.ends_with("2 workspaces lost: acme/web with its secrets web-token"), "{detail}");
+    assert!(world.state.secrets.is_empty());
+}
+
+/// Makes a session in the client's third workspace.
+fn told(command: &str, prompt: &str) -> Command {
+    let (command, prompt) = (command.to_owned(), prompt.to_owned());
+    let agent = Some(AgentProgram::Claude);
+    let program = SessionProgram { agent, command, prompt, ..SessionProgram::default() };
+    let create = CreateSession { workspace: workspace(3), name: None, program };
+    Command::Session(Box::new(SessionCommand::Create(create)))
+}
+
+#[test]
+fn what_a_session_runs_or_is_told_names_secrets_too() {
+    let mut world = two_clients();
+    world.must(create_workspace(3, "api", spec(Bytes::gib(1))));
+    world.settle();
+    for secret in ["web-run", "web-told", "web-token"] {
+        world.must(set_for(secret, "web"));
+    }
+    world.must(told("--settings /run/secrets/web-run", ""));
+    world.must(told("", "log in with what is in /run/secrets/web-told and go on"));
+    let held = |world: &World| {
+        let held = world.state.secrets_for(client(1));
+        held.keys().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    remove(&mut world, 1);
+    assert_eq!(held(&world), ["web-run", "web-told"]);
+    // the last whose sessions name them takes them along
+    remove(&mut world, 3);
+    assert!(held(&world).is_empty(), "{:?}", held(&world));
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use warren_common::{
     Bytes, Generation, Limits, ReplicaId, Revision, SessionName,
-    spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
+    spec::{AgentProgram, HeldOrder, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
     Command, Outcome, RefusalCode,
     command::{
-        BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
+        AdoptWorkspace, BeginIncarnation, Forget, RunRequest, SessionCommand, SetReplica,
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     node_spec,
@@ -50,12 +50,16 @@ fn restart(session: &str, fresh: bool) -> Command {
     command(SessionCommand::Restart(RestartSession { workspace, name, fresh }))
 }
 
+fn main() -> SessionSpec {
+    SessionSpec { name: name("main"), command: Some("claude".to_owned()) }
+}
+
 /// A placed workspace with a repository and the session `main` in its spec.
 fn world() -> World {
     let mut world = World::with_nodes(&[Bytes::gib(8)]);
     let mut spec = spec(Bytes::gib(1));
     spec.repo = Some("https://git.example/acme/web.git".parse().expect("a URL"));
-    spec.sessions = vec![SessionSpec { name: name("main"), command: Some("claude".to_owned()) }];
+    spec.sessions = vec![main()];
     world.must(create_workspace(1, "web", spec));
     world.settle();
     world
@@ -242,19 +246,23 @@ fn what_a_node_was_told_after_the_backup_is_taken_over_after_a_restore() {
     assert_eq!(told_of(&world, "newer").run, after);
 }
 
+fn begin(incarnation: u32, replica: u64) -> Command {
+    let replica = SetReplica {
+        replica: ReplicaId(replica),
+        api_address: format!("10.0.0.{replica}:7400"),
+        raft_address: format!("10.0.0.{replica}:7401"),
+    };
+    let reason = "restored".to_owned();
+    Command::BeginIncarnation(BeginIncarnation { incarnation, replica, reason })
+}
+
 /// Goes back to `backup`, as a restore does, and returns what its node tells when it registers: what
 /// it was told last and when.
 fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
     let (sessions, told) = (self::told(world), world.state.revision);
     let generation = world.workspace(1).generation;
     world.state = backup;
-    let replica = SetReplica {
-        replica: ReplicaId(9),
-        api_address: "10.0.0.9:7400".to_owned(),
-        raft_address: "10.0.0.9:7401".to_owned(),
-    };
-    let reason = "restored".to_owned();
-    world.must(Command::BeginIncarnation(BeginIncarnation { incarnation: 8, replica, reason }));
+    world.must(begin(8, 9));
     AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions }
 }
 
@@ -310,15 +318,100 @@ fn what_was_deleted_after_the_backup_is_deleted_where_its_node_was_told_so() {
     world.must(create(Some("again"), claude()));
     let backup = world.state.clone();
     world.must(delete("gone"));
-    let held = restore(&mut world, backup.clone());
+    let held = restore(&mut world, backup);
     // whoever asked for it since the restore wants it
     world.must(restart("again", false));
-    let mut without = held.clone();
+    let mut without = held;
     without.sessions.retain(|order| order.name != name("again"));
-    // a node that was told of no sessions may be one that knows none
-    adopt(&mut world, AdoptSessions { sessions: Vec::new(), ..held });
-    assert_eq!(told(&world).len(), 4);
     adopt(&mut world, without);
     let names: Vec<String> = told(&world).iter().map(|order| order.name.to_string()).collect();
     assert_eq!(names, ["main", "again", "kept"]);
+}
+
+#[test]
+fn the_last_session_that_was_deleted_after_the_backup_stays_deleted() {
+    let mut world = world();
+    world.must(create(Some("gone"), claude()));
+    let backup = world.state.clone();
+    world.must(delete("gone"));
+    let order = node_spec(&world.state, node(1), 1).workspaces.remove(0);
+    assert!(order.sessions.is_empty() && order.sessions_told, "none, and that is said");
+    let held = restore(&mut world, backup);
+    assert_eq!(told_of(&world, "gone").wish, SessionWish::Run);
+    adopt(&mut world, held);
+    assert!(world.state.sessions.is_empty(), "{:?}", told(&world));
+}
+
+#[test]
+fn a_life_after_a_restore_comes_after_every_life_before() {
+    let mut world = world();
+    let backup = world.state.clone();
+    let mut lives = Vec::new();
+    for _ in 0..20 {
+        world.must(create(Some("review"), claude()));
+        lives.push(told_of(&world, "review").life);
+        world.must(delete("review"));
+    }
+    world.must(restart("main", false));
+    let run = told_of(&world, "main").run;
+    let held = restore(&mut world, backup);
+    // its revisions are those of before
+    world.must(create(Some("review"), claude()));
+    let review = told_of(&world, "review");
+    assert!(world.state.revision.0 < lives[19], "{lives:?}");
+    assert!(lives.iter().all(|life| *life < review.life), "{} {lives:?}", review.life);
+    assert_eq!((review.run, review.conversation), (review.life, review.life));
+    world.must(restart("main", false));
+    assert!(told_of(&world, "main").run > run);
+    adopt(&mut world, held);
+    assert_eq!(told_of(&world, "review").life, review.life, "somebody asked for it since");
+
+    // and again: what the second life of the cluster gave is before the third's
+    let backup = world.state.clone();
+    world.must(create(Some("late"), claude()));
+    let late = told_of(&world, "late");
+    let held = AdoptSessions { told: world.state.revision, ..again(&mut world, backup) };
+    assert!(told(&world).iter().all(|order| order.name != name("late")));
+    world.must(create(Some("other"), claude()));
+    assert!(told_of(&world, "other").life > late.life);
+    adopt(&mut world, AdoptSessions { sessions: vec![late.clone()], ..held });
+    assert_eq!(told_of(&world, "late"), late, "it was made after the backup");
+}
+
+/// Restores once more.
+fn again(world: &mut World, backup: ClusterState) -> AdoptSessions {
+    let generation = world.workspace(1).generation;
+    let told = world.state.revision;
+    world.state = backup;
+    world.must(begin(9, 10));
+    AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions: Vec::new() }
+}
+
+#[test]
+fn what_is_of_a_spec_that_was_replaced_since_the_restore_is_not_taken_over() {
+    let mut world = world();
+    let backup = world.state.clone();
+    let held = restore(&mut world, backup);
+    let old = SessionOrder { name: name("old"), ..SessionOrder::of_spec(&main()) };
+    adopt(&mut world, AdoptSessions { sessions: vec![old], ..held });
+    assert!(world.state.sessions.is_empty(), "{:?}", world.state.sessions);
+}
+
+#[test]
+fn a_session_that_the_newer_spec_lacks_leaves_no_record_after_a_restore() {
+    let mut world = world();
+    world.must(stop("main"));
+    let backup = world.state.clone();
+    // the node was told of another spec after the backup
+    let mut order = node_spec(&world.state, node(1), 1).workspaces.remove(0);
+    order.spec.sessions.clear();
+    order.sessions.clear();
+    let revision = Revision(world.state.revision.0 + 5);
+    restore(&mut world, backup);
+    assert!(world.state.session(workspace(1), &name("main")).is_some());
+    let held = HeldOrder { order, started_run: 0 };
+    let adopt = AdoptWorkspace { node: node(1), revision, held };
+    world.must(Command::AdoptWorkspace(Box::new(adopt)));
+    assert!(world.workspace(1).spec.whole().sessions.is_empty(), "the newer one counts");
+    assert!(world.state.session(workspace(1), &name("main")).is_none());
 }

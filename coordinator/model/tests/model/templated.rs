@@ -2,16 +2,18 @@
 
 use warren_common::{
     Bytes, Limits,
-    spec::{SessionSpec, WorkspaceSpec},
+    spec::{SessionProgram, SessionSpec, WorkspaceSpec},
 };
 use warren_model::{
     Command, RefusalCode,
     command::{
         MakeWorkspace, ResizeWorkspace, RunRequest, SessionCommand, TemplateUpdate, Update,
-        UpdateWorkspace, session::RestartSession,
+        UpdateWorkspace,
+        session::{CreateSession, NamedSession, RestartSession},
     },
+    event::EventKind,
     node_spec,
-    state::{Desired, Recipe},
+    state::{Desired, Recipe, update::may_become},
 };
 
 use crate::make::{World, create_workspace, node, person, set_run, spec, workspace};
@@ -148,4 +150,76 @@ fn a_session_that_a_version_names_no_more_leaves_no_record() {
     assert!(world.state.session(workspace(1), &tests.name).is_none());
     let orders = world.state.session_orders(world.workspace(1));
     assert!(orders.iter().all(|order| order.name != tests.name), "{orders:?}");
+}
+
+fn session(name: &str, command: &str) -> SessionSpec {
+    SessionSpec { name: name.parse().expect("a name"), command: Some(command.to_owned()) }
+}
+
+fn by_person(name: &str, command: String) -> Command {
+    let program = SessionProgram { command, ..SessionProgram::default() };
+    let (workspace, name) = (workspace(1), Some(name.parse().expect("a name")));
+    let create = CreateSession { workspace, name, program };
+    Command::Session(Box::new(SessionCommand::Create(create)))
+}
+
+#[test]
+fn a_version_whose_sessions_are_too_many_with_those_of_people_is_refused_and_so_is_its_plan() {
+    let mut world = one();
+    let own = world.state.session_orders(world.workspace(1)).len();
+    for number in own..Limits::SESSIONS - 1 {
+        world.must(by_person(&format!("s{number}"), "top".to_owned()));
+    }
+    let two = |spec: &mut WorkspaceSpec| {
+        spec.sessions.extend([session("a", "make"), session("b", "make")]);
+    };
+    let refused = world.refused(update(1, 2, two));
+    assert_eq!(refused.code, RefusalCode::LimitReached);
+    for words in ["33 sessions", "32 is the limit", "warren session delete acme/web/SESSION"] {
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+    let mut after = filled(2);
+    two(&mut after);
+    let planned = may_become(&world.state, world.workspace(1), &after);
+    assert_eq!(planned.expect_err("it would be refused"), refused);
+    // one of its names may be a person's: those are one session
+    world.must(update(1, 2, |spec| {
+        spec.sessions.extend([session("a", "make"), session("s9", "make")]);
+    }));
+    assert_eq!(world.state.session_orders(world.workspace(1)).len(), Limits::SESSIONS);
+}
+
+#[test]
+fn a_version_whose_sessions_take_too_many_bytes_with_those_of_people_is_refused() {
+    let mut world = one();
+    let long = "x".repeat(Limits::SESSION_COMMAND_BYTES);
+    let each = SessionProgram::of_spec(&session("a", &long)).bytes();
+    for number in 0..Limits::SESSIONS_BYTES / each - 2 {
+        world.must(by_person(&format!("s{number}"), long.clone()));
+    }
+    let three = |spec: &mut WorkspaceSpec| {
+        spec.sessions.extend(["a", "b", "c"].map(|name| session(name, &long)));
+    };
+    let refused = world.refused(update(1, 2, three));
+    assert_eq!(refused.code, RefusalCode::LimitReached);
+    assert!(refused.message.contains("makes room"), "{}", refused.message);
+    let delete = NamedSession { workspace: workspace(1), name: "s0".parse().expect("a name") };
+    world.must(Command::Session(Box::new(SessionCommand::Delete(delete))));
+    world.must(update(1, 2, three));
+}
+
+#[test]
+fn other_caps_by_a_version_are_told_as_a_resize_is() {
+    let mut world = one();
+    let resized = EventKind::WorkspaceResized(workspace(1));
+    let told = |world: &mut World, command| {
+        let envelope = world.envelope(person(), command);
+        let effect = world.apply(&envelope);
+        effect.result.expect("updated");
+        effect.events.iter().any(|event| event.kind == resized)
+    };
+    let label = |spec: &mut WorkspaceSpec| drop(spec.labels.insert("a".into(), "b".into()));
+    assert!(!told(&mut world, update(1, 2, label)), "no cap changed");
+    let caps = |spec: &mut WorkspaceSpec| spec.resources.memory = Bytes::gib(2);
+    assert!(told(&mut world, update(2, 3, caps)));
 }

@@ -17,8 +17,8 @@ use warren_common::{
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
     command::{
-        CreateClient, CreateWorkspace, DeleteClient, InitCluster, IssueToken, JoinNode,
-        UpdateClient,
+        Assign, CreateClient, CreateWorkspace, DeleteClient, InitCluster, IssueToken, JoinNode,
+        RegisterNode, UpdateClient,
     },
 };
 
@@ -35,11 +35,11 @@ fn client(n: u8) -> ClientId {
     ClientId::new(id(1, n))
 }
 
-fn workspace(n: u8) -> WorkspaceId {
+pub(crate) fn workspace(n: u8) -> WorkspaceId {
     WorkspaceId::new(id(2, n))
 }
 
-fn node(n: u8) -> NodeId {
+pub(crate) fn node(n: u8) -> NodeId {
     NodeId::new(id(3, n))
 }
 
@@ -123,10 +123,10 @@ fn join(n: u8) -> Command {
 }
 
 /// A state and the ring of its events, as a replica keeps them.
-struct World {
-    state: ClusterState,
+pub(crate) struct World {
+    pub(crate) state: ClusterState,
     ring: Arc<Ring>,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     arrived: Instant,
     requests: u64,
 }
@@ -139,6 +139,24 @@ impl World {
         let cluster = ClusterId::new(id(9, 9));
         let init = InitCluster { cluster, name: "burrow".to_owned(), incarnation: INCARNATION };
         world.must(vec![Command::InitCluster(init)]);
+        world
+    }
+
+    /// One node with a workspace of each of two clients on it.
+    pub(crate) fn with_placed() -> Self {
+        let mut world = Self::new(Bounds::default());
+        let at = world.now;
+        world.must(vec![create_client(1), create_client(2), issue(1, at), join(1)]);
+        let register = RegisterNode { node: node(1), facts: facts(4) };
+        world.must(vec![Command::RegisterNode(register)]);
+        world.must(vec![create_workspace(1, 1, None), create_workspace(2, 2, None)]);
+        let assign = |n| {
+            let (workspace, node, reason) = (workspace(n), node(1), String::new());
+            let previous = world.state.workspaces[&workspace].generation;
+            Command::Assign(Assign { workspace, node, previous, reason })
+        };
+        let both = vec![assign(1), assign(2)];
+        world.must(both);
         world
     }
 

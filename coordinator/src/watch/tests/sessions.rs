@@ -14,18 +14,18 @@ use warren_common::{
 use warren_daemon::Shutdown;
 use warren_model::{
     ClusterState, Command, Principal, Report,
-    command::{Assign, Forget, RegisterNode, RunRequest, SetRun},
+    command::{Forget, RegisterNode, RunRequest, SetRun},
 };
 use warren_proto::pb::{
     admin::v1::{self as pb, watch_response::Kind},
     inside::v1::agent_state::State,
 };
 
-use super::{World, client, create_client, create_workspace, facts, issue, join, node, workspace};
+use super::{World, client, facts, node, workspace};
 use crate::{
     live::{Beside, Live, Reading},
     sync::locked,
-    watch::{Feed, Filter, Scope, Slots, Watcher, ring::Bounds},
+    watch::{Feed, Filter, Scope, Slots, Watcher},
 };
 
 /// One node with workspaces of two clients on it.
@@ -40,22 +40,10 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let mut world = World::new(Bounds::default());
-        let at = world.now;
-        let clock = Arc::new(Mutex::new(Reading { wall: at, ..Reading::now() }));
+        let world = World::with_placed();
+        let clock = Arc::new(Mutex::new(Reading { wall: world.now, ..Reading::now() }));
         let read = clock.clone();
         let live = Arc::new(Live::new(move || *locked(&read)));
-        world.must(vec![create_client(1), create_client(2), issue(1, at), join(1)]);
-        let register = RegisterNode { node: node(1), facts: facts(4) };
-        world.must(vec![Command::RegisterNode(register)]);
-        world.must(vec![create_workspace(1, 1, None), create_workspace(2, 2, None)]);
-        let assign = |n, previous| {
-            let (workspace, node, reason) = (workspace(n), node(1), String::new());
-            Command::Assign(Assign { workspace, node, previous, reason })
-        };
-        let generation = |world: &World, n| world.state.workspaces[&workspace(n)].generation;
-        let previous = [generation(&world, 1), generation(&world, 2)];
-        world.must(vec![assign(1, previous[0]), assign(2, previous[1])]);
         let decided = Arc::new(Mutex::new(world.state.clone()));
         let changes = watch::Sender::new(Revision(0));
         Self { world, decided, live, clock, changes, sequence: 0 }

@@ -11,18 +11,18 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{ImageArgs, Target, docker, root, versions};
+use super::{Flavour, ImageArgs, docker, root, versions};
 
 /// A program of an image: how it is asked for its version, and whose version that is.
 struct Program {
-    least: Target,
+    least: Flavour,
     words: &'static [&'static str],
     /// Its line in `versions`; none for what is Debian's.
     version: Option<&'static str>,
 }
 
 const fn of(
-    least: Target,
+    least: Flavour,
     words: &'static [&'static str],
     version: Option<&'static str>,
 ) -> Program {
@@ -30,26 +30,26 @@ const fn of(
 }
 
 const PROGRAMS: [Program; 20] = [
-    of(Target::Base, &["git", "--version"], None),
-    of(Target::Base, &["tmux", "-V"], None),
-    of(Target::Base, &["bash", "--version"], None),
-    of(Target::Base, &["rg", "--version"], None),
-    of(Target::Agents, &["node", "--version"], Some("NODE")),
-    of(Target::Agents, &["npm", "--version"], None),
-    of(Target::Agents, &["pnpm", "--version"], Some("PNPM")),
-    of(Target::Agents, &["bun", "--version"], Some("BUN")),
-    of(Target::Agents, &["claude", "--version"], Some("CLAUDE_CODE")),
-    of(Target::Agents, &["codex", "--version"], Some("CODEX")),
-    of(Target::Agents, &["gemini", "--version"], Some("GEMINI_CLI")),
-    of(Target::Agents, &["git", "lfs", "version"], None),
-    of(Target::Agents, &["gh", "--version"], None),
-    of(Target::Full, &["chromium", "--version"], None),
-    of(Target::Full, &["playwright", "--version"], Some("PLAYWRIGHT")),
-    of(Target::Full, &["playwright-mcp", "--version"], Some("PLAYWRIGHT_MCP")),
-    of(Target::Full, &["Xvfb", "-help"], None),
-    of(Target::Full, &["x11vnc", "-version"], None),
-    of(Target::Full, &["openbox", "--version"], None),
-    of(Target::Full, &["code-server", "--version"], Some("CODE_SERVER")),
+    of(Flavour::Base, &["git", "--version"], None),
+    of(Flavour::Base, &["tmux", "-V"], None),
+    of(Flavour::Base, &["bash", "--version"], None),
+    of(Flavour::Base, &["rg", "--version"], None),
+    of(Flavour::Agents, &["node", "--version"], Some("NODE")),
+    of(Flavour::Agents, &["npm", "--version"], None),
+    of(Flavour::Agents, &["pnpm", "--version"], Some("PNPM")),
+    of(Flavour::Agents, &["bun", "--version"], Some("BUN")),
+    of(Flavour::Agents, &["claude", "--version"], Some("CLAUDE_CODE")),
+    of(Flavour::Agents, &["codex", "--version"], Some("CODEX")),
+    of(Flavour::Agents, &["gemini", "--version"], Some("GEMINI_CLI")),
+    of(Flavour::Agents, &["git", "lfs", "version"], None),
+    of(Flavour::Agents, &["gh", "--version"], None),
+    of(Flavour::Full, &["chromium", "--version"], None),
+    of(Flavour::Full, &["playwright", "--version"], Some("PLAYWRIGHT")),
+    of(Flavour::Full, &["playwright-mcp", "--version"], Some("PLAYWRIGHT_MCP")),
+    of(Flavour::Full, &["Xvfb", "-help"], None),
+    of(Flavour::Full, &["x11vnc", "-version"], None),
+    of(Flavour::Full, &["openbox", "--version"], None),
+    of(Flavour::Full, &["code-server", "--version"], Some("CODE_SERVER")),
 ];
 
 /// What holds a workspace: no rights, no network, a root that is read only.
@@ -76,7 +76,7 @@ const HELD: [&str; 16] = [
 ///
 /// # Errors
 /// Fails where one does not start, or is of another version than `versions` says.
-pub(super) fn run(args: &ImageArgs, target: Target, tag: &str) -> Result<()> {
+pub(super) fn run(args: &ImageArgs, target: Flavour, tag: &str) -> Result<()> {
     let versions = versions(&root().join("deploy/workspace-image"))?;
     let mut stdout = std::io::stdout();
     let mut wrong = Vec::new();

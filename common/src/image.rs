@@ -1,0 +1,85 @@
+//! Warren's own images for workspaces: their names, and the stages of the Dockerfile that they are.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// Build arguments that a proxy needs; passed on where the environment has them.
+pub const PROXIES: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+/// Where a Debian machine keeps the authorities that were added to its own.
+pub const AUTHORITIES: &str = "/usr/local/share/ca-certificates";
+
+/// Warren's own images, each made on the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flavour {
+    /// bash, tmux, git and what people reach for first.
+    Base,
+    /// The coding agents with what they need.
+    Agents,
+    /// Browsers, a display and an editor too; its build takes minutes.
+    Full,
+}
+
+/// A name that none of them has.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no such flavour: base, agents and full are")]
+pub struct UnknownFlavour;
+
+impl Flavour {
+    /// All of them, smallest first.
+    pub const ALL: [Self; 3] = [Self::Base, Self::Agents, Self::Full];
+
+    /// Returns its name, which is its stage in the Dockerfile.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Agents => "agents",
+            Self::Full => "full",
+        }
+    }
+
+    /// Returns the image's name by default.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Base => "warren-workspace:latest",
+            Self::Agents => "warren-workspace:agents",
+            Self::Full => "warren-workspace:full",
+        }
+    }
+
+    /// Says what is in it, for people.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Base => "bash, tmux, git and what people reach for first",
+            Self::Agents => "The coding agents with what they need",
+            Self::Full => "Browsers, a display and an editor too; its build takes minutes",
+        }
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Flavour {
+    type Err = UnknownFlavour;
+    fn from_str(text: &str) -> Result<Self, UnknownFlavour> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(UnknownFlavour)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flavour_is_read_by_its_stage_and_nothing_else() {
+        for flavour in Flavour::ALL {
+            assert_eq!(flavour.to_string().parse(), Ok(flavour));
+        }
+        assert_eq!("Base".parse::<Flavour>(), Err(UnknownFlavour));
+    }
+}
