@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     ClientId, Generation, Limits, NodeId, Revision, SecretName, Timestamp, WorkspaceAddress,
-    WorkspaceId, WorkspaceName, spec::Permit, status::reason,
+    WorkspaceId, WorkspaceName, spec::Permit, status::reason_applied,
 };
 
 use crate::{
@@ -170,7 +170,7 @@ impl Phase {
     /// Enters a phase: its deadline follows from its kind, counted from the end of a back-off.
     pub(crate) fn enter(kind: PhaseKind, why: &str, (at, from): (Timestamp, Timestamp)) -> Self {
         let deadline = kind.within().map(|within| from.max(at).plus(within));
-        Self { kind, reason: reason(why).into(), since: at, deadline }
+        Self { kind, reason: reason_applied(why).into(), since: at, deadline }
     }
 }
 
@@ -278,7 +278,7 @@ pub(crate) fn assign(
     let incarnation = state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
     let generation = workspace.generation.next(incarnation);
     let workspace = Arc::make_mut(state.workspaces.get_mut(id).ok_or_else(|| missing(*id))?);
-    let reason = reason(why);
+    let reason = reason_applied(why);
     let given = if reason.is_empty() { format!("placed on {name}") } else { reason };
     workspace.generation = generation;
     workspace.assignment =
