@@ -143,6 +143,7 @@ async fn run(config: Config) -> io::Result<()> {
         permits: stream::permits(),
         typing,
         connects: stream::connects(),
+        ports: stream::ports(),
         services: services.clone(),
         control: Control::default(),
         viewers: Viewers::new(),

@@ -66,6 +66,8 @@ pub(crate) struct Streams {
     pub(crate) permits: Arc<Semaphore>,
     /// One permit per connection.
     pub(crate) connects: Arc<Semaphore>,
+    /// One more per connection to a port.
+    pub(crate) ports: Arc<Semaphore>,
     /// What is kept up beside the sessions.
     pub(crate) services: Services,
     /// Who may use the display's keyboard and mouse.
@@ -84,6 +86,11 @@ pub(crate) fn permits() -> Arc<Semaphore> {
 /// Returns the connections of [`Streams`].
 pub(crate) fn connects() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE))
+}
+
+/// Returns the connections to ports of [`Streams`].
+pub(crate) fn ports() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(Limits::PORTS_PER_WORKSPACE))
 }
 
 /// Why a stream was not opened: a stable code and a sentence.
