@@ -1,11 +1,15 @@
 //! Secrets: versions, vaults, who gets what, and what nodes are told of it.
 
-use warren_common::{Bytes, Limits, ReplicaId, SecretName};
+use warren_common::{
+    Bytes, Limits, ReplicaId, SecretName,
+    spec::{AgentProgram, SessionProgram},
+};
 use warren_model::{
     Command, Outcome, Principal, RefusalCode,
     command::{
-        DeleteClient, Forget, RunRequest, SecretCommand, SetRun,
+        DeleteClient, Forget, RunRequest, SecretCommand, SessionCommand, SetRun,
         secret::{DeleteSecret, SetSecret},
+        session::CreateSession,
     },
     node_spec,
     state::{ValueId, ValueMark, Vault},
@@ -148,6 +152,38 @@ fn what_was_made_for_a_workspace_goes_with_it_unless_another_one_names_it() {
     world.must(set_for("new-token", "new"));
     remove(&mut world, 3);
     assert_eq!(held(&world), ["git-token", "new-token"]);
+}
+
+#[test]
+fn what_a_session_that_people_made_reads_stays_until_its_workspace_goes() {
+    let mut world = two_clients();
+    world.must(create_workspace(3, "api", spec(Bytes::gib(1))));
+    world.settle();
+    for secret in ["web-read", "web-longer", "web-agent", "web-token"] {
+        world.must(set_for(secret, "web"));
+    }
+    let make = |world: &mut World, number, session: &str, agent, command: &str| {
+        let program =
+            SessionProgram { agent, command: command.to_owned(), ..SessionProgram::default() };
+        let (workspace, name) = (workspace(number), Some(session.parse().expect("a name")));
+        let create = CreateSession { workspace, name, program };
+        world.must(Command::Session(Box::new(SessionCommand::Create(create))));
+    };
+    make(&mut world, 3, "reader", None, "deploy --token-file=/run/secrets/web-read");
+    // another file, whose name begins alike
+    make(&mut world, 3, "other", None, "cat /run/secrets/web-longer.pem");
+    make(&mut world, 3, "agent", Some(AgentProgram::Claude), "--mcp-config /run/secrets/web-agent");
+    // its own sessions and those of other clients keep none
+    make(&mut world, 1, "own", None, "cat /run/secrets/web-token");
+    make(&mut world, 2, "others", None, "cat /run/secrets/web-token");
+    let held = |world: &World| {
+        let held = world.state.secrets_for(client(1));
+        held.keys().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    remove(&mut world, 1);
+    assert_eq!(held(&world), ["web-agent", "web-read"]);
+    remove(&mut world, 3);
+    assert_eq!(held(&world), Vec::<String>::new(), "the last that read it takes it along");
 }
 
 #[test]
