@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, Generation, Limits, NodeId, Revision, SecretName, Timestamp, WorkspaceAddress,
-    WorkspaceId, WorkspaceName, spec::Permit, status::reason_applied,
+    ClientId, Generation, Limits, NodeId, Revision, Timestamp, WorkspaceAddress, WorkspaceId,
+    WorkspaceName, spec::Permit, status::reason_applied,
 };
 
 use crate::{
@@ -324,20 +324,14 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
     state.images_before.remove(&id);
     state.updated.remove(&id);
     state.recipes.remove(&id);
-    state.sessions.remove(&id);
+    let sessions = state.sessions.remove(&id).unwrap_or_default();
     state.workspace_names.remove(&(workspace.client, workspace.name.clone()));
     if let Some(assignment) = &workspace.assignment {
         state.placed.remove(&(assignment.node, id));
         state.weigh(assignment.node);
     }
-    let secrets = secret::leave(state, &workspace);
-    let change = match secrets.is_empty() {
-        true => change,
-        false => {
-            let names: Vec<&str> = secrets.iter().map(SecretName::as_str).collect();
-            change.detail(format!("with its secrets {}", names.join(", ")))
-        }
-    };
+    let secrets = secret::leave(state, &workspace, &sessions);
+    let change = secret::told(change, &secrets);
     match address {
         Some(address) => change.event(EventKind::WorkspaceRemoved(id, address)),
         None => change,
