@@ -306,7 +306,7 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use warren_common::browser::{BrowserState, Target};
+    use warren_common::browser::{BrowserState, Ended, Target};
 
     use super::*;
 
@@ -322,11 +322,15 @@ mod tests {
         let enter = |pid: u32, state: BrowserState, since: u64| {
             let id = BrowserId { pid, start: 1 };
             let since = Timestamp(now().0 - since);
-            let fold = Fold::new(BrowserStatus { id, state, since, ..BrowserStatus::default() });
+            let mut fold = Fold::new(BrowserStatus { id, ..BrowserStatus::default() });
+            if state == BrowserState::Crashed {
+                fold.take(Seen::Ended(Ended::default()), since);
+            }
+            assert!(state == fold.status().state);
             browsers.state().entries.insert(id, Entry { fold, devtools: None });
         };
         let most = u32::try_from(Limits::BROWSERS).expect("few");
-        (100..100 + most).for_each(|pid| enter(pid, BrowserState::Running, 0));
+        (100..100 + most).for_each(|pid| enter(pid, BrowserState::Starting, 0));
         // its number is the lowest
         enter(7, BrowserState::Crashed, 60_000);
         browsers.tick();

@@ -278,8 +278,8 @@ async fn of_a_hundred_browsers_as_many_are_told_as_may_be_and_another_takes_a_de
     agent.until("another one in its place", another).await;
     let gone = &status.browsers[0].id;
     let told = |status: &Status| {
-        let crashed = |one: &BrowserStatus| one.state() == BrowserState::Crashed;
-        status.browsers.iter().any(|one| &one.id == gone && crashed(one))
+        let ended = [BrowserState::Crashed, BrowserState::Closed];
+        status.browsers.iter().any(|one| &one.id == gone && ended.contains(&one.state()))
     };
     // what has become old is looked through each 5 s
     sleep(Duration::from_secs(6)).await;
