@@ -143,7 +143,6 @@ async fn run(config: Config) -> io::Result<()> {
         permits: stream::permits(),
         typing,
         connects: stream::connects(),
-        ports: stream::ports(),
         services: services.clone(),
         control: Control::default(),
         viewers: Viewers::new(),

@@ -47,11 +47,11 @@ pub(super) async fn serve(
         Ok(Err(("LIMIT_REACHED", message)))
     };
     let to_port = matches!(connect.target, Some(Target::Port(_)));
-    let Ok(_port) = streams.ports.try_acquire_many(u32::from(to_port)) else {
+    let Ok(_port) = streams.connects.ports.try_acquire_many(u32::from(to_port)) else {
         let then = "close pages and programs that use its ports, or wait until they end";
         return full(Limits::PORTS_PER_WORKSPACE, "connections to ports", then);
     };
-    let Ok(_permit) = streams.connects.try_acquire() else {
+    let Ok(_permit) = streams.connects.all.try_acquire() else {
         let then = "close some of its pages, or end a `workspace open`";
         return full(Limits::CONNECTS_PER_WORKSPACE, "connections", then);
     };
