@@ -36,7 +36,7 @@ impl Limits {
     /// Sessions of one workspace that are begun at one time.
     pub const SESSIONS_AT_ONCE: usize = 4;
     /// An agent that crashed is started again so often in a row; then it stays as it ended.
-    pub const AGENT_RESTARTS: u32 = 5;
+    pub const AGENT_RESTARTS: u32 = 8;
     /// Before the first of these starts; doubled each time.
     pub const AGENT_RESTART_FIRST: Duration = Duration::from_secs(1);
     /// The longest such pause.
@@ -49,6 +49,10 @@ impl Limits {
     pub const PROMPT_READY: Duration = Duration::from_secs(180);
     /// From SIGTERM to SIGKILL when a session is stopped.
     pub const SESSION_GRACE: Duration = Duration::from_secs(5);
+    /// Git is asked so often which worktrees there are; then the session says why it is not begun.
+    pub const WORKTREE_LISTS: u32 = 4;
+    /// Between the first two times; doubled each time.
+    pub const WORKTREE_LIST_PAUSE: Duration = Duration::from_millis(500);
     /// A call of git that makes a session's worktree.
     pub const WORKTREE_TIMEOUT: Duration = Duration::from_secs(120);
     /// Startup steps of one workspace: the node's own and those inside.
@@ -105,6 +109,8 @@ impl Limits {
 
     /// Browsers of one workspace that are looked at.
     pub const BROWSERS: usize = 32;
+    /// Browsers of one workspace that have ended and are shown beside them.
+    pub const BROWSERS_ENDED: usize = 8;
     /// Pages of one browser that are told; of the others only how many there are.
     pub const PAGES: usize = 32;
     /// What all browsers of one workspace say together, in bytes, roughly counted: pages past it are
@@ -251,6 +257,8 @@ impl Limits {
     /// Of a workspace's, bytes to and from what listens in it: a page has many, and a terminal finds room
     /// beside them.
     pub const CONNECTS_PER_WORKSPACE: usize = 96;
+    /// Of these, connections to its ports: views and editors find room beside them.
+    pub const PORTS_PER_WORKSPACE: usize = 64;
     /// A view's token.
     pub const VIEW_TOKEN_BYTES: usize = 64;
     /// A view's Host header.

@@ -1,7 +1,7 @@
 //! What was seen: nodes, workspaces, startup steps and sessions as the node agents report them.
 //!
 //! Soft state: it is streamed to every coordinator and never enters Raft. Texts that come from a
-//! workspace are untrusted; [`clean`] cuts them and takes their control characters out.
+//! workspace are untrusted; [`clean`] cuts them and takes out whatever [`hides`].
 
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,8 @@ pub struct WorkspaceObserved {
     /// [`Limits::SERVICES`].
     #[serde(default)]
     pub services: Vec<ServiceObserved>,
-    /// The browsers inside, the running ones first; at most [`Limits::BROWSERS`].
+    /// The browsers inside, the running ones first; at most [`Limits::BROWSERS`] of these and
+    /// [`Limits::BROWSERS_ENDED`] others.
     #[serde(default)]
     pub browsers: Vec<BrowserStatus>,
 }
@@ -370,15 +371,32 @@ pub enum SessionState {
     },
 }
 
-/// Returns `text` without control characters other than line ends and tabs, cut to `limit` bytes
-/// at a character's boundary.
+/// Returns `text` without what [`hides`], cut to `limit` bytes at a character's boundary.
 pub fn clean(text: &str, limit: usize) -> String {
+    without(text, limit, hides)
+}
+
+/// Whether a character does something to the text around it, or to a terminal, and is not seen
+/// itself: a control character other than line ends and tabs, one that turns the direction of what
+/// follows, a separator of lines, a blank without width, a tag. Joiners stay: scripts and emoji need
+/// them.
+pub fn hides(character: char) -> bool {
+    match character {
+        '\n' | '\t' => false,
+        // marks, embeddings, overrides and isolates of direction; Unicode's annex 9 names them
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => true,
+        // separators of lines and paragraphs; the empty blank, the word joiner and what stands beside
+        // them, isolates among it; the byte order mark
+        '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => true,
+        // notes between the lines, and tags
+        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        _ => character.is_control(),
+    }
+}
+
+fn without(text: &str, limit: usize, hides: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len().min(limit));
-    for character in text.chars() {
-        let kept = !character.is_control() || character == '\n' || character == '\t';
-        if !kept {
-            continue;
-        }
+    for character in text.chars().filter(|one| !hides(*one)) {
         if out.len() + character.len_utf8() > limit {
             break;
         }
@@ -392,14 +410,70 @@ pub fn reason(text: &str) -> String {
     clean(text, Limits::REASON_BYTES).replace(['\n', '\t'], " ")
 }
 
+/// Returns a reason as entries of the log are applied with it: without control characters. Replicas of
+/// different versions apply an entry alike, so what this does never changes.
+pub fn reason_applied(text: &str) -> String {
+    let control = |one: char| one.is_control() && one != '\n' && one != '\t';
+    without(text, Limits::REASON_BYTES, control).replace(['\n', '\t'], " ")
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What a text may not hold, named one by one.
+    const INVISIBLE: [char; 22] = [
+        '\u{1b}',
+        '\0',
+        '\r',
+        '\u{9b}',
+        '\u{7f}',
+        '\u{61c}',
+        '\u{200b}',
+        '\u{200e}',
+        '\u{200f}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202a}',
+        '\u{202b}',
+        '\u{202c}',
+        '\u{202d}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{2067}',
+        '\u{2068}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{e0041}',
+    ];
 
     #[test]
     fn texts_from_a_workspace_are_cut_and_cleaned() {
         assert_eq!(clean("a\x1b[31mb\0c\n", 100), "a[31mbc\n");
         assert_eq!(clean("ääää", 5), "ää");
         assert_eq!(reason("two\nlines"), "two lines");
+        assert_eq!(reason("safe \u{202e}gpj.exe"), "safe gpj.exe");
+        assert_eq!(reason_applied("safe \u{202e}gpj\0.exe\n"), "safe \u{202e}gpj.exe ");
+        let family = "\u{1f469}\u{200d}\u{1f467} \u{645}\u{6cc}\u{200c}";
+        assert_eq!(clean(family, 100), family, "joiners stay");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cleaned_shows_all_there_is_of_it(
+            parts in prop::collection::vec((0..INVISIBLE.len(), any::<char>()), 0..60),
+            limit in 0..200_usize,
+        ) {
+            let odd = parts.iter().map(|(at, _)| INVISIBLE[*at]);
+            let all: String = odd.zip(&parts).flat_map(|(odd, part)| [odd, part.1]).collect();
+            let cleaned = clean(&all, limit);
+            prop_assert!(cleaned.len() <= limit && !cleaned.contains(INVISIBLE), "{cleaned:?}");
+            prop_assert!(!cleaned.contains(|one: char| one.is_control() && !"\n\t".contains(one)));
+            prop_assert_eq!(clean(&cleaned, limit), cleaned, "once is enough");
+            let plain: String = parts.iter().map(|part| part.1).filter(|one| !hides(*one)).collect();
+            prop_assert_eq!(clean(&all, usize::MAX), plain, "nothing else goes");
+        }
     }
 }

@@ -25,7 +25,7 @@ use warren_proto::{
     error::reason,
     pb::{
         admin::v1::OpenStreamRequest,
-        inside::v1::{Connect, StdinClosed, frame, open},
+        inside::v1::{Connect, StdinClosed, connect::Target, frame, open},
     },
 };
 
@@ -149,7 +149,12 @@ impl Far {
     }
 
     async fn accept(self, api: Api, listener: Listener, mut signals: Signals) -> Result<(), Error> {
-        let room = Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE));
+        // what finds no room waits here, and is not refused there
+        let most = match self.connect.target {
+            Some(Target::Port(_)) => Limits::PORTS_PER_WORKSPACE,
+            Some(Target::View(_)) | None => Limits::CONNECTS_PER_WORKSPACE,
+        };
+        let room = Arc::new(Semaphore::new(most));
         let (this, api) = (Rc::new(self), Rc::new(Mutex::new(api)));
         let mut open = JoinSet::new();
         loop {

@@ -19,6 +19,6 @@ pub use fold::Fold;
 pub use seen::{Ended, Seen, Target, Weight};
 pub use state::{
     BrowserEnd, BrowserId, BrowserState, BrowserStatus, Dialog, Engine, InvalidBrowserId, Launcher,
-    Page, Source, fit,
+    Page, Source, fit, kept,
 };
 pub use urgency::{Urgency, UrgencyKey};

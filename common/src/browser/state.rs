@@ -1,6 +1,6 @@
 //! The parts of a browser's status.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Reverse, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -316,10 +316,18 @@ impl Dialog {
 }
 
 /// Returns as many of them, with as many of their pages, as [`Limits`] allow one workspace: the
-/// running ones first, those started first first.
+/// running ones first, those started first first, and then the ended ones that [`kept`] names.
 pub fn fit(mut browsers: Vec<BrowserStatus>) -> Vec<BrowserStatus> {
     browsers.sort_by_key(|one| (one.state.has_ended(), one.started, one.id));
-    browsers.truncate(Limits::BROWSERS);
+    let kept = kept(&browsers);
+    let mut running = 0;
+    browsers.retain(|one| match one.state.has_ended() {
+        true => kept.contains(&one.id),
+        false => {
+            running += 1;
+            running <= Limits::BROWSERS
+        }
+    });
     let mut size: usize = browsers.iter().map(BrowserStatus::size).sum();
     while size > Limits::BROWSERS_BYTES {
         let fullest = browsers.iter_mut().max_by_key(|one| one.pages.len());
@@ -329,6 +337,16 @@ pub fn fit(mut browsers: Vec<BrowserStatus>) -> Vec<BrowserStatus> {
         size = size.saturating_sub(page.size());
     }
     browsers
+}
+
+/// Returns which of the ended ones are shown: at most [`Limits::BROWSERS_ENDED`]. Crashed ones go before
+/// those that were closed, and among each the last to end before the first.
+pub fn kept<'a>(browsers: impl IntoIterator<Item = &'a BrowserStatus>) -> Vec<BrowserId> {
+    let ended = browsers.into_iter().filter(|one| one.state.has_ended());
+    let mut ended: Vec<&BrowserStatus> = ended.collect();
+    ended.sort_by_key(|one| (one.state != BrowserState::Crashed, Reverse((one.since, one.id))));
+    ended.truncate(Limits::BROWSERS_ENDED);
+    ended.into_iter().map(|one| one.id).collect()
 }
 
 /// Returns an id of a page.
@@ -355,11 +373,7 @@ pub(super) fn text(text: &str) -> String {
 }
 
 pub(super) fn line(text: &str, limit: usize) -> String {
-    let turns = |character: &char| {
-        // overrides, embeddings and isolates of direction, and separators of lines and paragraphs
-        matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    // it is cut twice, so that much of nothing else leaves no work behind
-    let text: String = clean(text, 4 * limit).chars().filter(|one| !turns(one)).collect();
-    clean(&text, limit).replace(['\n', '\t'], " ")
+    // much of nothing leaves no work behind
+    let near: String = text.chars().take(4 * limit).collect();
+    clean(&near, limit).replace(['\n', '\t'], " ")
 }

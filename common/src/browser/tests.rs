@@ -165,6 +165,33 @@ fn pages_without_number_or_end_are_cut() {
 }
 
 #[test]
+fn of_those_that_ended_the_last_crashed_are_told_beside_all_that_run() {
+    let one = |pid: u32, state, since: u64| BrowserStatus {
+        id: BrowserId { pid, start: 1 },
+        state,
+        since: at(since),
+        ..found().status().clone()
+    };
+    let mut all: Vec<_> = (0..40).map(|pid| one(pid, BrowserState::Running, 1)).collect();
+    // the kernel gives out numbers anew: the order of ids says nothing
+    all.extend((0..5).map(|n| one(900 - n, BrowserState::Crashed, 10 + u64::from(n))));
+    all.extend((0..9).map(|n| one(200 + n, BrowserState::Closed, 50 + u64::from(n))));
+    let told = fit(all.clone());
+    let ended = |told: &[BrowserStatus]| -> Vec<u32> {
+        let ended = told.iter().filter(|one| one.state.has_ended());
+        ended.map(|one| one.id.pid).collect()
+    };
+    let mut shown = ended(&told);
+    shown.sort_unstable();
+    assert_eq!(told.len(), Limits::BROWSERS + Limits::BROWSERS_ENDED);
+    assert_eq!(shown, [206, 207, 208, 896, 897, 898, 899, 900]);
+    all.extend((0..4).map(|n| one(100 + n, BrowserState::Crashed, 90 + u64::from(n))));
+    let mut shown = ended(&fit(all));
+    shown.sort_unstable();
+    assert_eq!(shown, [100, 101, 102, 103, 896, 897, 898, 899], "the first to crash goes");
+}
+
+#[test]
 fn nobody_knows_of_a_browser_that_is_not_heard_and_the_dead_stay_so() {
     let running = shop().status().clone();
     let (heard, late) = (at(20), at(20).plus(Limits::AGENT_UNHEARD));

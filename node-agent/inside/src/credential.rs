@@ -67,6 +67,17 @@ pub(crate) fn secrets() -> PathBuf {
     env::var_os("WARREN_SECRETS_DIR").map_or_else(|| SECRETS.into(), PathBuf::from)
 }
 
+/// Returns where a secret is.
+///
+/// # Errors
+/// Says that it is not there.
+pub(crate) fn file(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    // a name of ours is no path
+    let name: SecretName = name.parse().map_err(|why| format!("{name:?}: {why}"))?;
+    let path = folder.join(name.as_str());
+    if path.is_file() { Ok(path) } else { Err(missing(name.as_str())) }
+}
+
 /// Returns a secret that is one line of text.
 ///
 /// # Errors

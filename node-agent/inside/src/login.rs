@@ -25,12 +25,14 @@ use warren_common::{
     spec::{Extras, Login, Tool},
 };
 
-use crate::{credential, files};
+use crate::{agent::tree::Life, credential, files};
 
 /// Where links and what tools keep are (`WARREN_TOOLS_DIR` where a test says so).
 const TOOLS: &str = "/run/tools";
 /// Says which tools are logged in with which secrets.
 const LOGINS: &str = "logins";
+/// What is handed over by one call, in the folder of a tool: a file for each.
+const CALLS: &str = "calls";
 /// More than the logins of a workspace need.
 const LOGINS_BYTES: usize = 64 * 1024;
 /// More than any settings of npm have.
@@ -92,6 +94,7 @@ pub(crate) fn stand_in(program: &str, arguments: impl Iterator<Item = OsString>)
 }
 
 /// Becomes `-- PROGRAM …` with variables that have the values of secrets: `VARIABLE=SECRET …` before.
+/// One whose name ends in `_FILE` has the path of the secret's file: no environment holds the value.
 pub(crate) fn with_secrets(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments;
     let mut values = Vec::new();
@@ -101,7 +104,11 @@ pub(crate) fn with_secrets(arguments: impl Iterator<Item = OsString>) -> ExitCod
             say("with-secrets takes VARIABLE=SECRET … -- PROGRAM …");
             return ExitCode::from(2);
         };
-        match credential::line(&credential::secrets(), secret) {
+        let value = match variable.ends_with("_FILE") {
+            true => credential::file(&credential::secrets(), secret).map(OsString::from),
+            false => credential::line(&credential::secrets(), secret).map(OsString::from),
+        };
+        match value {
             Ok(value) => values.push((variable.to_owned(), value)),
             Err(why) => {
                 say(&format!("{variable} is not given: {why}"));
@@ -143,6 +150,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// Notes which tools are logged in.
 pub(crate) fn note(logins: &[Login]) -> io::Result<()> {
+    sweep(&folder().join(Tool::Az.as_str()));
     let all = Extras { logins: logins.to_vec(), servers: Vec::new() };
     keep(&folder().join(LOGINS), &all.before(None).unwrap_or_default())
 }
@@ -234,6 +242,7 @@ fn log_in_az(
     };
     let facts = fs::metadata(&path).map_err(|_| credential::missing(secret.as_str()))?;
     let mark = format!("{} {} {}", facts.ino(), facts.mtime(), facts.mtime_nsec());
+    sweep(folder);
     let noted = folder.join("warren-login");
     if files::holds(&noted, &mark) {
         return Ok(());
@@ -246,7 +255,7 @@ fn log_in_az(
     else {
         return Err(odd());
     };
-    let place = folder.join("password");
+    let place = call_of_its_own(folder).map_err(failed)?;
     keep(&place, password).map_err(failed)?;
     let mut at = OsString::from("@");
     at.push(&place);
@@ -260,6 +269,28 @@ fn log_in_az(
     match done.success() {
         true => keep(&noted, &mark).map_err(failed),
         false => Err(format!("az login says no ({done})")),
+    }
+}
+
+/// Returns where this process hands over what no other is to find: two may run at once.
+fn call_of_its_own(folder: &Path) -> io::Result<PathBuf> {
+    let own = Life::of(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
+    Ok(folder.join(CALLS).join(format!("{}-{}", own.pid, own.start)))
+}
+
+/// Removes what calls left that ended in the middle.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder.join(CALLS)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let life = name.to_str().and_then(|name| {
+            // what was not whole yet has more behind it
+            let (pid, start) = name.split('.').next()?.split_once('-')?;
+            Some(Life { pid: pid.parse().ok()?, start: start.parse().ok()? })
+        });
+        if !life.is_some_and(Life::is_there) {
+            // one that stays is found again
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -317,6 +348,23 @@ mod tests {
         }
         assert_eq!(stands_for(OsStr::new("warren-inside")), None);
         assert_eq!(stands_for(OsStr::new("bash")), None);
+    }
+
+    #[test]
+    fn what_a_call_left_goes_once_it_has_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = call_of_its_own(folder.path()).expect("it runs");
+        keep(&own, "secret").expect("written");
+        let calls = folder.path().join(CALLS);
+        let life = Life::of(std::process::id()).expect("it runs");
+        // one before it with the same number, one that died while it wrote, and what is none
+        let before = format!("{}-{}", life.pid, life.start - 1);
+        for left in [&before, "4194305-7.4194305.new", "password"] {
+            fs::write(calls.join(left), "secret").expect("written");
+        }
+        sweep(folder.path());
+        let there = fs::read_dir(&calls).expect("listed").flatten().map(|one| one.path());
+        assert_eq!(there.collect::<Vec<_>>(), [own]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Limits;
+use crate::{Limits, status::hides};
 
 const EVENTS: [&str; 24] = [
     "SessionStart",
@@ -217,7 +217,7 @@ proptest! {
             let status = arbiter.status();
             for (text, bound) in texts(&status.state) {
                 prop_assert!(text.len() <= bound, "{} bytes of {bound}", text.len());
-                prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+                prop_assert!(!text.contains(hides));
             }
             prop_assert!(status.subagents as usize <= Limits::AGENT_SUBAGENTS);
         }

@@ -8,8 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use warren_common::{
-    ClientId, Limits, Revision, SecretName, Timestamp, WorkspaceName,
-    spec::{WorkspaceSpec, names_file},
+    ClientId, Limits, Revision, SecretName, SessionName, Timestamp, WorkspaceName, spec::names_file,
 };
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
         Principal, SecretCommand,
         secret::{DeleteSecret, SetSecret},
     },
-    state::{ClusterState, Workspace, session::Records},
+    state::{ClusterState, SessionRecord, Workspace},
 };
 
 /// Where a secret belongs: a workspace gets exactly the shared vault and its client's.
@@ -172,31 +171,69 @@ fn delete(
     Ok(Change::new("secret.delete", Outcome::Secret(version)).object(&address, &version))
 }
 
-/// Takes away the secrets that were made for a workspace which is gone, and those made for one before
-/// it which it was the last to use; what another workspace of the client names stays. Returns their
-/// names.
+/// Takes away the secrets that were made for a workspace which is gone with its sessions, and those
+/// made for one before it which it was the last to use; what another workspace of the client names
+/// stays. Returns their names.
 pub(crate) fn leave(
     state: &mut ClusterState,
-    (gone, sessions): (&Workspace, Option<&Records>),
+    gone: &Workspace,
+    sessions: &BTreeMap<SessionName, SessionRecord>,
 ) -> Vec<SecretName> {
-    let vault = Vault::Client(gone.client);
-    let Some(secrets) = state.secrets.get(&vault).cloned() else { return Vec::new() };
     let spec = gone.spec.whole();
-    let is_known =
-        |name: &WorkspaceName| state.workspace_names.contains(&(gone.client, name.clone()));
-    let made = secrets.iter().filter(|(secret, record)| match &record.made_for {
-        Some(name) if *name == gone.name => true,
-        Some(name) => !is_known(name) && names(&spec, sessions, secret),
-        None => false,
+    let named = |secret: &SecretName| {
+        spec.names_secret(secret) || sessions.values().any(|record| reads(record, secret))
+    };
+    take_away(state, gone.client, |of, secret| match of {
+        Owner::There(name) | Owner::Gone(name) if *name == gone.name => true,
+        Owner::Gone(_) => named(secret),
+        Owner::There(_) => false,
+    })
+}
+
+/// The same for a session that people made and deleted: of workspaces that are gone it may have been
+/// the last to read a secret.
+pub(crate) fn leave_with(
+    state: &mut ClusterState,
+    client: ClientId,
+    gone: &SessionRecord,
+) -> Vec<SecretName> {
+    take_away(state, client, |of, secret| match of {
+        Owner::Gone(_) => reads(gone, secret),
+        Owner::There(_) => false,
+    })
+}
+
+/// The workspace that a secret was made for.
+#[derive(Debug, Clone, Copy)]
+enum Owner<'a> {
+    There(&'a WorkspaceName),
+    Gone(&'a WorkspaceName),
+}
+
+/// Takes away the secrets that go, but for those that any workspace of the client names.
+fn take_away(
+    state: &mut ClusterState,
+    client: ClientId,
+    goes: impl Fn(Owner<'_>, &SecretName) -> bool,
+) -> Vec<SecretName> {
+    let vault = Vault::Client(client);
+    let Some(secrets) = state.secrets.get(&vault).cloned() else { return Vec::new() };
+    let made = secrets.iter().filter(|(secret, record)| {
+        record.made_for.as_ref().is_some_and(|name| {
+            let is_there = state.workspace_names.contains(&(client, name.clone()));
+            goes(if is_there { Owner::There(name) } else { Owner::Gone(name) }, secret)
+        })
     });
     let mut made: Vec<SecretName> = made.map(|(secret, _)| secret.clone()).collect();
     if made.is_empty() {
         return made;
     }
-    for other in state.workspaces_of(gone.client) {
+    for other in state.workspaces_of(client) {
         let spec = other.spec.whole();
-        let sessions = state.sessions.get(&other.id).map(AsRef::as_ref);
-        made.retain(|secret| !names(&spec, sessions, secret));
+        made.retain(|secret| !spec.names_secret(secret));
+        for record in state.sessions.get(&other.id).into_iter().flat_map(|all| all.values()) {
+            made.retain(|secret| !reads(record, secret));
+        }
     }
     let mut left = secrets;
     for secret in &made {
@@ -206,13 +243,22 @@ pub(crate) fn leave(
     made
 }
 
-/// Whether a workspace names a secret: in its spec, or in what a session that somebody made runs or is
-/// told.
-fn names(spec: &WorkspaceSpec, sessions: Option<&Records>, secret: &SecretName) -> bool {
-    let made =
-        sessions.into_iter().flat_map(|all| all.values()).filter_map(|one| one.made.as_ref());
-    let mut texts = made.flat_map(|made| [&made.program.command, &made.program.prompt]);
-    spec.names_secret(secret) || texts.any(|text| names_file(text, secret))
+/// Whether a session that people made names the file of a secret, in what it runs or in what it is told;
+/// of those of the spec it is known.
+fn reads(record: &SessionRecord, secret: &SecretName) -> bool {
+    record.made.as_ref().is_some_and(|made| {
+        let program = &made.program;
+        names_file(&program.command, secret) || names_file(&program.prompt, secret)
+    })
+}
+
+/// Says on the record which secrets went, where any did.
+pub(crate) fn told(change: Change, secrets: &[SecretName]) -> Change {
+    if secrets.is_empty() {
+        return change;
+    }
+    let names: Vec<&str> = secrets.iter().map(SecretName::as_str).collect();
+    change.detail(format!("with its secrets {}", names.join(", ")))
 }
 
 /// An empty vault is none.

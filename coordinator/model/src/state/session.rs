@@ -19,7 +19,7 @@ use crate::{
         session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
     },
     state::{
-        ClusterState, Desired, Workspace,
+        ClusterState, Desired, Workspace, secret,
         workspace::{missing, wrong},
     },
 };
@@ -357,8 +357,11 @@ fn delete(
         state.sessions.remove(id);
     }
     let label = state.workspace_label(*id);
-    Ok(Change::new("session.delete", Outcome::Workspace(*id))
-        .object(&format!("{label}/{name}"), id))
+    let change = Change::new("session.delete", Outcome::Workspace(*id))
+        .object(&format!("{label}/{name}"), id);
+    let client = state.workspaces.get(id).map(|workspace| workspace.client);
+    let secrets = client.map(|client| secret::leave_with(state, client, &record));
+    Ok(secret::told(change, &secrets.unwrap_or_default()))
 }
 
 /// Takes over what is newer than the backup, deletions too; what somebody asked for since the

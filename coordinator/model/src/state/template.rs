@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use warren_common::{Limits, Revision, TemplateName, Timestamp, status::reason};
+use warren_common::{Limits, Revision, TemplateName, Timestamp, status::reason_applied};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},
@@ -109,7 +109,7 @@ fn push(
     let version = TemplateVersion {
         number,
         text: text.as_str().into(),
-        message: reason(message),
+        message: reason_applied(message),
         by: by.clone(),
         at: context.at,
     };
@@ -130,7 +130,7 @@ fn push(
     state.templates.insert(name.clone(), Arc::new(template));
     Ok(Change::new("template.push", Outcome::Template(number))
         .object(name, &number)
-        .detail(format!("version {number}{state_of_it}: {}", reason(message))))
+        .detail(format!("version {number}{state_of_it}: {}", reason_applied(message))))
 }
 
 fn activate(

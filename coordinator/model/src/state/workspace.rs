@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use warren_common::{
-    ClientId, Generation, Limits, NodeId, Revision, SecretName, Timestamp, WorkspaceAddress,
-    WorkspaceId, WorkspaceName, spec::Permit, status::reason,
+    ClientId, Generation, Limits, NodeId, Revision, Timestamp, WorkspaceAddress, WorkspaceId,
+    WorkspaceName, spec::Permit, status::reason_applied,
 };
 
 use crate::{
@@ -170,7 +170,7 @@ impl Phase {
     /// Enters a phase: its deadline follows from its kind, counted from the end of a back-off.
     pub(crate) fn enter(kind: PhaseKind, why: &str, (at, from): (Timestamp, Timestamp)) -> Self {
         let deadline = kind.within().map(|within| from.max(at).plus(within));
-        Self { kind, reason: reason(why).into(), since: at, deadline }
+        Self { kind, reason: reason_applied(why).into(), since: at, deadline }
     }
 }
 
@@ -278,7 +278,7 @@ pub(crate) fn assign(
     let incarnation = state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
     let generation = workspace.generation.next(incarnation);
     let workspace = Arc::make_mut(state.workspaces.get_mut(id).ok_or_else(|| missing(*id))?);
-    let reason = reason(why);
+    let reason = reason_applied(why);
     let given = if reason.is_empty() { format!("placed on {name}") } else { reason };
     workspace.generation = generation;
     workspace.assignment =
@@ -324,20 +324,14 @@ pub(crate) fn remove(state: &mut ClusterState, id: WorkspaceId, action: &'static
     state.images_before.remove(&id);
     state.updated.remove(&id);
     state.recipes.remove(&id);
-    let sessions = state.sessions.remove(&id);
+    let sessions = state.sessions.remove(&id).unwrap_or_default();
     state.workspace_names.remove(&(workspace.client, workspace.name.clone()));
     if let Some(assignment) = &workspace.assignment {
         state.placed.remove(&(assignment.node, id));
         state.weigh(assignment.node);
     }
-    let secrets = secret::leave(state, (&workspace, sessions.as_deref()));
-    let change = match secrets.is_empty() {
-        true => change,
-        false => {
-            let names: Vec<&str> = secrets.iter().map(SecretName::as_str).collect();
-            change.detail(format!("with its secrets {}", names.join(", ")))
-        }
-    };
+    let secrets = secret::leave(state, &workspace, &sessions);
+    let change = secret::told(change, &secrets);
     match address {
         Some(address) => change.event(EventKind::WorkspaceRemoved(id, address)),
         None => change,

@@ -10,7 +10,7 @@ use warren_model::{
         DeleteClient, Forget, NodeCommand, RunRequest, SecretCommand, SessionCommand, SetRun,
         node::RemoveNode,
         secret::{DeleteSecret, SetSecret},
-        session::CreateSession,
+        session::{CreateSession, NamedSession},
     },
     node_spec,
     state::{ValueId, ValueMark, Vault},
@@ -153,6 +153,70 @@ fn what_was_made_for_a_workspace_goes_with_it_unless_another_one_names_it() {
     world.must(set_for("new-token", "new"));
     remove(&mut world, 3);
     assert_eq!(held(&world), ["git-token", "new-token"]);
+}
+
+#[test]
+fn what_a_session_that_people_made_reads_stays_until_its_workspace_goes() {
+    let mut world = two_clients();
+    world.must(create_workspace(3, "api", spec(Bytes::gib(1))));
+    world.settle();
+    for secret in ["web-read", "web-longer", "web-agent", "web-token"] {
+        world.must(set_for(secret, "web"));
+    }
+    let make = |world: &mut World, number, session: &str, agent, command: &str| {
+        let program =
+            SessionProgram { agent, command: command.to_owned(), ..SessionProgram::default() };
+        let (workspace, name) = (workspace(number), Some(session.parse().expect("a name")));
+        let create = CreateSession { workspace, name, program };
+        world.must(Command::Session(Box::new(SessionCommand::Create(create))));
+    };
+    make(&mut world, 3, "reader", None, "deploy --token-file=/run/secrets/web-read");
+    // another file, whose name begins alike
+    make(&mut world, 3, "other", None, "cat /run/secrets/web-longer.pem");
+    make(&mut world, 3, "agent", Some(AgentProgram::Claude), "--mcp-config /run/secrets/web-agent");
+    // its own sessions and those of other clients keep none
+    make(&mut world, 1, "own", None, "cat /run/secrets/web-token");
+    make(&mut world, 2, "others", None, "cat /run/secrets/web-token");
+    let held = |world: &World| {
+        let held = world.state.secrets_for(client(1));
+        held.keys().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    remove(&mut world, 1);
+    assert_eq!(held(&world), ["web-agent", "web-read"]);
+    remove(&mut world, 3);
+    assert_eq!(held(&world), Vec::<String>::new(), "the last that read it takes it along");
+}
+
+#[test]
+fn the_last_session_to_read_what_was_made_for_a_workspace_that_is_gone_takes_it_along() {
+    let mut world = two_clients();
+    world.must(create_workspace(3, "api", spec(Bytes::gib(1))));
+    world.settle();
+    world.must(set_for("web-token", "web"));
+    world.must(set_for("api-token", "api"));
+    let of = |session: &str| (workspace(3), session.parse().expect("a name"));
+    for session in ["one", "two"] {
+        let (workspace, name) = of(session);
+        let command = "cat /run/secrets/web-token /run/secrets/api-token".to_owned();
+        let program = SessionProgram { command, ..SessionProgram::default() };
+        let create = CreateSession { workspace, name: Some(name), program };
+        world.must(Command::Session(Box::new(SessionCommand::Create(create))));
+    }
+    remove(&mut world, 1);
+    let delete = |world: &mut World, session: &str| {
+        let (workspace, name) = of(session);
+        let delete = SessionCommand::Delete(NamedSession { workspace, name });
+        let asked = world.envelope(person(), Command::Session(Box::new(delete)));
+        let effect = world.apply(&asked);
+        effect.result.expect("deleted");
+        effect.audit.expect("a record").detail
+    };
+    assert_eq!(delete(&mut world, "one"), "");
+    assert!(world.state.secrets_for(client(1)).contains_key(&name("web-token")));
+    assert_eq!(delete(&mut world, "two"), "with its secrets web-token");
+    let held = world.state.secrets_for(client(1));
+    let held: Vec<_> = held.keys().map(|name| name.to_string()).collect();
+    assert_eq!(held, ["api-token"], "its workspace is there");
 }
 
 #[test]

@@ -30,7 +30,7 @@ use tokio::{
 };
 use warren_common::{
     Limits, Timestamp,
-    browser::{BrowserId, BrowserStatus, Fold, Seen, Urgency, fit},
+    browser::{BrowserId, BrowserStatus, Fold, Seen, Urgency, fit, kept},
 };
 
 use self::{find::Finder, socket::Held};
@@ -74,6 +74,14 @@ struct Entry {
     fold: Fold,
     /// Where its DevTools are; none where they do not answer.
     devtools: Option<(u16, String)>,
+}
+
+impl State {
+    /// Forgets ended ones beyond their bound.
+    fn cut(&mut self) {
+        let kept = kept(self.entries.values().map(|entry| entry.fold.status()));
+        self.entries.retain(|id, entry| entry.runs() || kept.contains(id));
+    }
 }
 
 impl Entry {
@@ -216,6 +224,7 @@ impl Browsers {
         event!("browser {} ({}) was started", status.id, status.engine.as_str());
         let entry = Entry { fold: Fold::new(status.clone()), devtools: None };
         state.entries.insert(status.id, entry);
+        state.cut();
         drop(state);
         self.news.notify_one();
         true
@@ -255,11 +264,7 @@ impl Browsers {
         let now = now();
         state.kills.look(now);
         state.entries.retain(|_, entry| !entry.fold.is_over(now));
-        let over = state.entries.len().saturating_sub(Limits::BROWSERS);
-        let ended = |(_, entry): &(&BrowserId, &Entry)| entry.fold.status().state.has_ended();
-        let ended: Vec<BrowserId> =
-            state.entries.iter().filter(ended).map(|(id, _)| *id).take(over).collect();
-        ended.iter().for_each(|id| drop(state.entries.remove(id)));
+        state.cut();
         state.whole = true;
         drop(state);
         self.news.notify_one();
@@ -301,13 +306,45 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use warren_common::browser::Target;
+    use warren_common::browser::{BrowserState, Ended, Target};
 
     use super::*;
 
     fn titled(title: &str) -> Vec<Seen> {
         let (id, url, title) = ("A".to_owned(), String::new(), title.to_owned());
         vec![Seen::Pages(vec![Target { id, url, title }])]
+    }
+
+    #[test]
+    fn one_that_crashed_stays_for_its_time_beside_as_many_as_may_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let browsers = Browsers::new(Board::new(), Reaper::new(folder.path()));
+        let enter = |pid: u32, state: BrowserState, since: u64| {
+            let id = BrowserId { pid, start: 1 };
+            let since = Timestamp(now().0 - since);
+            let mut fold = Fold::new(BrowserStatus { id, ..BrowserStatus::default() });
+            if state == BrowserState::Crashed {
+                fold.take(Seen::Ended(Ended::default()), since);
+            }
+            assert!(state == fold.status().state);
+            browsers.state().entries.insert(id, Entry { fold, devtools: None });
+        };
+        let most = u32::try_from(Limits::BROWSERS).expect("few");
+        (100..100 + most).for_each(|pid| enter(pid, BrowserState::Starting, 0));
+        // its number is the lowest
+        enter(7, BrowserState::Crashed, 60_000);
+        browsers.tick();
+        assert_eq!(browsers.known(), ((7..=7).chain(100..100 + most).map(id).collect(), 0));
+        let ended = u32::try_from(Limits::BROWSERS_ENDED).expect("few");
+        (300..300 + ended).for_each(|pid| enter(pid, BrowserState::Crashed, 1000));
+        browsers.tick();
+        let known = browsers.known().0;
+        assert!(!known.contains(&id(7)), "the first to crash makes room");
+        assert_eq!(known.len(), Limits::BROWSERS + Limits::BROWSERS_ENDED);
+    }
+
+    const fn id(pid: u32) -> BrowserId {
+        BrowserId { pid, start: 1 }
     }
 
     #[test]

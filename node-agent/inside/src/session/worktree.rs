@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 use warren_common::Limits;
 
 use super::{last_line, worktrees};
@@ -14,6 +14,8 @@ use crate::{files, journal::event, program, reaper::Reaper};
 
 /// Git's own small files, at most.
 const HEAD_BYTES: usize = 4096;
+/// What git's lock says while it makes a worktree.
+const AT_IT: &str = "initializing";
 
 /// Where a session works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,17 @@ pub(super) struct Place {
     pub(super) branch: String,
     /// Its own worktree; empty without one.
     pub(super) worktree: String,
+}
+
+/// What git left of a worktree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It is whole, somebody else's, or not there.
+    Whole,
+    /// It is whole, and locked as if git were at it.
+    Locked,
+    /// It is to be made anew.
+    Half,
 }
 
 impl Place {
@@ -66,9 +79,12 @@ impl Wish<'_> {
             ));
         };
         let path = worktrees(checkout).join(self.session);
+        let listed = if self.known { String::new() } else { self.listed(checkout).await? };
         let turn = self.git.lock().await;
-        if self.is_half(checkout, &path).await {
-            self.remove(checkout, &path).await?;
+        match self.left(&listed, &path) {
+            Left::Half => self.remove(checkout, &path).await?,
+            Left::Locked => self.unlock(checkout, &path).await,
+            Left::Whole => {}
         }
         if !path.join(".git").exists() {
             self.add(checkout, &path).await?;
@@ -111,25 +127,54 @@ impl Wish<'_> {
         self.git(checkout, &["worktree", "add", "-b", branch, &path]).await
     }
 
-    /// Whether git began to make this worktree and did not come to its end: it takes a lock away
-    /// last that says so, or nothing was ever checked out. One that a session worked in, one with
-    /// another lock or with files in it, and one that git does not list, are never taken for that.
-    async fn is_half(&self, checkout: &Path, path: &Path) -> bool {
-        if self.known {
-            return false;
-        }
-        let listed = self.asked(checkout, &["worktree", "list", "--porcelain"]).await;
-        let listed = listed.unwrap_or_default();
-        let Some(entry) = entry_of(&listed, path) else { return false };
-        let lock = entry.lines().find_map(|line| line.strip_prefix("locked"));
-        match lock.map(str::trim) {
-            // killed before it had written its index, the last thing it does: nobody worked in it
-            Some("initializing") => git_folder(path).is_none_or(|git| !git.join("index").exists()),
-            Some(_) => false,
-            None => {
-                let unborn = git_folder(path).is_some_and(|git| !git.join("index").exists());
-                unborn && fs::read_dir(path).is_ok_and(|entries| entries.count() == 1)
+    /// Returns git's list of worktrees. A call that fails is made again, a few times.
+    async fn listed(&self, checkout: &Path) -> Result<String, String> {
+        let mut pause = Limits::WORKTREE_LIST_PAUSE;
+        for _ in 1..Limits::WORKTREE_LISTS {
+            match self.asked(checkout, &["worktree", "list", "--porcelain"]).await {
+                Ok(listed) => return Ok(listed),
+                Err(why) => event!("session {}: {why}; trying again", self.session),
             }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        let last = self.asked(checkout, &["worktree", "list", "--porcelain"]).await;
+        last.map_err(|why| {
+            let checkout = checkout.display();
+            format!("{why}: mend the checkout {checkout}, then run the session again")
+        })
+    }
+
+    /// Says whether git began to make this worktree and did not come to its end: it takes a lock away
+    /// last that says so, or nothing was ever checked out. One that a session worked in, one with
+    /// another lock or with files and no such lock, and one that git does not list, are never taken for
+    /// half.
+    fn left(&self, listed: &str, path: &Path) -> Left {
+        let own = git_folder(path);
+        let has_index = own.as_ref().is_some_and(|git| git.join("index").exists());
+        if has_index {
+            // the index is written last before the lock is taken away
+            let lock = own.and_then(|git| text_of(&git.join("locked")));
+            return if lock.as_deref() == Some(AT_IT) { Left::Locked } else { Left::Whole };
+        }
+        let entry = if self.known { None } else { entry_of(listed, path) };
+        let Some(entry) = entry else { return Left::Whole };
+        match entry.lines().find_map(|line| line.strip_prefix("locked")).map(str::trim) {
+            Some(AT_IT) => Left::Half,
+            Some(_) => Left::Whole,
+            None => {
+                let bare = fs::read_dir(path).is_ok_and(|entries| entries.count() == 1);
+                if own.is_some() && bare { Left::Half } else { Left::Whole }
+            }
+        }
+    }
+
+    /// Takes git's own lock from a worktree that it had made. One that stays is in nobody's way yet.
+    async fn unlock(&self, checkout: &Path, path: &Path) {
+        event!("{} was left locked", path.display());
+        let unlocked = self.git(checkout, &["worktree", "unlock", &path.to_string_lossy()]).await;
+        if let Err(why) = unlocked {
+            event!("session {}: {why}", self.session);
         }
     }
 

@@ -41,10 +41,19 @@ pub(super) async fn serve(
     reader: &mut Reader<OwnedReadHalf>,
     line: &Line,
 ) -> Result<Served, WireError> {
-    let Ok(_permit) = streams.connects.try_acquire() else {
-        let most = Limits::CONNECTS_PER_WORKSPACE;
-        let message = format!("{most} connections are open in the workspace, which is the limit");
-        return Ok(Err(("LIMIT_REACHED", message)));
+    let full = |most: usize, what: &str, then: &str| {
+        let message =
+            format!("{most} {what} of the workspace are open, which is the limit: {then}");
+        Ok(Err(("LIMIT_REACHED", message)))
+    };
+    let to_port = matches!(connect.target, Some(Target::Port(_)));
+    let Ok(_port) = streams.connects.ports.try_acquire_many(u32::from(to_port)) else {
+        let then = "close pages and programs that use its ports, or wait until they end";
+        return full(Limits::PORTS_PER_WORKSPACE, "connections to ports", then);
+    };
+    let Ok(_permit) = streams.connects.all.try_acquire() else {
+        let then = "close some of its pages, or end a `workspace open`";
+        return full(Limits::CONNECTS_PER_WORKSPACE, "connections", then);
     };
     reader.narrow(SAID_BYTES);
     let bad = |message: &str| Ok(Err(("INVALID_ARGUMENT", message.to_owned())));

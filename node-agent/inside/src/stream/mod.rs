@@ -64,8 +64,8 @@ pub(crate) struct Streams {
     pub(crate) setup: watch::Receiver<Option<Arc<Setup>>>,
     /// One permit per stream.
     pub(crate) permits: Arc<Semaphore>,
-    /// One permit per connection.
-    pub(crate) connects: Arc<Semaphore>,
+    /// Room for connections.
+    pub(crate) connects: Connects,
     /// What is kept up beside the sessions.
     pub(crate) services: Services,
     /// Who may use the display's keyboard and mouse.
@@ -81,9 +81,19 @@ pub(crate) fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Limits::STREAMS_PER_WORKSPACE))
 }
 
+/// Room for connections; clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Connects {
+    /// One permit per connection.
+    all: Arc<Semaphore>,
+    /// One more per connection to a port.
+    ports: Arc<Semaphore>,
+}
+
 /// Returns the connections of [`Streams`].
-pub(crate) fn connects() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(Limits::CONNECTS_PER_WORKSPACE))
+pub(crate) fn connects() -> Connects {
+    let room = |most| Arc::new(Semaphore::new(most));
+    Connects { all: room(Limits::CONNECTS_PER_WORKSPACE), ports: room(Limits::PORTS_PER_WORKSPACE) }
 }
 
 /// Why a stream was not opened: a stable code and a sentence.

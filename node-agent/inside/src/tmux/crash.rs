@@ -148,9 +148,11 @@ mod tests {
             now = at;
             crashes.started(now);
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16]);
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses.len(), Limits::AGENT_RESTARTS as usize);
+        assert_eq!(pauses.last(), Some(&Limits::AGENT_RESTART_MOST.as_secs()), "it is reached");
         let problem = crashes.problem();
-        assert!(problem.starts_with("it crashed 6 times in a row, last with exit code 3: no such"));
+        assert!(problem.starts_with("it crashed 9 times in a row, last with exit code 3: no such"));
         assert!(problem.contains("run the session again"), "{problem}");
         assert_eq!(crashes.look(Some(3), now + SECOND * 9999), Turn::Nothing);
     }

@@ -2,12 +2,13 @@
 //!
 //! A grant belongs to the token of one `workspace open` and begins when its page first gets control.
 //! Loading the page again does not make it longer; leaving it, or giving control back, makes room
-//! for others. A grant that is over is remembered only while there is room, and so costs nobody else
-//! anything: only pages that are there now have one that is not, and of these there are at most
-//! [`Limits::VIEWERS`].
+//! for others. All pages that were opened with the token have control together and are told of each
+//! other; others get it once all of them have let go. A grant that is over is remembered only while
+//! there is room, and so costs nobody else anything: only pages that are there now have one that is
+//! not, and of these there are at most [`Limits::VIEWERS`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,8 +27,12 @@ struct Seats {
     grants: BTreeMap<String, Grant>,
     /// Pages that ask for control, by token.
     asking: BTreeMap<String, u32>,
-    /// Whose it is, until that page has let go of everything.
+    /// Whose it is, until all pages with that token have let go of everything.
     holder: Option<String>,
+    /// Those of the holder's pages that may have keys down.
+    hands: BTreeSet<u64>,
+    /// The number of the last page that sat down.
+    last: u64,
     /// Messages that let go of what is down still: the VNC server went before it heard them.
     stuck: Vec<u8>,
     watching: u32,
@@ -50,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) taken: Option<Duration>,
     /// It is this viewer.
     pub(crate) mine: bool,
+    /// Pages with this viewer's token that ask for control.
+    pub(crate) own: u32,
     /// This viewer had control and gave it back.
     pub(crate) given: bool,
     /// This viewer's time is over.
@@ -60,6 +67,8 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Seat {
     control: Control,
+    /// Told from the others with the same token.
+    number: u64,
     token: String,
     wanted: Option<Duration>,
 }
@@ -69,12 +78,14 @@ impl Control {
     pub(crate) fn sit(&self, token: &str, wanted: Option<Duration>) -> Seat {
         let mut seats = self.seats();
         seats.watching += 1;
+        seats.last += 1;
+        let number = seats.last;
         if wanted.is_some() {
             *seats.asking.entry(token.to_owned()).or_default() += 1;
         }
+        let seat = Seat { control: self.clone(), number, token: token.to_owned(), wanted };
+        seat.take(&mut seats, Instant::now());
         drop(seats);
-        let seat = Seat { control: self.clone(), token: token.to_owned(), wanted };
-        seat.take(Instant::now());
         seat
     }
 
@@ -86,7 +97,8 @@ impl Control {
         let grant = seats.grants.get(token);
         let over = grant.is_some_and(|grant| now >= grant.until);
         let given = grant.is_some_and(|grant| grant.given) && !over;
-        Seen { watching: seats.watching, taken, mine, given, over }
+        let own = seats.asking.get(token).copied().unwrap_or_default();
+        Seen { watching: seats.watching, taken, mine, own, given, over }
     }
 
     /// Gives control back, or asks for it again; the time runs on either way.
@@ -126,9 +138,8 @@ impl Seats {
 
 impl Seat {
     /// Takes control where this page asked for it, its time is not over and nobody else has it.
-    fn take(&self, now: Instant) {
+    fn take(&self, seats: &mut Seats, now: Instant) {
         let Some(wanted) = self.wanted else { return };
-        let mut seats = self.control.seats();
         if seats.holder.is_some() {
             return;
         }
@@ -147,18 +158,36 @@ impl Seat {
         }
     }
 
-    /// Returns whether this page has control now; it takes what has become free.
+    /// Returns whether this page has control now; it takes what has become free. Where it has, it says
+    /// so with [`Seat::let_go`] once it has let go of everything.
     pub(crate) fn controls(&self) -> bool {
-        self.take(Instant::now());
-        self.wanted.is_some() && self.control.seen(&self.token).mine
+        let (mut seats, now) = (self.control.seats(), Instant::now());
+        self.take(&mut seats, now);
+        let has = self.wanted.is_some() && self.holds(&seats) && seats.left(now).is_some();
+        if has {
+            seats.hands.insert(self.number);
+        }
+        has
     }
 
-    /// Leaves control to others where this page's has ended: it has let go of everything.
+    /// Notes that this page, which has no control any more, has let go of everything; the last one of
+    /// its token leaves control to others.
     pub(crate) fn let_go(&self) {
         let mut seats = self.control.seats();
-        if seats.holder.as_ref() == Some(&self.token) && seats.left(Instant::now()).is_none() {
+        seats.hands.remove(&self.number);
+        self.leave(&mut seats);
+    }
+
+    /// Leaves control to others where its time has ended and none of its pages has anything down.
+    fn leave(&self, seats: &mut Seats) {
+        let over = seats.left(Instant::now()).is_none() && seats.hands.is_empty();
+        if self.holds(seats) && (over || !seats.asking.contains_key(&self.token)) {
             seats.holder = None;
         }
+    }
+
+    fn holds(&self, seats: &Seats) -> bool {
+        seats.holder.as_ref() == Some(&self.token)
     }
 
     /// Leaves what lets go of keys to whoever looks next.
@@ -181,15 +210,14 @@ impl Drop for Seat {
         if self.wanted.is_none() {
             return;
         }
-        if seats.holder.as_ref() == Some(&self.token) {
-            seats.holder = None;
-        }
+        seats.hands.remove(&self.number);
         if let Some(asking) = seats.asking.get_mut(&self.token) {
             *asking -= 1;
             if *asking == 0 {
                 seats.asking.remove(&self.token);
             }
         }
+        self.leave(&mut seats);
     }
 }
 
@@ -218,6 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn two_pages_of_one_command_have_it_until_both_are_gone_and_each_is_told_of_the_other() {
+        let control = Control::default();
+        let (one, other) = (control.sit("first", Some(MINUTE)), control.sit("first", Some(MINUTE)));
+        let second = control.sit("second", Some(MINUTE));
+        assert!(one.controls() && other.controls() && !second.controls());
+        assert_eq!((control.seen("first").own, control.seen("second").own), (2, 1));
+        drop(one);
+        assert!(!second.controls() && other.controls(), "it stays with the other");
+        assert!(control.seen("first").mine && control.seen("first").own == 1);
+        drop(other);
+        assert!(second.controls());
+    }
+
+    #[test]
+    fn nobody_gets_control_while_any_page_of_who_had_it_may_have_keys_down() {
+        let control = Control::default();
+        let (one, other) = (control.sit("first", Some(MINUTE)), control.sit("first", Some(MINUTE)));
+        let second = control.sit("second", Some(MINUTE));
+        assert!(one.controls() && other.controls());
+        control.give("first", true);
+        assert!(!one.controls());
+        one.let_go();
+        assert!(!second.controls(), "the other page has not let go");
+        assert!(!other.controls());
+        other.let_go();
+        assert!(second.controls());
+        // one that goes without a word has let go on its way
+        control.give("second", true);
+        control.give("first", false);
+        let third = control.sit("second", Some(MINUTE));
+        drop(second);
+        assert!(one.controls() && !third.controls());
+    }
+
+    #[test]
     fn time_that_is_over_stays_over() {
         let control = Control::default();
         let short = Duration::from_millis(500);
@@ -233,8 +296,6 @@ mod tests {
         assert!(!second.controls(), "keys may be down");
         again.let_go();
         assert!(second.controls(), "whoever stays on a page keeps nobody out");
-        second.let_go();
-        assert!(second.controls(), "what has not ended is kept");
     }
 
     #[test]

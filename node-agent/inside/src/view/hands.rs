@@ -59,8 +59,10 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
         if before && !self.controlled {
             self.let_go(Limits::VIEW_INPUT).await?;
         }
-        // only now may another have it
-        seat.let_go();
+        if !self.controlled {
+            // only now may another have it
+            seat.let_go();
+        }
         Ok(())
     }
 

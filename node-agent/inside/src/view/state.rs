@@ -17,6 +17,8 @@ struct State {
     asked: bool,
     /// This page has it.
     mine: bool,
+    /// Pages of this command that ask for it, this one among them: they have it together.
+    own: u32,
     /// This page gave it back.
     given: bool,
     /// This page's time is over.
@@ -31,6 +33,7 @@ pub(super) fn tell(control: &Control, view: &View) -> Answer {
         taken_ms: seen.taken.map(|left| left.as_millis().try_into().unwrap_or(u64::MAX)),
         asked: view.control_ms > 0,
         mine: seen.mine,
+        own: seen.own,
         given: seen.given,
         over: seen.over,
     };

@@ -357,7 +357,7 @@ async fn hostile_texts_and_a_flood_do_no_harm() {
     let Some(State::Working(work)) = told.state.and_then(|state| state.state) else { panic!() };
     let tool = work.tool.expect("a tool");
     assert_eq!(tool.name, "B[2Jash");
-    assert!(tool.summary.chars().all(|c| !c.is_control()), "{:?}", tool.summary);
+    assert!(!tool.summary.chars().any(warren_common::status::hides), "{:?}", tool.summary);
 
     // The reporter is not held up by input that never ends, and says nothing of what it cannot read.
     let mut reporter = Command::new(env!("CARGO_BIN_EXE_warren-inside"))

@@ -8,7 +8,7 @@ use tokio::{
 };
 use warren_common::Limits;
 use warren_proto::pb::inside::v1::{
-    Connect, Failed, Frame, StdinClosed, connect::Target, frame, open,
+    Connect, Failed, Frame, StdinClosed, View, ViewKind, connect::Target, frame, open,
 };
 
 use crate::{
@@ -89,6 +89,22 @@ async fn where_nothing_listens_it_says_what_to_do() {
     }
 }
 
+fn page() -> open::What {
+    let view = View {
+        kind: ViewKind::Display.into(),
+        host: "w.localhost:1".to_owned(),
+        token: "a-token-of-thirty-two-characters".to_owned(),
+        ..View::default()
+    };
+    open::What::Connect(Connect { target: Some(Target::View(view)) })
+}
+
+async fn refused(stream: Stream, words: &str) {
+    let Some(frame::Kind::Failed(failed)) = stream.finish().await.end else { panic!("{words}") };
+    assert_eq!(failed.reason, "LIMIT_REACHED");
+    assert!(failed.message.starts_with(words), "{}", failed.message);
+}
+
 #[tokio::test]
 async fn many_pass_everything_unchanged_at_once_and_are_bounded() {
     let (_workspace, mut agent) = Workspace::start(sessions(&[]));
@@ -127,13 +143,30 @@ async fn many_pass_everything_unchanged_at_once_and_are_bounded() {
     for talk in talks {
         talk.await.expect("no panic");
     }
-    for _ in 0..Limits::CONNECTS_PER_WORKSPACE {
+    for _ in 0..Limits::PORTS_PER_WORKSPACE {
         let mut stream = connect(&mut agent, port).await;
         stream.opened().await;
         idle.push(stream);
     }
-    let refused = connect(&mut agent, port).await.finish().await;
-    assert!(matches!(refused.end, Some(frame::Kind::Failed(f)) if f.reason == "LIMIT_REACHED"));
+    refused(connect(&mut agent, port).await, "64 connections to ports").await;
+    // pages find room beside them, as many as there is
+    for _ in Limits::PORTS_PER_WORKSPACE..Limits::CONNECTS_PER_WORKSPACE {
+        let mut stream = agent.open(page()).await;
+        stream.opened().await;
+        idle.push(stream);
+    }
+    refused(agent.open(page()).await, "96 connections of").await;
+    // one that ends makes room for its kind
+    drop(idle.swap_remove(0));
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut stream = connect(&mut agent, port).await;
+        if matches!(stream.next().await, Some(frame::Kind::Opened(_))) {
+            idle.push(stream);
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "no room comes back");
+    }
     // a terminal finds room beside them
     let exec = warren_proto::pb::inside::v1::Exec { argv: vec!["true".to_owned()], terminal: None };
     assert_eq!(agent.open(open::What::Exec(exec)).await.finish().await.code(), 0);

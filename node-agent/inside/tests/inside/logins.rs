@@ -3,8 +3,13 @@
 //! The tools are scripts that tell what they were given; what they are told apart by is where it
 //! stood.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use warren_common::spec::{Extras, Login, McpServer, Tool};
 use warren_proto::pb::inside::v1::{Setup, Status, Step, StepState};
@@ -152,7 +157,7 @@ fn each_was_given_its_own(workspace: &Workspace, tools: &Path) {
     let az = said("az");
     assert_eq!(az.matches("args: login --service-principal").count(), 1, "once: {az}");
     assert_eq!(az.matches("args: one two").count(), 2, "{az}");
-    assert!(az.contains(&format!("{CANARY}-az")) && !tools.join("az/password").exists());
+    assert!(az.contains(&format!("{CANARY}-az")) && !holds_any(&tools.join("az/calls")));
     for tool in ["gh", "vercel", "netlify", "supabase", "neonctl", "npm", "pnpm", "az"] {
         let args = said(tool);
         let mut lines =
@@ -190,6 +195,98 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
         false => vec![entry.path()],
     });
     below.collect()
+}
+
+#[test]
+fn a_server_that_reads_a_file_is_told_where_it_is_and_none_has_the_value() {
+    let stage = Stage::new();
+    stage.secret("docs-token", &format!("{CANARY}-docs\n"));
+    let run = |words: &[&str]| {
+        let mut inside = std::process::Command::new(env!("CARGO_BIN_EXE_warren-inside"));
+        let done = inside.envs(stage.variables()).arg("with-secrets").args(words).output();
+        let done = done.expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.success(), text(&done.stdout), text(&done.stderr))
+    };
+    let server = ["--", "sh", "-c", "env; cat \"$DOCS_TOKEN_FILE\""];
+    let (_, said, _) = run(&[&["DOCS_TOKEN_FILE=docs-token"][..], &server].concat());
+    let path = stage.path("secrets/docs-token");
+    assert!(said.contains(&format!("DOCS_TOKEN_FILE={}\n", path.display())), "{said}");
+    assert_eq!(said.matches(CANARY).count(), 1, "in the file alone: {said}");
+    assert!(said.ends_with(&format!("{CANARY}-docs\n")));
+    let (_, said, _) = run(&["TOKEN=docs-token", "--", "env"]);
+    assert!(said.contains(&format!("TOKEN={CANARY}-docs\n")), "{said}");
+    for (word, why) in [("A_FILE=gone", "gone"), ("A_FILE=../docs-token", "../docs-token")] {
+        let (began, said, error) = run(&[word, "--", "env"]);
+        assert!(!began && said.is_empty() && error.contains(why), "{said}{error}");
+    }
+}
+
+fn holds_any(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// An `az` whose login tells which file it was given with what, and goes on once `go` says so.
+const AZ: &str = "#!/bin/bash\n\
+    [ \"$1\" = login ] || exit 0\n\
+    for word; do case $word in @*) path=${word#@};; esac; done\n\
+    { echo \"$path\"; cat \"$path\"; } > ~/given-$$.new && mv ~/given-$$.new ~/given-$$\n\
+    for ((look = 0; look < 600; look++)); do [ -e ~/go ] && exit 0; sleep .05; done; exit 1\n";
+
+#[tokio::test]
+async fn each_call_of_azures_has_its_password_in_a_file_of_its_own_and_a_crash_leaves_none() {
+    let stage = Stage::new();
+    stand_in(&stage.path("bin"), "az");
+    fs::write(stage.path("bin/az"), AZ).expect("written");
+    let principal = |n: u32| {
+        let text = format!(r#"{{"appId": "app", "tenant": "t", "password": "{CANARY}-{n}"}}"#);
+        stage.secret("azure-principal", &text);
+    };
+    principal(1);
+    let wanted = setup(&Extras::default(), "true\n");
+    let (workspace, mut agent) = Workspace::start_with(wanted, &stage.variables());
+    agent.until_started().await;
+    let az = || {
+        let mut az = std::process::Command::new(stage.path("tools/bin/az"));
+        az.envs(stage.variables()).env("HOME", workspace.home()).arg("one").process_group(0);
+        az.spawn().expect("it runs")
+    };
+    let given = || -> Vec<(String, String)> {
+        let files = fs::read_dir(workspace.home()).expect("listed").flatten();
+        let given = files.filter(|one| {
+            let name = one.file_name().to_string_lossy().into_owned();
+            name.starts_with("given-") && !name.ends_with(".new")
+        });
+        let read = given.map(|one| fs::read_to_string(one.path()).expect("it is whole"));
+        let pair = |text: String| text.split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        read.filter_map(pair).collect()
+    };
+    let both = [az(), az()];
+    wait_until("both to be at it", || given().len() == 2).await;
+    let [one, other] = given().try_into().expect("two");
+    assert_ne!(one.0, other.0, "a file for each");
+    let whole = format!("{CANARY}-1");
+    assert!(one.1 == whole && other.1 == whole, "{one:?} {other:?}");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let calls = stage.path("tools/az/calls");
+    assert_eq!((mode(&calls), mode(Path::new(&one.0))), (0o700, 0o600));
+    fs::write(workspace.home().join("go"), "").expect("a file");
+    for mut one in both {
+        assert!(one.wait().expect("it ended").success());
+    }
+    assert!(!holds_any(&calls));
+
+    fs::remove_file(workspace.home().join("go")).expect("it was there");
+    principal(2);
+    let mut killed = az();
+    wait_until("the third", || given().len() == 3).await;
+    let group = Pid::from_raw(killed.id().try_into().expect("a pid")).expect("a pid");
+    kill_process_group(group, Signal::KILL).expect("it runs");
+    killed.wait().expect("it ended");
+    assert!(holds_any(&calls), "nobody was left to remove it");
+    fs::write(workspace.home().join("go"), "").expect("a file");
+    assert!(az().wait().expect("it ended").success());
+    assert!(!holds_any(&calls));
 }
 
 #[tokio::test]

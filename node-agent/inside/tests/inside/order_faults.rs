@@ -10,7 +10,8 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use warren_proto::pb::inside::v1::Session;
+use warren_common::Limits;
+use warren_proto::pb::inside::v1::{Session, Status};
 
 use crate::{
     orders::{agent_in, find, git, home, is_idle, lines, order, runs, tell},
@@ -89,17 +90,24 @@ async fn a_worktree_that_git_left_half_made_is_made_anew_and_those_of_people_are
     };
     add("locked", &["--lock", "--reason", "initializing the lab"]);
     add("bare", &["--no-checkout"]);
+    add("whole", &["--lock", "--reason", "initializing"]);
+    let lock = checkout.join(".git/worktrees/whole/locked");
+    assert_eq!(fs::read_to_string(&lock).expect("it is locked").trim(), "initializing");
+    fs::write(trees.join("whole/notes"), "mine").expect("a file");
     let theirs = [trees.join("locked/notes"), trees.join("bare/notes")];
     for path in &theirs {
         fs::write(path, "mine").expect("a file");
     }
 
     let sessions = ["half", "locked", "bare"].map(|n| on_branch(n, &format!("warren/{n}"), 5));
-    let (workspace, mut agent) = Workspace::start_in(folder, order(sessions.to_vec()));
+    let whole = on_branch("whole", "people/whole", 5);
+    let wanted = [&sessions[..], &[whole]].concat();
+    let (workspace, mut agent) = Workspace::start_in(folder, order(wanted));
     let status = agent
         .until("all three", |status| {
             let told = |name| find(status, name).is_some_and(|one| !one.problem.is_empty());
-            runs(status, "half", 5) && told("locked") && told("bare")
+            let both = runs(status, "half", 5) && runs(status, "whole", 5);
+            both && told("locked") && told("bare")
         })
         .await;
     assert_eq!(find(&status, "half").map(|one| one.branch.as_str()), Some("warren/half"));
@@ -107,9 +115,51 @@ async fn a_worktree_that_git_left_half_made_is_made_anew_and_those_of_people_are
     assert_eq!(whole, "all of it\n");
     assert_eq!(git(&home, &trees.join("half"), &["status", "--porcelain"]), "");
     assert!(workspace.log().contains("half made"));
+    assert!(!lock.exists() && trees.join("whole/big").exists(), "it is free and as it was");
+    assert_eq!(fs::read_to_string(trees.join("whole/notes")).expect("it is there"), "mine");
     for path in &theirs {
         assert_eq!(fs::read_to_string(path).expect("it is there"), "mine");
     }
+}
+
+#[tokio::test]
+async fn a_list_of_worktrees_that_fails_is_asked_for_again_and_then_said() {
+    let folder = home();
+    let home = folder.path().join("home");
+    let bin = tempfile::tempdir().expect("a folder");
+    let path = std::env::var("PATH").expect("a PATH");
+    let script = format!(
+        "#!/bin/bash\nPATH={path}\ncase \" $* \" in *' worktree list '*) echo >> ~/lists\n\
+         if [ -e ~/broken ] || [ $(wc -l < ~/lists) = 1 ]; then\n\
+         echo 'fatal: the list is torn' >&2; exit 128; fi ;; esac\nexec git \"$@\"\n"
+    );
+    let git = bin.path().join("git");
+    fs::write(&git, script).expect("a script");
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let first = on_branch("first", "warren/first", 5);
+    let path = ("PATH", format!("{}:{path}", bin.path().display()));
+    let (_workspace, mut agent) =
+        Workspace::start_in_with(folder, order(vec![first.clone()]), &[path]);
+    agent.until("the first, later", |status| runs(status, "first", 5)).await;
+    let asked = || fs::read_to_string(home.join("lists")).expect("asked").lines().count();
+    assert_eq!(asked(), 2);
+
+    fs::write(home.join("broken"), "").expect("a file");
+    let second = |run| on_branch("second", "warren/second", run);
+    tell(&agent, order(vec![first.clone(), second(6)])).await;
+    let problem = |status: &Status| find(status, "second").map(|one| one.problem.clone());
+    let told = |status: &Status| problem(status).is_some_and(|why| !why.is_empty());
+    let status = agent.until("why there is none", told).await;
+    let why = problem(&status).expect("it is told");
+    assert!(why.contains("the list is torn") && why.contains("run the session again"), "{why}");
+    assert_eq!(asked(), 2 + Limits::WORKTREE_LISTS as usize);
+    assert!(
+        !home.join("web.worktrees/second").exists(),
+        "nothing is made beside what may be there"
+    );
+    fs::remove_file(home.join("broken")).expect("it was there");
+    tell(&agent, order(vec![first, second(7)])).await;
+    agent.until("the second", |status| runs(status, "second", 7)).await;
 }
 
 #[tokio::test]

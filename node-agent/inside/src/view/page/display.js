@@ -35,7 +35,8 @@ function seconds(ms) {
 }
 
 function words(state) {
-  if (state.mine) return `you have control for ${seconds(state.taken_ms)}`;
+  const others = state.own > 1 ? `, in ${state.own} pages of yours` : '';
+  if (state.mine) return `you have control for ${seconds(state.taken_ms)}${others}`;
   if (!state.asked) return 'view only';
   if (state.over) return 'view only: your time is over';
   if (state.given) return 'view only: you gave control back';
