@@ -15,7 +15,7 @@ pub(super) struct Agent {
     pub(super) name: &'static str,
     /// What it is by kind.
     pub(super) kind: Kind,
-    /// Its command line.
+    /// Its command line: nothing but the agent's where its hooks are heard.
     pub(super) command: &'static str,
     /// What its screen shows once it takes a prompt.
     pub(super) ready: &'static [&'static str],
@@ -49,6 +49,16 @@ impl Kind {
             Self::Codex => "OpenAi",
             Self::Gemini => "Gemini",
         }
+    }
+}
+
+impl Agent {
+    /// Returns what is asked for where it has a session on a worktree of its own: the agent, and what
+    /// follows its name.
+    pub(super) fn asked(&self) -> Option<(&'static str, Vec<&'static str>)> {
+        let mut words = self.command.split(' ');
+        let name = words.next().filter(|name| *name == self.name)?;
+        Some((name, words.collect()))
     }
 }
 
@@ -107,7 +117,8 @@ const CODEX: Agent = Agent {
     name: "codex",
     kind: Kind::Codex,
     command: "codex -a on-request -s workspace-write",
-    ready: &["›"],
+    // the line for prompts stands there before it takes any
+    ready: &["for agents", "default · ~/"],
     dialog: &["esc to cancel"],
     allow: &["y"],
     quit: "/quit",
@@ -137,6 +148,7 @@ pub(super) static CAST: [Agent; 7] = [
         kind: Kind::Newcomer,
         command: "CLAUDE_CONFIG_DIR=$HOME/newcomer claude",
         ready: &["theme", "Dark mode", "text style"],
+        dialog: &["Choose the text style"],
         ..CLAUDE
     },
     Agent {
@@ -150,10 +162,9 @@ pub(super) static CAST: [Agent; 7] = [
     Agent {
         name: "bare-codex",
         command: "git init -q ~/bare && mkdir -p ~/.codex-bare && \
-                  cp ~/.codex/config.toml ~/.codex-bare/ && cd ~/bare && \
-                  CODEX_HOME=$HOME/.codex-bare WARREN_RUNTIME_DIR=/nowhere \
-                  codex -a on-request -s workspace-write \
-                  -c 'projects.\"/home/agent/bare\".trust_level=\"trusted\"'",
+                  sed 's#agent/hello\"#agent/bare\"#' ~/.codex/config.toml >~/.codex-bare/config.toml && \
+                  cd ~/bare && CODEX_HOME=$HOME/.codex-bare WARREN_RUNTIME_DIR=/nowhere \
+                  codex -a on-request -s workspace-write",
         hooks: false,
         ..CODEX
     },

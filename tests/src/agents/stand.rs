@@ -14,7 +14,7 @@ use super::{
     story::Step,
     table::{Seen, shown, state},
 };
-use crate::{Daemon, Lab, mock_llm};
+use crate::{Daemon, Lab, mock_llm, watching::Watching};
 
 /// The workspace they live in.
 const ADDRESS: &str = "acme/agents";
@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The installation with the workspace in it.
 pub(super) struct Stand {
+    /// What happens, as everybody may watch it.
+    events: Watching,
     model: Daemon,
     lab: Lab,
 }
@@ -53,7 +55,9 @@ impl Stand {
         ensure!(image.exists(), "there is no image with agents: run ./deploy/test agents-image");
         lab.engine.docker(&["load", "-q", "-i", &image.to_string_lossy()])?;
         let model = mock_llm::start(&lab.stage, &lab.internet)?;
-        let stand = Self { model, lab };
+        let events =
+            Watching::start(&lab.cluster, &["cluster", "events", "--watch", "-o", "json"])?;
+        let stand = Self { events, model, lab };
         stand.create(cast)?;
         Ok(stand)
     }
@@ -65,7 +69,8 @@ impl Stand {
         let setup = format!("@{}", setup.display());
         let repository = self.lab.repository("hello");
         let mut sessions = vec!["model=node ~/relay.js".to_owned()];
-        sessions.extend(cast.iter().map(|agent| format!("{}={}", agent.name, agent.command)));
+        let of_template = cast.iter().filter(|agent| agent.asked().is_none());
+        sessions.extend(of_template.map(|agent| format!("{}={}", agent.name, agent.command)));
         let mut arguments = vec![
             "workspace",
             "create",
@@ -82,7 +87,15 @@ impl Stand {
             &setup,
         ];
         arguments.extend(sessions.iter().flat_map(|session| ["--session", session.as_str()]));
-        self.lab.cluster.warren(&arguments).map(drop)
+        self.lab.cluster.warren(&arguments)?;
+        for agent in cast {
+            let Some((name, words)) = agent.asked() else { continue };
+            let session = format!("{ADDRESS}/{}", agent.name);
+            let mut create = vec!["session", "create", &session, "--agent", name];
+            create.extend(["--permissions", "ask", "--"]);
+            self.lab.cluster.warren(&[create, words].concat())?;
+        }
+        Ok(())
     }
 
     /// Kills the container, and waits until another one runs.
@@ -201,7 +214,10 @@ impl Stand {
         let list = self.lab.cluster.warren(&["session", "list", ADDRESS])?.stdout;
         let told = format!("oom: {program}");
         ensure!(list.lines().any(|line| line.contains(&told)), "no {told:?} in:\n{list}");
-        Ok(format!("{} ({})", program, agent.name))
+        let events = self.events.told("session.oom");
+        let session = format!("{ADDRESS}/{}", agent.name);
+        ensure!(events == [session], "events of {events:?}");
+        Ok(format!("{program} ({})", agent.name))
     }
 
     /// Types a prompt, and sends it once it stands there.
