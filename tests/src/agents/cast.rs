@@ -53,6 +53,11 @@ impl Kind {
 }
 
 impl Agent {
+    /// Returns whether a hook tells that it is at its prompt before anything was typed.
+    pub(super) fn tells_of_its_start(&self) -> bool {
+        self.hooks && matches!(self.kind, Kind::Claude | Kind::Gemini)
+    }
+
     /// Returns what is asked for where it has a session on a worktree of its own: the agent, and what
     /// follows its name.
     pub(super) fn asked(&self) -> Option<(&'static str, Vec<&'static str>)> {

@@ -119,6 +119,11 @@ impl Stand {
             let screen = self.screen(agent)?;
             let ready = agent.ready.iter().any(|mark| screen.contains(mark));
             ensure!(ready, "the screen shows:\n{screen}");
+            // one that shows its prompt may not take keys yet
+            if agent.tells_of_its_start() {
+                let seen = self.seen(agent)?;
+                ensure!(state(&seen) == "idle", "it is {}", shown(&seen));
+            }
             Ok(())
         })
     }
