@@ -138,7 +138,8 @@ fn begin<T>(source: &mut Source, listed: Listed<T>) -> Listed<T> {
 }
 
 /// Prints events from `from` on (the oldest that is kept for 0), up to now or for ever; then also
-/// that agents and browsers came to need a person, where the caller may know it.
+/// that agents and browsers came to need a person and that sessions lost a process for memory, where
+/// the caller may know it.
 ///
 /// # Errors
 /// They are not kept any more, the watch is refused, or no coordinator answers any more.

@@ -6,11 +6,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    marker::PhantomData,
     time::Duration,
 };
 
 use tokio::time::{Instant, timeout_at};
-use warren_common::{Timestamp, agent::StateName};
+use warren_common::Timestamp;
 use warren_proto::pb::admin::v1 as pb;
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     command::Watch,
     error::{Error, Kind, Outcome},
     render::{Output, Tabular},
-    view::{browser::Browser, event::Event, session::Session},
+    view::{Moment, browser::Browser, event::Event, session::Session},
 };
 
 /// A coordinator that tells them begins with them right after it caught up.
@@ -296,66 +297,80 @@ impl From<pb::Browsers> for Batch<Browser> {
     }
 }
 
-/// What can come to need a person.
+/// Something that is told as an event: that one came to need a person, or lost a process.
+#[derive(Debug)]
+pub(super) struct News {
+    /// What it is about: of each there is one stay at a time.
+    about: &'static str,
+    /// Which stay, by a word and its beginning.
+    stay: (&'static str, Timestamp),
+    /// The event and what it says.
+    event: (&'static str, String),
+}
+
+/// What there can be news of.
 pub(super) trait Needing: Tabular {
-    /// Which stay in which state it is in, by a word.
-    type Stay: PartialEq + Copy;
-    /// Returns which that is, and the event of it; none where it needs nobody.
-    fn need(&self) -> Option<(Self::Stay, Timestamp, (&'static str, String))>;
+    /// Returns what there is to tell of it now, the oldest kind first.
+    fn news(&self) -> Vec<News>;
     /// Returns the event.
-    fn event(self, at: Timestamp, news: (&'static str, String)) -> Event;
+    fn event(&self, at: Timestamp, event: (&'static str, String)) -> Event;
 }
 
 impl Needing for Session {
-    type Stay = (StateName, Timestamp);
-
-    fn need(&self) -> Option<(Self::Stay, Timestamp, (&'static str, String))> {
-        let agent = self.seen.agent.as_ref()?;
-        let (news, stay) = (agent.news()?, agent.stay());
-        Some((stay, stay.1, news))
+    fn news(&self) -> Vec<News> {
+        let killed = self.seen.killed.as_ref().and_then(|kill| {
+            let Moment(at) = kill.at?;
+            Some(News { about: "memory", stay: ("oom", at), event: ("session.oom", kill.told()) })
+        });
+        let agent = self.seen.agent.as_ref().and_then(|agent| {
+            let (name, since) = agent.stay();
+            Some(News { about: "agent", stay: (name.as_str(), since), event: agent.news()? })
+        });
+        killed.into_iter().chain(agent).collect()
     }
 
-    fn event(self, at: Timestamp, news: (&'static str, String)) -> Event {
-        Event::of_agent(news, at, self)
+    fn event(&self, at: Timestamp, event: (&'static str, String)) -> Event {
+        Event::of_session(event, at, self.clone())
     }
 }
 
 impl Needing for Browser {
-    type Stay = (&'static str, Timestamp);
-
-    fn need(&self) -> Option<(Self::Stay, Timestamp, (&'static str, String))> {
-        let (news, stay) = (self.news()?, self.stay());
-        Some((stay, stay.1, news))
+    fn news(&self) -> Vec<News> {
+        let told = self.news().map(|event| News { about: "browser", stay: self.stay(), event });
+        told.into_iter().collect()
     }
 
-    fn event(self, at: Timestamp, news: (&'static str, String)) -> Event {
-        Event::of_browser(news, at, self)
+    fn event(&self, at: Timestamp, event: (&'static str, String)) -> Event {
+        Event::of_browser(event, at, self.clone())
     }
 }
 
 /// Which stays in states that need a person were told.
 pub(super) struct Stays<T: Needing> {
-    told: BTreeMap<String, T::Stay>,
+    told: BTreeMap<(String, &'static str), (&'static str, Timestamp)>,
     /// What was so when the watch began is no news.
     begun: bool,
+    of: PhantomData<T>,
 }
 
 impl<T: Needing> Default for Stays<T> {
     fn default() -> Self {
-        Self { told: BTreeMap::new(), begun: false }
+        Self { told: BTreeMap::new(), begun: false, of: PhantomData }
     }
 }
 
 impl<T: Needing> Stays<T> {
-    /// Returns the events in an answer: one for each that came to need a person, and none for a stay
-    /// that was told before, by whichever coordinator.
+    /// Returns the events in an answer: one for each that came to need a person or lost a process, and
+    /// none for what was told before, by whichever coordinator.
     pub(super) fn events(&mut self, told: impl Into<Batch<T>>) -> Vec<Event> {
         let told: Batch<T> = told.into();
         let mut events = Vec::new();
         for one in told.stand {
-            let Some((stay, at, news)) = one.need() else { continue };
-            if self.told.insert(one.address(), stay) != Some(stay) && self.begun {
-                events.push(one.event(at, news));
+            for News { about, stay, event } in one.news() {
+                let before = self.told.insert((one.address(), about), stay);
+                if before != Some(stay) && self.begun {
+                    events.push(one.event(stay.1, event));
+                }
             }
         }
         self.begun |= told.complete;
@@ -402,6 +417,31 @@ mod tests {
 
     fn told(sessions: Vec<pb::Session>, complete: bool) -> pb::Sessions {
         pb::Sessions { sessions, begins: complete, complete, ..Default::default() }
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_an_event_with_its_victim_beside_what_the_agent_does() {
+        let mut stays = Stays::<Session>::default();
+        let mut events = |sessions, complete| -> Vec<(String, String)> {
+            let events = stays.events(told(sessions, complete));
+            events.into_iter().map(|one| (one.event.to_owned(), one.detail)).collect()
+        };
+        let killed = |at| {
+            let mut session = waits(5);
+            let kill = node::Kill {
+                at_unix_ms: at,
+                process: "python3".to_owned(),
+                command: "python3 fill.py".to_owned(),
+                ..Default::default()
+            };
+            session.observed.as_mut().expect("it was seen").killed = Some(kill);
+            session
+        };
+        assert_eq!(events(vec![waits(5)], true), []);
+        let oom = ("session.oom".to_owned(), "python3: \"python3 fill.py\"".to_owned());
+        assert_eq!(events(vec![killed(7)], false), std::slice::from_ref(&oom));
+        assert_eq!(events(vec![killed(7)], true), []);
+        assert_eq!(events(vec![killed(8)], false), [oom], "another one");
     }
 
     #[test]

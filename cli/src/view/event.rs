@@ -147,8 +147,9 @@ fn placed(event: &'static str, workspace: Option<pb::Workspace>) -> Told {
 }
 
 impl Event {
-    /// Returns that the agent of a session came to need a person at `at`.
-    pub(crate) fn of_agent(
+    /// Returns that the agent of a session came to need a person at `at`, or that the session lost a
+    /// process then.
+    pub(crate) fn of_session(
         (event, detail): (&'static str, String),
         at: Timestamp,
         session: Session,

@@ -39,6 +39,16 @@ impl From<pb::Pressure> for Pressure {
     }
 }
 
+impl Kill {
+    /// Returns the victim and its command line, as an event tells it.
+    pub(crate) fn told(&self) -> String {
+        match &self.command {
+            Some(command) => format!("{}: {command:?}", self.process),
+            None => self.process.clone(),
+        }
+    }
+}
+
 impl From<pb::Kill> for Kill {
     fn from(kill: pb::Kill) -> Self {
         let source = match kill.source() {

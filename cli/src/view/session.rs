@@ -61,7 +61,7 @@ pub(crate) struct Asked {
 }
 
 /// One session of the cluster.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Session {
     pub(crate) address: String,
     pub(crate) client: String,

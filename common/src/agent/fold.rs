@@ -280,6 +280,11 @@ impl Fold {
                     return Verdict::Set(StateName::Waiting);
                 }
                 match self.stage {
+                    // a title says that something is asked, and not what
+                    StateName::Waiting if self.source == Source::Title => {
+                        self.wait = Some(Wait { since: self.since, ..wait });
+                        self.confirm(seen)
+                    }
                     StateName::Waiting => self.confirm(seen),
                     StateName::Working | StateName::Starting => self.ask(seen, wait),
                     _ => Verdict::Ignored(Why::NoPromotion),

@@ -17,6 +17,9 @@ pub struct AgentsArgs {
     /// Only the agents with this in their name: claude, codex, gemini
     #[arg(long, conflicts_with = "corpus")]
     only: Option<String>,
+    /// The core stories alone, as `./deploy/test agents` plays them
+    #[arg(long, conflicts_with = "corpus")]
+    core: bool,
 }
 
 /// Holds every recorded sequence to its word, or prepares a workspace with real agents and plays
@@ -31,7 +34,11 @@ pub fn run(args: &AgentsArgs) -> Result<()> {
     }
     shown("./deploy/test", &["prepare", "agents-image"])?;
     let mut stories = command("target/debug/warren-agents");
-    stories.args(args.only.as_deref()).current_dir(root()?).stdin(Stdio::null());
+    stories
+        .args(args.core.then_some("--core"))
+        .args(args.only.as_deref())
+        .current_dir(root()?)
+        .stdin(Stdio::null());
     let status = stories.status().context("cannot start warren-agents")?;
     if !status.success() {
         bail!("the agents' stories ended with {status}");

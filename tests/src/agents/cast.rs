@@ -2,6 +2,9 @@
 //!
 //! Each stands here twice: as it comes, and `bare`, with its hooks cut off: what they would call is
 //! looked for where nothing is. `newcomer` has a home that nobody prepared.
+//!
+//! Where their models are stands in the home, so that a command line is nothing but the agent's, and
+//! its conversation goes on after the workspace's end as anybody's does.
 
 use crate::mock_llm::PORT;
 
@@ -12,8 +15,8 @@ pub(super) struct Agent {
     pub(super) name: &'static str,
     /// What it is by kind.
     pub(super) kind: Kind,
-    /// Its command line; `PORT` is the stand-in's.
-    command: &'static str,
+    /// Its command line: nothing but the agent's where its hooks are heard.
+    pub(super) command: &'static str,
     /// What its screen shows once it takes a prompt.
     pub(super) ready: &'static [&'static str],
     /// What its screen shows while it asks something. Its hook fires before that.
@@ -38,25 +41,75 @@ pub(super) enum Kind {
     Newcomer,
 }
 
-impl Agent {
-    /// Returns its command line.
-    pub(super) fn command(&self) -> String {
-        self.command.replace("PORT", &PORT.to_string())
+impl Kind {
+    /// Returns the name by which the stand-in tells who asked.
+    pub(super) const fn api(self) -> &'static str {
+        match self {
+            Self::Claude | Self::Newcomer => "Anthropic",
+            Self::Codex => "OpenAi",
+            Self::Gemini => "Gemini",
+        }
     }
 }
 
-/// Returns those whose name holds `only`; empty where there is none.
-pub(super) fn called(only: &str) -> Vec<&'static Agent> {
-    CAST.iter().filter(|agent| agent.name.contains(only)).collect()
+impl Agent {
+    /// Returns whether a hook tells that it is at its prompt before anything was typed.
+    pub(super) fn tells_of_its_start(&self) -> bool {
+        self.hooks && matches!(self.kind, Kind::Claude | Kind::Gemini)
+    }
+
+    /// Returns what is asked for where it has a session on a worktree of its own: the agent, and what
+    /// follows its name.
+    pub(super) fn asked(&self) -> Option<(&'static str, Vec<&'static str>)> {
+        let mut words = self.command.split(' ');
+        let name = words.next().filter(|name| *name == self.name)?;
+        Some((name, words.collect()))
+    }
 }
 
-/// Claude Code; it tries twice where it would try ten times over minutes.
+/// Returns those whose name holds `only`, of the three as they come where the stories are the core's;
+/// empty where there is none.
+pub(super) fn called(only: &str, core: bool) -> Vec<&'static Agent> {
+    let takes_part = |agent: &&Agent| !core || agent.hooks && agent.kind != Kind::Newcomer;
+    CAST.iter().filter(takes_part).filter(|agent| agent.name.contains(only)).collect()
+}
+
+/// Returns the script that lays into the home where the models are; `relay` hands calls on.
+pub(super) fn setup(relay: &str) -> String {
+    SETUP.replace("RELAY", relay).replace("PORT", &PORT.to_string())
+}
+
+/// Claude Code and Codex try twice where they would try ten times over minutes.
+const SETUP: &str = "set -eu
+cat >~/relay.js <<'END'
+RELAY
+END
+cat >>~/.bash_profile <<'END'
+export ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted
+export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 CLAUDE_CODE_MAX_RETRIES=1
+export OPENAI_API_KEY=scripted
+export GEMINI_API_KEY=scripted GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:PORT
+END
+{ echo 'model_provider = \"scripted\"'; cat ~/.codex/config.toml; cat <<'END'; } >~/config.toml
+
+[model_providers.scripted]
+name = \"scripted\"
+base_url = \"http://127.0.0.1:PORT/v1\"
+env_key = \"OPENAI_API_KEY\"
+wire_api = \"responses\"
+request_max_retries = 1
+stream_max_retries = 1
+
+[features]
+enable_request_compression = false
+END
+mv ~/config.toml ~/.codex/config.toml
+";
+
 const CLAUDE: Agent = Agent {
     name: "claude",
     kind: Kind::Claude,
-    command: "ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted \
-              CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 CLAUDE_CODE_MAX_RETRIES=1 \
-              claude --permission-mode default",
+    command: "claude --permission-mode default",
     ready: &["? for shortcuts", "❯"],
     dialog: &["Esc to cancel"],
     allow: &["Enter"],
@@ -68,15 +121,9 @@ const CLAUDE: Agent = Agent {
 const CODEX: Agent = Agent {
     name: "codex",
     kind: Kind::Codex,
-    command: "OPENAI_API_KEY=scripted codex -a on-request -s workspace-write \
-              -c model_provider=scripted -c model_providers.scripted.name=scripted \
-              -c model_providers.scripted.base_url=http://127.0.0.1:PORT/v1 \
-              -c model_providers.scripted.env_key=OPENAI_API_KEY \
-              -c model_providers.scripted.wire_api=responses \
-              -c model_providers.scripted.request_max_retries=1 \
-              -c model_providers.scripted.stream_max_retries=1 \
-              -c features.enable_request_compression=false",
-    ready: &["›"],
+    command: "codex -a on-request -s workspace-write",
+    // the line for prompts stands there before it takes any
+    ready: &["for agents", "default · ~/"],
     dialog: &["esc to cancel"],
     allow: &["y"],
     quit: "/quit",
@@ -87,7 +134,7 @@ const CODEX: Agent = Agent {
 const GEMINI: Agent = Agent {
     name: "gemini",
     kind: Kind::Gemini,
-    command: "GEMINI_API_KEY=scripted GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:PORT gemini",
+    command: "gemini",
     ready: &["Type your message"],
     dialog: &["Allow once", "Enter to"],
     allow: &["Enter"],
@@ -104,17 +151,14 @@ pub(super) static CAST: [Agent; 7] = [
     Agent {
         name: "newcomer",
         kind: Kind::Newcomer,
-        command: "CLAUDE_CONFIG_DIR=$HOME/newcomer ANTHROPIC_BASE_URL=http://127.0.0.1:PORT \
-                  ANTHROPIC_AUTH_TOKEN=scripted CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude",
+        command: "CLAUDE_CONFIG_DIR=$HOME/newcomer claude",
         ready: &["theme", "Dark mode", "text style"],
+        dialog: &["Choose the text style"],
         ..CLAUDE
     },
     Agent {
         name: "bare-claude",
-        command: "WARREN_RUNTIME_DIR=/nowhere \
-                  ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted \
-                  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 CLAUDE_CODE_MAX_RETRIES=1 \
-                  claude --permission-mode default",
+        command: "WARREN_RUNTIME_DIR=/nowhere claude --permission-mode default",
         hooks: false,
         ..CLAUDE
     },
@@ -122,23 +166,16 @@ pub(super) static CAST: [Agent; 7] = [
     // folder they work in
     Agent {
         name: "bare-codex",
-        command: "git init -q ~/bare && mkdir ~/.codex-bare && \
-                  cp ~/.codex/config.toml ~/.codex-bare/ && cd ~/bare && \
-                  CODEX_HOME=$HOME/.codex-bare WARREN_RUNTIME_DIR=/nowhere \
-                  OPENAI_API_KEY=scripted codex -a on-request -s workspace-write \
-                  -c model_provider=scripted -c model_providers.scripted.name=scripted \
-                  -c model_providers.scripted.base_url=http://127.0.0.1:PORT/v1 \
-                  -c model_providers.scripted.env_key=OPENAI_API_KEY \
-                  -c model_providers.scripted.wire_api=responses \
-                  -c 'projects.\"/home/agent/bare\".trust_level=\"trusted\"' \
-                  -c features.enable_request_compression=false",
+        command: "git init -q ~/bare && mkdir -p ~/.codex-bare && \
+                  sed 's#agent/hello\"#agent/bare\"#' ~/.codex/config.toml >~/.codex-bare/config.toml && \
+                  cd ~/bare && CODEX_HOME=$HOME/.codex-bare WARREN_RUNTIME_DIR=/nowhere \
+                  codex -a on-request -s workspace-write",
         hooks: false,
         ..CODEX
     },
     Agent {
         name: "bare-gemini",
-        command: "WARREN_RUNTIME_DIR=/nowhere GEMINI_API_KEY=scripted \
-                  GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:PORT gemini",
+        command: "WARREN_RUNTIME_DIR=/nowhere gemini",
         hooks: false,
         ..GEMINI
     },

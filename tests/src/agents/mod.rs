@@ -1,315 +1,145 @@
 //! Real coding agents in a real workspace, driven through the command line against a stand-in for
 //! their models: is what is said of them what they do?
 //!
-//! `cast` knows the agents, `story` what is done and what must be said then. Each step prints a
-//! line with what was expected and what was seen; a wrong one ends nothing, so that one run shows
-//! all of them. `cargo xtask agents` prepares what it takes and runs this.
+//! `cast` knows the agents, `story` what is done and what must be said then, `stand` the workspace
+//! they stand in, `table` what came of it. A few of them play at one time, as people use them. Each
+//! step prints a line with what was expected and what was seen; a wrong one ends nothing, so that one
+//! run shows all of them. `cargo xtask agents` prepares what it takes and runs this, and
+//! `deploy/test` the core of it.
 
 mod cast;
+mod stand;
 mod story;
+mod table;
 
-use std::{
-    path::Path,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
-use crate::{Daemon, Lab, mock_llm, wait_until};
 use cast::{Agent, called};
-use story::{STORIES, Step};
+use stand::Stand;
+use story::{Act, STORIES, Story};
+use table::Table;
 
-/// The workspace they live in.
-const ADDRESS: &str = "acme/agents";
-/// What hands their calls on to the stand-in: one of them speaks plain HTTP to the loopback alone.
-const RELAY: &str = "const net = require('net');
-net.createServer((near) => {
-  const far = net.connect(PORT, 'HOST');
-  for (const one of [near, far]) one.on('error', () => { near.destroy(); far.destroy(); });
-  near.pipe(far).pipe(near);
-}).listen(PORT, '127.0.0.1');
-";
-/// Until a screen shows what was typed, or an agent is ready for more.
-const SOON: Duration = Duration::from_secs(60);
-/// Until what an agent does is said of it.
-const SAID: Duration = Duration::from_secs(12);
+pub use table::{Count, Tally};
 
-/// Until a dialog that is asked for stands on the screen.
-const SHOWN: Duration = Duration::from_secs(5);
+/// Agents that play at one time.
+const AT_ONCE: usize = 3;
 
-/// From what a person sees or types to the next key.
-const MOMENT: Duration = Duration::from_secs(1);
-
-/// What came of the steps.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
-    /// Said as it was.
-    pub right: usize,
-    /// Said otherwise.
-    pub wrong: usize,
+/// What is played.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Those with this in their name.
+    pub only: String,
+    /// The core stories of the agents as they come, and nothing more.
+    pub core: bool,
 }
 
-/// What came of all of it.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// Of agents whose hooks are heard.
-    pub hooks: Count,
-    /// Of those whose hooks are cut off: what is seen from outside.
-    pub bare: Count,
-}
-
-impl Tally {
-    /// Holds where something was said and all of it was right; without hooks, where most of it was.
+impl Choice {
+    /// Reads the arguments of a command line: `[--core] [NAME]`.
     ///
     /// # Errors
-    /// Fails otherwise.
-    pub fn hold(self) -> Result<()> {
-        let Self { hooks, bare } = self;
-        ensure!(hooks.wrong == 0, "{} of what was said was wrong", hooks.wrong);
-        ensure!(hooks.right + bare.right > 0, "nothing was said at all");
-        ensure!(bare.wrong <= bare.right / 2, "without hooks {} were wrong", bare.wrong);
-        Ok(())
+    /// Fails where they say something else.
+    pub fn read(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut choice = Self::default();
+        for argument in arguments {
+            match argument.as_str() {
+                "--core" => choice.core = true,
+                name if !name.starts_with('-') && choice.only.is_empty() => choice.only = argument,
+                _ => anyhow::bail!("{argument}? usage: warren-agents [--core] [NAME]"),
+            }
+        }
+        Ok(choice)
     }
 
-    fn of(&mut self, agent: &Agent) -> &mut Count {
-        if agent.hooks { &mut self.hooks } else { &mut self.bare }
+    fn has(&self, story: &Story, agent: &Agent) -> bool {
+        story.is_for(agent) && (story.core || !self.core)
     }
 }
 
-/// Plays every story with every agent, or with those whose name holds `only`.
+/// Plays the stories with every agent that is chosen.
 ///
 /// # Errors
 /// Fails where the installation cannot be built, and where nobody has such a name.
-pub fn run(only: &str) -> Result<Tally> {
-    let cast = called(only);
-    ensure!(!cast.is_empty(), "no agent has {only:?} in its name");
-    let lab = Lab::new()?;
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e/agents-image.tar");
-    ensure!(image.exists(), "there is no image with agents: run ./deploy/test agents-image");
-    lab.engine.docker(&["load", "-q", "-i", &image.to_string_lossy()])?;
-    let model = mock_llm::start(&lab.stage, &lab.internet)?;
-    let stand = Stand { _model: model, lab, cast };
-    stand.create()?;
-    let mut tally = Tally::default();
-    println!("{:<13}{:<17}{:<21}{:<32}{:>6}", "agent", "story", "expected", "seen", "ms");
-    for agent in &stand.cast {
-        if let Err(error) = stand.play_all(agent, &mut tally) {
-            tally.of(agent).wrong += 1;
-            println!("{:<13}breaks off: {error:#}", agent.name);
+pub fn run(choice: &Choice) -> Result<Tally> {
+    let began = Instant::now();
+    let cast = called(&choice.only, choice.core);
+    ensure!(!cast.is_empty(), "no agent has {:?} in its name", choice.only);
+    let stand = Stand::new(&cast)?;
+    println!("the workspace runs after {:.0} s", began.elapsed().as_secs_f64());
+    let table = Table::default();
+    for act in [Act::First, Act::Back, Act::Last] {
+        let plays =
+            |agent: &&&Agent| STORIES.iter().any(|one| one.act == act && choice.has(one, agent));
+        let players: Vec<&Agent> = cast.iter().filter(plays).copied().collect();
+        if act == Act::Back && !players.is_empty() {
+            stand.kill()?;
+        }
+        for some in players.chunks(AT_ONCE) {
+            thread::scope(|scope| {
+                for agent in some {
+                    scope.spawn(|| play(&stand, (choice, act), agent, &table));
+                }
+            });
         }
     }
-    println!("with hooks {} right, {} wrong", tally.hooks.right, tally.hooks.wrong);
-    println!("without hooks {} right, {} wrong", tally.bare.right, tally.bare.wrong);
-    Ok(tally)
+    println!("{}after {:.0} s", table.shown(), began.elapsed().as_secs_f64());
+    Ok(table.tally())
 }
 
-struct Stand {
-    _model: Daemon,
-    lab: Lab,
-    cast: Vec<&'static Agent>,
-}
-
-impl Stand {
-    fn create(&self) -> Result<()> {
-        let port = mock_llm::PORT.to_string();
-        let relay = RELAY.replace("HOST", self.lab.internet.address()).replace("PORT", &port);
-        let setup = self.lab.stage.root().join("setup.sh");
-        std::fs::write(&setup, format!("cat >~/relay.js <<'END'\n{relay}END\n"))?;
-        let setup = format!("@{}", setup.display());
-        let repository = self.lab.repository("hello");
-        let mut sessions = vec!["model=node ~/relay.js".to_owned()];
-        sessions
-            .extend(self.cast.iter().map(|agent| format!("{}={}", agent.name, agent.command())));
-        let mut arguments = vec![
-            "workspace",
-            "create",
-            ADDRESS,
-            "--image",
-            "warren-workspace:agents",
-            "--memory",
-            "6G",
-            "--disk",
-            "6G",
-            "--repo",
-            &repository,
-            "--setup",
-            &setup,
-        ];
-        arguments.extend(sessions.iter().flat_map(|session| ["--session", session.as_str()]));
-        self.lab.cluster.warren(&arguments).map(drop)
-    }
-
-    fn play_all(&self, agent: &Agent, tally: &mut Tally) -> Result<()> {
-        self.wait_ready(agent)?;
-        for story in STORIES.iter().filter(|story| story.is_for(agent)) {
+/// Plays an agent's stories of one part; what cannot be done ends them, and is wrong.
+fn play(stand: &Stand, (choice, act): (&Choice, Act), agent: &Agent, table: &Table) {
+    let mut at = "is at its prompt";
+    let mut all = || {
+        if act != Act::Last {
+            stand.wait_ready(agent)?;
+        }
+        for story in STORIES.iter().filter(|one| one.act == act && choice.has(one, agent)) {
+            at = story.name;
+            let began = Instant::now();
             for step in story.steps {
-                self.play(agent, (story.name, step), tally)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_ready(&self, agent: &Agent) -> Result<()> {
-        wait_until(&format!("{} is at its prompt", agent.name), SOON, || {
-            let screen = self.screen(agent)?;
-            let ready = agent.ready.iter().any(|mark| screen.contains(mark));
-            ensure!(ready, "the screen shows:\n{screen}");
-            Ok(())
-        })
-    }
-
-    fn play(&self, agent: &Agent, (name, step): (&str, &Step), tally: &mut Tally) -> Result<()> {
-        match step {
-            Step::Say(text) => self.say(agent, text),
-            Step::Quit => self.say(agent, agent.quit),
-            Step::Allow => self.keys(agent, agent.allow),
-            Step::Keys(keys) => self.keys(agent, keys),
-            Step::Expect(wanted) | Step::Until(wanted) => {
-                let began = Instant::now();
-                let within = if matches!(step, Step::Until(_)) { SOON } else { SAID };
-                let met = wait_until(wanted, within, || {
-                    let seen = self.seen(agent)?;
-                    ensure!(state(&seen) == *wanted, "{}", shown(&seen));
-                    Ok(shown(&seen))
-                });
-                let (seen, right) = match met {
-                    Ok(seen) => (seen, true),
-                    Err(_) => (shown(&self.seen(agent)?), false),
-                };
-                // who is not heard cannot have said it
-                let right = right && (agent.hooks || !seen.contains("(hook"));
-                let count = tally.of(agent);
-                *(if right { &mut count.right } else { &mut count.wrong }) += 1;
-                println!(
-                    "{:<13}{name:<17}{wanted:<21}{:<32}{:>6}",
-                    agent.name,
-                    if right { seen } else { format!("WRONG: {seen}") },
-                    began.elapsed().as_millis()
-                );
-                if right && wanted.starts_with("waiting") {
-                    self.wait_dialog(agent);
+                let seen = stand.play(agent, step).with_context(|| format!("{step:?}"))?;
+                if let Some(seen) = seen {
+                    table.add(agent, story.name, &seen);
                 }
-                if !right {
-                    println!("{}", self.evidence(agent)?);
-                }
-                Ok(())
             }
+            table.took(agent, story.name, began.elapsed());
         }
-    }
-
-    /// Types a prompt, and sends it once it stands there.
-    fn say(&self, agent: &Agent, text: &str) -> Result<()> {
-        self.tmux(&["send-keys", "-t", agent.name, "-l", text])?;
-        let end: String =
-            text.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
-        wait_until("the prompt is typed", SOON, || {
-            let screen = self.screen(agent)?;
-            ensure!(screen.contains(&end), "the screen shows:\n{screen}");
-            Ok(())
-        })?;
-        self.keys(agent, &["Enter"])
-    }
-
-    /// Presses keys as a person does, who needs a moment: agents disregard what comes at once with a
-    /// text or a dialog.
-    fn keys(&self, agent: &Agent, keys: &[&str]) -> Result<()> {
-        sleep(MOMENT);
-        self.tmux(&[&["send-keys", "-t", agent.name], keys].concat()).map(drop)
-    }
-
-    /// Waits until keys reach a dialog. One that nobody knows by its looks is answered all the same.
-    fn wait_dialog(&self, agent: &Agent) {
-        let shown = wait_until("the dialog is there", SHOWN, || {
-            let screen = self.screen(agent)?;
-            let there = agent.dialog.iter().any(|mark| screen.contains(mark));
-            ensure!(there, "the screen shows:\n{screen}");
-            Ok(())
-        });
-        if let Err(error) = shown {
-            println!("{error:#}");
-        }
-    }
-
-    /// Returns what is said of an agent and why, and what its screen shows.
-    fn evidence(&self, agent: &Agent) -> Result<String> {
-        let session = format!("{ADDRESS}/{}", agent.name);
-        let why = self.lab.cluster.warren(&["session", "explain", &session])?.stdout;
-        Ok(format!("{why}\n{}", self.screen(agent)?.trim_end()))
-    }
-
-    fn screen(&self, agent: &Agent) -> Result<String> {
-        self.tmux(&["capture-pane", "-p", "-J", "-t", agent.name])
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> Result<String> {
-        let exec = ["workspace", "exec", ADDRESS, "--", "tmux"];
-        Ok(self.lab.cluster.warren(&[&exec[..], arguments].concat())?.stdout)
-    }
-
-    /// Returns what is said of an agent; null where nothing is.
-    fn seen(&self, agent: &Agent) -> Result<Value> {
-        let list = self.lab.cluster.json(&["session", "list", ADDRESS])?;
-        let sessions =
-            list.as_array().or_else(|| list.as_object()?.values().find_map(Value::as_array));
-        let session = sessions.into_iter().flatten().find(|session| session["name"] == agent.name);
-        Ok(session.with_context(|| format!("no session {}", agent.name))?["agent"].clone())
-    }
-}
-
-/// Returns the state that an agent is said to be in, with what it waits for or why it failed:
-/// `waiting question`, `error auth`.
-fn state(agent: &Value) -> String {
-    let state = agent["state"].as_str().unwrap_or("nothing");
-    let of = match state {
-        "waiting" => &agent["wait"]["kind"],
-        "error" => &agent["error"]["kind"],
-        _ => &Value::Null,
+        anyhow::Ok(())
     };
-    of.as_str().map_or_else(|| state.to_owned(), |kind| format!("{state} {kind}"))
-}
-
-/// Returns the state, who said so, and that it is derived where it is.
-fn shown(agent: &Value) -> String {
-    let source = agent["source"].as_str().unwrap_or_default();
-    let derived = if agent["confidence"] == "derived" { ", derived" } else { "" };
-    let by = if source.is_empty() { String::new() } else { format!(" ({source}{derived})") };
-    format!("{}{by}", state(agent))
+    if let Err(error) = all() {
+        table.broke_off(agent, at, &error);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::{cast::CAST, *};
 
     #[test]
-    fn a_state_is_seen_with_what_is_waited_for_and_who_said_so() {
-        let idle = json!({"state": "idle", "wait": null, "source": "hook"});
-        assert_eq!(shown(&idle), "idle (hook)");
-        let guess = json!({"state": "error", "error": {"kind": "auth"}, "source": "title",
-            "confidence": "derived"});
-        assert_eq!(shown(&guess), "error auth (title, derived)");
-        let waiting = json!({"state": "waiting", "wait": {"kind": "permission"}});
-        assert_eq!(state(&waiting), "waiting permission");
-        assert_eq!(shown(&Value::Null), "nothing");
+    fn a_choice_is_read_and_nothing_else() {
+        let read = |words: &str| Choice::read(words.split_whitespace().map(str::to_owned));
+        let choice = |only: &str, core| Choice { only: only.to_owned(), core };
+        assert_eq!(read("").expect("read"), choice("", false));
+        assert_eq!(read("codex --core").expect("read"), choice("codex", true));
+        assert!(read("--cores").is_err() && read("codex gemini").is_err());
+        assert!(run(&choice("nobody", false)).is_err());
     }
 
     #[test]
-    fn a_run_that_says_nothing_is_no_success() {
-        assert!(run("nobody").is_err());
-        let count = |right, wrong| Count { right, wrong };
-        let hold = |hooks, bare| Tally { hooks, bare }.hold();
-        assert!(hold(count(3, 0), count(0, 0)).is_ok() && hold(count(3, 0), count(6, 3)).is_ok());
-        assert!(hold(count(0, 0), count(0, 0)).is_err() && hold(count(3, 1), count(6, 0)).is_err());
-        assert!(hold(count(3, 0), count(6, 4)).is_err());
-    }
-
-    #[test]
-    fn every_story_has_somebody_to_play_it() {
+    fn every_story_has_somebody_to_play_it_and_the_core_has_each_agent() {
         for story in &STORIES {
             assert!(CAST.iter().any(|agent| story.is_for(agent)), "{}", story.name);
         }
+        let core = Choice { core: true, ..Choice::default() };
+        for agent in called("", true) {
+            let played = STORIES.iter().filter(|story| core.has(story, agent));
+            let names: Vec<&str> = played.map(|story| story.name).collect();
+            for name in ["permission", "thinking, Esc", "conversation", "quit"] {
+                assert!(names.contains(&name), "{}: {names:?}", agent.name);
+            }
+            assert!(names.contains(&"401") || names.contains(&"refused, no word"));
+        }
+        assert_eq!(called("", true).len(), 3);
     }
 }

@@ -6,9 +6,23 @@ use super::cast::{Agent, Kind};
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) name: &'static str,
+    pub(super) act: Act,
     /// Which ability of an agent it needs.
     needs: Needs,
+    /// Whether it is played where only the core is.
+    pub(super) core: bool,
     pub(super) steps: &'static [Step],
+}
+
+/// The parts of a run, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Each plays its own.
+    First,
+    /// The container was killed, and came back.
+    Back,
+    /// Each ends.
+    Last,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +32,10 @@ enum Needs {
     Asking,
     /// It tells of a turn that failed, and why.
     Failures,
+    /// A turn that failed ends, and only its screen says why.
+    Silence,
+    /// It told the id of its conversation.
+    Conversation,
     /// It goes on while a shell of its own runs.
     Background,
     /// Nobody prepared its home.
@@ -35,13 +53,19 @@ pub(super) enum Step {
     Keys(&'static [&'static str]),
     /// Send what ends the agent.
     Quit,
+    /// Its model was asked to say the one, and told that the other was said before.
+    Recalls(&'static str, &'static str),
+    /// It was started with the conversation it had.
+    Resumed,
+    /// The kernel killed this program of its session for memory.
+    Killed(&'static str),
     /// The state, and what is waited for.
     Expect(&'static str),
     /// The same, once something is over that takes its time.
     Until(&'static str),
 }
 
-use Step::{Allow, Expect, Keys, Quit, Say, Until};
+use Step::{Allow, Expect, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
 
 /// Takes away what was typed: a prompt that nothing was answered to stands there again after Esc.
 const CLEAR: &[&str] = &["C-u"];
@@ -56,20 +80,32 @@ impl Story {
             Needs::Nothing => true,
             Needs::Asking => agent.asks,
             Needs::Failures | Needs::Background => claude && agent.hooks,
+            Needs::Silence => !claude && agent.hooks,
+            Needs::Conversation => agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 16] = [
-    Story { name: "first start", needs: Needs::FirstStart, steps: &[Expect("waiting setup")] },
+pub(super) static STORIES: [Story; 19] = [
+    Story {
+        name: "first start",
+        act: Act::First,
+        core: false,
+        needs: Needs::FirstStart,
+        steps: &[Expect("waiting setup")],
+    },
     Story {
         name: "turn",
+        act: Act::First,
+        core: false,
         needs: Needs::Nothing,
         steps: &[Say("look [[hang 4]] [[bash ls]]"), Expect("working"), Until("idle")],
     },
     Story {
         name: "permission",
+        act: Act::First,
+        core: true,
         needs: Needs::Nothing,
         steps: &[
             Say("make [[risky touch one && sleep 4]]"),
@@ -81,6 +117,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "permission, Esc",
+        act: Act::First,
+        core: false,
         needs: Needs::Nothing,
         steps: &[
             Say("make [[risky touch two && sleep 1]]"),
@@ -91,6 +129,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "question",
+        act: Act::First,
+        core: false,
         needs: Needs::Asking,
         steps: &[
             Say("choose [[ask Red|Blue]]"),
@@ -101,6 +141,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "question, Esc",
+        act: Act::First,
+        core: false,
         needs: Needs::Asking,
         steps: &[
             Say("choose [[ask Green|Grey]]"),
@@ -111,6 +153,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "thinking, Esc",
+        act: Act::First,
+        core: true,
         needs: Needs::Nothing,
         steps: &[
             Say("think [[hang 60]]"),
@@ -122,6 +166,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "writing, Esc",
+        act: Act::First,
+        core: false,
         needs: Needs::Nothing,
         steps: &[
             Say("write [[slow 60]]"),
@@ -133,6 +179,8 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "tool, Esc",
+        act: Act::First,
+        core: false,
         needs: Needs::Nothing,
         steps: &[
             Say("make [[risky touch three && sleep 60]]"),
@@ -146,6 +194,8 @@ pub(super) static STORIES: [Story; 16] = [
     // a shell that takes all the memory there is dies; the agent is told and goes on
     Story {
         name: "out of memory",
+        act: Act::First,
+        core: false,
         needs: Needs::Failures,
         steps: &[
             Say("fill [[risky python3 -c 'all = [b\"x\" * (1 << 30) for _ in range(64)]']]"),
@@ -153,10 +203,13 @@ pub(super) static STORIES: [Story; 16] = [
             Allow,
             Expect("working"),
             Until("idle"),
+            Killed("python3"),
         ],
     },
     Story {
         name: "background",
+        act: Act::First,
+        core: false,
         needs: Needs::Background,
         steps: &[
             Say("start [[background sleep 8]] [[hang 1]] [[say started]]"),
@@ -167,23 +220,64 @@ pub(super) static STORIES: [Story; 16] = [
     },
     Story {
         name: "401",
+        act: Act::First,
+        core: true,
         needs: Needs::Failures,
         steps: &[Say("fail [[err 401]]"), Expect("error auth")],
     },
     Story {
         name: "429",
+        act: Act::First,
+        core: false,
         needs: Needs::Failures,
         steps: &[Say("fail [[err 429]]"), Expect("error rate_limit")],
     },
     Story {
         name: "529",
+        act: Act::First,
+        core: false,
         needs: Needs::Failures,
         steps: &[Say("fail [[err 529]]"), Expect("error overloaded")],
     },
     Story {
         name: "refused",
+        act: Act::First,
+        core: false,
         needs: Needs::Failures,
         steps: &[Say("fail [[err 400]]"), Expect("error other")],
     },
-    Story { name: "quit", needs: Needs::Nothing, steps: &[Quit, Expect("exited")] },
+    Story {
+        name: "refused, no word",
+        act: Act::First,
+        core: true,
+        needs: Needs::Silence,
+        steps: &[Say("fail [[hang 3]] [[err 400]]"), Expect("working"), Until("idle")],
+    },
+    Story {
+        name: "before the kill",
+        act: Act::First,
+        core: true,
+        needs: Needs::Conversation,
+        steps: &[Say("remember [[hang 3]] [[say plum]]"), Expect("working"), Until("idle")],
+    },
+    Story {
+        name: "conversation",
+        act: Act::Back,
+        core: true,
+        needs: Needs::Conversation,
+        steps: &[
+            Resumed,
+            Say("and now [[hang 3]] [[say pear]]"),
+            Expect("working"),
+            Until("idle"),
+            Recalls("pear", "remember [[hang 3]] [[say plum]]"),
+        ],
+    },
+    Story {
+        name: "quit",
+        act: Act::Last,
+        core: true,
+        needs: Needs::Nothing,
+        steps: &[Quit, Expect("exited")],
+    },
 ];

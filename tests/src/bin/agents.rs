@@ -1,6 +1,7 @@
 //! Plays the agents' stories; `cargo xtask agents` prepares what they need.
 
+use warren_tests::agents::{Choice, run};
+
 fn main() -> anyhow::Result<()> {
-    let only = std::env::args().nth(1).unwrap_or_default();
-    warren_tests::agents::run(&only)?.hold()
+    run(&Choice::read(std::env::args().skip(1))?)?.hold()
 }

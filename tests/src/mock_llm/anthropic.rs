@@ -31,15 +31,14 @@ pub(super) fn read(body: &Value) -> Asked {
             }
         }
     }
-    let (prompt, done) = stand(said);
+    let stand = stand(said);
     let tools = body["tools"].as_array().into_iter().flatten();
     let tools: Vec<String> =
         tools.filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect();
     // a title, a topic, a summary: asked for without any tool
     let aside = tools.is_empty().then(|| json!({"title": "scripted", "isNewTopic": false}));
     Asked {
-        prompt,
-        done,
+        stand,
         tools,
         aside,
         model: body["model"].as_str().unwrap_or("scripted").to_owned(),
@@ -194,7 +193,7 @@ mod tests {
 
         let result = json!({"role": "user", "content": [{"type": "tool_result", "content": "x"}]});
         let asked = read(&request(json!([prompt, {"role": "assistant", "content": "x"}, result])));
-        assert_eq!(asked.done, 1);
+        assert_eq!(asked.stand.done, 1);
         let whole = whole(&asked, &asked.answer().act);
         assert_eq!(whole["stop_reason"], "tool_use");
         assert_eq!(whole["content"][1]["input"]["questions"][0]["options"][1]["label"], "B");

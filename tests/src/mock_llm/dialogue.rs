@@ -1,4 +1,5 @@
-//! Where a dialogue stands: its newest prompt, and how many tools have answered since.
+//! Where a dialogue stands: its newest prompt, how many tools have answered since, and what came
+//! before it.
 
 use super::Script;
 
@@ -11,20 +12,33 @@ pub(super) enum Said {
     Result,
 }
 
-/// Returns the newest prompt and the number of tools that have answered it.
-pub(super) fn stand(said: impl IntoIterator<Item = Said>) -> (String, usize) {
-    let (mut prompt, mut done) = (String::new(), 0);
+/// Where a dialogue stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stand {
+    /// The newest prompt.
+    pub(super) prompt: String,
+    /// The number of tools that have answered it.
+    pub(super) done: usize,
+    /// The prompts before it, the oldest first.
+    pub(super) earlier: Vec<String>,
+}
+
+/// Returns where a dialogue stands.
+pub(super) fn stand(said: impl IntoIterator<Item = Said>) -> Stand {
+    let mut stand = Stand::default();
     for one in said {
         match one {
-            Said::Result => done += 1,
+            Said::Result => stand.done += 1,
             // what an agent says of itself stands in tags
             Said::Text(text) if Script::is_in(&text) || !is_of_the_agent(&text) => {
-                (prompt, done) = (text, 0);
+                let before = std::mem::replace(&mut stand.prompt, text);
+                stand.earlier.extend(Some(before).filter(|text| !text.is_empty()));
+                stand.done = 0;
             }
             Said::Text(_) => {}
         }
     }
-    (prompt, done)
+    stand
 }
 
 fn is_of_the_agent(text: &str) -> bool {
@@ -40,6 +54,11 @@ mod tests {
         Said::Text(text.to_owned())
     }
 
+    fn at(prompt: &str, done: usize, earlier: &[&str]) -> Stand {
+        let earlier = earlier.iter().map(|text| (*text).to_owned()).collect();
+        Stand { prompt: prompt.to_owned(), done, earlier }
+    }
+
     #[test]
     fn a_new_prompt_begins_anew_and_a_reminder_does_not() {
         let dialogue = [
@@ -49,15 +68,15 @@ mod tests {
             text("<system-reminder>x</system-reminder>"),
             Said::Result,
         ];
-        assert_eq!(stand(dialogue), ("[[bash a]]".to_owned(), 2));
+        assert_eq!(stand(dialogue), at("[[bash a]]", 2, &[]));
         let dialogue = [text("[[bash a]]"), Said::Result, text("hello")];
-        assert_eq!(stand(dialogue), ("hello".to_owned(), 0));
-        assert_eq!(stand([]), (String::new(), 0));
+        assert_eq!(stand(dialogue), at("hello", 0, &["[[bash a]]"]));
+        assert_eq!(stand([]), Stand::default());
     }
 
     #[test]
     fn of_prompts_that_nobody_answered_the_last_one_counts() {
         let dialogue = [text("[[err 401]]"), text("[[bash a]]")];
-        assert_eq!(stand(dialogue), ("[[bash a]]".to_owned(), 0));
+        assert_eq!(stand(dialogue), at("[[bash a]]", 0, &["[[err 401]]"]));
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn read(body: &Value, called: &str) -> Asked {
             }
         }
     }
-    let (prompt, done) = stand(said);
+    let stand = stand(said);
     let tools = body["tools"].as_array().into_iter().flatten();
     let tools =
         tools.flat_map(|tool| tool["functionDeclarations"].as_array().into_iter().flatten());
@@ -36,8 +36,7 @@ pub(super) fn read(body: &Value, called: &str) -> Asked {
         || settings.get("responseJsonSchema").is_some();
     let (model, method) = called.split_once(':').unwrap_or((called, ""));
     Asked {
-        prompt,
-        done,
+        stand,
         tools: tools.filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect(),
         aside: form.then(|| {
             json!({

@@ -23,10 +23,8 @@ use serde_json::Value;
 /// What was asked of a model, whichever API it came through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
-    /// The newest prompt; its markers are the script.
-    prompt: String,
-    /// How many tools have answered since.
-    done: usize,
+    /// The dialogue; the markers of its newest prompt are the script.
+    stand: dialogue::Stand,
     /// Names of the tools it may call.
     tools: Vec<String>,
     /// What the agent asks for itself, such as a title: JSON, or anything short.
@@ -43,7 +41,7 @@ impl Asked {
         if self.aside.is_some() {
             return Answer::default();
         }
-        Script::read(&self.prompt).answer(self.done)
+        Script::read(&self.stand.prompt).answer(self.stand.done)
     }
 
     /// Returns the first of these tools that may be called.

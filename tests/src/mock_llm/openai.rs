@@ -26,7 +26,7 @@ pub(super) fn read(body: &Value) -> Asked {
             said.push(Said::Text(text.collect::<Vec<_>>().join("\n")));
         }
     }
-    let (prompt, done) = stand(said);
+    let stand = stand(said);
     let mut tools = Vec::new();
     name_tools(&body["tools"], &mut tools);
     for item in body["input"].as_array().into_iter().flatten() {
@@ -38,8 +38,7 @@ pub(super) fn read(body: &Value) -> Asked {
     // a title of the thread: asked for in a form
     let form = body["text"]["format"]["type"] == "json_schema";
     Asked {
-        prompt,
-        done,
+        stand,
         tools,
         aside: form.then(|| json!({"title": "scripted"})),
         model: body["model"].as_str().unwrap_or("scripted").to_owned(),

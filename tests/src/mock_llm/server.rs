@@ -27,7 +27,8 @@ use crate::{Daemon, Host, Stage, program::binary, wait_until};
 /// The port it listens on, in a host of its own.
 pub const PORT: u16 = 8089;
 
-/// Starts the server as a process in a host's network; its log has a line for each request.
+/// Starts the server as a process in a host's network; its log has a line for each request, with
+/// the prompts before the newest one.
 ///
 /// # Errors
 /// Fails where it does not listen.
@@ -145,14 +146,15 @@ async fn answer(request: Request<Incoming>, refused: &Refused) -> Reply {
 async fn told(api: Api, asked: &Asked, refused: &Refused) -> Reply {
     let answer = asked.answer();
     eprintln!(
-        "{api:?}: {} tools, {} done, {answer:?}{}",
+        "{api:?}: {} tools, {} done, {answer:?}{}, before it {:?}",
         asked.tools.len(),
-        asked.done,
-        if asked.aside.is_some() { " (aside)" } else { "" }
+        asked.stand.done,
+        if asked.aside.is_some() { " (aside)" } else { "" },
+        asked.stand.earlier,
     );
     tokio::time::sleep(answer.hang).await;
     if let Some((status, times)) = answer.refusal
-        && refused.once_more(&asked.prompt, times)
+        && refused.once_more(&asked.stand.prompt, times)
     {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return whole(status, Some(&api.refusal(status.as_u16())));

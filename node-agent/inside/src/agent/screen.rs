@@ -1,22 +1,61 @@
 //! What the text on a screen tells, where nothing better does.
 
-use warren_common::{Limits, agent::Screen};
+use warren_common::{
+    Limits,
+    agent::{Ask, Screen, WaitKind},
+};
 
 /// Lines at the end of a screen that are kept.
 const LINES: usize = 12;
+/// What stands above a question of Gemini CLI, and below it.
+const QUESTION: (&str, &str) = ("Answer Questions", "Enter to select");
 
-/// Returns what the screen of an agent tells; `retries` where it may be trying the model again.
-pub(super) fn read(text: &str, retries: bool) -> Screen {
+/// What may be looked for on a screen beside its last lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Nothing,
+    /// Claude Code may be trying the model again.
+    Retries,
+    /// Gemini CLI may be asking a question.
+    Question,
+}
+
+/// Returns what the screen of an agent tells.
+pub(super) fn read(text: &str, wanted: For) -> Screen {
     let lines: Vec<&str> =
         text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let end = &lines[lines.len().saturating_sub(LINES)..];
     let trying = |line: &&&str| line.contains("retrying in ") && line.contains("attempt ");
-    if let Some(line) = end.iter().rfind(trying).filter(|_| retries) {
+    if let Some(line) = end.iter().rfind(trying).filter(|_| wanted == For::Retries) {
         // a mark that spins comes first
         let line = line.trim_start_matches(|c: char| !c.is_alphanumeric());
         return Screen::Retrying(line.to_owned());
     }
-    Screen::Lines(last(end))
+    match question(&lines).filter(|_| wanted == For::Question) {
+        Some(ask) => Screen::Asks(ask),
+        None => Screen::Lines(last(end)),
+    }
+}
+
+/// Reads the question that stands at the end of a screen, in a frame: a title, the question, numbered
+/// answers, which keys do what.
+fn question(lines: &[&str]) -> Option<Ask> {
+    let plain = |line: &&str| line.trim_matches(|c: char| c == '│' || c.is_whitespace()).to_owned();
+    let from = lines.iter().rposition(|line| line.contains(QUESTION.0))?;
+    let dialog: Vec<String> = lines[from + 1..].iter().map(plain).collect();
+    let end = dialog.iter().position(|line| line.starts_with(QUESTION.1))?;
+    let said = |line: &&String| !line.is_empty();
+    let text = dialog[..end].iter().find(said)?.clone();
+    let answer = |line: &String| {
+        let line = line.trim_start_matches(['●', ' ']);
+        let (number, answer) = line.split_once(". ")?;
+        number.parse::<u8>().ok()?;
+        Some(answer.trim().to_owned())
+    };
+    let mut options: Vec<String> = dialog[..end].iter().filter_map(answer).collect();
+    // the last one is what a person writes
+    options.pop();
+    Some(Ask { kind: WaitKind::Question, text, options })
 }
 
 /// Returns as many of the last lines as a status shows.
@@ -42,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_that_fit_are_kept() {
-        let lines = |text: &str| match read(text, false) {
+        let lines = |text: &str| match read(text, For::Nothing) {
             Screen::Lines(lines) => lines,
             other => panic!("{other:?}"),
         };
@@ -57,8 +96,26 @@ mod tests {
     fn a_retry_is_found_where_one_may_be() {
         let text = "> hello\n\n✻ 401 mock 401 · retrying in 9s · attempt 5/10\n\n>\n";
         let line = "401 mock 401 · retrying in 9s · attempt 5/10";
-        assert_eq!(read(text, true), Screen::Retrying(line.to_owned()));
-        assert!(matches!(read(text, false), Screen::Lines(_)));
-        assert!(matches!(read("retrying in vain", true), Screen::Lines(_)));
+        assert_eq!(read(text, For::Retries), Screen::Retrying(line.to_owned()));
+        assert!(matches!(read(text, For::Nothing), Screen::Lines(_)));
+        assert!(matches!(read("retrying in vain", For::Retries), Screen::Lines(_)));
+    }
+
+    #[test]
+    fn a_question_is_read_with_its_answers_where_one_stands() {
+        let dialog = "✦ Here\n╭───╮\n│ Answer Questions        │\n│                         │\n\
+                      │ Which one?              │\n│                         │\n\
+                      │ ● 1.  Red               │\n│       take Red          │\n\
+                      │   2.  Blue              │\n│   3.  Enter a custom value │\n│      │\n\
+                      │ Enter to select · ↑/↓ to navigate · Esc to cancel │\n╰───╯\n";
+        let options = vec!["Red".to_owned(), "Blue".to_owned()];
+        let ask = Ask { kind: WaitKind::Question, text: "Which one?".to_owned(), options };
+        assert_eq!(read(dialog, For::Question), Screen::Asks(ask));
+        assert!(matches!(read(dialog, For::Nothing), Screen::Lines(_)));
+        for other in
+            ["│ Answer Questions │", "Enter to select", "Enter to select\nAnswer Questions", ""]
+        {
+            assert!(matches!(read(other, For::Question), Screen::Lines(_)), "{other}");
+        }
     }
 }

@@ -8,23 +8,27 @@ use warren_proto::{convert::agent_program, pb::inside::v1::Session};
 use super::book::Book;
 
 /// What a shell reads as more than words.
-const SHELL: &str = "|&;<>()$`\\\"'*?[]#~={}\n";
-/// Words by which whoever wrote the command line chose the conversation, or wants none.
-const CHOSEN: [&str; 13] = [
-    "--resume",
-    "-r",
-    "--continue",
-    "-c",
-    "--session-id",
-    "--from-pr",
-    "--fork-session",
-    "-p",
-    "--print",
-    "--prompt",
-    "resume",
-    "exec",
-    "mcp",
-];
+const SHELL: &str = "|&;<>()$`\\\"'*?[]#~{}\n";
+/// Words by which whoever wrote the command line chose the conversation, or wants none. The same letter
+/// means something else to another agent: Codex's `-c` sets a value.
+const fn chosen(agent: AgentProgram) -> &'static [&'static str] {
+    match agent {
+        AgentProgram::Claude => &[
+            "--resume",
+            "-r",
+            "--continue",
+            "-c",
+            "--session-id",
+            "--from-pr",
+            "--fork-session",
+            "-p",
+            "--print",
+            "mcp",
+        ],
+        AgentProgram::Codex => &["resume", "fork", "exec", "e", "mcp", "login", "logout"],
+        AgentProgram::Gemini => &["--resume", "-r", "--prompt", "-p", "--list-sessions", "mcp"],
+    }
+}
 /// Folders looked through for one conversation, at most.
 const FOLDERS: usize = 4096;
 
@@ -79,7 +83,12 @@ impl Program {
 
     /// Whether its arguments say which conversation it has.
     fn chooses(&self) -> bool {
-        self.words.split_ascii_whitespace().any(|word| CHOSEN.contains(&word))
+        let words = self.agent.map_or(&[][..], chosen);
+        let is_one = |word: &str| {
+            let name = word.split_once('=').map_or(word, |(name, _)| name);
+            words.contains(&name)
+        };
+        self.words.split_ascii_whitespace().any(is_one)
     }
 
     fn line(&self, conversation: &Conversation) -> String {
@@ -256,6 +265,28 @@ mod tests {
         assert!(line.starts_with("claude --session-id ") && !line.contains(id) && !resumed);
         let own = Launch { program: Program::of(&session("claude", "--continue", "")), ..launch };
         assert!(!own.line().0.contains("--session-id"), "whoever wrote it chose");
+    }
+
+    #[test]
+    fn a_word_that_chooses_for_one_agent_is_another_thing_for_the_next() {
+        let chooses = |agent, words| Program::of(&session(agent, words, "")).chooses();
+        for (agent, words) in [
+            ("claude", "-c"),
+            ("claude", "--resume=0199a0b2"),
+            ("codex", "resume --last"),
+            ("codex", "-m x exec ls"),
+            ("gemini", "-p hello"),
+        ] {
+            assert!(chooses(agent, words), "{agent} {words}");
+        }
+        for (agent, words) in [
+            ("claude", "--model resume-x"),
+            ("codex", "-c model_provider=mine -p work"),
+            ("gemini", "--model x -c"),
+        ] {
+            assert!(!chooses(agent, words), "{agent} {words}");
+        }
+        assert!(Program::of(&session("", "", "codex -c a=b")).agent.is_some());
     }
 
     #[test]

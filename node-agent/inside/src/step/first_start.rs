@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 use warren_proto::pb::inside::v1::Setup;
 
 use super::Startup;
-use crate::{files, journal::event};
+use crate::{files, journal::event, session::worktrees};
 
 /// Lays the files that are missing. One that cannot be laid costs a person a keystroke, and is
 /// logged.
@@ -28,6 +28,8 @@ pub(super) fn run(startup: &Startup, setup: &Setup) {
 
 /// Returns the files by their place in the home, for work in `folder`.
 fn answers(folder: &Path) -> [(&'static str, String); 4] {
+    // Claude Code and Codex take the checkout's word for its worktrees, Gemini CLI does not
+    let beside = quoted(&worktrees(folder).to_string_lossy());
     let folder = quoted(&folder.to_string_lossy());
     let claude = format!(
         "{{\n  \"hasCompletedOnboarding\": true,\n  \"projects\": {{\n    {folder}: \
@@ -40,7 +42,7 @@ fn answers(folder: &Path) -> [(&'static str, String); 4] {
     let gemini = "{\n  \"general\": {\"enableAutoUpdate\": false},\n  \
                   \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}}\n}\n"
         .to_owned();
-    let trusted = format!("{{{folder}: \"TRUST_FOLDER\"}}\n");
+    let trusted = format!("{{{folder}: \"TRUST_FOLDER\", {beside}: \"TRUST_FOLDER\"}}\n");
     [
         (".claude.json", claude),
         (".codex/config.toml", codex),
@@ -95,6 +97,7 @@ mod tests {
         assert!(answers[0].1.contains(&format!("{folder}: {{\"hasTrust")), "{answers:?}");
         assert!(answers[1].1.contains(&format!("[projects.{folder}]\n")), "{answers:?}");
         assert!(answers[3].1.starts_with(&format!("{{{folder}: ")), "{answers:?}");
+        assert!(answers[3].1.contains(r#"c\u000a.worktrees": "TRUST"#), "{answers:?}");
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::{path::Path, time::Duration};
 
 use warren_common::{
     Limits, Timestamp,
-    agent::{AgentKind, AgentState, Phase, Process, Report, Screen, StateName, Tmux, WaitKind},
+    agent::{
+        AgentKind, AgentState, Phase, Process, Report, Screen, Source, StateName, Tmux, WaitKind,
+    },
 };
 
 use super::{
@@ -88,7 +90,7 @@ impl Entry {
             _ if fresh => false,
             _ if self.reads => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
-            AgentState::Waiting(wait) => wait.kind == WaitKind::Setup,
+            AgentState::Waiting(wait) => wait.kind == WaitKind::Setup || self.asks_something(),
             AgentState::Working { .. } => {
                 self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
             }
@@ -107,12 +109,23 @@ impl Entry {
             AgentState::Working { phase, .. } => Some(phase),
             _ => None,
         };
-        let retries = self.kind == AgentKind::Claude && phase.is_some();
-        let told = screen::read(text, retries);
+        let wanted = match self.kind {
+            AgentKind::Claude if phase.is_some() => screen::For::Retries,
+            AgentKind::Gemini if self.asks_something() => screen::For::Question,
+            _ => screen::For::Nothing,
+        };
+        let told = screen::read(text, wanted);
         let over = phase == Some(Some(Phase::Retrying));
         if phase.is_none() || over || matches!(told, Screen::Retrying(_)) {
             self.observe(now, now, Report::Screen(told));
         }
+    }
+
+    /// Returns whether only Gemini CLI's title says that it waits, which does not say for what.
+    fn asks_something(&self) -> bool {
+        let status = self.arbiter.status();
+        let waits = matches!(status.state, AgentState::Waiting(_));
+        waits && self.kind == AgentKind::Gemini && status.source == Source::Title
     }
 
     /// Returns whether it should have told of itself by now.
