@@ -413,8 +413,14 @@ pub fn reason(text: &str) -> String {
 /// Returns a reason as entries of the log are applied with it: without control characters. Replicas of
 /// different versions apply an entry alike, so what this does never changes.
 pub fn reason_applied(text: &str) -> String {
+    line_applied(text, Limits::REASON_BYTES)
+}
+
+/// Returns one line of a text as entries of the log are applied with it: as [`reason_applied`], and in
+/// `limit` bytes.
+pub fn line_applied(text: &str, limit: usize) -> String {
     let control = |one: char| one.is_control() && one != '\n' && one != '\t';
-    without(text, Limits::REASON_BYTES, control).replace(['\n', '\t'], " ")
+    without(text, limit, control).replace(['\n', '\t'], " ")
 }
 
 #[cfg(test)]

@@ -320,9 +320,14 @@ impl Dialog {
 pub fn fit(mut browsers: Vec<BrowserStatus>) -> Vec<BrowserStatus> {
     browsers.sort_by_key(|one| (one.state.has_ended(), one.started, one.id));
     let kept = kept(&browsers);
-    let mut running = 0;
+    let (mut running, mut ended) = (0, 0);
     browsers.retain(|one| match one.state.has_ended() {
-        true => kept.contains(&one.id),
+        true => {
+            // one id may be there more than once
+            let shown = kept.contains(&one.id) && ended < Limits::BROWSERS_ENDED;
+            ended += usize::from(shown);
+            shown
+        }
         false => {
             running += 1;
             running <= Limits::BROWSERS

@@ -189,6 +189,8 @@ fn of_those_that_ended_the_last_crashed_are_told_beside_all_that_run() {
     let mut shown = ended(&fit(all));
     shown.sort_unstable();
     assert_eq!(shown, [100, 101, 102, 103, 896, 897, 898, 899], "the first to crash goes");
+    let same = vec![one(7, BrowserState::Closed, 1); 1000];
+    assert_eq!(fit(same).len(), Limits::BROWSERS_ENDED, "also where all have one id");
 }
 
 #[test]

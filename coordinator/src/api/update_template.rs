@@ -71,12 +71,16 @@ impl Api {
             return Ok(answer(&moment, workspace, (applied.revision.0, None)));
         }
         let filled = filled(&moment.state, workspace, (&ask.template, &self.parts().template))?;
-        may(&moment, workspace, &filled)?;
+        // what took effect is answered as it was, whatever is there now
+        let done = !ask.plan && self.took_effect(asked);
+        if !done {
+            may(&moment, workspace, &filled)?;
+        }
         let plan = Some(shown(workspace, &filled));
         if ask.plan {
             return Ok(answer(&moment, workspace, (moment.state.revision.0, plan)));
         }
-        if ask.when_idle && filled.plan.restarts {
+        if ask.when_idle && filled.plan.restarts && !done {
             idle(&moment, workspace)?;
         }
         let update = Update::Template(Box::new(filled.update));

@@ -35,7 +35,7 @@ fn order(n: u8, generation: Generation) -> WorkspaceOrder {
         permit: None,
         request: None,
         sessions: Vec::new(),
-        sessions_told: true,
+        sessions_told: false,
         spec: WorkspaceSpec {
             template: "base".to_owned(),
             image: "warren-workspace:latest".to_owned(),

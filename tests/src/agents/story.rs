@@ -108,7 +108,7 @@ pub(super) static STORIES: [Story; 19] = [
         core: true,
         needs: Needs::Nothing,
         steps: &[
-            Say("make [[risky touch one && sleep 4]]"),
+            Say("make [[risky touch one && sleep 10]]"),
             Expect("waiting permission"),
             Allow,
             Expect("working"),
@@ -251,14 +251,14 @@ pub(super) static STORIES: [Story; 19] = [
         act: Act::First,
         core: true,
         needs: Needs::Silence,
-        steps: &[Say("fail [[hang 3]] [[err 400]]"), Expect("working"), Until("idle")],
+        steps: &[Say("fail [[hang 8]] [[err 400]]"), Expect("working"), Until("idle")],
     },
     Story {
         name: "before the kill",
         act: Act::First,
         core: true,
         needs: Needs::Conversation,
-        steps: &[Say("remember [[hang 3]] [[say plum]]"), Expect("working"), Until("idle")],
+        steps: &[Say("remember [[hang 8]] [[say plum]]"), Expect("working"), Until("idle")],
     },
     Story {
         name: "conversation",
@@ -267,10 +267,10 @@ pub(super) static STORIES: [Story; 19] = [
         needs: Needs::Conversation,
         steps: &[
             Resumed,
-            Say("and now [[hang 3]] [[say pear]]"),
+            Say("and now [[hang 8]] [[say pear]]"),
             Expect("working"),
             Until("idle"),
-            Recalls("pear", "remember [[hang 3]] [[say plum]]"),
+            Recalls("pear", "remember [[hang 8]] [[say plum]]"),
         ],
     },
     Story {

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use warren_common::{
     MilliCpus,
     spec::{GitIdentity, Labels, RepoUrl, Resources, SessionSpec, WorkspaceSpec},
-    status::{clean, reason},
+    status::{line_applied, reason_applied},
 };
 
 /// Bytes that are shown of a value.
@@ -53,7 +53,7 @@ impl UpdatePlan {
         let all: Vec<String> = self.changes.iter().map(one).collect();
         match all.is_empty() {
             true => "nothing changes".to_owned(),
-            false => reason(&all.join(", ")),
+            false => reason_applied(&all.join(", ")),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Merge {
         show: impl Fn(&T) -> Option<String>,
     ) -> T {
         if new != present {
-            let shown = |one: &T| show(one).map(|text| reason(&clean(&text, SHOWN)));
+            let shown = |one: &T| show(one).map(|text| line_applied(&text, SHOWN));
             let (new, present, what) = (shown(new), shown(present), what.to_owned());
             match same {
                 true => self.kept.push(SpecChange { what, from: new, to: present }),

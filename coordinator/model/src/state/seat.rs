@@ -7,7 +7,7 @@
 //! id tells, is not let in at all: it has none of the homes.
 
 use serde::{Deserialize, Serialize};
-use warren_common::{Limits, NodeId, Timestamp, status::reason as one_line};
+use warren_common::{Limits, NodeId, Timestamp, status::reason_applied as one_line};
 
 use crate::{
     answer::{Outcome, Refusal, RefusalCode},

@@ -5,7 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use warren_common::{Limits, Timestamp, WorkspaceId, spec::Permit, status::reason as one_line};
+use warren_common::{
+    Limits, Timestamp, WorkspaceId, spec::Permit, status::reason_applied as one_line,
+};
 
 use crate::{
     answer::{Outcome, Refusal},

@@ -102,6 +102,17 @@ fn another_version_is_one_record_and_a_new_run_where_it_has_to_be() {
     assert_eq!((after.run_serial, after.desired), (run + 1, Desired::Running));
     assert_eq!(after.spec.resources.memory, Bytes::gib(2));
     assert_eq!(remembered(&world), Some(recipe(3)));
+
+    // records are chained: every version of the coordinator writes the same of one entry, so what people
+    // are not shown otherwise stays in them
+    let command = update(3, 4, |spec| {
+        image(spec);
+        spec.resources.memory = Bytes::gib(2);
+        spec.labels.insert("team".to_owned(), "we\u{200f}b".to_owned());
+    });
+    let envelope = world.envelope(person(), command);
+    let audit = world.apply(&envelope).audit.expect("a record");
+    assert!(audit.detail.contains("we\u{200f}b"), "{}", audit.detail);
 }
 
 #[test]

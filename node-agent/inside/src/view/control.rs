@@ -192,9 +192,8 @@ impl Seat {
 
     /// Leaves what lets go of keys to whoever looks next.
     pub(crate) fn leave_stuck(&self, held: Vec<u8>) {
-        if !held.is_empty() {
-            self.control.seats().stuck = held;
-        }
+        // of several pages of one command each may leave some
+        self.control.seats().stuck.extend(held);
     }
 
     /// Takes what somebody left so.
@@ -257,6 +256,18 @@ mod tests {
         assert!(control.seen("first").mine && control.seen("first").own == 1);
         drop(other);
         assert!(second.controls());
+    }
+
+    #[test]
+    fn what_two_pages_left_stuck_is_let_go_by_whoever_looks_next() {
+        let control = Control::default();
+        let (one, other) = (control.sit("first", Some(MINUTE)), control.sit("first", Some(MINUTE)));
+        one.leave_stuck(vec![1]);
+        other.leave_stuck(vec![2]);
+        drop((one, other));
+        let next = control.sit("next", None);
+        assert_eq!(next.stuck(), [1, 2]);
+        assert!(next.stuck().is_empty());
     }
 
     #[test]

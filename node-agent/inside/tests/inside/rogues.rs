@@ -28,7 +28,7 @@ use warren_proto::pb::inside::v1::{
 
 use crate::{
     agent::{Agent, PATIENCE},
-    workspace::{Workspace, sessions},
+    workspace::{Workspace, sessions, wait_until},
 };
 
 /// As many as the issue names.
@@ -252,7 +252,9 @@ async fn of_a_hundred_browsers_as_many_are_told_as_may_be_and_another_takes_a_de
     };
     let all = |status: &Status| status.browsers.iter().filter(|one| runs(one)).count();
     let status = agent.until("all that may be", |status| all(status) == Limits::BROWSERS).await;
-    assert_eq!(workspace.processes("--remote-debugging-port").len(), MANY);
+    // they are told as they start
+    wait_until("all of them", || workspace.processes("--remote-debugging-port").len() == MANY)
+        .await;
     let titles = status.browsers.iter().flat_map(|one| &one.pages).map(|page| &page.title);
     for title in titles {
         assert!(title.starts_with("[2J") && title.chars().all(|one| one.is_ascii_graphic()));
