@@ -49,7 +49,7 @@ pub enum Why {
     Exited,
     /// It was looked up so soon after a better source spoke that it may show what was before.
     TooSoon,
-    /// The screen may only turn work into waiting.
+    /// The screen may only turn work into waiting, and a start into rest.
     NoPromotion,
     /// The end of a subagent that never began.
     Unpaired,
@@ -65,7 +65,9 @@ impl Why {
             Self::Meaningless => "means nothing for this agent",
             Self::Exited => "the agent's process is gone",
             Self::TooSoon => "too soon after a better source",
-            Self::NoPromotion => "the screen may only turn work into waiting",
+            Self::NoPromotion => {
+                "the screen may only turn work into waiting, and a start into rest"
+            }
             Self::Unpaired => "ends a subagent that never began",
         }
     }
@@ -268,6 +270,9 @@ impl Fold {
                 Verdict::Noted
             }
             Screen::Retrying(_) => Verdict::Ignored(Why::NoPromotion),
+            Screen::Prompt if self.stage == StateName::Starting => self.rest(seen),
+            Screen::Prompt if self.stage == StateName::Idle => self.confirm(seen),
+            Screen::Prompt => Verdict::Ignored(Why::NoPromotion),
             Screen::Asks(ask) => {
                 let wait = Wait {
                     kind: ask.kind,

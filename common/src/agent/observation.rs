@@ -191,6 +191,8 @@ pub enum Screen {
     Retrying(String),
     /// Nothing; the last lines.
     Lines(String),
+    /// The agent is at its prompt.
+    Prompt,
 }
 
 impl Screen {
@@ -199,6 +201,7 @@ impl Screen {
             Self::Asks(ask) => Self::Asks(ask.bounded()),
             Self::Retrying(line) => Self::Retrying(summary(&line)),
             Self::Lines(lines) => Self::Lines(text(&lines)),
+            Self::Prompt => Self::Prompt,
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Step {
     Keys(&'static [&'static str]),
     /// Send what ends the agent.
     Quit,
+    /// Its model was asked to say this.
+    Heard(&'static str),
     /// Its model was asked to say the one, and told that the other was said before.
     Recalls(&'static str, &'static str),
     /// It was started with the conversation it had.
@@ -65,7 +67,10 @@ pub(super) enum Step {
     Until(&'static str),
 }
 
-use Step::{Allow, Expect, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+
+/// What each agent is given with its session.
+pub(super) const PROMPT: &str = "begin [[hang 3]] [[say fig]]";
 
 /// Takes away what was typed: a prompt that nothing was answered to stands there again after Esc.
 const CLEAR: &[&str] = &["C-u"];
@@ -87,13 +92,20 @@ impl Story {
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 19] = [
+pub(super) static STORIES: [Story; 20] = [
     Story {
         name: "first start",
         act: Act::First,
         core: false,
         needs: Needs::FirstStart,
         steps: &[Expect("waiting setup")],
+    },
+    Story {
+        name: "first prompt",
+        act: Act::First,
+        core: true,
+        needs: Needs::Conversation,
+        steps: &[Heard("fig"), Until("idle")],
     },
     Story {
         name: "turn",
