@@ -193,6 +193,8 @@ pub enum Screen {
     Lines(String),
     /// The agent is at its prompt.
     Prompt,
+    /// The agent is at its prompt, and its last turn failed; the line that says so.
+    Failed(String),
 }
 
 impl Screen {
@@ -202,6 +204,7 @@ impl Screen {
             Self::Retrying(line) => Self::Retrying(summary(&line)),
             Self::Lines(lines) => Self::Lines(text(&lines)),
             Self::Prompt => Self::Prompt,
+            Self::Failed(line) => Self::Failed(text(&line)),
         }
     }
 }

@@ -32,8 +32,10 @@ enum Needs {
     Asking,
     /// It tells of a turn that failed, and why.
     Failures,
-    /// A turn that failed ends, and only its screen says why.
+    /// A turn that failed ends, and only its screen says why, which is not read.
     Silence,
+    /// The same, and its screen is read.
+    Screen,
     /// It told the id of its conversation.
     Conversation,
     /// It goes on while a shell of its own runs.
@@ -85,14 +87,15 @@ impl Story {
             Needs::Nothing => true,
             Needs::Asking => agent.asks,
             Needs::Failures | Needs::Background => claude && agent.hooks,
-            Needs::Silence => !claude && agent.hooks,
+            Needs::Silence => agent.kind == Kind::Gemini && agent.hooks,
+            Needs::Screen => agent.kind == Kind::Codex,
             Needs::Conversation => agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 20] = [
+pub(super) static STORIES: [Story; 22] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -264,6 +267,24 @@ pub(super) static STORIES: [Story; 20] = [
         core: true,
         needs: Needs::Silence,
         steps: &[Say("fail [[hang 3]] [[err 400]]"), Expect("working"), Until("idle")],
+    },
+    Story {
+        name: "limit, no word",
+        act: Act::First,
+        core: false,
+        needs: Needs::Screen,
+        steps: &[Say("fail [[hang 3]] [[err 429]]"), Expect("working"), Until("error rate_limit")],
+    },
+    Story {
+        name: "refused, screen",
+        act: Act::First,
+        core: true,
+        needs: Needs::Screen,
+        steps: &[
+            Say("fail [[hang 3]] [[err 400]]"),
+            Expect("working"),
+            Until("error invalid_request"),
+        ],
     },
     Story {
         name: "before the kill",

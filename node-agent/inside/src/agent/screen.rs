@@ -15,6 +15,12 @@ const PROMPT: &str = "› ";
 const READY: [&str; 3] = ["← for agents", " · ~", " · /"];
 /// Lines that stand below it.
 const BELOW: usize = 2;
+/// What begins a part of what stands above it; the first of them, a failure.
+const PARTS: [&str; 4] = ["■ ", "• ", "⚠ ", PROMPT];
+/// How a part goes on that a person's Esc left.
+const STOPPED: &str = "Conversation interrupted";
+/// What stands at the top of a conversation.
+const TOP: &str = ">_ OpenAI Codex";
 /// What stands above it while a turn runs.
 const RUNS: &str = "esc to interrupt)";
 
@@ -28,6 +34,8 @@ pub(super) enum For {
     Question,
     /// Codex may have come to its prompt.
     Prompt,
+    /// A turn of Codex may have failed.
+    Failure,
 }
 
 /// Returns what the screen of an agent tells.
@@ -43,6 +51,9 @@ pub(super) fn read(text: &str, wanted: For) -> Screen {
     }
     if wanted == For::Prompt && is_at_prompt(&lines) {
         return Screen::Prompt;
+    }
+    if let Some(line) = failure(&lines).filter(|_| wanted == For::Failure) {
+        return Screen::Failed(line.to_owned());
     }
     match question(&lines).filter(|_| wanted == For::Question) {
         Some(ask) => Screen::Asks(ask),
@@ -61,6 +72,18 @@ fn is_at_prompt(lines: &[&str]) -> bool {
     let below = &lines[(at + 1).max(lines.len().saturating_sub(BELOW))..];
     let ready = below.iter().any(|line| READY.iter().any(|mark| line.contains(mark)));
     ready && !numbered && !runs && !below.iter().any(|line| line.contains("esc "))
+}
+
+/// Returns how Codex says that its turn failed: in the last part above its line for prompts. What fails
+/// before anything was asked is no turn.
+fn failure<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let at = lines.iter().rposition(|line| line.starts_with(PROMPT))?;
+    let above = &lines[..at];
+    let begins = |line: &&str| PARTS.iter().any(|part| line.starts_with(part));
+    let line = above.iter().rfind(|line| begins(line))?.strip_prefix(PARTS[0])?;
+    let asked = above.iter().any(|line| line.starts_with(PROMPT));
+    let whole = above.iter().any(|line| line.contains(TOP));
+    (is_at_prompt(lines) && (asked || !whole) && !line.starts_with(STOPPED)).then_some(line)
 }
 
 /// Reads the question that stands at the end of a screen, in a frame: a title, the question, numbered
@@ -158,6 +181,25 @@ mod tests {
         assert_eq!(read(text, For::Retries), Screen::Retrying(line.to_owned()));
         assert!(matches!(read(text, For::Nothing), Screen::Lines(_)));
         assert!(matches!(read("retrying in vain", For::Retries), Screen::Lines(_)));
+    }
+
+    #[test]
+    fn a_failed_turn_of_codex_is_told_from_others() {
+        let failed = include_str!("screens/codex-failed.txt");
+        let line = "unexpected status 529 <unknown status code>: scripted 529, url: \
+                    http://127.0.0.1:8089/v1/responses";
+        assert_eq!(read(failed, For::Failure), Screen::Failed(line.to_owned()));
+        let more = failed.replace("\n› Ask Codex", "\n• Done.\n\n› Ask Codex");
+        let alone = CODEX[0].1.replace("› Ask Codex", "■ no such thing\n\n› Ask Codex");
+        let stopped = include_str!("screens/codex-interrupted.txt");
+        for other in CODEX.map(|(_, text, _)| text).iter().filter(|text| **text != failed) {
+            assert!(matches!(read(other, For::Failure), Screen::Lines(_)), "{other}");
+        }
+        for other in [&more, &alone, stopped] {
+            assert!(matches!(read(other, For::Failure), Screen::Lines(_)), "{other}");
+        }
+        let long = alone.replace(">_ OpenAI Codex (v0.169.0)", "");
+        assert_eq!(read(&long, For::Failure), Screen::Failed("no such thing".to_owned()));
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Entry {
             // nothing else tells of its first prompt
             AgentState::Starting if self.kind == AgentKind::Codex => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
+            AgentState::Idle => self.only_rests(),
             AgentState::Waiting(wait) => wait.kind == WaitKind::Setup || self.asks_something(),
             AgentState::Working { .. } => {
                 self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
@@ -122,6 +123,7 @@ impl Entry {
         let wanted = match self.kind {
             AgentKind::Claude if phase.is_some() => screen::For::Retries,
             AgentKind::Codex if begins => screen::For::Prompt,
+            AgentKind::Codex if self.only_rests() => screen::For::Failure,
             AgentKind::Gemini if self.asks_something() => screen::For::Question,
             _ => screen::For::Nothing,
         };
@@ -137,6 +139,13 @@ impl Entry {
         let status = self.arbiter.status();
         let waits = matches!(status.state, AgentState::Waiting(_));
         waits && self.kind == AgentKind::Gemini && status.source == Source::Title
+    }
+
+    /// Returns whether only Codex's title says that its turn is over, which does not say how.
+    fn only_rests(&self) -> bool {
+        let status = self.arbiter.status();
+        let rests = status.state == AgentState::Idle;
+        rests && self.kind == AgentKind::Codex && status.source == Source::Title
     }
 
     /// Returns whether it should have told of itself by now.
