@@ -170,6 +170,8 @@ fn report(source: &str, rest: &[&str]) -> Report {
             other => panic!("no status of a thread: {other}"),
         }),
         ("title", [text]) => Report::Title((*text).to_owned()),
+        ("screen", ["prompt"]) => Report::Screen(Screen::Prompt),
+        ("screen", ["failed", line]) => Report::Screen(Screen::Failed((*line).to_owned())),
         ("screen", ["lines", text]) => Report::Screen(Screen::Lines((*text).to_owned())),
         ("screen", ["retrying", text]) => Report::Screen(Screen::Retrying((*text).to_owned())),
         ("screen", ["asks", kind, text]) => {

@@ -49,7 +49,7 @@ pub enum Why {
     Exited,
     /// It was looked up so soon after a better source spoke that it may show what was before.
     TooSoon,
-    /// The screen may only turn work into waiting.
+    /// The screen may only turn work into waiting, a start into rest, and what a title says to be rest into an error.
     NoPromotion,
     /// The end of a subagent that never began.
     Unpaired,
@@ -65,7 +65,7 @@ impl Why {
             Self::Meaningless => "means nothing for this agent",
             Self::Exited => "the agent's process is gone",
             Self::TooSoon => "too soon after a better source",
-            Self::NoPromotion => "the screen may only turn work into waiting",
+            Self::NoPromotion => "the screen does not know better here",
             Self::Unpaired => "ends a subagent that never began",
         }
     }
@@ -268,6 +268,16 @@ impl Fold {
                 Verdict::Noted
             }
             Screen::Retrying(_) => Verdict::Ignored(Why::NoPromotion),
+            Screen::Prompt if self.stage == StateName::Starting => self.rest(seen),
+            Screen::Prompt if self.stage == StateName::Idle => self.confirm(seen),
+            // a title says that the turn is over, and not how it ended
+            Screen::Failed(line)
+                if self.stage == StateName::Idle && self.source == Source::Title =>
+            {
+                self.fail(seen, meaning::failure(line))
+            }
+            Screen::Failed(_) if self.stage == StateName::Error => self.confirm(seen),
+            Screen::Prompt | Screen::Failed(_) => Verdict::Ignored(Why::NoPromotion),
             Screen::Asks(ask) => {
                 let wait = Wait {
                     kind: ask.kind,

@@ -2,7 +2,7 @@
 
 use super::{
     observation::Hook,
-    state::{AgentKind, StateName},
+    state::{AgentKind, Failure, FailureKind, StateName},
 };
 
 /// What a hook's event means, whoever's it is.
@@ -136,4 +136,22 @@ pub(super) fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
         AgentKind::Codex if !title.is_empty() => Some(StateName::Idle),
         _ => None,
     }
+}
+
+/// Returns the failure that a line on a screen tells, of the kind that its words or the API's status
+/// name.
+pub(super) fn failure(line: &str) -> Failure {
+    let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let kind = words.find_map(|word| {
+        Some(match word {
+            "401" | "403" | "authentication_error" => FailureKind::Auth,
+            "402" | "insufficient_quota" => FailureKind::Billing,
+            "429" | "rate_limit_exceeded" => FailureKind::RateLimit,
+            "400" | "404" | "422" | "invalid_request_error" => FailureKind::InvalidRequest,
+            "500" | "502" | "503" | "504" | "529" | "server_error" => FailureKind::Overloaded,
+            _ => return None,
+        })
+    });
+    let kind = kind.unwrap_or(FailureKind::Other);
+    Failure { kind, text: line.to_owned(), retry_at: None }
 }

@@ -191,6 +191,10 @@ pub enum Screen {
     Retrying(String),
     /// Nothing; the last lines.
     Lines(String),
+    /// The agent is at its prompt.
+    Prompt,
+    /// The agent is at its prompt, and its last turn failed; the line that says so.
+    Failed(String),
 }
 
 impl Screen {
@@ -199,6 +203,8 @@ impl Screen {
             Self::Asks(ask) => Self::Asks(ask.bounded()),
             Self::Retrying(line) => Self::Retrying(summary(&line)),
             Self::Lines(lines) => Self::Lines(text(&lines)),
+            Self::Prompt => Self::Prompt,
+            Self::Failed(line) => Self::Failed(text(&line)),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     cast::{self, Agent},
-    story::Step,
+    story::{PROMPT, Step},
     table::{Seen, shown, state},
 };
 use crate::{Daemon, Lab, mock_llm, watching::Watching};
@@ -88,11 +88,14 @@ impl Stand {
         ];
         arguments.extend(sessions.iter().flat_map(|session| ["--session", session.as_str()]));
         self.lab.cluster.warren(&arguments)?;
+        let file = self.lab.stage.root().join("prompt.txt");
+        std::fs::write(&file, PROMPT)?;
+        let prompt = format!("@{}", file.display());
         for agent in cast {
             let Some((name, words)) = agent.asked() else { continue };
             let session = format!("{ADDRESS}/{}", agent.name);
             let mut create = vec!["session", "create", &session, "--agent", name];
-            create.extend(["--permissions", "ask", "--"]);
+            create.extend(["--permissions", "ask", "--prompt", &prompt, "--"]);
             self.lab.cluster.warren(&[create, words].concat())?;
         }
         Ok(())
@@ -137,6 +140,11 @@ impl Stand {
             Step::Keys(keys) => self.keys(agent, keys)?,
             Step::Expect(wanted) => return self.expect(agent, wanted, SAID).map(Some),
             Step::Until(wanted) => return self.expect(agent, wanted, SOON).map(Some),
+            Step::Heard(said) => {
+                let met = self
+                    .met(agent, "heard", || self.asked_for(agent, said).map(|_| said.to_owned()));
+                return Ok(Some(met));
+            }
             Step::Recalls(said, earlier) => {
                 return Ok(Some(self.met(agent, "recalls", || self.recalls(agent, said, earlier))));
             }
@@ -194,13 +202,19 @@ impl Stand {
 
     /// A request of this agent for the one prompt held the other.
     fn recalls(&self, agent: &Agent, said: &str, earlier: &str) -> Result<String> {
+        let line = self.asked_for(agent, said)?;
+        let (_, before) = line.split_once("before it ").context("what was before")?;
+        ensure!(before.contains(earlier), "before it was {before}");
+        Ok("the turn before".to_owned())
+    }
+
+    /// Returns the last request of this agent for the word, as the model noted it.
+    fn asked_for(&self, agent: &Agent, said: &str) -> Result<String> {
         let (said, from) = (format!("Say({said:?})"), format!("{}: ", agent.kind.api()));
         let log = self.model.log();
         let mut asked = log.lines().filter(|line| line.starts_with(&from) && line.contains(&said));
         let line = asked.next_back().with_context(|| format!("nobody asked for {said}"))?;
-        let (_, before) = line.split_once("before it ").context("what was before")?;
-        ensure!(before.contains(earlier), "before it was {before}");
-        Ok("the turn before".to_owned())
+        Ok(line.to_owned())
     }
 
     fn resumed(&self, agent: &Agent) -> Result<String> {

@@ -32,8 +32,10 @@ enum Needs {
     Asking,
     /// It tells of a turn that failed, and why.
     Failures,
-    /// A turn that failed ends, and only its screen says why.
+    /// A turn that failed ends, and only its screen says why, which is not read.
     Silence,
+    /// The same, and its screen is read.
+    Screen,
     /// It told the id of its conversation.
     Conversation,
     /// It goes on while a shell of its own runs.
@@ -53,6 +55,8 @@ pub(super) enum Step {
     Keys(&'static [&'static str]),
     /// Send what ends the agent.
     Quit,
+    /// Its model was asked to say this.
+    Heard(&'static str),
     /// Its model was asked to say the one, and told that the other was said before.
     Recalls(&'static str, &'static str),
     /// It was started with the conversation it had.
@@ -65,7 +69,10 @@ pub(super) enum Step {
     Until(&'static str),
 }
 
-use Step::{Allow, Expect, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+
+/// What each agent is given with its session.
+pub(super) const PROMPT: &str = "begin [[hang 3]] [[say fig]]";
 
 /// Takes away what was typed: a prompt that nothing was answered to stands there again after Esc.
 const CLEAR: &[&str] = &["C-u"];
@@ -80,20 +87,28 @@ impl Story {
             Needs::Nothing => true,
             Needs::Asking => agent.asks,
             Needs::Failures | Needs::Background => claude && agent.hooks,
-            Needs::Silence => !claude && agent.hooks,
+            Needs::Silence => agent.kind == Kind::Gemini && agent.hooks,
+            Needs::Screen => agent.kind == Kind::Codex,
             Needs::Conversation => agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 19] = [
+pub(super) static STORIES: [Story; 22] = [
     Story {
         name: "first start",
         act: Act::First,
         core: false,
         needs: Needs::FirstStart,
         steps: &[Expect("waiting setup")],
+    },
+    Story {
+        name: "first prompt",
+        act: Act::First,
+        core: true,
+        needs: Needs::Conversation,
+        steps: &[Heard("fig"), Until("idle")],
     },
     Story {
         name: "turn",
@@ -252,6 +267,24 @@ pub(super) static STORIES: [Story; 19] = [
         core: true,
         needs: Needs::Silence,
         steps: &[Say("fail [[hang 8]] [[err 400]]"), Expect("working"), Until("idle")],
+    },
+    Story {
+        name: "limit, no word",
+        act: Act::First,
+        core: false,
+        needs: Needs::Screen,
+        steps: &[Say("fail [[hang 3]] [[err 429]]"), Expect("working"), Until("error rate_limit")],
+    },
+    Story {
+        name: "refused, screen",
+        act: Act::First,
+        core: true,
+        needs: Needs::Screen,
+        steps: &[
+            Say("fail [[hang 3]] [[err 400]]"),
+            Expect("working"),
+            Until("error invalid_request"),
+        ],
     },
     Story {
         name: "before the kill",

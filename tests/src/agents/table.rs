@@ -108,7 +108,7 @@ impl Table {
         *derived += usize::from(seen.derived);
         let mark = if seen.right { "" } else { "WRONG: " };
         println!(
-            "{:<13}{story:<18}{:<21}{:<40}{:>6} ms",
+            "{:<13}{story:<18}{:<23}{:<40}{:>6} ms",
             agent.name,
             seen.wanted,
             format!("{mark}{}", seen.shown),
@@ -152,9 +152,9 @@ impl Table {
             }
             let Count { right, wrong } = if hooks { inner.tally.hooks } else { inner.tally.bare };
             let _ = writeln!(text, "\n{title}: {right} right, {wrong} wrong");
-            let _ = writeln!(text, "{:<21}{:<25}{:>5}{:>9}", "was", "was said", "times", "derived");
+            let _ = writeln!(text, "{:<23}{:<25}{:>5}{:>9}", "was", "was said", "times", "derived");
             for ((_, wanted, state), (times, derived)) in all() {
-                let _ = writeln!(text, "{wanted:<21}{state:<25}{times:>5}{derived:>9}");
+                let _ = writeln!(text, "{wanted:<23}{state:<25}{times:>5}{derived:>9}");
             }
         }
         text.push('\n');

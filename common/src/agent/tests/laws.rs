@@ -100,6 +100,8 @@ fn others() -> impl Strategy<Value = Report> {
         asks().prop_map(|ask| Report::Screen(Screen::Asks(ask))),
         ".{0,300}".prop_map(|line| Report::Screen(Screen::Retrying(line))),
         ".{0,900}".prop_map(|lines| Report::Screen(Screen::Lines(lines))),
+        Just(Report::Screen(Screen::Prompt)),
+        ".{0,500}".prop_map(|line| Report::Screen(Screen::Failed(line))),
         (0..3_u32).prop_map(|pid| Report::Process(Process::Up { pid, start: 1 })),
         (0..200_u32).prop_map(|per_mille| Report::Process(Process::Cpu { per_mille })),
         any::<bool>().prop_map(|reads| Report::Process(Process::ReadsInput { reads })),

@@ -160,6 +160,8 @@ fn screen_process_and_tmux_of_any_agent() {
                 (Report::Screen(Screen::Asks(ask.clone())), [q, q, q, b, i, e, x]),
                 (Report::Screen(Screen::Retrying("in 9s".to_owned())), same),
                 (Report::Screen(Screen::Lines("text".to_owned())), same),
+                (Report::Screen(Screen::Failed("status 429".to_owned())), same),
+                (Report::Screen(Screen::Prompt), [i, w, q, b, i, e, x]),
                 (Report::Process(Process::Up { pid: 7, start: 1 }), [s, w, q, b, i, e, s]),
                 (Report::Process(Process::Cpu { per_mille: 900 }), same),
                 (Report::Process(Process::ReadsInput { reads: true }), same),

@@ -49,6 +49,8 @@ fn said(report: &Report) -> String {
         Report::Title(title) => format!("the title is {title:?}"),
         Report::Screen(Screen::Asks(ask)) => format!("the screen asks: {}", ask.text),
         Report::Screen(Screen::Retrying(line)) => line.clone(),
+        Report::Screen(Screen::Prompt) => "the screen shows its prompt".to_owned(),
+        Report::Screen(Screen::Failed(line)) => format!("the screen shows: {line}"),
         Report::Screen(Screen::Lines(lines)) => format!("the screen ends in: {lines}"),
         Report::Process(process) => said_by_process(*process),
         Report::Tmux(tmux) => said_by_tmux(*tmux),

@@ -9,6 +9,20 @@ use warren_common::{
 const LINES: usize = 12;
 /// What stands above a question of Gemini CLI, and below it.
 const QUESTION: (&str, &str) = ("Answer Questions", "Enter to select");
+/// What Codex's line for prompts begins with; the chosen line of a list does too.
+const PROMPT: &str = "› ";
+/// What the lines below it show once it takes a prompt: other keys, or the folder it works in.
+const READY: [&str; 3] = ["← for agents", " · ~", " · /"];
+/// Lines that stand below it.
+const BELOW: usize = 2;
+/// What begins a part of what stands above it; the first of them, a failure.
+const PARTS: [&str; 4] = ["■ ", "• ", "⚠ ", PROMPT];
+/// How a part goes on that a person's Esc left.
+const STOPPED: &str = "Conversation interrupted";
+/// What stands at the top of a conversation.
+const TOP: &str = ">_ OpenAI Codex";
+/// What stands above it while a turn runs.
+const RUNS: &str = "esc to interrupt)";
 
 /// What may be looked for on a screen beside its last lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +32,10 @@ pub(super) enum For {
     Retries,
     /// Gemini CLI may be asking a question.
     Question,
+    /// Codex may have come to its prompt.
+    Prompt,
+    /// A turn of Codex may have failed.
+    Failure,
 }
 
 /// Returns what the screen of an agent tells.
@@ -31,10 +49,41 @@ pub(super) fn read(text: &str, wanted: For) -> Screen {
         let line = line.trim_start_matches(|c: char| !c.is_alphanumeric());
         return Screen::Retrying(line.to_owned());
     }
+    if wanted == For::Prompt && is_at_prompt(&lines) {
+        return Screen::Prompt;
+    }
+    if let Some(line) = failure(&lines).filter(|_| wanted == For::Failure) {
+        return Screen::Failed(line.to_owned());
+    }
     match question(&lines).filter(|_| wanted == For::Question) {
         Some(ask) => Screen::Asks(ask),
         None => Screen::Lines(last(end)),
     }
+}
+
+/// Returns whether Codex takes a prompt: its line for them is no numbered choice, and what stands below
+/// it no keys of a dialog. While it starts that line is there too, and nothing of what it works with.
+fn is_at_prompt(lines: &[&str]) -> bool {
+    let Some(at) = lines.iter().rposition(|line| line.starts_with(PROMPT)) else { return false };
+    let choice = lines[at].trim_start_matches(PROMPT).split_once(". ");
+    let numbered = choice.is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    let runs = lines[..at].iter().any(|line| line.ends_with(RUNS));
+    // what a person has typed may be of several lines
+    let below = &lines[(at + 1).max(lines.len().saturating_sub(BELOW))..];
+    let ready = below.iter().any(|line| READY.iter().any(|mark| line.contains(mark)));
+    ready && !numbered && !runs && !below.iter().any(|line| line.contains("esc "))
+}
+
+/// Returns how Codex says that its turn failed: in the last part above its line for prompts. What fails
+/// before anything was asked is no turn.
+fn failure<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let at = lines.iter().rposition(|line| line.starts_with(PROMPT))?;
+    let above = &lines[..at];
+    let begins = |line: &&str| PARTS.iter().any(|part| line.starts_with(part));
+    let line = above.iter().rfind(|line| begins(line))?.strip_prefix(PARTS[0])?;
+    let asked = above.iter().any(|line| line.starts_with(PROMPT));
+    let whole = above.iter().any(|line| line.contains(TOP));
+    (is_at_prompt(lines) && (asked || !whole) && !line.starts_with(STOPPED)).then_some(line)
 }
 
 /// Reads the question that stands at the end of a screen, in a frame: a title, the question, numbered
@@ -79,6 +128,39 @@ fn last(lines: &[&str]) -> String {
 mod tests {
     use super::*;
 
+    /// Screens of Codex 0.169 as they were, without the picture at its start.
+    const CODEX: [(&str, &str, bool); 10] = [
+        ("prompt", include_str!("screens/codex-prompt.txt"), true),
+        ("a narrow prompt", include_str!("screens/codex-prompt-narrow.txt"), true),
+        ("a prompt with a past", include_str!("screens/codex-failed.txt"), true),
+        ("loading", include_str!("screens/codex-loading.txt"), false),
+        ("login", include_str!("screens/codex-login.txt"), false),
+        ("trust", include_str!("screens/codex-trust.txt"), false),
+        ("update", include_str!("screens/codex-update.txt"), false),
+        ("models", include_str!("screens/codex-models.txt"), false),
+        ("which to resume", include_str!("screens/codex-resume.txt"), false),
+        ("a turn", include_str!("screens/codex-working.txt"), false),
+    ];
+
+    #[test]
+    fn the_prompt_of_codex_is_told_from_its_dialogs() {
+        for (name, text, ready) in CODEX {
+            assert_eq!(read(text, For::Prompt) == Screen::Prompt, ready, "{name}");
+            assert!(matches!(read(text, For::Nothing), Screen::Lines(_)), "{name}");
+        }
+        let prompt = CODEX[0].1;
+        for typed in ["› 1 line", "› one\n  two\n  three\n  four"] {
+            let text = prompt.replace("› Ask Codex to do anything", typed);
+            assert_eq!(read(&text, For::Prompt), Screen::Prompt, "{typed}");
+        }
+        let dialog = prompt.replace("? for shortcuts", "esc back");
+        assert!(matches!(read(&dialog, For::Prompt), Screen::Lines(_)));
+        let choice = prompt.replace("› Ask Codex", "› 1. Ask Codex");
+        assert!(matches!(read(&choice, For::Prompt), Screen::Lines(_)));
+        let gone = prompt.replace("› ", "");
+        assert!(matches!(read(&gone, For::Prompt), Screen::Lines(_)));
+    }
+
     #[test]
     fn the_last_lines_that_fit_are_kept() {
         let lines = |text: &str| match read(text, For::Nothing) {
@@ -99,6 +181,25 @@ mod tests {
         assert_eq!(read(text, For::Retries), Screen::Retrying(line.to_owned()));
         assert!(matches!(read(text, For::Nothing), Screen::Lines(_)));
         assert!(matches!(read("retrying in vain", For::Retries), Screen::Lines(_)));
+    }
+
+    #[test]
+    fn a_failed_turn_of_codex_is_told_from_others() {
+        let failed = include_str!("screens/codex-failed.txt");
+        let line = "unexpected status 529 <unknown status code>: scripted 529, url: \
+                    http://127.0.0.1:8089/v1/responses";
+        assert_eq!(read(failed, For::Failure), Screen::Failed(line.to_owned()));
+        let more = failed.replace("\n› Ask Codex", "\n• Done.\n\n› Ask Codex");
+        let alone = CODEX[0].1.replace("› Ask Codex", "■ no such thing\n\n› Ask Codex");
+        let stopped = include_str!("screens/codex-interrupted.txt");
+        for other in CODEX.map(|(_, text, _)| text).iter().filter(|text| **text != failed) {
+            assert!(matches!(read(other, For::Failure), Screen::Lines(_)), "{other}");
+        }
+        for other in [&more, &alone, stopped] {
+            assert!(matches!(read(other, For::Failure), Screen::Lines(_)), "{other}");
+        }
+        let long = alone.replace(">_ OpenAI Codex (v0.169.0)", "");
+        assert_eq!(read(&long, For::Failure), Screen::Failed("no such thing".to_owned()));
     }
 
     #[test]

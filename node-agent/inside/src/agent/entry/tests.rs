@@ -117,6 +117,28 @@ fn the_first_title_of_codex_is_somebody_elses() {
 }
 
 #[test]
+fn the_screen_of_codex_is_read_until_it_shows_its_prompt() {
+    let mut entry = entry("codex", None);
+    entry.came_up(own(), NOW);
+    let after = |ms| Timestamp(NOW.0 + ms);
+    entry.look(&Pane { active: 2000, ..Pane::default() }, None, after(200));
+    assert!(entry.wishes_screen(after(300)), "before it is late");
+    entry.screen(include_str!("../screens/codex-loading.txt"), after(300));
+    assert_eq!(entry.state(), StateName::Starting);
+    assert!(!entry.wishes_screen(after(1000)), "too soon");
+    assert!(entry.wishes_screen(after(2400)), "more may have come in the second of the last look");
+    entry.screen(include_str!("../screens/codex-trust.txt"), after(2400));
+    assert!(!entry.wishes_screen(after(9000)), "nothing was written since");
+    entry.viewed(0, after(NOW.0));
+    assert_eq!(entry.state(), StateName::Waiting, "a dialog of its first start");
+    entry.look(&Pane { active: 4003, ..Pane::default() }, None, after(2_003_500));
+    assert!(entry.wishes_screen(after(2_003_600)));
+    entry.screen(include_str!("../screens/codex-prompt.txt"), after(2_003_600));
+    assert_eq!(entry.state(), StateName::Idle);
+    assert!(!entry.wishes_screen(after(2_009_000)), "its hooks tell what comes");
+}
+
+#[test]
 fn a_kill_for_memory_is_told_with_the_end() {
     let mut entry = entry("claude", None);
     let pane = |code, signal| Pane { dead: true, code, signal, ..Pane::default() };

@@ -85,11 +85,16 @@ impl Entry {
 
     /// Returns whether its screen would say more, and if so notes that it is looked at.
     pub(in crate::agent) fn wishes_screen(&mut self, now: Timestamp) -> bool {
-        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN || at > self.wrote.1);
+        // what is written later in the same second leaves no trace
+        let after = |at: Timestamp| at.0 / 1000 > self.wrote.1.0 / 1000;
+        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN || after(at));
         let wanted = match self.arbiter.status().state {
             _ if fresh => false,
             _ if self.reads => true,
+            // nothing else tells of its first prompt
+            AgentState::Starting if self.kind == AgentKind::Codex => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
+            AgentState::Idle => self.only_rests(),
             AgentState::Waiting(wait) => wait.kind == WaitKind::Setup || self.asks_something(),
             AgentState::Working { .. } => {
                 self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
@@ -105,12 +110,20 @@ impl Entry {
 
     /// Takes in the text on its screen.
     pub(in crate::agent) fn screen(&mut self, text: &str, now: Timestamp) {
-        let phase = match self.arbiter.status().state {
+        let state = self.arbiter.status().state;
+        let phase = match state {
             AgentState::Working { phase, .. } => Some(phase),
             _ => None,
         };
+        let begins = match state {
+            AgentState::Starting => true,
+            AgentState::Waiting(wait) => wait.kind == WaitKind::Setup,
+            _ => false,
+        };
         let wanted = match self.kind {
             AgentKind::Claude if phase.is_some() => screen::For::Retries,
+            AgentKind::Codex if begins => screen::For::Prompt,
+            AgentKind::Codex if self.only_rests() => screen::For::Failure,
             AgentKind::Gemini if self.asks_something() => screen::For::Question,
             _ => screen::For::Nothing,
         };
@@ -126,6 +139,13 @@ impl Entry {
         let status = self.arbiter.status();
         let waits = matches!(status.state, AgentState::Waiting(_));
         waits && self.kind == AgentKind::Gemini && status.source == Source::Title
+    }
+
+    /// Returns whether only Codex's title says that its turn is over, which does not say how.
+    fn only_rests(&self) -> bool {
+        let status = self.arbiter.status();
+        let rests = status.state == AgentState::Idle;
+        rests && self.kind == AgentKind::Codex && status.source == Source::Title
     }
 
     /// Returns whether it should have told of itself by now.
