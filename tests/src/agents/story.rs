@@ -72,7 +72,7 @@ pub(super) enum Step {
 use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
 
 /// What each agent is given with its session.
-pub(super) const PROMPT: &str = "begin [[hang 3]] [[say fig]]";
+pub(super) const PROMPT: &str = "begin [[hang 8]] [[say fig]]";
 
 /// Takes away what was typed: a prompt that nothing was answered to stands there again after Esc.
 const CLEAR: &[&str] = &["C-u"];
@@ -273,7 +273,7 @@ pub(super) static STORIES: [Story; 22] = [
         act: Act::First,
         core: false,
         needs: Needs::Screen,
-        steps: &[Say("fail [[hang 3]] [[err 429]]"), Expect("working"), Until("error rate_limit")],
+        steps: &[Say("fail [[hang 8]] [[err 429]]"), Expect("working"), Until("error rate_limit")],
     },
     Story {
         name: "refused, screen",
@@ -281,7 +281,7 @@ pub(super) static STORIES: [Story; 22] = [
         core: true,
         needs: Needs::Screen,
         steps: &[
-            Say("fail [[hang 3]] [[err 400]]"),
+            Say("fail [[hang 8]] [[err 400]]"),
             Expect("working"),
             Until("error invalid_request"),
         ],
