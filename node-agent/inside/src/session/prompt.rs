@@ -7,10 +7,14 @@ use warren_common::Limits;
 use warren_proto::pb::inside::v1::{AgentStatus, Session, agent_state::State};
 
 use super::Means;
-use crate::{clock, journal::event};
+use crate::{clock, journal::event, tmux::pane_of};
 
 /// Between two looks at the agent.
 const LOOK: Duration = Duration::from_millis(200);
+/// For the agent to show what was typed.
+const SHOWN: Duration = Duration::from_secs(5);
+/// From then to the key that sends it.
+const MOMENT: Duration = Duration::from_millis(500);
 /// Between two attempts to note that the prompt is typed.
 const ROOM: Duration = Duration::from_secs(2);
 
@@ -72,9 +76,31 @@ impl Prompt {
             )));
         }
         let enter = ["Enter".to_owned()];
-        let typed = self.means.keeper.tmux().type_into(name, prompt, &enter).await;
-        typed.map_err(|error| format!("its prompt may not have been typed: {error}"))?;
+        let tmux = self.means.keeper.tmux();
+        let typing = async {
+            tmux.type_into(name, prompt, &[]).await?;
+            self.shown().await;
+            tmux.type_into(name, "", &enter).await
+        };
+        typing.await.map_err(|error| format!("its prompt may not have been typed: {error}"))?;
         Ok(Attempt::Typed)
+    }
+
+    /// Waits until the agent shows the end of the prompt, and a moment longer: it takes a key that comes
+    /// with a text for a part of that, and on a busy machine the two come together. Some show of a long
+    /// one only how long it is.
+    async fn shown(&self) {
+        let Session { name, prompt, .. } = &self.session;
+        let words = prompt.split_whitespace().next_back().unwrap_or_default();
+        let deadline = Instant::now() + SHOWN;
+        while Instant::now() < deadline {
+            sleep(LOOK).await;
+            let screen = self.means.keeper.tmux().screen(&pane_of(name), 0).await;
+            if screen.is_ok_and(|screen| screen.contains(words)) {
+                break;
+            }
+        }
+        sleep(MOMENT).await;
     }
 
     async fn ready(&self) -> Result<(), String> {
