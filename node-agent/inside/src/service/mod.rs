@@ -175,7 +175,9 @@ impl Services {
             command.arg("-unixsock").arg(&socket);
             // no port of any kind: whoever looks comes through PID 1
             command.args(["-rfbport", "0", "-no6", "-noipv6", "-nolookup"]);
-            command.args(["-forever", "-shared", "-nopw", "-noxrecord", "-nosel", "-q"]);
+            command.args(["-forever", "-shared", "-nopw", "-noxrecord", "-nosel"]);
+            // System V's segments outlive whoever is killed, and 4,096 are all there are
+            command.arg("-noshm");
             // one that reads nothing holds up the others for so long and is cut
             command.args(["-rfbwait", "5000"]);
             command.env("XDG_RUNTIME_DIR", &self.config.runtime);

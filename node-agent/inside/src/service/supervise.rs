@@ -32,6 +32,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 /// A run that lasted this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
+/// The code of one that a SIGKILL ended.
+const KILLED: i32 = 137;
 /// No program is ended for its age.
 const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -163,7 +165,8 @@ async fn run(
         () = probing => return format!("it did not answer within {}", clock::span(READY)),
     };
     match ended {
-        Ok(code) if last.is_empty() => format!("it ended with code {code}"),
+        // who is killed says nothing of it
+        Ok(code) if last.is_empty() || code == KILLED => format!("it ended with code {code}"),
         Ok(code) => format!("it ended with code {code}: {last}"),
         Err(
             error @ (RunError::Start { .. } | RunError::Read { .. } | RunError::Timeout { .. }),

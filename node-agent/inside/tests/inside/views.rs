@@ -310,12 +310,17 @@ async fn the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_
     let before = windows();
     let mut looks = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
     looks.picture().await;
+    let server = workspace.processes("x11vnc");
     kill(&workspace, "x11vnc");
     let close = closing(&mut looks.socket, PATIENCE).await;
     assert!(close.contains("VNC server went away"), "{close:?}");
     let status = until(&mut agent, "vnc", ServiceState::Failed, 1).await;
     let (_, _, reason) = service(&status, "vnc");
-    assert!(reason.contains("code 137") && reason.contains("started again"), "{reason}");
+    assert!(reason.starts_with("it ended with code 137; it is started again in"), "{reason}");
+    let segments = fs::read_to_string("/proc/sysvipc/shm").expect("the segments");
+    let made_by = |line: &str| line.split_whitespace().nth(4).and_then(|pid| pid.parse().ok());
+    let left = segments.lines().filter_map(made_by).filter(|pid| server.contains(pid));
+    assert_eq!(left.count(), 0, "memory of the killed server:\n{segments}");
     let mut again = Looker::new(&mut agent, TOKEN, Duration::ZERO).await;
     again.picture().await;
     assert_eq!(windows(), before, "the window lives on");
