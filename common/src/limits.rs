@@ -27,6 +27,9 @@ impl Limits {
     pub const SESSION_COMMAND_BYTES: usize = 4096;
     /// Sessions named in one workspace's spec.
     pub const SESSIONS: usize = 32;
+    /// Sessions of which a node is told in one workspace: those there are to be, and those of the spec
+    /// that were deleted.
+    pub const SESSIONS_TOLD: usize = Self::SESSIONS * 2;
     /// A prompt that is typed into a new session's agent.
     pub const PROMPT_BYTES: usize = 16 * 1024;
     /// Command lines and prompts of one workspace's sessions, together.

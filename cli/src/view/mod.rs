@@ -46,6 +46,12 @@ pub(crate) fn moment(unix_ms: u64) -> Option<Moment> {
     if unix_ms == 0 { None } else { Some(Moment(Timestamp(unix_ms))) }
 }
 
+/// Writes a number that may be above 2^53 as text: readers of JSON round what is above.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+pub(crate) fn digits<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
 /// Returns the text; none where it is empty.
 pub(crate) fn filled(text: &str) -> Option<String> {
     if text.is_empty() { None } else { Some(text.to_owned()) }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use warren_common::{Timestamp, agent::StateName};
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
-use super::{Moment, agent::Agent, event::Event, filled, measure::Kill, moment};
+use super::{Moment, agent::Agent, digits, event::Event, filled, measure::Kill, moment};
 use crate::{
     follow::Watched,
     render::{
@@ -31,6 +31,7 @@ pub(crate) struct SessionSeen {
     /// None before one was seen.
     pub(crate) agent: Option<Agent>,
     /// The run that was begun last; zero for the one that the workspace's start makes.
+    #[serde(serialize_with = "digits")]
     pub(crate) run: u64,
     /// What is checked out where it works.
     pub(crate) branch: Option<String>,
@@ -48,6 +49,7 @@ pub(crate) struct SessionSeen {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Asked {
     pub(crate) stopped: bool,
+    #[serde(serialize_with = "digits")]
     pub(crate) run: u64,
     pub(crate) agent: Option<String>,
     /// bypass or ask; none without an agent.

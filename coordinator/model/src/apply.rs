@@ -274,7 +274,7 @@ fn permitted(principal: &Principal, command: &Command) -> Result<(), Refusal> {
             }
         },
         Command::Session(command) => match &**command {
-            SessionCommand::Adopt(_) => coordinator,
+            SessionCommand::Adopt(_) | SessionCommand::TakeOver(_) => coordinator,
             SessionCommand::Create(_)
             | SessionCommand::Stop(_)
             | SessionCommand::Restart(_)

@@ -11,7 +11,7 @@ use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 use super::{Api, Who, errors};
 use crate::{
     controller,
-    raft::{LedError, ProposeError},
+    raft::{LedError, ProposeError, check_size},
 };
 
 /// A mutation as its caller asks it.
@@ -95,6 +95,13 @@ impl Api {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Refuses a command that is too long for the log, as [`Self::mutate`] would.
+    pub(super) fn fits(&self, asked: &Asked, command: Command) -> Result<Command, ApiError> {
+        let envelope = asked.envelope(command);
+        check_size(&envelope).map_err(|error| self.unanswered(error))?;
+        Ok(envelope.command)
     }
 
     /// Tells of a command that got no answer.

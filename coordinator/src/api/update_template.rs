@@ -10,7 +10,7 @@ use warren_model::{
     ClusterState, Command, Outcome,
     command::{TemplateUpdate, Update, UpdateWorkspace},
     plan::update::{SpecChange, UpdatePlan, updated},
-    state::{Desired, Recipe, Workspace, update::may_become},
+    state::{Desired, Recipe, Workspace, update::may_update},
 };
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
@@ -76,16 +76,17 @@ impl Api {
         if !done {
             may(&moment, workspace, &filled)?;
         }
-        let plan = Some(shown(workspace, &filled));
-        if ask.plan {
-            return Ok(answer(&moment, workspace, (moment.state.revision.0, plan)));
-        }
-        if ask.when_idle && filled.plan.restarts && !done {
-            idle(&moment, workspace)?;
-        }
+        let (plan, restarts) = (Some(shown(workspace, &filled)), filled.plan.restarts);
         let update = Update::Template(Box::new(filled.update));
         let id = workspace.id;
         let command = Command::UpdateWorkspace(UpdateWorkspace { workspace: id, update });
+        let command = self.fits(asked, command)?;
+        if ask.plan {
+            return Ok(answer(&moment, workspace, (moment.state.revision.0, plan)));
+        }
+        if ask.when_idle && restarts && !done {
+            idle(&moment, workspace)?;
+        }
         let applied = self.mutate(asked, command).await.map_err(resize::no_room)?;
         let moment = self.local();
         let workspace = moment.state.workspaces.get(&id);
@@ -114,11 +115,11 @@ fn is_made_so(recipe: Option<&Recipe>, asked: &pb::TemplateUpdate) -> bool {
 /// in use, unless a new run ends what uses it.
 fn may(moment: &Moment, workspace: &Workspace, filled: &Filled) -> Result<(), ApiError> {
     let (UpdatePlan { spec: after, restarts, .. }, update) = (&filled.plan, &filled.update);
-    if *after == workspace.spec.whole() && update.from.as_ref() == Some(&update.to) {
+    let changes = may_update(&moment.state, workspace, (&update.to, after))
+        .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
+    if !changes {
         return Ok(());
     }
-    may_become(&moment.state, workspace, after)
-        .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
     match *restarts && workspace.desired == Desired::Running {
         true => Ok(()),
         false => resize::may(moment, workspace, &after.resources),

@@ -192,7 +192,7 @@ impl Uplink {
         session.answer(control_response::Kind::Registered(registered)).await;
         let awaited = state.recovery.is_some_and(|one| one.awaited.contains(&node));
         if behind {
-            session.up.adopt(node, requests).await?;
+            session.up.adopt((node, register.incarnation), requests).await?;
         } else if awaited {
             let none = AccountNode { node, revision: Revision(0), holds: Vec::new() };
             session.up.decide(Command::AccountNode(none)).await?;

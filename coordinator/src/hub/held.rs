@@ -7,7 +7,10 @@ use tracing::{info, warn};
 use warren_common::{Limits, NodeId, Revision, spec::HeldOrder};
 use warren_model::{
     Command,
-    command::{AccountNode, AdoptWorkspace, SessionCommand, session::AdoptSessions},
+    command::{
+        AccountNode, AdoptWorkspace, SessionCommand,
+        session::{AdoptSessions, TakeOverSessions},
+    },
 };
 use warren_proto::{
     convert::InvalidMessage,
@@ -19,11 +22,12 @@ use super::Uplink;
 use crate::api::errors;
 
 impl Uplink {
-    /// Takes over what the node tells, then counts it as heard. A workspace that cannot be taken
-    /// over is left out, and the node leaves it as it is while the cluster recovers.
+    /// Takes over what the node tells, as the cluster of that incarnation told it, then counts it as
+    /// heard. A workspace that cannot be taken over is left out, and the node leaves it as it is while
+    /// the cluster recovers.
     pub(super) async fn adopt(
         &self,
-        node: NodeId,
+        (node, incarnation): (NodeId, u32),
         requests: &mut (impl Stream<Item = Result<pb::ControlRequest, Status>> + Unpin),
     ) -> Result<(), ApiError> {
         let (revision, orders) = told(requests).await?;
@@ -38,14 +42,11 @@ impl Uplink {
             // none told by one that knew of them: whatever the state has was deleted
             let known = || self.consensus.local().sessions.contains_key(&workspace);
             if decided.is_ok() && (!sessions.is_empty() || (whole && known())) {
-                let adopt = SessionCommand::Adopt(AdoptSessions {
-                    workspace,
-                    node,
-                    generation,
-                    told: revision,
-                    sessions,
-                });
-                decided = self.decide(Command::Session(Box::new(adopt))).await;
+                let told = revision;
+                let adopt = AdoptSessions { workspace, node, generation, told, sessions };
+                let take = TakeOverSessions { incarnation, adopt };
+                let take = SessionCommand::TakeOver(take);
+                decided = self.decide(Command::Session(Box::new(take))).await;
             }
             if let Err(error) = decided {
                 if retry(&error) {

@@ -41,6 +41,7 @@ pub use consensus::Consensus;
 pub use error::{InitialiseError, OpenError, ProposeError, ReadError, TransferError};
 pub use led::{Led, LedError};
 pub use membership::MembershipError;
+pub(crate) use propose::check_size;
 pub use salvage::{Salvaged, salvage};
 pub use seed::{Seed, SeedError, decode_state, encode_state, seed};
 pub use server::RaftRpc;

@@ -237,7 +237,7 @@ const fn taken_once(envelope: &Envelope) -> bool {
 }
 
 /// Refuses a command that is too long, before it reaches the log.
-pub(super) fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
+pub(crate) fn check_size(envelope: &Envelope) -> Result<(), ProposeError> {
     let limit = Limits::COMMAND_BYTES;
     // What cannot be encoded cannot be logged; no command of the model is like that.
     let bytes = postcard::experimental::serialized_size(envelope).unwrap_or(usize::MAX);

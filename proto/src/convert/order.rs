@@ -10,9 +10,6 @@ use warren_common::{
 use super::{InvalidMessage, convert, convert_all, enumeration, parse, required, unspecified};
 use crate::pb::node::v1 as pb;
 
-/// Sessions of one order: those there are to be, and those of the spec that are not.
-const SESSIONS_TOLD: usize = Limits::SESSIONS * 2;
-
 impl From<NodeSpec> for pb::NodeSpec {
     fn from(spec: NodeSpec) -> Self {
         let order = |order: WorkspaceOrder| {
@@ -121,7 +118,7 @@ impl TryFrom<pb::WorkspaceOrder> for WorkspaceOrder {
                 "" => None,
                 id => Some(parse("request_id", id)?),
             },
-            sessions: convert_all("sessions", order.sessions, SESSIONS_TOLD)?,
+            sessions: convert_all("sessions", order.sessions, Limits::SESSIONS_TOLD)?,
             sessions_told: order.sessions_told,
         })
     }

@@ -17,8 +17,10 @@ pub enum SessionCommand {
     Restart(RestartSession),
     /// Ends it for good; its worktree stays.
     Delete(NamedSession),
-    /// Takes over what a node was told of them, where it knows more than the state.
+    /// As [`Self::TakeOver`], of before a node's word said of which incarnation it is; only in logs.
     Adopt(AdoptSessions),
+    /// Takes over what a node was told of them, where it knows more than the state.
+    TakeOver(TakeOverSessions),
 }
 
 impl SessionCommand {
@@ -30,6 +32,7 @@ impl SessionCommand {
             Self::Restart(_) => "restart-session",
             Self::Delete(_) => "delete-session",
             Self::Adopt(_) => "adopt-sessions",
+            Self::TakeOver(_) => "take-over-sessions",
         }
     }
 
@@ -40,6 +43,7 @@ impl SessionCommand {
             Self::Stop(named) | Self::Delete(named) => named.workspace,
             Self::Restart(restart) => restart.workspace,
             Self::Adopt(adopt) => adopt.workspace,
+            Self::TakeOver(take) => take.adopt.workspace,
         }
     }
 }
@@ -89,4 +93,13 @@ pub struct AdoptSessions {
     /// As the cluster told the node before it was restored: every one there was, and those of the
     /// spec that were deleted.
     pub sessions: Vec<SessionOrder>,
+}
+
+/// See [`SessionCommand::TakeOver`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOverSessions {
+    /// Of the cluster that told the node.
+    pub incarnation: u32,
+    /// What it told.
+    pub adopt: AdoptSessions,
 }

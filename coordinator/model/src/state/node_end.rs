@@ -22,6 +22,8 @@ use crate::{
 
 /// Code of a workspace whose node was removed with it.
 const LOST: &str = "NODE_REMOVED";
+/// Of the workspaces that something went with, as many are named on the record.
+const WENT_TOLD: usize = 16;
 
 /// The operator's labels of a node, beside what its configuration says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,9 +143,18 @@ pub(crate) fn remove(
     state.weigh(*id);
     let change = match went.is_empty() {
         true => change.detail(detail),
-        false => change.detail(format!("{detail}: {}", went.join("; "))),
+        false => change.detail(format!("{detail}: {}", some(&went))),
     };
     Ok(change.event(retired))
+}
+
+/// Returns the first of these, and how many more there are.
+fn some(went: &[String]) -> String {
+    let first = went.iter().take(WENT_TOLD).cloned().collect::<Vec<_>>().join("; ");
+    match went.len().saturating_sub(WENT_TOLD) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// Refuses while the node holds what was not given up by name.
@@ -237,5 +248,18 @@ pub(super) fn free_name(state: &mut ClusterState, name: &NodeName) {
         Arc::make_mut(one).name = older.clone();
         state.node_names.remove(name);
         state.node_names.insert(older, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_is_named_up_to_a_number() {
+        let went: Vec<String> = (1..=WENT_TOLD + 3).map(|n| format!("acme/w{n}")).collect();
+        assert_eq!(some(&went[..2]), "acme/w1; acme/w2");
+        assert!(some(&went[..WENT_TOLD]).ends_with("; acme/w16"));
+        assert!(some(&went).ends_with("; acme/w16 and 3 more"));
     }
 }

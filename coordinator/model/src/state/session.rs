@@ -14,10 +14,11 @@ use warren_common::{
     spec::{SessionOrder, SessionProgram, SessionSpec, SessionWish, WorkspaceSpec},
 };
 
+use self::adopt::Word;
 use crate::{
     answer::{Refusal, RefusalCode},
     apply::{Change, Context},
-    command::{Principal, SessionCommand},
+    command::{Principal, SessionCommand, session::TakeOverSessions},
     state::{
         ClusterState, Desired, Workspace,
         workspace::{missing, wrong},
@@ -127,7 +128,11 @@ pub(crate) fn fit(
         |what: String| Err(Refusal::new(RefusalCode::LimitReached, format!("{what}: {to_do}")));
     let limit = Limits::SESSIONS;
     if count > limit && count > had {
-        let own = after.sessions.len();
+        let deleted = |name| {
+            let record = state.session(workspace.id, name);
+            record.is_some_and(|record| record.wish == SessionWish::Delete)
+        };
+        let own = after.sessions.iter().filter(|one| !deleted(&one.name)).count();
         return refused(format!(
             "workspace {label} would have {count} sessions, {own} of its template and the rest made \
              by people, and {limit} is the limit"
@@ -195,8 +200,19 @@ pub(crate) fn command(
         SessionCommand::Stop(named) => change::stop(state, context, named),
         SessionCommand::Restart(restart) => change::restart(state, context, restart),
         SessionCommand::Delete(named) => change::delete(state, context, named),
-        SessionCommand::Adopt(adopt) => self::adopt::adopt(state, context, (adopt, by)),
+        SessionCommand::Adopt(adopt) => {
+            adopt::adopt(state, context, (&Word { incarnation: None, told: adopt }, by))
+        }
+        SessionCommand::TakeOver(TakeOverSessions { incarnation, adopt: told }) => {
+            let word = Word { incarnation: Some(*incarnation), told };
+            adopt::adopt(state, context, (&word, by))
+        }
     }
+}
+
+/// Returns in which incarnation a number was given; zero before the first restore.
+const fn incarnation_of(number: u64) -> u64 {
+    number >> REVISION_BITS
 }
 
 /// Returns the revision of the mutation that has this number.

@@ -15,7 +15,7 @@ use crate::{
         update::{UpdatePlan, updated},
     },
     state::{
-        ClusterState, Desired, Spec, Workspace, recovery, session,
+        ClusterState, Desired, Recipe, Spec, Workspace, recovery, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -81,13 +81,11 @@ fn template(
     if recipe != from.as_ref() {
         return Err(wrong(format!("workspace {label} was updated by somebody else meanwhile")));
     }
-    to.check()?;
     let before = workspace.spec.whole();
     let plan = updated(base.as_ref(), new, &before);
-    if before == plan.spec && recipe == Some(to) {
+    if !may_update(state, workspace, (to, &plan.spec))? {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
-    may_become(state, workspace, &plan.spec)?;
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
     remember(state, (id, &before), &plan.spec);
     state.recipes.insert(id, Arc::new(to.clone()));
@@ -109,12 +107,26 @@ fn template(
     })
 }
 
-/// Decides whether a workspace can be of another spec where it is.
+/// Decides whether a workspace can be made from another recipe, and be of another spec where it is;
+/// returns whether anything changes by that. A plan asks it as well as whoever updates.
 ///
 /// # Errors
-/// The spec breaks a rule, the workspace is being deleted, its node has no room for what grows, its
+/// The parameters are more than is kept, the spec breaks a rule, the workspace is being deleted, its node has no room for what grows, its
 /// sessions would be too many, or the cluster recovers.
-pub fn may_become(
+pub fn may_update(
+    state: &ClusterState,
+    workspace: &Workspace,
+    (to, after): (&Recipe, &WorkspaceSpec),
+) -> Result<bool, Refusal> {
+    to.check()?;
+    let from = state.recipes.get(&workspace.id).map(AsRef::as_ref);
+    if *after == workspace.spec.whole() && from == Some(to) {
+        return Ok(false);
+    }
+    may_become(state, workspace, after).map(|()| true)
+}
+
+fn may_become(
     state: &ClusterState,
     workspace: &Workspace,
     after: &WorkspaceSpec,

@@ -20,6 +20,7 @@ mod requests;
 mod resizing;
 mod secrets;
 mod sessions;
+mod taking_over;
 mod templated;
 mod templates;
 mod updating;

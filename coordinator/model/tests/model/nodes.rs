@@ -137,6 +137,10 @@ fn a_rival_is_told_of_for_a_while_and_not_noted_twice() {
     assert_eq!(told(&world).as_deref(), Some("boot c"));
     world.wait(15 * 60 * 1000);
     assert_eq!(told(&world), None, "it has stopped trying");
+    // as every version applies it: marks of direction stay
+    let odd = world.envelope(coordinator(), note("boot \u{200f}d"));
+    world.apply(&odd).result.expect("noted");
+    assert_eq!(told(&world).as_deref(), Some("boot \u{200f}d"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use warren_model::{
     },
     event::EventKind,
     node_spec,
-    state::{Desired, Recipe, update::may_become},
+    state::{Desired, Recipe, update::may_update},
 };
 
 use crate::make::{World, create_workspace, node, person, set_run, spec, workspace};
@@ -163,6 +163,20 @@ fn a_session_that_a_version_names_no_more_leaves_no_record() {
     assert!(orders.iter().all(|order| order.name != tests.name), "{orders:?}");
 }
 
+#[test]
+fn more_parameters_than_are_kept_are_refused_and_so_is_their_plan() {
+    let mut world = one();
+    let mut to = recipe(2);
+    to.parameters.insert("packages".to_owned(), "x".repeat(Limits::PARAMETERS_BYTES));
+    let planned = may_update(&world.state, world.workspace(1), (&to, &filled(2)));
+    let (from, base, new) = (Some(recipe(1)), Some(filled(1)), filled(2));
+    let update = Update::Template(Box::new(TemplateUpdate { from, base, to, new }));
+    let update = UpdateWorkspace { workspace: workspace(1), update };
+    let refused = world.refused(Command::UpdateWorkspace(update));
+    assert_eq!(refused.code, RefusalCode::InvalidSpec);
+    assert_eq!(planned.expect_err("it would be refused"), refused);
+}
+
 fn session(name: &str, command: &str) -> SessionSpec {
     SessionSpec { name: name.parse().expect("a name"), command: Some(command.to_owned()) }
 }
@@ -191,7 +205,7 @@ fn a_version_whose_sessions_are_too_many_with_those_of_people_is_refused_and_so_
     }
     let mut after = filled(2);
     two(&mut after);
-    let planned = may_become(&world.state, world.workspace(1), &after);
+    let planned = may_update(&world.state, world.workspace(1), (&recipe(2), &after));
     assert_eq!(planned.expect_err("it would be refused"), refused);
     // one of its names may be a person's: those are one session
     world.must(update(1, 2, |spec| {

@@ -10,7 +10,7 @@ use warren_model::{
     Command, Outcome, Principal,
     command::{
         SessionCommand,
-        session::{AdoptSessions, CreateSession, NamedSession, RestartSession},
+        session::{AdoptSessions, CreateSession, NamedSession, RestartSession, TakeOverSessions},
     },
     state::{SessionRecord, session::MadeSession},
 };
@@ -36,11 +36,7 @@ fn program() -> SessionProgram {
     }
 }
 
-#[test]
-fn what_is_done_to_sessions_is_read_and_still_written_alike() {
-    let named = || NamedSession { workspace: workspace(1), name: name() };
-    let create = CreateSession { workspace: workspace(1), name: None, program: program() };
-    let restart = RestartSession { workspace: workspace(1), name: name(), fresh: true };
+fn adopt() -> AdoptSessions {
     let order = SessionOrder {
         name: name(),
         life: 7,
@@ -49,19 +45,34 @@ fn what_is_done_to_sessions_is_read_and_still_written_alike() {
         wish: SessionWish::Stop,
         program: program(),
     };
-    let adopt = AdoptSessions {
+    AdoptSessions {
         workspace: workspace(1),
         node: node(1),
         generation: Generation(5),
         told: Revision(6),
         sessions: vec![order],
-    };
+    }
+}
+
+#[test]
+fn what_is_taken_over_with_its_incarnation_is_read_and_still_written_alike() {
+    let take = TakeOverSessions { incarnation: 4, adopt: adopt() };
+    let take = Command::Session(Box::new(SessionCommand::TakeOver(take)));
+    let kept = golden("v0.3-take-over.txt", &[written("take-over", &take)].into());
+    check("take-over", &kept, &take);
+}
+
+#[test]
+fn what_is_done_to_sessions_is_read_and_still_written_alike() {
+    let named = || NamedSession { workspace: workspace(1), name: name() };
+    let create = CreateSession { workspace: workspace(1), name: None, program: program() };
+    let restart = RestartSession { workspace: workspace(1), name: name(), fresh: true };
     let commands = [
         ("create", SessionCommand::Create(create)),
         ("stop", SessionCommand::Stop(named())),
         ("restart", SessionCommand::Restart(restart)),
         ("delete", SessionCommand::Delete(named())),
-        ("adopt", SessionCommand::Adopt(adopt)),
+        ("adopt", SessionCommand::Adopt(adopt())),
     ];
     let commands = commands.map(|(name, one)| (name, Command::Session(Box::new(one))));
     let outcome = Outcome::Session { workspace: workspace(1), life: 7 };
