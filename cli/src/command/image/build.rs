@@ -7,6 +7,7 @@
 mod files;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
@@ -22,7 +23,7 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 use warren_common::{
     Bytes, Limits,
-    image::{AUTHORITIES, Flavour, PROXIES},
+    image::{AUTHORITIES, Flavour, PROXIES, TELL_TOOLS, tools, wanted_tools},
 };
 
 use crate::{
@@ -45,7 +46,11 @@ pub(crate) struct Build {
     /// One of Warren's own images.
     #[arg(long, value_parser = flavours())]
     flavour: Option<Flavour>,
-    /// Its name, with the registry's where there is one [default: warren-workspace:latest, :agents or :full].
+    /// Which tools the full image has beside the rest: all whose registry answers, none, or those of
+    /// az, neon, netlify, supabase, vercel that are named, with commas between them.
+    #[arg(long, value_name = "NAMES", default_value = "all", value_parser = wanted_tools)]
+    tools: String,
+    /// Its name, with the registry's where there is one [default: warren-workspace:latest, :agents, :browsers or :full].
     #[arg(long, value_name = "IMAGE")]
     tag: Option<String>,
     /// Push it to the registry that its name begins with.
@@ -65,6 +70,9 @@ fn flavours() -> impl TypedValueParser<Value = Flavour> {
     PossibleValuesParser::new(Flavour::ALL.map(one)).try_map(|text| text.parse::<Flavour>())
 }
 
+/// Names of tools, and what is told of each.
+type Notes = BTreeMap<String, String>;
+
 /// What was built.
 #[derive(Debug, Serialize)]
 struct Built {
@@ -73,6 +81,10 @@ struct Built {
     id: String,
     bytes: u64,
     pushed: bool,
+    /// The tools that it has, with their versions; the full image alone has any.
+    tools: Notes,
+    /// Those that it lacks, and why.
+    left_out: Notes,
     /// How it reaches nodes, and workspaces then.
     next: Vec<String>,
 }
@@ -87,6 +99,10 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
         Error::usage("the image has no name").next("give it one: --tag agents:2026-11")
     })?;
     named(tag)?;
+    if build.tools != "all" && build.flavour != Some(Flavour::Full) {
+        return Err(Error::usage("only the full image has tools to choose from")
+            .next("leave --tools out, or build that one: --flavour full"));
+    }
     let laid = match (&build.folder, build.flavour) {
         (None, Some(_)) => Some(files::Folder::lay().map_err(|error| {
             Error::new(Kind::Failed, "BUILD_FAILED", "the image's files cannot be laid out")
@@ -113,7 +129,10 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
     if build.push {
         talking(docker().args(["push", tag]), "the image cannot be pushed")?;
     }
-    let built = inspect(tag, build.push)?;
+    let mut built = inspect(tag, build.push)?;
+    if build.flavour == Some(Flavour::Full) {
+        (built.tools, built.left_out) = told(tag)?;
+    }
     app.output.object(&built, &built.image, || built.text())?;
     Ok(0)
 }
@@ -191,6 +210,9 @@ fn command(build: &Build, folder: &Path, tag: &str) -> Result<Command, Error> {
                 command.args(["--build-arg", &argument]);
             }
         }
+        if flavour == Flavour::Full {
+            command.args(["--build-arg", &format!("TOOLS={}", build.tools)]);
+        }
     }
     command.arg(folder);
     Ok(command)
@@ -252,16 +274,34 @@ fn inspect(tag: &str, pushed: bool) -> Result<Built, Error> {
         next.push("  or name it with a registry and build it with --push".to_owned());
     }
     next.push(format!("warren image rollout {tag} --from IMAGE moves workspaces to it"));
-    Ok(Built { image: tag.to_owned(), id: id.to_owned(), bytes, pushed, next })
+    let (tools, left_out) = <_>::default();
+    Ok(Built { image: tag.to_owned(), id: id.to_owned(), bytes, pushed, tools, left_out, next })
+}
+
+/// Returns the tools that the full image has, and why it lacks others.
+fn told(tag: &str) -> Result<(Notes, Notes), Error> {
+    let held = ["run", "--rm", "--network=none", "--read-only", "--entrypoint=/bin/sh"];
+    let said = output(docker().args(held).args([tag, "-c", TELL_TOOLS]))?;
+    let (mut there, mut left_out) = (Notes::new(), Notes::new());
+    for (name, note) in tools(&String::from_utf8_lossy(&said.stdout)) {
+        match note {
+            Ok(version) => there.insert(name, version),
+            Err(why) => left_out.insert(name, why),
+        };
+    }
+    Ok((there, left_out))
 }
 
 impl Built {
     fn text(&self) -> String {
-        let Self { image, id, bytes, pushed, next } = self;
+        let Self { image, id, bytes, pushed, tools, left_out, next } = self;
         let id = id.strip_prefix("sha256:").unwrap_or(id);
         let id = id.get(..12).unwrap_or(id);
         let pushed = if *pushed { ", pushed" } else { "" };
-        format!("{image} ({id}, {}{pushed})\n{}\n", Bytes(*bytes), next.join("\n"))
+        let with = tools.iter().map(|(name, version)| format!("  with {name} {version}\n"));
+        let without = left_out.iter().map(|(name, why)| format!("  without {name}: {why}\n"));
+        let tools: String = with.chain(without).collect();
+        format!("{image} ({id}, {}{pushed})\n{tools}{}\n", Bytes(*bytes), next.join("\n"))
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use warren_common::image::{TELL_TOOLS, tools};
 
 use super::{Flavour, ImageArgs, docker, root, versions};
 
@@ -29,7 +30,7 @@ const fn of(
     Program { least, words, version }
 }
 
-const PROGRAMS: [Program; 20] = [
+const PROGRAMS: [Program; 25] = [
     of(Flavour::Base, &["git", "--version"], None),
     of(Flavour::Base, &["tmux", "-V"], None),
     of(Flavour::Base, &["bash", "--version"], None),
@@ -43,13 +44,18 @@ const PROGRAMS: [Program; 20] = [
     of(Flavour::Agents, &["gemini", "--version"], Some("GEMINI_CLI")),
     of(Flavour::Agents, &["git", "lfs", "version"], None),
     of(Flavour::Agents, &["gh", "--version"], None),
-    of(Flavour::Full, &["chromium", "--version"], None),
-    of(Flavour::Full, &["playwright", "--version"], Some("PLAYWRIGHT")),
-    of(Flavour::Full, &["playwright-mcp", "--version"], Some("PLAYWRIGHT_MCP")),
-    of(Flavour::Full, &["Xvfb", "-help"], None),
-    of(Flavour::Full, &["x11vnc", "-version"], None),
-    of(Flavour::Full, &["openbox", "--version"], None),
+    of(Flavour::Browsers, &["chromium", "--version"], None),
+    of(Flavour::Browsers, &["playwright", "--version"], Some("PLAYWRIGHT")),
+    of(Flavour::Browsers, &["playwright-mcp", "--version"], Some("PLAYWRIGHT_MCP")),
+    of(Flavour::Browsers, &["Xvfb", "-help"], None),
+    of(Flavour::Browsers, &["x11vnc", "-version"], None),
+    of(Flavour::Browsers, &["openbox", "--version"], None),
     of(Flavour::Full, &["code-server", "--version"], Some("CODE_SERVER")),
+    of(Flavour::Full, &["az", "version"], Some("AZURE_CLI")),
+    of(Flavour::Full, &["neonctl", "--version"], Some("NEON")),
+    of(Flavour::Full, &["netlify", "--version"], Some("NETLIFY")),
+    of(Flavour::Full, &["supabase", "--version"], Some("SUPABASE")),
+    of(Flavour::Full, &["vercel", "--version"], Some("VERCEL")),
 ];
 
 /// What holds a workspace: no rights, no network, a root that is read only.
@@ -78,11 +84,18 @@ const HELD: [&str; 16] = [
 /// Fails where one does not start, or is of another version than `versions` says.
 pub(super) fn run(args: &ImageArgs, target: Flavour, tag: &str) -> Result<()> {
     let versions = versions(&root().join("deploy/workspace-image"))?;
+    let told = started(args, tag, &["sh", "-c", TELL_TOOLS])?;
+    let told = tools(&String::from_utf8_lossy(&told.stdout));
     let mut stdout = std::io::stdout();
     let mut wrong = Vec::new();
     writeln!(stdout, "{:<16}{:>7}  version", "program", "ms")?;
     for program in PROGRAMS.iter().filter(|program| program.least <= target) {
         let name = if program.words[1] == "lfs" { "git-lfs" } else { program.words[0] };
+        let tool = name.strip_suffix("ctl").unwrap_or(name);
+        if let Some(Err(why)) = told.get(tool) {
+            writeln!(stdout, "{name:<16}{:>7}  without it: {why}", "-")?;
+            continue;
+        }
         let wanted = program.version.and_then(|version| {
             let found = versions.iter().find(|(name, _)| name == version);
             found.map(|(_, version)| version.as_str())

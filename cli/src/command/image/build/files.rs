@@ -21,18 +21,25 @@ macro_rules! text {
 }
 
 /// Everything in it but its description.
-const FILES: [(&str, Held); 12] = [
+const FILES: [(&str, Held); 13] = [
     (".dockerignore", Held::File(text!(".dockerignore"))),
     ("Dockerfile", Held::File(text!("Dockerfile"))),
     ("base", Held::Program(text!("base"))),
     ("build/node", Held::File(text!("build/node"))),
     ("build/npm", Held::File(text!("build/npm"))),
+    ("build/tool", Held::File(text!("build/tool"))),
     ("root/etc/profile.d/warren.sh", Held::File(text!("root/etc/profile.d/warren.sh"))),
     ("root/usr/local/bin/apt", Held::Link("apt-get")),
     ("root/usr/local/bin/apt-get", Held::Program(text!("root/usr/local/bin/apt-get"))),
     ("root/usr/local/bin/sudo", Held::Program(text!("root/usr/local/bin/sudo"))),
-    ("root-full/etc/chromium.d/warren", Held::File(text!("root-full/etc/chromium.d/warren"))),
-    ("root-full/opt/warren/browser.cjs", Held::File(text!("root-full/opt/warren/browser.cjs"))),
+    (
+        "root-browsers/etc/chromium.d/warren",
+        Held::File(text!("root-browsers/etc/chromium.d/warren")),
+    ),
+    (
+        "root-browsers/opt/warren/browser.cjs",
+        Held::File(text!("root-browsers/opt/warren/browser.cjs")),
+    ),
     ("versions", Held::File(text!("versions"))),
 ];
 
