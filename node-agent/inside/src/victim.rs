@@ -83,7 +83,10 @@ impl Mark {
     /// Marks `pid` where it is not marked, and whatever it started before; returns whether anything was.
     pub(crate) fn apply_from(&self, pid: i32, look: Look) -> bool {
         let found = self.misses(pid) && self.put(pid);
-        (found || look == Look::Whole) && self.apply_below(pid, look) || found
+        if !found && look == Look::Short {
+            return false;
+        }
+        self.apply_below(pid, look) || found
     }
 
     /// Marks whatever runs below `parent` and is not marked; not `parent` itself. Returns whether
