@@ -53,6 +53,8 @@ impl Limits {
     pub const WORKTREE_LISTS: u32 = 4;
     /// Between the first two times; doubled each time.
     pub const WORKTREE_LIST_PAUSE: Duration = Duration::from_millis(500);
+    /// For all of it, also where git hangs.
+    pub const WORKTREE_LIST: Duration = Duration::from_secs(10);
     /// A call of git that makes a session's worktree.
     pub const WORKTREE_TIMEOUT: Duration = Duration::from_secs(120);
     /// Startup steps of one workspace: the node's own and those inside.

@@ -360,7 +360,7 @@ fn delete(
     let change = Change::new("session.delete", Outcome::Workspace(*id))
         .object(&format!("{label}/{name}"), id);
     let client = state.workspaces.get(id).map(|workspace| workspace.client);
-    let secrets = client.map(|client| secret::leave_with(state, client, &record));
+    let secrets = client.map(|client| secret::leave_with(state, client, [&record].into_iter()));
     Ok(secret::told(change, &secrets.unwrap_or_default()))
 }
 
@@ -373,6 +373,7 @@ fn adopt(
 ) -> Result<Change, Refusal> {
     let id = command.workspace;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let client = workspace.client;
     // of a workspace that runs elsewhere, or of another generation of it, nobody's word counts
     let holds = workspace.assignment.as_ref().is_some_and(|assignment| {
         (assignment.node, assignment.generation) == (command.node, command.generation)
@@ -392,9 +393,8 @@ fn adopt(
     let deleted = gone.iter().map(|name| format!("{name} (deleted)"));
     let names: Vec<String> = names.chain(deleted).collect();
     let records = records(state, id);
-    for name in &gone {
-        records.remove(name);
-    }
+    let before = records.clone();
+    records.retain(|name, _| !gone.contains(name));
     for order in newer {
         let made = MadeSession { program: order.program, by: by.clone(), at: context.at };
         let record = SessionRecord {
@@ -410,9 +410,10 @@ fn adopt(
     if records.is_empty() {
         state.sessions.remove(&id);
     }
-    Ok(Change::new("session.adopt", Outcome::Workspace(id))
+    let change = Change::new("session.adopt", Outcome::Workspace(id))
         .object(&label, &id)
-        .detail(format!("{}, as the node was told before the restore", names.join(", "))))
+        .detail(format!("{}, as the node was told before the restore", names.join(", ")));
+    Ok(secret::told(change, &secret::leave_with(state, client, before.values())))
 }
 
 /// Returns what the node was told after the backup and nobody asked otherwise since the restore.

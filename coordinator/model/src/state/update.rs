@@ -15,7 +15,7 @@ use crate::{
         update::{UpdatePlan, updated},
     },
     state::{
-        ClusterState, Desired, Spec, Workspace, recovery, session,
+        ClusterState, Desired, Spec, Workspace, recovery, secret, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -89,6 +89,7 @@ fn template(
     }
     may_become(state, workspace, &plan.spec)?;
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
+    let client = workspace.client;
     remember(state, (id, &before), &plan.spec);
     state.recipes.insert(id, Arc::new(to.clone()));
     let detail = format!("template {} to {}: {}", before.template, to.reference(), plan.told());
@@ -103,9 +104,11 @@ fn template(
     if let Some(node) = placed {
         state.weigh(node);
     }
-    changed.map(|change| match resized {
-        true => change.detail(detail).event(EventKind::WorkspaceResized(id)),
-        false => change.detail(detail),
+    let change = changed?.detail(detail);
+    let change = secret::told(change, &secret::leave_spec(state, client, &before));
+    Ok(match resized {
+        true => change.event(EventKind::WorkspaceResized(id)),
+        false => change,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Sessions that are made, stopped, restarted and deleted after their workspace was made.
 
 use warren_common::{
-    Bytes, Generation, Limits, ReplicaId, Revision, SessionName,
+    Bytes, Generation, Limits, NodeId, ReplicaId, Revision, SessionName,
     spec::{AgentProgram, HeldOrder, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
@@ -67,7 +67,9 @@ fn world() -> World {
 
 /// What the node is told of the workspace's sessions.
 fn told(world: &World) -> Vec<SessionOrder> {
-    node_spec(&world.state, node(1), 1).workspaces[0].sessions.clone()
+    let orders = node_spec(&world.state, on(world), 1).workspaces;
+    let order = orders.into_iter().find(|order| order.workspace == workspace(1));
+    order.expect("it is told").sessions
 }
 
 fn told_of(world: &World, session: &str) -> SessionOrder {
@@ -258,15 +260,21 @@ fn begin(incarnation: u32, replica: u64) -> Command {
 
 /// Goes back to `backup`, as a restore does, and returns what its node tells when it registers: what
 /// it was told last and when.
-fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
+pub(crate) fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
     let (sessions, told) = (self::told(world), world.state.revision);
     let generation = world.workspace(1).generation;
     world.state = backup;
+    let node = on(world);
     world.must(begin(8, 9));
-    AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions }
+    AdoptSessions { workspace: workspace(1), node, generation, told, sessions }
 }
 
-fn adopt(world: &mut World, adopt: AdoptSessions) {
+/// Where the first workspace is.
+pub(crate) fn on(world: &World) -> NodeId {
+    world.workspace(1).assignment.as_ref().expect("placed").node
+}
+
+pub(crate) fn adopt(world: &mut World, adopt: AdoptSessions) {
     let adopt = command(SessionCommand::Adopt(adopt));
     let envelope = world.envelope(crate::make::coordinator(), adopt);
     world.apply(&envelope).result.expect("it applies");
