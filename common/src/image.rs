@@ -109,9 +109,41 @@ impl FromStr for Flavour {
     }
 }
 
+/// Returns an image's name as engines show it: with a tag or a digest and not both, and without the
+/// registry that is meant where none is named.
+pub fn shown(image: &str) -> String {
+    let own = ["docker.io/", "index.docker.io/"].iter().find_map(|from| image.strip_prefix(from));
+    let image = own.map_or(image, |own| own.strip_prefix("library/").unwrap_or(own));
+    let at = image.rfind('/').map_or(0, |at| at + 1);
+    let (path, name) = image.split_at(at);
+    match (name.split_once('@'), name.contains(':')) {
+        (Some((name, digest)), _) => {
+            let name = name.split_once(':').map_or(name, |(name, _)| name);
+            format!("{path}{name}@{digest}")
+        }
+        (None, true) => image.to_owned(),
+        (None, false) => format!("{image}:latest"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_mean_the_same_image_are_shown_alike() {
+        for (image, as_shown) in [
+            ("agents", "agents:latest"),
+            ("docker.io/library/debian:12", "debian:12"),
+            ("docker.io/acme/web", "acme/web:latest"),
+            ("host:5000/web", "host:5000/web:latest"),
+            ("host:5000/web:1@sha256:00", "host:5000/web@sha256:00"),
+            ("sha256:00", "sha256:00"),
+        ] {
+            assert_eq!(shown(image), as_shown);
+            assert_eq!(shown(as_shown), as_shown);
+        }
+    }
 
     #[test]
     fn a_flavour_is_read_by_its_stage_and_nothing_else() {

@@ -204,6 +204,8 @@ impl Limits {
     pub const CERTIFICATE_DUE: Duration = Duration::from_secs(30 * 24 * 3600);
     /// Certificates on record of one holder.
     pub const CERTIFICATES_PER_HOLDER: usize = 64;
+    /// Names of images that one node tells of.
+    pub const NODE_IMAGES: usize = 64;
     /// Bytes of a certificate's serial.
     pub const SERIAL_BYTES: usize = 64;
     /// Commands of one planning round; the rest follow in the next.

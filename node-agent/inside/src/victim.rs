@@ -1,9 +1,10 @@
 //! Whom the kernel kills first where a workspace is out of memory: what runs for people, and not
 //! PID 1 or tmux, which hold everything else.
 //!
-//! A process may make itself a likelier victim and never a less likely one than its parent was;
-//! what it starts inherits that. So programs are marked before they begin, and nothing can be kept
-//! that was not.
+//! A process may make itself a likelier victim, and never a less likely one than its container was
+//! made; what it starts inherits that. So programs are marked before they begin, what they start is
+//! as likely a victim as they are, and of those with one mark the largest goes first. Whoever takes
+//! the mark from itself is no more than PID 1, and nothing can be kept better than that.
 //!
 //! PID 1 marks what it starts itself. What tmux starts comes through a link to this program, which
 //! tmux takes for the shell. What it starts without a shell, or with one of its own choice, is

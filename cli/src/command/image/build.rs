@@ -114,7 +114,7 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
     let folder = laid.as_ref().map(files::Folder::path).or(build.folder.as_deref());
     let folder = folder.ok_or_else(|| Error::usage("no folder is named"))?;
     if build.flavour.is_some() {
-        ready(folder, Path::new("timeout"))?;
+        ready(folder, laid.is_some(), Path::new("timeout"))?;
     }
     if !folder.join("Dockerfile").is_file() {
         let shown = folder.display();
@@ -154,8 +154,9 @@ fn docker() -> Command {
     docker
 }
 
-/// Makes sure that this machine has what the build of Warren's own images runs.
-fn ready(folder: &Path, timeout: &Path) -> Result<(), Error> {
+/// Makes sure that this machine has what the build of Warren's own images runs; a folder that was
+/// `laid` out for it is gone when this is read.
+fn ready(folder: &Path, laid: bool, timeout: &Path) -> Result<(), Error> {
     let lacks = |what: &str| Error::new(Kind::Failed, "BUILD_NEEDS", what);
     let asked = output(Command::new(timeout).args(["1", "true"]).stdin(Stdio::null()));
     if !asked.is_ok_and(|asked| asked.status.success()) {
@@ -165,16 +166,18 @@ fn ready(folder: &Path, timeout: &Path) -> Result<(), Error> {
     let program = folder.join("base");
     let Ok(facts) = fs::metadata(&program) else { return Ok(()) };
     let shown = folder.display();
+    let next = |own: String| match laid {
+        true => "set TMPDIR to a folder whose programs run, such as one in your home".to_owned(),
+        false => own,
+    };
     if facts.permissions().mode() & 0o111 == 0 {
         return Err(lacks(&format!("{} is a program and not marked as one", program.display()))
-            .next(format!("chmod +x {}", program.display())));
+            .next(next(format!("chmod +x {}", program.display()))));
     }
     access(&program, Access::EXEC_OK).map_err(|error| {
         lacks(&format!("the build runs a program in {shown}, and nothing may run there"))
             .why(format!("{error}: it may be mounted noexec"))
-            .next(
-                "set TMPDIR to a folder whose programs run, or name a folder there with --flavour",
-            )
+            .next(next(format!("copy {shown} to where programs run, and name that folder")))
     })
 }
 
@@ -337,23 +340,27 @@ fn missing(command: &Command, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn reason(made: Result<(), Error>) -> String {
-        made.expect_err("it lacks something").message
+    fn said(made: Result<(), Error>) -> (String, String) {
+        let error = made.expect_err("it lacks something");
+        (error.message, error.next.expect("what to do"))
     }
 
     #[test]
     fn what_the_build_runs_is_looked_at_before_anything_is_built() {
         let folder = files::Folder::lay().expect("laid out");
         let timeout = Path::new("timeout");
-        ready(folder.path(), timeout).expect("this machine has all of it");
+        ready(folder.path(), true, timeout).expect("this machine has all of it");
         let nothing = folder.path().join("nothing");
-        let why = reason(ready(folder.path(), &nothing));
+        let (why, _) = said(ready(folder.path(), true, &nothing));
         assert!(why.contains("the program timeout"), "{why}");
         let base = folder.path().join("base");
         fs::set_permissions(&base, fs::Permissions::from_mode(0o644)).expect("changed");
-        let why = reason(ready(folder.path(), timeout));
+        let (why, next) = said(ready(folder.path(), false, timeout));
         assert!(why.contains("not marked as one"), "{why}");
+        assert_eq!(next, format!("chmod +x {}", base.display()));
+        let (_, next) = said(ready(folder.path(), true, timeout));
+        assert!(next.contains("TMPDIR"), "its folder is gone by then: {next}");
         fs::remove_file(&base).expect("removed");
-        ready(folder.path(), timeout).expect("a folder of one's own need not have it");
+        ready(folder.path(), true, timeout).expect("a folder of one's own need not have it");
     }
 }
