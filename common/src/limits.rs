@@ -56,6 +56,8 @@ impl Limits {
     pub const WORKTREE_LISTS: u32 = 4;
     /// Between the first two times; doubled each time.
     pub const WORKTREE_LIST_PAUSE: Duration = Duration::from_millis(500);
+    /// For all of it, also where git hangs.
+    pub const WORKTREE_LIST: Duration = Duration::from_secs(10);
     /// A call of git that makes a session's worktree.
     pub const WORKTREE_TIMEOUT: Duration = Duration::from_secs(120);
     /// Startup steps of one workspace: the node's own and those inside.
@@ -205,6 +207,8 @@ impl Limits {
     pub const CERTIFICATE_DUE: Duration = Duration::from_secs(30 * 24 * 3600);
     /// Certificates on record of one holder.
     pub const CERTIFICATES_PER_HOLDER: usize = 64;
+    /// Names of images that one node tells of.
+    pub const NODE_IMAGES: usize = 64;
     /// Bytes of a certificate's serial.
     pub const SERIAL_BYTES: usize = 64;
     /// Commands of one planning round; the rest follow in the next.

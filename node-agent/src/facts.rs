@@ -32,6 +32,7 @@ use crate::{
         preflight::{HostFacts, preflight},
         swapfile::{self, SwapConfig},
     },
+    images,
     ledger::Ledger,
     network::View,
     volume::{PoolKind, PoolSeen, VolumeError, VolumeStore, findings},
@@ -104,10 +105,13 @@ impl Probe {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (state_dir, volumes) = (self.config.state_dir.clone(), Arc::clone(&self.volumes));
+        let (engine, ledger) = (Arc::clone(&self.engine), self.ledger.clone());
         // a pool that grew is told at once
         let grown = Notify::new();
         let mut load = std::mem::take(&mut self.load);
         let standing = self.walls.clone();
+        let held = watch::Sender::new(None);
+        let holding = images::keep(&engine, &ledger, &held);
         // neither an engine that hangs nor homes of millions of files hold up what is left
         let reading = async {
             let mut size = None;
@@ -121,7 +125,8 @@ impl Probe {
                 show(&pool);
                 let firewall = standing.borrow().fingerprint;
                 let pool = Some(told_pool(&pool));
-                usage.send_replace(NodeUsage { pool, firewall, ..load.read(&state_dir) });
+                let images = held.borrow().clone();
+                usage.send_replace(NodeUsage { pool, firewall, images, ..load.read(&state_dir) });
             }
         };
         let settled = Notify::new();
@@ -150,7 +155,7 @@ impl Probe {
                 facts.send_if_modified(|told| replace(told, now, steady));
             }
         };
-        tokio::join!(reading, swapping, looking);
+        tokio::join!(reading, swapping, holding, looking);
     }
 
     /// Returns what is left on this machine now.

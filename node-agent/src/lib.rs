@@ -13,6 +13,7 @@ mod facts;
 pub mod gauge;
 pub mod hooks;
 pub mod host;
+mod images;
 pub mod inside;
 pub mod join;
 pub mod lease;

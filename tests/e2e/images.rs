@@ -135,6 +135,18 @@ fn an_image_that_was_built_here_runs_where_it_was_loaded() -> Result<()> {
     let id = lab.engine.docker(&["image", "inspect", "-f", "{{.Id}}", "mine:1"])?.stdout;
     ensure!(built["id"] == id.trim() && built["pushed"] == false, "{built}");
     lab.create("acme/web", &["--image", "mine:1"])?;
+    let held = |list: &[&str]| -> Result<Value> {
+        let images = lab.cluster.json(&[&["image", "list"], list].concat())?;
+        let mut images = images.as_array().into_iter().flatten();
+        let found = images.find(|one| one["image"] == "mine:1").context("it is listed")?;
+        Ok(found["held"].clone())
+    };
+    wait_until("its node tells of it", SOON, || {
+        let held = held(&[])?;
+        ensure!(held["on"][0]["id"] == id.trim() && held["not_on"] == json!([]), "{held}");
+        Ok(())
+    })?;
+    ensure!(held(&["--all"])?["on"][0]["id"] == id.trim(), "also among all of them");
     ensure!(lab.shell("acme/web", "cat /etc/mine")? == "mine\n");
     Ok(())
 }

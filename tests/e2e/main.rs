@@ -4,6 +4,7 @@
 //! workspace image; `./deploy/test e2e` prepares both.
 
 mod agents;
+mod browsers;
 mod drift;
 mod harness;
 mod hosts;

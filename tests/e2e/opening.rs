@@ -1,45 +1,13 @@
 //! A port of a workspace on one's own machine, through coordinator, node and a real container.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use warren_tests::{Lab, wait_until};
+use warren_tests::{Lab, Opened, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 /// What the server in the workspace shows.
 const PAGE: &str = "grüße aus dem Bau";
-
-/// `workspace open`, ended when it is dropped.
-struct Opened {
-    child: Child,
-    url: String,
-}
-
-impl Opened {
-    fn new(lab: &Lab, target: &[&str]) -> Result<Self> {
-        let arguments = [&["workspace", "open", "acme/web", "-o", "json"], target].concat();
-        let mut command = lab.cluster.cli()?.args(arguments).into_command();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
-        let opened: Value = serde_json::from_str(&line).context("it is open")?;
-        let url = opened["url"].as_str().context("a URL")?.to_owned();
-        Ok(Self { child, url })
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        // one that has ended is what is wanted
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_server_in_a_workspace_is_seen_here_and_who_looked_is_on_record() -> Result<()> {
@@ -52,7 +20,7 @@ fn a_server_in_a_workspace_is_seen_here_and_who_looked_is_on_record() -> Result<
     )?;
     let sum = lab.shell("acme/web", "sha256sum < ~/big")?;
 
-    let opened = Opened::new(&lab, &["8080"])?;
+    let opened = Opened::new(&lab, "acme/web", &["8080"])?;
     let get = |path: &str| -> Result<String> {
         let url = format!("{}{path}", opened.url);
         Ok(lab
@@ -79,7 +47,7 @@ fn a_server_in_a_workspace_is_seen_here_and_who_looked_is_on_record() -> Result<
     ensure!(found[0]["detail"] == "port 8080", "{found:?}");
 
     // a page of PID 1 in a real container; this image has no display, and that is said
-    let terminal = Opened::new(&lab, &["terminal"])?;
+    let terminal = Opened::new(&lab, "acme/web", &["terminal"])?;
     let (base, _token) = terminal.url.split_once('#').context("a token")?;
     let page = lab.node.program("curl").args(["-sf", "--max-time", "20", base]).run()?;
     ensure!(page.success()?.stdout.contains("Warren: terminal"));

@@ -60,6 +60,14 @@ impl Watching {
         of.map(|(_, line)| line["address"].as_str().unwrap_or("-").to_owned()).collect()
     }
 
+    /// What was told of one kind about an address, in order: the words for people.
+    pub fn details(&self, event: &str, address: &str) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let of =
+            lines.iter().filter(|(_, line)| line["event"] == event && line["address"] == address);
+        of.map(|(_, line)| line["detail"].as_str().unwrap_or("-").to_owned()).collect()
+    }
+
     /// The newest object that was told of an address, and when; null where there was none.
     pub fn newest(&self, address: &str) -> (Timestamp, Value) {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

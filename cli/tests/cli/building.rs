@@ -1,6 +1,11 @@
 //! `image build` with a stand-in for Docker: what it is asked for, and what is said of it.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+};
 
 use tempfile::TempDir;
 
@@ -12,7 +17,9 @@ here=$(dirname "$0")
 { printf '%s|' "$@"; echo; } >> "$here/asked"
 for last; do :; done
 case "$1 $2" in
-"build "*) echo "Step 1/1"; test -f "$last/Dockerfile" && ! grep -q broken "$last/Dockerfile" ;;
+"build "*) echo "Step 1/1"
+  (cd "$last" && find . ! -type l -exec stat -c '%a %n' {} +) > "$here/modes"
+  test -f "$last/Dockerfile" && ! grep -q broken "$last/Dockerfile" ;;
 "image inspect") case "$*" in *node:*) exit 1 ;; *--format*) echo "sha256:0123456789abcdef 2097152" ;; esac ;;
 "pull "*) exit 1 ;;
 esac
@@ -79,6 +86,29 @@ fn one_of_our_own_is_built_from_what_the_program_carries() {
         folder.is_some_and(|folder| !Path::new(folder).exists()),
         "it is left behind: {stderr}"
     );
+}
+
+#[test]
+fn who_builds_it_with_a_narrow_umask_gets_the_same_image() {
+    let stand = Stand::new();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let warren = stand.bench.command(&["image", "build", "--flavour", "base"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(warren.get_program());
+    command.args(warren.get_args()).env_clear();
+    command.envs(warren.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", format!("{}:{path}", stand.folder.path().display()));
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let modes = fs::read_to_string(stand.folder.path().join("modes")).expect("modes");
+    for expected in [
+        "755 .",
+        "755 ./root/usr/local/bin",
+        "755 ./root/usr/local/bin/sudo",
+        "644 ./root/etc/profile.d/warren.sh",
+    ] {
+        assert!(modes.lines().any(|line| line == expected), "no {expected} in\n{modes}");
+    }
 }
 
 #[test]

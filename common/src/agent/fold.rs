@@ -49,7 +49,8 @@ pub enum Why {
     Exited,
     /// It was looked up so soon after a better source spoke that it may show what was before.
     TooSoon,
-    /// The screen may only turn work into waiting, a start into rest, and what a title says to be rest into an error.
+    /// The screen may only turn work into waiting, a start into rest, and rest into an error where nothing
+    /// else tells of one.
     NoPromotion,
     /// The end of a subagent that never began.
     Unpaired,
@@ -270,10 +271,7 @@ impl Fold {
             Screen::Retrying(_) => Verdict::Ignored(Why::NoPromotion),
             Screen::Prompt if self.stage == StateName::Starting => self.rest(seen),
             Screen::Prompt if self.stage == StateName::Idle => self.confirm(seen),
-            // a title says that the turn is over, and not how it ended
-            Screen::Failed(line)
-                if self.stage == StateName::Idle && self.source == Source::Title =>
-            {
+            Screen::Failed(line) if self.may_have_failed(kind) => {
                 self.fail(seen, meaning::failure(line))
             }
             Screen::Failed(_) if self.stage == StateName::Error => self.confirm(seen),
@@ -300,6 +298,19 @@ impl Fold {
                     _ => Verdict::Ignored(Why::NoPromotion),
                 }
             }
+        }
+    }
+
+    /// Whether nothing but the screen tells how the last turn ended.
+    fn may_have_failed(&self, kind: &AgentKind) -> bool {
+        match (kind, self.stage) {
+            // it goes on with a conversation
+            (AgentKind::Codex, StateName::Starting) => true,
+            // a title says that the turn is over
+            (AgentKind::Codex, StateName::Idle) => self.source == Source::Title,
+            // and so does a hook, of a turn that failed as of any other
+            (AgentKind::Gemini, StateName::Idle) => self.worked,
+            _ => false,
         }
     }
 

@@ -144,11 +144,19 @@ pub(super) fn failure(line: &str) -> Failure {
     let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let kind = words.find_map(|word| {
         Some(match word {
-            "401" | "403" | "authentication_error" => FailureKind::Auth,
+            "401" | "403" | "authentication_error" | "UNAUTHENTICATED" | "PERMISSION_DENIED" => {
+                FailureKind::Auth
+            }
             "402" | "insufficient_quota" => FailureKind::Billing,
-            "429" | "rate_limit_exceeded" => FailureKind::RateLimit,
-            "400" | "404" | "422" | "invalid_request_error" => FailureKind::InvalidRequest,
-            "500" | "502" | "503" | "504" | "529" | "server_error" => FailureKind::Overloaded,
+            "429" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" | "quota" => {
+                FailureKind::RateLimit
+            }
+            "400" | "404" | "422" | "invalid_request_error" | "INVALID_ARGUMENT" => {
+                FailureKind::InvalidRequest
+            }
+            "500" | "502" | "503" | "504" | "529" | "server_error" | "UNAVAILABLE" => {
+                FailureKind::Overloaded
+            }
             _ => return None,
         })
     });

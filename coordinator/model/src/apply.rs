@@ -105,6 +105,17 @@ impl Change {
         self
     }
 
+    /// Adds to what is told there, behind it.
+    pub(crate) fn and(mut self, detail: &str) -> Self {
+        if let Some(record) = &mut self.record {
+            if !record.detail.is_empty() {
+                record.detail.push_str(", ");
+            }
+            record.detail.push_str(detail);
+        }
+        self
+    }
+
     /// Returns what is told for a reader of the audit log.
     pub(crate) fn told(&self) -> &str {
         self.record.as_ref().map_or("", |record| &record.detail)

@@ -128,7 +128,7 @@ impl Uplink {
         let (full, workspaces) = (report.full, workspaces.collect::<Result<_, _>>()?);
         let taken = |received| Report { epoch, sequence, received, full, workspaces };
         let beside = Beside {
-            usage: report.usage,
+            usage: report.usage.map(bounded),
             lease_age: report.lease_age_ms.map(Duration::from_millis),
             sent: Timestamp(report.sent_unix_ms),
         };
@@ -137,6 +137,17 @@ impl Uplink {
         }
         Ok(Some(sequence))
     }
+}
+
+/// Cuts what a node may tell of its images, so that what is said of one node stays small.
+fn bounded(mut usage: pb::NodeUsage) -> pb::NodeUsage {
+    let Some(pb::NodeImages { images, more }) = &mut usage.images else { return usage };
+    let told = images.len();
+    images.retain(|one| one.name.len().max(one.id.len()) <= Limits::LABEL_BYTES);
+    images.truncate(Limits::NODE_IMAGES);
+    let cut = u32::try_from(told - images.len()).unwrap_or(u32::MAX);
+    *more = more.saturating_add(cut);
+    usage
 }
 
 fn superseded() -> ApiError {

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
-use warren_common::image::{AUTHORITIES, Flavour, PROXIES};
+use warren_common::image::{AUTHORITIES, Flavour, PROXIES, wanted_tools};
 
 use crate::command::{cargo, command};
 
@@ -26,18 +26,26 @@ const LABEL: &str = "warren.image.inputs";
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
     /// The image with the coding agents.
-    #[arg(long, conflicts_with = "full")]
+    #[arg(long, group = "flavour")]
     pub(crate) agents: bool,
-    /// The image with the coding agents, browsers, a display and an editor; its build takes minutes.
-    #[arg(long)]
+    /// The image with the coding agents, browsers and a display.
+    #[arg(long, group = "flavour")]
+    pub(crate) browsers: bool,
+    /// The image with the coding agents, browsers, a display, an editor and further tools; its build
+    /// takes minutes.
+    #[arg(long, group = "flavour")]
     pub(crate) full: bool,
     /// Start each of its programs in a hardened container, and print their versions.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Which tools the full image has beside the rest: all whose registry answers, none, or those of
+    /// az, neon, netlify, supabase, vercel that are named, with commas between them.
+    #[arg(long, value_name = "NAMES", default_value = "all", value_parser = wanted_tools)]
+    pub(crate) tools: String,
     /// Docker's socket, such as unix:///run/docker.sock; the CLI's own default without it.
     #[arg(long, value_name = "URL")]
     pub(crate) docker_host: Option<String>,
-    /// Name of the image; warren-workspace with latest, agents or full without it.
+    /// Name of the image; warren-workspace with latest, agents, browsers or full without it.
     #[arg(long)]
     pub(crate) tag: Option<String>,
     /// Network of the build's steps, such as host; Docker's default without it.
@@ -54,10 +62,11 @@ pub(crate) struct InsideArgs {}
 
 /// Returns which of the images is asked for.
 const fn asked(args: &ImageArgs) -> Flavour {
-    match (args.full, args.agents) {
-        (true, _) => Flavour::Full,
-        (_, true) => Flavour::Agents,
-        (false, false) => Flavour::Base,
+    match (args.full, args.browsers, args.agents) {
+        (true, ..) => Flavour::Full,
+        (_, true, _) => Flavour::Browsers,
+        (.., true) => Flavour::Agents,
+        _ => Flavour::Base,
     }
 }
 
@@ -67,8 +76,8 @@ fn takes(flavour: Flavour, file: &Path) -> bool {
     if file.file_name().is_some_and(|name| name == "README.md") {
         return false;
     }
-    let least = if file.starts_with("root-full") {
-        Flavour::Full
+    let least = if file.starts_with("root-browsers") {
+        Flavour::Browsers
     } else if file.starts_with("versions") || file.starts_with("build") {
         Flavour::Agents
     } else {
@@ -86,7 +95,10 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     let target = asked(args);
     let tag = args.tag.as_deref().unwrap_or(target.tag());
     let folder = root().join("deploy/workspace-image");
-    let inputs = hash(&folder, target)?;
+    let mut inputs = hash(&folder, target)?;
+    if target == Flavour::Full {
+        inputs.push_str(&format!(" {}", args.tools));
+    }
     if !args.force && built(args, (tag, &inputs))? {
         say(&format!("{tag} unchanged"))?;
     } else {
@@ -127,6 +139,9 @@ fn build(
         for (name, value) in versions.iter().chain(&authorities) {
             build.arg("--build-arg").arg(format!("{name}={value}"));
         }
+    }
+    if target == Flavour::Full {
+        build.arg("--build-arg").arg(format!("TOOLS={}", args.tools));
     }
     // The build's own words are talk: stdout says only what came of it.
     build.arg(folder).stdout(std::io::stderr());
@@ -330,7 +345,7 @@ mod tests {
             ("root/etc/profile.d/warren.sh", Flavour::Base),
             ("versions", Flavour::Agents),
             ("build/npm", Flavour::Agents),
-            ("root-full/etc/chromium.d/warren", Flavour::Full),
+            ("root-browsers/etc/chromium.d/warren", Flavour::Browsers),
         ] {
             for target in Flavour::ALL {
                 assert_eq!(takes(target, file), target >= least, "{target:?} {file}");

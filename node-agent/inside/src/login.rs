@@ -25,13 +25,13 @@ use warren_common::{
     spec::{Extras, Login, Tool},
 };
 
-use crate::{agent::tree::Life, credential, files};
+use crate::{credential, files};
 
 /// Where links and what tools keep are (`WARREN_TOOLS_DIR` where a test says so).
 const TOOLS: &str = "/run/tools";
 /// Says which tools are logged in with which secrets.
 const LOGINS: &str = "logins";
-/// What is handed over by one call, in the folder of a tool: a file for each.
+/// Where an earlier version handed over a file for each call of az: one may have stayed.
 const CALLS: &str = "calls";
 /// More than the logins of a workspace need.
 const LOGINS_BYTES: usize = 64 * 1024;
@@ -150,7 +150,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// Notes which tools are logged in.
 pub(crate) fn note(logins: &[Login]) -> io::Result<()> {
-    sweep(&folder().join(Tool::Az.as_str()));
+    remove_calls(&folder().join(Tool::Az.as_str()));
     let all = Extras { logins: logins.to_vec(), servers: Vec::new() };
     keep(&folder().join(LOGINS), &all.before(None).unwrap_or_default())
 }
@@ -218,7 +218,7 @@ fn settings_of_all() -> String {
 }
 
 /// Azure's keeps a login of its own, made anew where the secret is another file by now. It reads the
-/// password from a file that it is told of.
+/// password from its standard input: no file holds it, whatever ends the call.
 fn log_in_az(
     command: &mut Command,
     login: &Login,
@@ -242,7 +242,6 @@ fn log_in_az(
     };
     let facts = fs::metadata(&path).map_err(|_| credential::missing(secret.as_str()))?;
     let mark = format!("{} {} {}", facts.ino(), facts.mtime(), facts.mtime_nsec());
-    sweep(folder);
     let noted = folder.join("warren-login");
     if files::holds(&noted, &mark) {
         return Ok(());
@@ -255,43 +254,24 @@ fn log_in_az(
     else {
         return Err(odd());
     };
-    let place = call_of_its_own(folder).map_err(failed)?;
-    keep(&place, password).map_err(failed)?;
-    let mut at = OsString::from("@");
-    at.push(&place);
     let mut az = Command::new(real);
     own(&mut az);
     az.args(["login", "--service-principal", "--output", "none", "--username", id, "--tenant"]);
-    let done = az.arg(tenant).arg("--password").arg(at).stdin(Stdio::null()).status();
-    let removed = fs::remove_file(&place);
-    let done = done.map_err(failed)?;
-    removed.map_err(failed)?;
+    az.arg(tenant).args(["--password", "@-"]).stdin(Stdio::piped());
+    let mut az = az.spawn().map_err(failed)?;
+    // it closes with this statement; one that takes nothing says why itself
+    let _ = az.stdin.take().map(|mut input| input.write_all(password.as_bytes()));
+    let done = az.wait().map_err(failed)?;
     match done.success() {
         true => keep(&noted, &mark).map_err(failed),
         false => Err(format!("az login says no ({done})")),
     }
 }
 
-/// Returns where this process hands over what no other is to find: two may run at once.
-fn call_of_its_own(folder: &Path) -> io::Result<PathBuf> {
-    let own = Life::of(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
-    Ok(folder.join(CALLS).join(format!("{}-{}", own.pid, own.start)))
-}
-
-/// Removes what calls left that ended in the middle.
-fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder.join(CALLS)).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let life = name.to_str().and_then(|name| {
-            // what was not whole yet has more behind it
-            let (pid, start) = name.split('.').next()?.split_once('-')?;
-            Some(Life { pid: pid.parse().ok()?, start: start.parse().ok()? })
-        });
-        if !life.is_some_and(Life::is_there) {
-            // one that stays is found again
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+/// Removes what an earlier version left.
+fn remove_calls(folder: &Path) {
+    // most often there is nothing; one that stays is found again
+    let _ = fs::remove_dir_all(folder.join(CALLS));
 }
 
 /// Writes a file that nobody else reads, whole, where it holds something else.
@@ -348,23 +328,6 @@ mod tests {
         }
         assert_eq!(stands_for(OsStr::new("warren-inside")), None);
         assert_eq!(stands_for(OsStr::new("bash")), None);
-    }
-
-    #[test]
-    fn what_a_call_left_goes_once_it_has_ended() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let own = call_of_its_own(folder.path()).expect("it runs");
-        keep(&own, "secret").expect("written");
-        let calls = folder.path().join(CALLS);
-        let life = Life::of(std::process::id()).expect("it runs");
-        // one before it with the same number, one that died while it wrote, and what is none
-        let before = format!("{}-{}", life.pid, life.start - 1);
-        for left in [&before, "4194305-7.4194305.new", "password"] {
-            fs::write(calls.join(left), "secret").expect("written");
-        }
-        sweep(folder.path());
-        let there = fs::read_dir(&calls).expect("listed").flatten().map(|one| one.path());
-        assert_eq!(there.collect::<Vec<_>>(), [own]);
     }
 
     #[test]

@@ -24,7 +24,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{login, processes, victim::Mark};
+use crate::{
+    login, processes,
+    victim::{Look, Mark},
+};
 
 /// Starts and reaps; clones share one table.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ struct Table {
     /// Orphans that ended, the newest last: exit code and signal.
     orphans: VecDeque<(i32, Gone)>,
     closed: bool,
+    /// How far the next look for programs goes that are not marked.
+    look: Look,
 }
 
 /// Ends of orphans remembered.
@@ -153,15 +158,19 @@ impl Reaper {
     /// Marks as [`Worth::Victim`] whatever runs below the tmux server, and what came here from
     /// there: the orphans. Tmux servers and what was started here stay as they are.
     pub(crate) fn mark_strays(&self, server: i32) {
-        self.mark.apply_below(server);
+        let look = std::mem::take(&mut self.table().look);
+        let mut found = self.mark.apply_below(server, look);
         for child in processes::children(getpid().as_raw_nonzero().get()) {
             if self.table().running.contains_key(&child) || child == server {
                 continue;
             }
-            match processes::is_tmux(child) {
-                true => self.mark.apply_below(child),
-                false => self.mark.apply_from(child),
-            }
+            found |= match processes::is_tmux(child) {
+                true => self.mark.apply_below(child, look),
+                false => self.mark.apply_from(child, look),
+            };
+        }
+        if found {
+            self.table().look = Look::Whole;
         }
     }
 

@@ -1,9 +1,10 @@
 //! Whom the kernel kills first where a workspace is out of memory: what runs for people, and not
 //! PID 1 or tmux, which hold everything else.
 //!
-//! A process may make itself a likelier victim and never a less likely one than its parent was;
-//! what it starts inherits that. So programs are marked before they begin, and nothing can be kept
-//! that was not.
+//! A process may make itself a likelier victim, and never a less likely one than its container was
+//! made; what it starts inherits that. So programs are marked before they begin, what they start is
+//! as likely a victim as they are, and of those with one mark the largest goes first. Whoever takes
+//! the mark from itself is no more than PID 1, and nothing can be kept better than that.
 //!
 //! PID 1 marks what it starts itself. What tmux starts comes through a link to this program, which
 //! tmux takes for the shell. What it starts without a shell, or with one of its own choice, is
@@ -39,6 +40,17 @@ const ROUNDS: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Mark(Option<(i32, Vec<u8>)>);
 
+/// How far a look for programs goes that are not marked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Below what is marked all are.
+    #[default]
+    Short,
+    /// One that was being started while its parent was marked may have been neither seen nor marked:
+    /// after a look that found something everything is looked at once more.
+    Whole,
+}
+
 impl Mark {
     /// Reads where this process stands, which is not marked.
     pub(crate) fn read() -> Self {
@@ -69,27 +81,32 @@ impl Mark {
         Ok(())
     }
 
-    /// Marks `pid` where it is not marked, and whatever it started before.
-    pub(crate) fn apply_from(&self, pid: i32) {
-        if self.misses(pid) && self.put(pid) {
-            self.apply_below(pid);
+    /// Marks `pid` where it is not marked, and whatever it started before; returns whether anything was.
+    pub(crate) fn apply_from(&self, pid: i32, look: Look) -> bool {
+        let found = self.misses(pid) && self.put(pid);
+        if !found && look == Look::Short {
+            return false;
         }
+        self.apply_below(pid, look) || found
     }
 
-    /// Marks whatever runs below `parent` and is not marked; not `parent` itself.
-    pub(crate) fn apply_below(&self, parent: i32) {
-        if !processes::children(parent).into_iter().any(|pid| self.misses(pid)) {
-            return;
+    /// Marks whatever runs below `parent` and is not marked; not `parent` itself. Returns whether
+    /// anything was.
+    pub(crate) fn apply_below(&self, parent: i32, look: Look) -> bool {
+        let misses = |pid| self.misses(pid);
+        if look == Look::Short && !processes::children(parent).into_iter().any(misses) {
+            return false;
         }
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let mut found = false;
             for pid in processes::below(parent).into_iter().filter(|pid| self.misses(*pid)) {
                 found |= self.put(pid);
             }
             if !found {
-                return;
+                return round > 0;
             }
         }
+        true
     }
 
     fn misses(&self, pid: i32) -> bool {
@@ -140,6 +157,8 @@ pub(crate) fn become_shell(name: &OsStr, arguments: impl Iterator<Item = OsStrin
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -148,6 +167,33 @@ mod tests {
             assert_eq!(marked(now, most), then, "from {now}, at most {most}");
         }
         assert_eq!((marked(900, 700), marked(900, 1100), marked(-999, -799)), (900, 1000, -799));
+    }
+
+    #[test]
+    fn what_missed_the_mark_of_its_parent_is_marked_by_a_whole_look() {
+        let mut parent = Command::new("sh");
+        let mut parent = parent.args(["-c", "sleep 100 & wait"]).spawn().expect("a shell");
+        let pid = i32::try_from(parent.id()).expect("a pid");
+        let until = Instant::now() + Duration::from_secs(30);
+        let child = loop {
+            match processes::children(pid).first() {
+                Some(child) => break *child,
+                None => assert!(Instant::now() < until, "it starts one"),
+            }
+        };
+        let mark = Mark::read();
+        assert!(mark.put(pid) && mark.misses(child));
+        let short = mark.apply_from(pid, Look::Short);
+        let missed = mark.misses(child);
+        let whole = (mark.apply_from(pid, Look::Whole), mark.misses(child));
+        let again = mark.apply_from(pid, Look::Whole);
+        for end in [child, pid] {
+            let end = rustix::process::Pid::from_raw(end).expect("a pid");
+            rustix::process::kill_process(end, rustix::process::Signal::KILL).expect("it runs");
+        }
+        parent.wait().expect("it ended");
+        assert!(!short && missed, "what is marked is not looked below");
+        assert_eq!((whole, again), ((true, false), false));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub trait Engine: Send + Sync + 'static {
     /// `ImageMissing` says what to do. Takes as long as the pull moves on.
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()>;
 
+    /// Lists what images are here, once by each name: the newest first, and digests last.
+    fn images(&self) -> Answer<'_, Vec<ImageSeen>>;
+
     /// Makes sure the workspace's own network exists, in a free /28 of the plan's range.
     fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, NetworkSeen>;
 
@@ -94,6 +97,15 @@ pub type LogStream<'a> = BoxStream<'a, Result<LogChunk, EngineError>>;
 
 /// Events of our containers, in order.
 pub type EventStream<'a> = BoxStream<'a, Result<EngineEvent, EngineError>>;
+
+/// An image that is here, by one of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSeen {
+    /// With a tag or a digest.
+    pub name: String,
+    /// The engine's own.
+    pub id: String,
+}
 
 /// What the engine says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -34,9 +34,10 @@ impl LoadReader {
             memory_pressure: pressure("memory"),
             cpu_pressure: pressure("cpu"),
             io_pressure: pressure("io"),
-            // for volumes and walls to tell
+            // for volumes, walls and the engine to tell
             pool: None,
             firewall: 0,
+            images: None,
         }
     }
 

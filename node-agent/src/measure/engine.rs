@@ -7,8 +7,8 @@ use warren_common::{WorkspaceId, status::Usage};
 use crate::{
     container::{Caps, ContainerPlan, Drift, NetworkPlan},
     engine::{
-        Answer, ContainerSeen, Engine, EngineInfo, EventStream, LogQuery, LogStream, NetworkSeen,
-        Progress,
+        Answer, ContainerSeen, Engine, EngineInfo, EventStream, ImageSeen, LogQuery, LogStream,
+        NetworkSeen, Progress,
     },
 };
 
@@ -43,6 +43,10 @@ impl Engine for Counted {
 
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
         timed("ensure-image", self.0.ensure_image(image, progress))
+    }
+
+    fn images(&self) -> Answer<'_, Vec<ImageSeen>> {
+        timed("images", self.0.images())
     }
 
     fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, NetworkSeen> {

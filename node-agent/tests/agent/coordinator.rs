@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub(crate) registered: watch::Sender<u64>,
     pub(crate) seen: watch::Sender<BTreeMap<WorkspaceId, WorkspaceObserved>>,
     pub(crate) reports: watch::Sender<u64>,
+    /// What the node's engine holds, as it last told.
+    pub(crate) images: watch::Sender<Option<pb::NodeImages>>,
     /// Reports that are dropped without a word, as a follower does that knows no registration yet.
     pub(crate) deaf: Mutex<u32>,
     /// What workspaces get: the mark, and the value of `token`; none to be had where it is empty.
@@ -121,6 +123,7 @@ impl Coordinator {
             registered: watch::Sender::default(),
             seen: watch::Sender::default(),
             reports: watch::Sender::default(),
+            images: watch::Sender::default(),
             deaf: Mutex::default(),
             secret: Mutex::default(),
             silent: watch::Sender::default(),
@@ -364,6 +367,7 @@ impl NodeService for Served {
                     }
                     seen.extend(observed.into_iter().map(|one| (one.workspace, one)));
                 });
+                state.images.send_replace(report.usage.and_then(|usage| usage.images));
                 state.reports.send_modify(|count| *count += 1);
                 let kind = Some(status_response::Kind::Acknowledged(last));
                 if answers.send(Ok(pb::StatusResponse { kind })).await.is_err() {

@@ -1,9 +1,14 @@
 //! An engine that hangs, pulls for ever, loses networks, or holds what nobody read back.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use warren_common::{WorkspaceId, spec::WorkspaceOrder, status::RunState};
+use warren_proto::pb::node::v1::NodeImages;
 
-use crate::world::{World, order, web};
+use crate::{
+    coordinator::SOON,
+    world::{World, order, web},
+};
 
 fn order_of(number: u8) -> WorkspaceOrder {
     let mut order = order(1);
@@ -44,6 +49,20 @@ async fn who_has_the_image_waits_for_no_pull() {
     }
     world.coordinator.order(|spec| spec.workspaces.push(order(1))).await;
     world.coordinator.sees(web(), |seen| seen.state == RunState::Prepared).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_images_that_an_engine_holds_are_told() {
+    let mut world = World::start().await;
+    world.end().await;
+    world.control(&json!({"images": {"agents:1": "sha256:01", "agents:2": "sha256:02"}}));
+    world.run().await;
+    let mut told = world.coordinator.state.images.subscribe();
+    let two = |told: &Option<NodeImages>| told.as_ref().is_some_and(|told| told.images.len() == 2);
+    let told = timeout(SOON, told.wait_for(two)).await.expect("told soon").expect("open").clone();
+    let images = told.expect("images").images;
+    let named: Vec<_> = images.iter().map(|one| (one.name.as_str(), one.id.as_str())).collect();
+    assert_eq!(named, [("agents:1", "sha256:01"), ("agents:2", "sha256:02")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -231,11 +231,14 @@ impl Stand {
         let kill = &workspace["observed"]["kills"][0];
         ensure!(kill["process"] == program && kill["session"] == agent.name, "{kill}");
         let list = self.lab.cluster.warren(&["session", "list", ADDRESS])?.stdout;
-        let told = format!("oom: {program}");
-        ensure!(list.lines().any(|line| line.contains(&told)), "no {told:?} in:\n{list}");
-        let events = self.events.told("session.oom");
+        ensure!(victims(&list).contains(&program), "no {program} that was killed in:\n{list}");
         let session = format!("{ADDRESS}/{}", agent.name);
-        ensure!(events.contains(&session), "events of {events:?}");
+        let events = self.events.details("session.oom", &session);
+        // its command line follows
+        let is_it = |told: &String| {
+            told.strip_prefix(program).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
+        };
+        ensure!(events.iter().any(is_it), "events of {session}: {events:?}");
         Ok(format!("{program} ({})", agent.name))
     }
 
@@ -300,6 +303,15 @@ impl Stand {
     }
 }
 
+/// Returns what the kernel killed for memory, as a list of sessions shows it.
+fn victims(list: &str) -> Vec<&str> {
+    // columns stand two blanks apart
+    list.lines()
+        .filter_map(|line| line.split_once(", oom: ")?.1.split("  ").next())
+        .map(str::trim_end)
+        .collect()
+}
+
 /// Looks until something is so.
 fn wait<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
@@ -309,5 +321,19 @@ fn wait<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T>) ->
             return found.with_context(|| format!("{what}: not within {within:?}"));
         }
         sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_victim_is_read_whole() {
+        let list = "NAME    STATE                      SINCE\n\
+                    claude  idle, oom: python3.11      3 s\n\
+                    codex   working, oom: tmux: server  3 s\n\
+                    gemini  idle                       3 s";
+        assert_eq!(victims(list), ["python3.11", "tmux: server"]);
     }
 }

@@ -7,6 +7,7 @@
 mod files;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
@@ -22,7 +23,7 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 use warren_common::{
     Bytes, Limits,
-    image::{AUTHORITIES, Flavour, PROXIES},
+    image::{AUTHORITIES, Flavour, PROXIES, TELL_TOOLS, tools, wanted_tools},
 };
 
 use crate::{
@@ -45,7 +46,11 @@ pub(crate) struct Build {
     /// One of Warren's own images.
     #[arg(long, value_parser = flavours())]
     flavour: Option<Flavour>,
-    /// Its name, with the registry's where there is one [default: warren-workspace:latest, :agents or :full].
+    /// Which tools the full image has beside the rest: all whose registry answers, none, or those of
+    /// az, neon, netlify, supabase, vercel that are named, with commas between them.
+    #[arg(long, value_name = "NAMES", default_value = "all", value_parser = wanted_tools)]
+    tools: String,
+    /// Its name, with the registry's where there is one [default: warren-workspace:latest, :agents, :browsers or :full].
     #[arg(long, value_name = "IMAGE")]
     tag: Option<String>,
     /// Push it to the registry that its name begins with.
@@ -65,6 +70,9 @@ fn flavours() -> impl TypedValueParser<Value = Flavour> {
     PossibleValuesParser::new(Flavour::ALL.map(one)).try_map(|text| text.parse::<Flavour>())
 }
 
+/// Names of tools, and what is told of each.
+type Notes = BTreeMap<String, String>;
+
 /// What was built.
 #[derive(Debug, Serialize)]
 struct Built {
@@ -73,6 +81,10 @@ struct Built {
     id: String,
     bytes: u64,
     pushed: bool,
+    /// The tools that it has, with their versions; the full image alone has any.
+    tools: Notes,
+    /// Those that it lacks, and why.
+    left_out: Notes,
     /// How it reaches nodes, and workspaces then.
     next: Vec<String>,
 }
@@ -87,6 +99,10 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
         Error::usage("the image has no name").next("give it one: --tag agents:2026-11")
     })?;
     named(tag)?;
+    if build.tools != "all" && build.flavour != Some(Flavour::Full) {
+        return Err(Error::usage("only the full image has tools to choose from")
+            .next("leave --tools out, or build that one: --flavour full"));
+    }
     let laid = match (&build.folder, build.flavour) {
         (None, Some(_)) => Some(files::Folder::lay().map_err(|error| {
             Error::new(Kind::Failed, "BUILD_FAILED", "the image's files cannot be laid out")
@@ -98,7 +114,7 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
     let folder = laid.as_ref().map(files::Folder::path).or(build.folder.as_deref());
     let folder = folder.ok_or_else(|| Error::usage("no folder is named"))?;
     if build.flavour.is_some() {
-        ready(folder, Path::new("timeout"))?;
+        ready(folder, laid.is_some(), Path::new("timeout"))?;
     }
     if !folder.join("Dockerfile").is_file() {
         let shown = folder.display();
@@ -113,7 +129,10 @@ pub(super) fn run(app: &App, build: &Build) -> Outcome {
     if build.push {
         talking(docker().args(["push", tag]), "the image cannot be pushed")?;
     }
-    let built = inspect(tag, build.push)?;
+    let mut built = inspect(tag, build.push)?;
+    if build.flavour == Some(Flavour::Full) {
+        (built.tools, built.left_out) = told(tag)?;
+    }
     app.output.object(&built, &built.image, || built.text())?;
     Ok(0)
 }
@@ -135,8 +154,9 @@ fn docker() -> Command {
     docker
 }
 
-/// Makes sure that this machine has what the build of Warren's own images runs.
-fn ready(folder: &Path, timeout: &Path) -> Result<(), Error> {
+/// Makes sure that this machine has what the build of Warren's own images runs; a folder that was
+/// `laid` out for it is gone when this is read.
+fn ready(folder: &Path, laid: bool, timeout: &Path) -> Result<(), Error> {
     let lacks = |what: &str| Error::new(Kind::Failed, "BUILD_NEEDS", what);
     let asked = output(Command::new(timeout).args(["1", "true"]).stdin(Stdio::null()));
     if !asked.is_ok_and(|asked| asked.status.success()) {
@@ -146,16 +166,18 @@ fn ready(folder: &Path, timeout: &Path) -> Result<(), Error> {
     let program = folder.join("base");
     let Ok(facts) = fs::metadata(&program) else { return Ok(()) };
     let shown = folder.display();
+    let next = |own: String| match laid {
+        true => "set TMPDIR to a folder whose programs run, such as one in your home".to_owned(),
+        false => own,
+    };
     if facts.permissions().mode() & 0o111 == 0 {
         return Err(lacks(&format!("{} is a program and not marked as one", program.display()))
-            .next(format!("chmod +x {}", program.display())));
+            .next(next(format!("chmod +x {}", program.display()))));
     }
     access(&program, Access::EXEC_OK).map_err(|error| {
         lacks(&format!("the build runs a program in {shown}, and nothing may run there"))
             .why(format!("{error}: it may be mounted noexec"))
-            .next(
-                "set TMPDIR to a folder whose programs run, or name a folder there with --flavour",
-            )
+            .next(next(format!("copy {shown} to where programs run, and name that folder")))
     })
 }
 
@@ -190,6 +212,9 @@ fn command(build: &Build, folder: &Path, tag: &str) -> Result<Command, Error> {
             for argument in arguments(folder)? {
                 command.args(["--build-arg", &argument]);
             }
+        }
+        if flavour == Flavour::Full {
+            command.args(["--build-arg", &format!("TOOLS={}", build.tools)]);
         }
     }
     command.arg(folder);
@@ -252,16 +277,34 @@ fn inspect(tag: &str, pushed: bool) -> Result<Built, Error> {
         next.push("  or name it with a registry and build it with --push".to_owned());
     }
     next.push(format!("warren image rollout {tag} --from IMAGE moves workspaces to it"));
-    Ok(Built { image: tag.to_owned(), id: id.to_owned(), bytes, pushed, next })
+    let (tools, left_out) = <_>::default();
+    Ok(Built { image: tag.to_owned(), id: id.to_owned(), bytes, pushed, tools, left_out, next })
+}
+
+/// Returns the tools that the full image has, and why it lacks others.
+fn told(tag: &str) -> Result<(Notes, Notes), Error> {
+    let held = ["run", "--rm", "--network=none", "--read-only", "--entrypoint=/bin/sh"];
+    let said = output(docker().args(held).args([tag, "-c", TELL_TOOLS]))?;
+    let (mut there, mut left_out) = (Notes::new(), Notes::new());
+    for (name, note) in tools(&String::from_utf8_lossy(&said.stdout)) {
+        match note {
+            Ok(version) => there.insert(name, version),
+            Err(why) => left_out.insert(name, why),
+        };
+    }
+    Ok((there, left_out))
 }
 
 impl Built {
     fn text(&self) -> String {
-        let Self { image, id, bytes, pushed, next } = self;
+        let Self { image, id, bytes, pushed, tools, left_out, next } = self;
         let id = id.strip_prefix("sha256:").unwrap_or(id);
         let id = id.get(..12).unwrap_or(id);
         let pushed = if *pushed { ", pushed" } else { "" };
-        format!("{image} ({id}, {}{pushed})\n{}\n", Bytes(*bytes), next.join("\n"))
+        let with = tools.iter().map(|(name, version)| format!("  with {name} {version}\n"));
+        let without = left_out.iter().map(|(name, why)| format!("  without {name}: {why}\n"));
+        let tools: String = with.chain(without).collect();
+        format!("{image} ({id}, {}{pushed})\n{tools}{}\n", Bytes(*bytes), next.join("\n"))
     }
 }
 
@@ -297,23 +340,27 @@ fn missing(command: &Command, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn reason(made: Result<(), Error>) -> String {
-        made.expect_err("it lacks something").message
+    fn said(made: Result<(), Error>) -> (String, String) {
+        let error = made.expect_err("it lacks something");
+        (error.message, error.next.expect("what to do"))
     }
 
     #[test]
     fn what_the_build_runs_is_looked_at_before_anything_is_built() {
         let folder = files::Folder::lay().expect("laid out");
         let timeout = Path::new("timeout");
-        ready(folder.path(), timeout).expect("this machine has all of it");
+        ready(folder.path(), true, timeout).expect("this machine has all of it");
         let nothing = folder.path().join("nothing");
-        let why = reason(ready(folder.path(), &nothing));
+        let (why, _) = said(ready(folder.path(), true, &nothing));
         assert!(why.contains("the program timeout"), "{why}");
         let base = folder.path().join("base");
         fs::set_permissions(&base, fs::Permissions::from_mode(0o644)).expect("changed");
-        let why = reason(ready(folder.path(), timeout));
+        let (why, next) = said(ready(folder.path(), false, timeout));
         assert!(why.contains("not marked as one"), "{why}");
+        assert_eq!(next, format!("chmod +x {}", base.display()));
+        let (_, next) = said(ready(folder.path(), true, timeout));
+        assert!(next.contains("TMPDIR"), "its folder is gone by then: {next}");
         fs::remove_file(&base).expect("removed");
-        ready(folder.path(), timeout).expect("a folder of one's own need not have it");
+        ready(folder.path(), true, timeout).expect("a folder of one's own need not have it");
     }
 }

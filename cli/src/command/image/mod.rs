@@ -20,8 +20,14 @@ pub(crate) enum Verb {
   warren image build ./image --tag registry.example/agents:2026-11 --push
   docker save warren-workspace:agents | ssh n1 docker load")]
     Build(build::Build),
-    /// List the images that workspaces are made of.
-    #[command(visible_alias = "ls", after_help = "Example:\n  warren image list -o json")]
+    /// List the images that workspaces are made of, and on how many nodes each is.
+    ///
+    /// HELD counts the nodes whose engines have it, as they told within the last minute; -o json
+    /// names them. Nodes of older versions are unknown, and images of one name may differ.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  warren image list\n  warren image list --all -o json"
+    )]
     List(list::List),
     /// Move workspaces to another image, one after the other and node by node, each when its agents
     /// are idle.

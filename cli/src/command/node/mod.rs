@@ -10,7 +10,7 @@ use super::{Fresh, Watch, present, top};
 use crate::{
     api,
     app::App,
-    error::Outcome,
+    error::{Error, Outcome},
     follow::Follow,
     view::{node::Node, served},
 };
@@ -105,16 +105,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Outcome {
 async fn list(app: &App, List { removed, watch }: List) -> Outcome {
     let read = watch.fresh.read();
     let mut api = app.api()?;
-    let list = async |api: &mut api::Api| {
-        let listed = api::pages(api, async |api, page_size, page_token| {
-            let request = pb::ListNodesRequest { page_size, page_token, read, removed };
-            let page = api
-                .read(async |channel| api::nodes(channel).list_nodes(request.clone()).await)
-                .await?;
-            Ok((page.nodes, page.next_page_token, page.freshness))
-        });
-        Ok(listed.await?.map(Node::from))
-    };
+    let list = async |api: &mut api::Api| Ok(all(api, read, removed).await?.map(Node::from));
     let empty = "no nodes yet; warren node token prints how to join one";
     if watch.watch {
         let follow = Follow { app, request: pb::WatchRequest::default(), empty };
@@ -123,4 +114,19 @@ async fn list(app: &App, List { removed, watch }: List) -> Outcome {
     let listed = list(&mut api).await?;
     app.output.of(Some(&listed.at)).list(&listed.items, listed.now, empty)?;
     Ok(0)
+}
+
+/// Returns all nodes.
+pub(super) async fn all(
+    api: &mut api::Api,
+    read: Option<pb::Read>,
+    removed: bool,
+) -> Result<api::Listed<pb::Node>, Error> {
+    let listed = api::pages(api, async |api, page_size, page_token| {
+        let request = pb::ListNodesRequest { page_size, page_token, read, removed };
+        let page =
+            api.read(async |channel| api::nodes(channel).list_nodes(request.clone()).await).await?;
+        Ok((page.nodes, page.next_page_token, page.freshness))
+    });
+    listed.await
 }

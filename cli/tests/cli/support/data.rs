@@ -141,6 +141,7 @@ fn node_ready() -> pb::Node {
             cpu_pressure: Some(node::Pressure::default()),
             io_pressure: None,
             firewall: 0x3fa9_0000_0000_0001,
+            images: None,
         }),
         reserved_memory_bytes: 4 * GIB,
         capped_memory_bytes: 8 * GIB,

@@ -153,14 +153,20 @@ fn screen_process_and_tmux_of_any_agent() {
     let same = [s, w, q, b, i, e, x];
     let ask = Ask { kind: WaitKind::Permission, text: "go?".to_owned(), options: Vec::new() };
     let dead = |code, signal| Report::Tmux(Tmux::Dead { code, signal });
+    let failed = || Report::Screen(Screen::Failed("status 429".to_owned()));
     for kind in [AgentKind::Claude, AgentKind::Codex, AgentKind::Gemini] {
+        let unsaid = match kind {
+            AgentKind::Codex => [e, w, q, b, i, e, x],
+            AgentKind::Gemini => [s, w, q, b, e, e, x],
+            _ => same,
+        };
         check(
             kind,
             &[
+                (failed(), unsaid),
                 (Report::Screen(Screen::Asks(ask.clone())), [q, q, q, b, i, e, x]),
                 (Report::Screen(Screen::Retrying("in 9s".to_owned())), same),
                 (Report::Screen(Screen::Lines("text".to_owned())), same),
-                (Report::Screen(Screen::Failed("status 429".to_owned())), same),
                 (Report::Screen(Screen::Prompt), [i, w, q, b, i, e, x]),
                 (Report::Process(Process::Up { pid: 7, start: 1 }), [s, w, q, b, i, e, s]),
                 (Report::Process(Process::Cpu { per_mille: 900 }), same),

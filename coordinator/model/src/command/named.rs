@@ -4,10 +4,18 @@ use std::collections::BTreeSet;
 
 use warren_common::{NodeId, WorkspaceId};
 
-use super::{Command, node::NodeCommand};
+use super::{Command, SessionCommand, node::NodeCommand};
 use crate::state::{ClusterState, Vault, Workspace};
 
 impl Command {
+    /// Whether secrets may go with what its workspace was before it, and the workspace stay.
+    fn may_leave_secrets(&self) -> bool {
+        if let Self::Session(session) = self {
+            return matches!(**session, SessionCommand::Delete(_) | SessionCommand::Adopt(_));
+        }
+        matches!(self, Self::UpdateWorkspace(_) | Self::AdoptWorkspace(_))
+    }
+
     /// Returns the workspace that the command is about.
     pub fn workspace(&self) -> Option<WorkspaceId> {
         match self {
@@ -85,9 +93,9 @@ impl Touched {
             let now = after.workspaces.get(&id).map(AsRef::as_ref);
             let on = |one: &Workspace| Some(one.assignment.as_ref()?.node);
             self.nodes.extend([before, now].into_iter().flatten().filter_map(on));
-            // secrets may have gone with it, which others of its client had
-            if let (Some(gone), None) = (before, now) {
-                self.nodes.extend(after.workspaces_of(gone.client).filter_map(|one| on(one)));
+            // secrets may have gone with it or with what it was, which others of its client had
+            if let (Some(before), true) = (before, now.is_none() || command.may_leave_secrets()) {
+                self.nodes.extend(after.workspaces_of(before.client).filter_map(|one| on(one)));
             }
         }
         match command {

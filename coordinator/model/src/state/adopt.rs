@@ -19,7 +19,7 @@ use crate::{
     state::{
         Assignment, Client, ClusterState, Desired, Node, Phase, PhaseKind, Workspace,
         node::{self as nodes, validate_facts},
-        node_end, recipe, session,
+        node_end, recipe, secret, session,
         workspace::wrong,
     },
 };
@@ -186,7 +186,7 @@ fn correct(
         return Ok(Change::none(Outcome::Workspace(id)));
     }
     let mut workspace = Workspace::clone(known);
-    let before = workspace.assignment.as_ref().map(|one| one.node);
+    let (before, had) = (workspace.assignment.as_ref().map(|one| one.node), known.spec.whole());
     let untouched = known.revision <= restored;
     let resized = state.resized.contains(&id);
     if moved {
@@ -217,7 +217,7 @@ fn correct(
     workspace.revision = context.revision;
     let (from, to) = (Some(known.phase.kind.clone()), workspace.phase.kind.clone());
     let (generation, serial) = (workspace.generation, workspace.run_serial);
-    let spec = workspace.spec.whole();
+    let (client, spec) = (workspace.client, workspace.spec.whole());
     recipe::follow(state, id, &spec.template);
     session::forget_others(state, id, &spec);
     state.workspaces.insert(id, Arc::new(workspace));
@@ -227,10 +227,11 @@ fn correct(
     }
     state.placed.insert((*node, id), ());
     state.weigh(*node);
-    Ok(Change::new("workspace.adopt", Outcome::Workspace(id))
+    let change = Change::new("workspace.adopt", Outcome::Workspace(id))
         .object(&label, &id)
         .detail(format!("generation {generation}, run {serial}, found on {on}"))
-        .event(EventKind::WorkspacePhase { workspace: id, from, to }))
+        .event(EventKind::WorkspacePhase { workspace: id, from, to });
+    Ok(secret::told(change, &secret::leave_spec(state, client, &had)))
 }
 
 fn place(workspace: &mut Workspace, command: &AdoptWorkspace, on: &str) {

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use warren_common::{
-    ClientId, Limits, Revision, SecretName, SessionName, Timestamp, WorkspaceName, spec::names_file,
+    ClientId, Limits, Revision, SecretName, SessionName, Timestamp, WorkspaceName,
+    spec::{WorkspaceSpec, names_file},
 };
 
 use crate::{
@@ -180,25 +181,36 @@ pub(crate) fn leave(
     sessions: &BTreeMap<SessionName, SessionRecord>,
 ) -> Vec<SecretName> {
     let spec = gone.spec.whole();
-    let named = |secret: &SecretName| {
-        spec.names_secret(secret) || sessions.values().any(|record| reads(record, secret))
-    };
     take_away(state, gone.client, |of, secret| match of {
         Owner::There(name) | Owner::Gone(name) if *name == gone.name => true,
-        Owner::Gone(_) => named(secret),
+        Owner::Gone(_) => {
+            spec.names_secret(secret) || sessions.values().any(|record| reads(record, secret))
+        }
         Owner::There(_) => false,
     })
 }
 
-/// The same for a session that people made and deleted: of workspaces that are gone it may have been
-/// the last to read a secret.
-pub(crate) fn leave_with(
+/// The same for sessions that people made and that are gone or others now: of workspaces that are gone
+/// they may have been the last to read a secret.
+pub(crate) fn leave_with<'a>(
     state: &mut ClusterState,
     client: ClientId,
-    gone: &SessionRecord,
+    before: impl Iterator<Item = &'a SessionRecord> + Clone,
 ) -> Vec<SecretName> {
     take_away(state, client, |of, secret| match of {
-        Owner::Gone(_) => reads(gone, secret),
+        Owner::Gone(_) => before.clone().any(|record| reads(record, secret)),
+        Owner::There(_) => false,
+    })
+}
+
+/// The same for what a workspace was made of before it became another.
+pub(crate) fn leave_spec(
+    state: &mut ClusterState,
+    client: ClientId,
+    before: &WorkspaceSpec,
+) -> Vec<SecretName> {
+    take_away(state, client, |of, secret| match of {
+        Owner::Gone(_) => before.names_secret(secret),
         Owner::There(_) => false,
     })
 }
@@ -252,13 +264,13 @@ fn reads(record: &SessionRecord, secret: &SecretName) -> bool {
     })
 }
 
-/// Says on the record which secrets went, where any did.
+/// Says on the record which secrets went, where any did, behind what is told there.
 pub(crate) fn told(change: Change, secrets: &[SecretName]) -> Change {
     if secrets.is_empty() {
         return change;
     }
     let names: Vec<&str> = secrets.iter().map(SecretName::as_str).collect();
-    change.detail(format!("with its secrets {}", names.join(", ")))
+    change.and(&format!("with its secrets {}", names.join(", ")))
 }
 
 /// An empty vault is none.

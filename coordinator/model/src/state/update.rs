@@ -15,7 +15,7 @@ use crate::{
         update::{UpdatePlan, updated},
     },
     state::{
-        ClusterState, Desired, Recipe, Spec, Workspace, recovery, session,
+        ClusterState, Desired, Recipe, Spec, Workspace, recovery, secret, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -87,6 +87,7 @@ fn template(
         return Ok(Change::none(Outcome::Workspace(id)));
     }
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
+    let client = workspace.client;
     remember(state, (id, &before), &plan.spec);
     state.recipes.insert(id, Arc::new(to.clone()));
     let detail = format!("template {} to {}: {}", before.template, to.reference(), plan.told());
@@ -101,9 +102,11 @@ fn template(
     if let Some(node) = placed {
         state.weigh(node);
     }
-    changed.map(|change| match resized {
-        true => change.detail(detail).event(EventKind::WorkspaceResized(id)),
-        false => change.detail(detail),
+    let change = changed?.detail(detail);
+    let change = secret::told(change, &secret::leave_spec(state, client, &before));
+    Ok(match resized {
+        true => change.event(EventKind::WorkspaceResized(id)),
+        false => change,
     })
 }
 

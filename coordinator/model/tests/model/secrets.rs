@@ -2,12 +2,13 @@
 
 use warren_common::{
     Bytes, Limits, ReplicaId, SecretName,
-    spec::{AgentProgram, SessionProgram},
+    spec::{AgentProgram, HeldOrder, SessionProgram, WorkspaceSpec},
 };
 use warren_model::{
     Command, Outcome, Principal, RefusalCode,
     command::{
-        DeleteClient, Forget, NodeCommand, RunRequest, SecretCommand, SessionCommand, SetRun,
+        AdoptWorkspace, DeleteClient, Forget, NodeCommand, RunRequest, SecretCommand,
+        SessionCommand, SetRun, Update,
         node::RemoveNode,
         secret::{DeleteSecret, SetSecret},
         session::{CreateSession, NamedSession},
@@ -16,7 +17,10 @@ use warren_model::{
     state::{ValueId, ValueMark, Vault},
 };
 
-use crate::make::{World, client, create_client, create_workspace, node, person, spec, workspace};
+use crate::{
+    make::{World, client, create_client, create_workspace, node, person, spec, workspace},
+    sessions, taking_over, templated,
+};
 
 fn name(text: &str) -> SecretName {
     text.parse().expect("a name")
@@ -217,6 +221,84 @@ fn the_last_session_to_read_what_was_made_for_a_workspace_that_is_gone_takes_it_
     let held = world.state.secrets_for(client(1));
     let held: Vec<_> = held.keys().map(|name| name.to_string()).collect();
     assert_eq!(held, ["api-token"], "its workspace is there");
+}
+
+/// A workspace of a template, and two others of its client: one on another node, and one with which a
+/// secret was made.
+fn last_reader() -> World {
+    let mut world = World::with_nodes(&[Bytes::gib(4), Bytes::gib(4)]);
+    let others = [(2, "far"), (3, "old")];
+    let others = others.map(|(number, name)| create_workspace(number, name, spec(Bytes::gib(1))));
+    for command in [templated::make(1)].into_iter().chain(others) {
+        world.must(command);
+        world.settle();
+    }
+    let on = |number| world.workspace(number).assignment.as_ref().expect("placed").node;
+    assert_ne!(on(1), on(2));
+    world.must(set_for("old-token", "old"));
+    world
+}
+
+fn reads(spec: &mut WorkspaceSpec) {
+    spec.setup = Some("cat /run/secrets/old-token".to_owned());
+}
+
+/// From a version that reads the secret to one that does not.
+fn reads_no_more() -> Command {
+    let Command::UpdateWorkspace(mut update) = templated::update(2, 3, |_| {}) else {
+        unreachable!("it is one")
+    };
+    let Update::Template(change) = &mut update.update else { unreachable!("it is one") };
+    reads(change.base.as_mut().expect("it is told"));
+    Command::UpdateWorkspace(update)
+}
+
+fn is_there(world: &World) -> bool {
+    world.state.secrets_for(client(1)).contains_key(&name("old-token"))
+}
+
+#[test]
+fn a_template_that_names_a_secret_of_a_workspace_that_is_gone_no_more_takes_it_along() {
+    let mut world = last_reader();
+    world.must(templated::update(1, 2, reads));
+    remove(&mut world, 3);
+    assert!(is_there(&world), "it is read");
+    let backup = world.state.clone();
+    let asked = world.envelope(person(), reads_no_more());
+    let detail = world.apply(&asked).audit.expect("a record").detail;
+    assert!(detail.ends_with(", with its secrets old-token"), "{detail}");
+    assert!(!is_there(&world));
+
+    // and where a restored cluster is told of that version
+    let orders = node_spec(&world.state, sessions::on(&world), 1).workspaces;
+    let order = orders.into_iter().find(|one| one.workspace == workspace(1)).expect("it is there");
+    let (node, revision) = (sessions::on(&world), world.state.revision);
+    taking_over::restore(&mut world, backup);
+    assert!(is_there(&world));
+    let held = HeldOrder { order, started_run: 0 };
+    let adopt = AdoptWorkspace { node, revision, held };
+    world.must(Command::AdoptWorkspace(Box::new(adopt)));
+    assert!(!is_there(&world));
+}
+
+#[test]
+fn every_node_of_the_client_is_told_of_a_secret_that_went_with_a_session_also_after_a_restore() {
+    let mut world = last_reader();
+    let command = "cat /run/secrets/old-token".to_owned();
+    let program = SessionProgram { command, ..SessionProgram::default() };
+    let (workspace, name) = (workspace(1), "reader".parse().expect("a name"));
+    let create = CreateSession { workspace, name: Some(name), program };
+    world.must(Command::Session(Box::new(SessionCommand::Create(create))));
+    remove(&mut world, 3);
+    let backup = world.state.clone();
+    let delete = NamedSession { workspace, name: "reader".parse().expect("a name") };
+    // each step is checked for who is told something else
+    world.must(Command::Session(Box::new(SessionCommand::Delete(delete))));
+    assert!(!is_there(&world));
+    let held = taking_over::restore(&mut world, backup);
+    assert!(is_there(&world), "the backup has both");
+    taking_over::adopt(&mut world, held);
+    assert!(!is_there(&world));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sessions that are made, stopped, restarted and deleted after their workspace was made.
 
 use warren_common::{
-    Bytes, Limits, SessionName,
+    Bytes, Limits, NodeId, SessionName,
     spec::{AgentProgram, SessionOrder, SessionProgram, SessionSpec, SessionWish},
 };
 use warren_model::{
@@ -64,9 +64,16 @@ pub(crate) fn world() -> World {
     world
 }
 
+/// Where the first workspace is.
+pub(crate) fn on(world: &World) -> NodeId {
+    world.workspace(1).assignment.as_ref().expect("placed").node
+}
+
 /// What the node is told of the workspace's sessions.
 pub(crate) fn told(world: &World) -> Vec<SessionOrder> {
-    node_spec(&world.state, node(1), 1).workspaces[0].sessions.clone()
+    let orders = node_spec(&world.state, on(world), 1).workspaces;
+    let order = orders.into_iter().find(|order| order.workspace == workspace(1));
+    order.expect("it is told").sessions
 }
 
 pub(crate) fn told_of(world: &World, session: &str) -> SessionOrder {

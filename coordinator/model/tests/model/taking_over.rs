@@ -16,7 +16,9 @@ use warren_model::{
 
 use crate::{
     make::{World, node, workspace},
-    sessions::{claude, command, create, delete, main, name, restart, stop, told, told_of, world},
+    sessions::{
+        claude, command, create, delete, main, name, on, restart, stop, told, told_of, world,
+    },
 };
 
 #[test]
@@ -82,16 +84,17 @@ fn begin(incarnation: u32, replica: u64) -> Command {
 
 /// Goes back to `backup`, as a restore does, and returns what its node tells when it registers: what
 /// it was told last and when.
-fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
+pub(crate) fn restore(world: &mut World, backup: ClusterState) -> AdoptSessions {
     let (sessions, told) = (self::told(world), world.state.revision);
     let generation = world.workspace(1).generation;
     world.state = backup;
+    let node = on(world);
     world.must(begin(8, 9));
-    AdoptSessions { workspace: workspace(1), node: node(1), generation, told, sessions }
+    AdoptSessions { workspace: workspace(1), node, generation, told, sessions }
 }
 
 /// Takes over what the node was told in the incarnation before this one.
-fn adopt(world: &mut World, adopt: AdoptSessions) -> Option<AuditRecord> {
+pub(crate) fn adopt(world: &mut World, adopt: AdoptSessions) -> Option<AuditRecord> {
     let present = world.state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
     adopt_of(world, (present - 1, adopt))
 }

@@ -24,6 +24,14 @@ const TOP: &str = ">_ OpenAI Codex";
 /// What stands above it while a turn runs.
 const RUNS: &str = "esc to interrupt)";
 
+/// What begins a line by which Gemini CLI says that its turn failed.
+const API_ERROR: &str = "✕ [API Error";
+/// Lines that such a one is broken into, at most.
+const API_ERROR_LINES: usize = 12;
+/// What begins a line of its model, and one that a person types or typed.
+const ANSWER: &str = "✦ ";
+const TYPED: [&str; 3] = ["> ", "* ", "! "];
+
 /// What may be looked for on a screen beside its last lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
@@ -36,6 +44,8 @@ pub(super) enum For {
     Prompt,
     /// A turn of Codex may have failed.
     Failure,
+    /// A turn of Gemini CLI may have failed.
+    ApiError,
 }
 
 /// Returns what the screen of an agent tells.
@@ -50,10 +60,15 @@ pub(super) fn read(text: &str, wanted: For) -> Screen {
         return Screen::Retrying(line.to_owned());
     }
     if wanted == For::Prompt && is_at_prompt(&lines) {
-        return Screen::Prompt;
+        // a start that goes on with a conversation shows how that ended
+        let failed = failure(&lines).filter(|failure| failure.asked);
+        return failed.map_or(Screen::Prompt, |failure| Screen::Failed(failure.line.to_owned()));
     }
-    if let Some(line) = failure(&lines).filter(|_| wanted == For::Failure) {
-        return Screen::Failed(line.to_owned());
+    if let Some(failure) = failure(&lines).filter(|_| wanted == For::Failure) {
+        return Screen::Failed(failure.line.to_owned());
+    }
+    if let Some(line) = api_error(&lines).filter(|_| wanted == For::ApiError) {
+        return Screen::Failed(line);
     }
     match question(&lines).filter(|_| wanted == For::Question) {
         Some(ask) => Screen::Asks(ask),
@@ -74,22 +89,49 @@ fn is_at_prompt(lines: &[&str]) -> bool {
     ready && !numbered && !runs && !below.iter().any(|line| line.contains("esc "))
 }
 
+/// How Codex says that a turn failed.
+struct Failure<'a> {
+    line: &'a str,
+    /// What was asked is on the screen.
+    asked: bool,
+}
+
 /// Returns how Codex says that its turn failed: in the last part above its line for prompts. What fails
 /// before anything was asked is no turn.
-fn failure<'a>(lines: &[&'a str]) -> Option<&'a str> {
+fn failure<'a>(lines: &[&'a str]) -> Option<Failure<'a>> {
     let at = lines.iter().rposition(|line| line.starts_with(PROMPT))?;
     let above = &lines[..at];
     let begins = |line: &&str| PARTS.iter().any(|part| line.starts_with(part));
     let line = above.iter().rfind(|line| begins(line))?.strip_prefix(PARTS[0])?;
     let asked = above.iter().any(|line| line.starts_with(PROMPT));
     let whole = above.iter().any(|line| line.contains(TOP));
-    (is_at_prompt(lines) && (asked || !whole) && !line.starts_with(STOPPED)).then_some(line)
+    let failed = is_at_prompt(lines) && (asked || !whole) && !line.starts_with(STOPPED);
+    failed.then_some(Failure { line, asked })
+}
+
+/// Returns how Gemini CLI says that its turn failed: below it stands nothing of its model, and one line
+/// at most that a person types in.
+fn api_error(lines: &[&str]) -> Option<String> {
+    let plain: Vec<&str> = lines.iter().map(|line| inner(line)).collect();
+    let at = plain.iter().rposition(|line| line.starts_with(API_ERROR))?;
+    // it is broken where the window ends
+    let last = plain[at..].iter().take(API_ERROR_LINES).position(|line| line.ends_with(']'));
+    let (said, below) = plain[at..].split_at(last.unwrap_or_default() + 1);
+    let is_typed = |line: &&&str| TYPED.iter().any(|mark| line.starts_with(mark));
+    let goes_on = below.iter().any(|line| line.starts_with(ANSWER));
+    let failed = !goes_on && below.iter().filter(is_typed).count() <= 1;
+    failed.then(|| said.join(" ").trim_start_matches("✕ ").to_owned())
+}
+
+/// Returns what stands on a line, without a frame.
+fn inner(line: &str) -> &str {
+    line.trim_matches(|c: char| c == '│' || c.is_whitespace())
 }
 
 /// Reads the question that stands at the end of a screen, in a frame: a title, the question, numbered
 /// answers, which keys do what.
 fn question(lines: &[&str]) -> Option<Ask> {
-    let plain = |line: &&str| line.trim_matches(|c: char| c == '│' || c.is_whitespace()).to_owned();
+    let plain = |line: &&str| inner(line).to_owned();
     let from = lines.iter().rposition(|line| line.contains(QUESTION.0))?;
     let dialog: Vec<String> = lines[from + 1..].iter().map(plain).collect();
     let end = dialog.iter().position(|line| line.starts_with(QUESTION.1))?;
@@ -145,7 +187,8 @@ mod tests {
     #[test]
     fn the_prompt_of_codex_is_told_from_its_dialogs() {
         for (name, text, ready) in CODEX {
-            assert_eq!(read(text, For::Prompt) == Screen::Prompt, ready, "{name}");
+            let dialog = matches!(read(text, For::Prompt), Screen::Lines(_));
+            assert_eq!(!dialog, ready, "{name}");
             assert!(matches!(read(text, For::Nothing), Screen::Lines(_)), "{name}");
         }
         let prompt = CODEX[0].1;
@@ -200,6 +243,34 @@ mod tests {
         }
         let long = alone.replace(">_ OpenAI Codex (v0.169.0)", "");
         assert_eq!(read(&long, For::Failure), Screen::Failed("no such thing".to_owned()));
+    }
+
+    #[test]
+    fn a_conversation_of_codex_that_goes_on_after_a_failed_turn_shows_that() {
+        let failed = include_str!("screens/codex-failed.txt");
+        assert!(matches!(read(failed, For::Prompt), Screen::Failed(line) if line.contains("529")));
+        // what fails while it starts is no turn, whatever has left the screen
+        let cut = CODEX[0].1.replace("› Ask Codex", "■ no such thing\n\n› Ask Codex");
+        let cut = cut.replace(">_ OpenAI Codex (v0.169.0)", "");
+        assert_eq!(read(&cut, For::Prompt), Screen::Prompt);
+    }
+
+    #[test]
+    fn a_failed_turn_of_gemini_is_told_from_others() {
+        // in the shape of Gemini CLI 0.61, written and not recorded
+        let failed = include_str!("screens/gemini-failed.txt");
+        let line = "[API Error: scripted 429 (Status: RESOURCE_EXHAUSTED) Please wait and try again \
+                    later. To increase your limits, request a quota increase through AI Studio, or \
+                    switch to another /auth method]";
+        assert_eq!(read(failed, For::ApiError), Screen::Failed(line.to_owned()));
+        assert!(matches!(read(failed, For::Nothing), Screen::Lines(_)));
+        let typing = failed.replace(">   Type your message or @path/to/file", "> what now");
+        assert!(matches!(read(&typing, For::ApiError), Screen::Failed(_)));
+        for after in ["✦ Done.", " > again\n\nℹ Request cancelled."] {
+            let other =
+                failed.replace("  ? for shortcuts", &format!("\n{after}\n  ? for shortcuts"));
+            assert!(matches!(read(&other, For::ApiError), Screen::Lines(_)), "{after}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! what was done so far, and does the difference ([`one`]). A session whose program ended by itself
 //! stays so, but for an agent that crashed; it runs anew when a higher run is asked for. [`program`]
 //! makes command lines, [`worktree`] folders, [`book`] remembers over runs of the workspace, [`end`]
-//! ends what runs, [`prompt`] types the first prompt.
+//! ends what runs, [`prompt`] types the first prompt, [`words`] are what agents are given.
 
 pub(crate) mod book;
 mod end;
@@ -12,6 +12,7 @@ mod one;
 pub(crate) mod program;
 mod prompt;
 mod stale;
+mod words;
 mod worktree;
 
 use std::{

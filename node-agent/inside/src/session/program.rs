@@ -5,30 +5,10 @@ use std::{fs, path::Path, path::PathBuf};
 use warren_common::spec::AgentProgram;
 use warren_proto::{convert::agent_program, pb::inside::v1::Session};
 
-use super::book::Book;
+use super::{book::Book, words};
 
 /// What a shell reads as more than words.
 const SHELL: &str = "|&;<>()$`\\\"'*?[]#~{}\n";
-/// Words by which whoever wrote the command line chose the conversation, or wants none. The same letter
-/// means something else to another agent: Codex's `-c` sets a value.
-const fn chosen(agent: AgentProgram) -> &'static [&'static str] {
-    match agent {
-        AgentProgram::Claude => &[
-            "--resume",
-            "-r",
-            "--continue",
-            "-c",
-            "--session-id",
-            "--from-pr",
-            "--fork-session",
-            "-p",
-            "--print",
-            "mcp",
-        ],
-        AgentProgram::Codex => &["resume", "fork", "exec", "e", "mcp", "login", "logout"],
-        AgentProgram::Gemini => &["--resume", "-r", "--prompt", "-p", "--list-sessions", "mcp"],
-    }
-}
 /// Folders looked through for one conversation, at most.
 const FOLDERS: usize = 4096;
 
@@ -83,12 +63,7 @@ impl Program {
 
     /// Whether its arguments say which conversation it has.
     fn chooses(&self) -> bool {
-        let words = self.agent.map_or(&[][..], chosen);
-        let is_one = |word: &str| {
-            let name = word.split_once('=').map_or(word, |(name, _)| name);
-            words.contains(&name)
-        };
-        self.words.split_ascii_whitespace().any(is_one)
+        self.agent.is_some_and(|agent| words::choose(agent, &self.words))
     }
 
     fn line(&self, conversation: &Conversation) -> String {
@@ -268,25 +243,31 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_chooses_for_one_agent_is_another_thing_for_the_next() {
-        let chooses = |agent, words| Program::of(&session(agent, words, "")).chooses();
-        for (agent, words) in [
-            ("claude", "-c"),
-            ("claude", "--resume=0199a0b2"),
-            ("codex", "resume --last"),
-            ("codex", "-m x exec ls"),
-            ("gemini", "-p hello"),
-        ] {
-            assert!(chooses(agent, words), "{agent} {words}");
+    fn a_command_of_an_agent_is_started_again_as_it_was_written() {
+        let home = tempfile::tempdir().expect("a folder");
+        let config = Config::in_folder(home.path());
+        let id = "0199a0b2-7f00-7000-8000-000000000001";
+        let day = home.path().join(".codex/sessions/2026/11/26");
+        fs::create_dir_all(&day).expect("a folder");
+        fs::write(day.join(format!("rollout-2026-{id}.jsonl")), "").expect("a file");
+        let book = Book::open(&config);
+        book.begin(("web", 3), 3, id);
+        let line = |command: &str| {
+            let launch = Launch {
+                program: Program::of(&session("", "", command)),
+                name: "web".to_owned(),
+                life: 3,
+                run: 3,
+                conversation: 3,
+                home: home.path().to_owned(),
+                book: book.clone(),
+            };
+            launch.line()
+        };
+        for command in ["codex review", "codex -m x exec ls", "codex apply task_1"] {
+            assert_eq!(line(command), (command.to_owned(), false));
         }
-        for (agent, words) in [
-            ("claude", "--model resume-x"),
-            ("codex", "-c model_provider=mine -p work"),
-            ("gemini", "--model x -c"),
-        ] {
-            assert!(!chooses(agent, words), "{agent} {words}");
-        }
-        assert!(Program::of(&session("", "", "codex -c a=b")).agent.is_some());
+        assert_eq!(line("codex -m x"), (format!("codex resume {id} -m x"), true));
     }
 
     #[test]

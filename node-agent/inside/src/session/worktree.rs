@@ -4,9 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 use warren_common::Limits;
 
 use super::{last_line, worktrees};
@@ -127,22 +131,26 @@ impl Wish<'_> {
         self.git(checkout, &["worktree", "add", "-b", branch, &path]).await
     }
 
-    /// Returns git's list of worktrees. A call that fails is made again, a few times.
+    /// Returns git's list of worktrees. A call that fails is made again, a few times; one that hangs
+    /// may take what is left of the time for all of them.
     async fn listed(&self, checkout: &Path) -> Result<String, String> {
-        let mut pause = Limits::WORKTREE_LIST_PAUSE;
-        for _ in 1..Limits::WORKTREE_LISTS {
-            match self.asked(checkout, &["worktree", "list", "--porcelain"]).await {
-                Ok(listed) => return Ok(listed),
-                Err(why) => event!("session {}: {why}; trying again", self.session),
+        let deadline = Instant::now() + Limits::WORKTREE_LIST;
+        let (mut pause, mut asked) = (Limits::WORKTREE_LIST_PAUSE, 0);
+        loop {
+            asked += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let list = self.asked(checkout, (&["worktree", "list", "--porcelain"], left)).await;
+            let Err(why) = list else { return list };
+            if asked >= Limits::WORKTREE_LISTS || Instant::now() + pause >= deadline {
+                let checkout = checkout.display();
+                return Err(format!(
+                    "{why}: mend the checkout {checkout}, then run the session again"
+                ));
             }
+            event!("session {}: {why}; trying again", self.session);
             sleep(pause).await;
             pause *= 2;
         }
-        let last = self.asked(checkout, &["worktree", "list", "--porcelain"]).await;
-        last.map_err(|why| {
-            let checkout = checkout.display();
-            format!("{why}: mend the checkout {checkout}, then run the session again")
-        })
     }
 
     /// Says whether git began to make this worktree and did not come to its end: it takes a lock away
@@ -194,23 +202,27 @@ impl Wish<'_> {
     }
 
     async fn git(&self, checkout: &Path, words: &[&str]) -> Result<(), String> {
-        self.asked(checkout, words).await.map(drop)
+        self.asked(checkout, (words, Limits::WORKTREE_TIMEOUT)).await.map(drop)
     }
 
-    /// Returns what git says.
-    async fn asked(&self, checkout: &Path, words: &[&str]) -> Result<String, String> {
+    /// Returns what git says within a limit.
+    async fn asked(
+        &self,
+        checkout: &Path,
+        (words, limit): (&[&str], Duration),
+    ) -> Result<String, String> {
         let mut command = Command::new("git");
         command.arg("-C").arg(checkout).args(words).env("GIT_TERMINAL_PROMPT", "0");
         // what it says is read
         command.env("LC_ALL", "C");
-        let done = program::output(self.reaper, command, Limits::WORKTREE_TIMEOUT).await;
+        let done = program::output(self.reaper, command, limit).await;
         match done {
             Ok(done) if done.code == 0 => Ok(done.text),
             Ok(done) => {
                 let (verb, why) = (words[..2].join(" "), last_line(&done.text));
                 Err(format!("git {verb} refused for branch {}: {why}", self.branch))
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(format!("git {}: {error}", words[..2].join(" "))),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! What coding agents would ask at their first start, answered before: such a dialog waits for a
 //! person before the agent says anything of itself. Each file is laid once, where there is none:
-//! from then on it is the agent's and the person's.
+//! from then on it is the agent's and the person's. To the folders that Gemini CLI trusts the workspace's
+//! own are added, where nobody said anything of them.
 
 use std::{fs, io, path::Path};
 
+use serde_json::{Map, Value};
 use warren_proto::pb::inside::v1::Setup;
 
-use super::Startup;
+use super::{Startup, mcp};
 use crate::{files, journal::event, session::worktrees};
+
+/// The folders that Gemini CLI was told to trust.
+const TRUSTED: &str = ".gemini/trustedFolders.json";
 
 /// Lays the files that are missing. One that cannot be laid costs a person a keystroke, and is
 /// logged.
@@ -24,12 +29,14 @@ pub(super) fn run(startup: &Startup, setup: &Setup) {
             event!("{} cannot be laid: {error}", path.display());
         }
     }
+    let path = home.join(TRUSTED);
+    if let Err(error) = trust(&path, &folder) {
+        event!("{} is left as it is: {error}", path.display());
+    }
 }
 
 /// Returns the files by their place in the home, for work in `folder`.
-fn answers(folder: &Path) -> [(&'static str, String); 4] {
-    // Claude Code and Codex take the checkout's word for its worktrees, Gemini CLI does not
-    let beside = quoted(&worktrees(folder).to_string_lossy());
+fn answers(folder: &Path) -> [(&'static str, String); 3] {
     let folder = quoted(&folder.to_string_lossy());
     let claude = format!(
         "{{\n  \"hasCompletedOnboarding\": true,\n  \"projects\": {{\n    {folder}: \
@@ -42,13 +49,26 @@ fn answers(folder: &Path) -> [(&'static str, String); 4] {
     let gemini = "{\n  \"general\": {\"enableAutoUpdate\": false},\n  \
                   \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}}\n}\n"
         .to_owned();
-    let trusted = format!("{{{folder}: \"TRUST_FOLDER\", {beside}: \"TRUST_FOLDER\"}}\n");
-    [
-        (".claude.json", claude),
-        (".codex/config.toml", codex),
-        (".gemini/settings.json", gemini),
-        (".gemini/trustedFolders.json", trusted),
-    ]
+    [(".claude.json", claude), (".codex/config.toml", codex), (".gemini/settings.json", gemini)]
+}
+
+/// Adds the folder, and that of its worktrees, to those that Gemini CLI trusts: Claude Code and Codex take
+/// the checkout's word for them. What was said of one of them stands.
+fn trust(path: &Path, folder: &Path) -> io::Result<()> {
+    let text = mcp::text_of(path)?;
+    let mut all: Map<String, Value> = match text.trim().is_empty() {
+        true => Map::new(),
+        false => serde_json::from_str(&text).map_err(|_| io::Error::other("it is not JSON"))?,
+    };
+    let before = all.len();
+    for folder in [folder, &worktrees(folder)] {
+        all.entry(folder.to_string_lossy()).or_insert_with(|| "TRUST_FOLDER".into());
+    }
+    if all.len() == before {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&all).map_err(io::Error::other)?;
+    mcp::replace(path, &format!("{text}\n"))
 }
 
 /// Returns a text as JSON and TOML both write it.
@@ -96,8 +116,38 @@ mod tests {
         let folder = r#""/home/agent/a \"b\"\\c\u000a""#;
         assert!(answers[0].1.contains(&format!("{folder}: {{\"hasTrust")), "{answers:?}");
         assert!(answers[1].1.contains(&format!("[projects.{folder}]\n")), "{answers:?}");
-        assert!(answers[3].1.starts_with(&format!("{{{folder}: ")), "{answers:?}");
-        assert!(answers[3].1.contains(r#"c\u000a.worktrees": "TRUST"#), "{answers:?}");
+    }
+
+    #[test]
+    fn what_gemini_trusts_already_is_kept_with_ours_beside_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join(TRUSTED);
+        let folder = Path::new("/home/agent/a \"b\"\\c\n");
+        let read = || -> Map<String, Value> {
+            let text = fs::read_to_string(&path).expect("a file");
+            serde_json::from_str(&text).expect("JSON")
+        };
+        trust(&path, folder).expect("laid");
+        let beside = format!("{}.worktrees", folder.display());
+        let own = [folder.to_str().expect("a text"), beside.as_str()];
+        assert_eq!(read().len(), 2);
+        assert!(own.iter().all(|own| read()[*own] == "TRUST_FOLDER"), "{:?}", read());
+
+        // of an earlier version, or a person's
+        let said = serde_json::json!({"/home/agent": "TRUST_PARENT", own[0]: "DO_NOT_TRUST"});
+        fs::write(&path, said.to_string()).expect("written");
+        trust(&path, folder).expect("added");
+        let all = read();
+        assert_eq!((&all["/home/agent"], &all[own[0]]), (&said["/home/agent"], &said[own[0]]));
+        assert_eq!((all.len(), &all[own[1]]), (3, &Value::from("TRUST_FOLDER")));
+        let text = fs::read_to_string(&path).expect("a file");
+        trust(&path, folder).expect("nothing to add");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), text);
+        for odd in ["// mine\n{}", "[]"] {
+            fs::write(&path, odd).expect("written");
+            trust(&path, folder).expect_err("it is not ours to mend");
+            assert_eq!(fs::read_to_string(&path).expect("a file"), odd);
+        }
     }
 
     #[test]

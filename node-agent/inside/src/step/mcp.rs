@@ -136,7 +136,7 @@ fn write_all(home: &Path, servers: &Servers, noted: &mut Noted) -> (Vec<String>,
 }
 
 /// Returns the text of a file, empty where there is none.
-fn text_of(path: &Path) -> io::Result<String> {
+pub(super) fn text_of(path: &Path) -> io::Result<String> {
     match files::read(path, SETTINGS_BYTES) {
         Some(bytes) => String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text")),
         None if fs::symlink_metadata(path).is_ok() => {
@@ -251,7 +251,7 @@ fn has_table(text: &str, name: &str) -> bool {
 }
 
 /// Writes a file in the place of another, which others may not read where they could not read that.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

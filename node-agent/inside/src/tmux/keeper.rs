@@ -251,8 +251,11 @@ impl Keeper {
         };
         let before = (clock::now_ms() / 1000).saturating_sub(QUIET.as_secs());
         let quiet = seen.iter().all(|session| session.viewers == 0 && session.active < before);
-        let seen = in_order(&state.wanted, seen);
-        self.look_at_crashes(&mut state, &seen).await;
+        let mut seen = in_order(&state.wanted, seen);
+        if self.look_at_crashes(&mut state, &seen).await {
+            // what was seen is of before: an agent may have told of itself since
+            seen = in_order(&state.wanted, self.tmux.list().await?);
+        }
         self.agents.look(&seen);
         self.note_conversations(&state.wanted);
         let mut statuses = to_statuses(&state.wanted, seen);
@@ -265,8 +268,9 @@ impl Keeper {
         Ok(quiet)
     }
 
-    /// Starts agents again that crashed, when their time has come.
-    async fn look_at_crashes(&self, state: &mut State, seen: &[Seen]) {
+    /// Starts agents again that crashed, when their time has come; returns whether one was.
+    async fn look_at_crashes(&self, state: &mut State, seen: &[Seen]) -> bool {
+        let mut started = false;
         for wanted in &mut state.wanted {
             let Some(mut crashes) = wanted.crashes.take() else { continue };
             let now = Instant::now();
@@ -289,6 +293,7 @@ impl Keeper {
                     let line = wanted.starts();
                     failed = self.tmux.respawn((wanted, pane), &line).await.err();
                     crashes.started(now);
+                    started = true;
                 }
                 Turn::Nothing | Turn::Well => {}
             }
@@ -301,6 +306,7 @@ impl Keeper {
             }
             wanted.crashes = Some(crashes);
         }
+        started
     }
 
     /// An agent may have begun another conversation by itself.

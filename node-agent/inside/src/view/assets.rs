@@ -45,7 +45,7 @@ pub(super) fn serve(kind: ViewKind, path: &str, modules: &Path) -> Answer {
                 Some(opened) => typed(content, in_pieces(opened)),
                 None => {
                     let words = format!(
-                        "{} is not in the image; build it on Warren's full image",
+                        "{} is not in the image; build it on Warren's image with browsers",
                         file_path.display()
                     );
                     text(StatusCode::NOT_FOUND, &words)

@@ -22,6 +22,8 @@ pub(super) struct Hands<W> {
     server: W,
     /// What the server is still to get: a call that is dropped leaves no half of a message there.
     out: Vec<u8>,
+    /// What of it lets go of something, until the server has it all: whole messages, for another one.
+    owed: Vec<u8>,
     /// Whether the viewer had control when that was last looked at.
     controlled: bool,
 }
@@ -29,7 +31,8 @@ pub(super) struct Hands<W> {
 impl<W: AsyncWrite + Unpin> Hands<W> {
     /// Returns hands that hold nothing.
     pub(super) fn new(server: W) -> Self {
-        Self { filter: Filter::default(), server, out: Vec::new(), controlled: false }
+        let (filter, out, owed) = Default::default();
+        Self { filter, server, out, owed, controlled: false }
     }
 
     /// Passes on what the viewer may say.
@@ -41,7 +44,9 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
             self.look(seat).await?;
             let fed = self.filter.feed(piece, self.controlled, &mut self.out);
             if self.filter.is_between() {
-                self.out.append(&mut seat.stuck());
+                let stuck = seat.stuck();
+                self.owed.extend_from_slice(&stuck);
+                self.out.extend(stuck);
             }
             // what was said before it is the server's all the same
             self.write(Limits::VIEW_INPUT).await?;
@@ -69,9 +74,9 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
     /// Lets go of everything and waits, for a moment, until the server has heard all that was said. Of a
     /// server that has gone the next one hears it, from whoever looks next.
     pub(super) async fn release(mut self, mut heard: impl AsyncRead + Unpin, seat: &Seat) {
-        let held = self.filter.held();
+        // also what it did not take before
         if self.let_go(Limits::VIEW_RELEASE).await.is_err() {
-            seat.leave_stuck(held);
+            seat.leave_stuck(self.owed);
             return;
         }
         let ending = async {
@@ -85,6 +90,7 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
     }
 
     async fn let_go(&mut self, limit: Duration) -> Result<(), End> {
+        self.owed.extend(self.filter.held());
         self.filter.release(&mut self.out);
         self.write(limit).await
     }
@@ -97,7 +103,7 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
                     count => drop(self.out.drain(..count)),
                 }
             }
-            self.out = Vec::new();
+            (self.out, self.owed) = Default::default();
             Ok::<_, io::Error>(())
         };
         match timeout(limit, writing).await {
@@ -107,5 +113,67 @@ impl<W: AsyncWrite + Unpin> Hands<W> {
             }
             Err(_) => Err(End::Passing("the display's VNC server takes no input".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex, empty};
+
+    use super::*;
+    use crate::view::control::Control;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const START: &[u8] = b"RFB 003.008\n\x01\x00";
+    const DOWN: &[u8] = &[4, 1, 0, 0, 0, 0, 0, b'b'];
+    const UP: &[u8] = &[4, 0, 0, 0, 0, 0, 0, b'b'];
+
+    /// Hands that hold a key, and the server that was told so.
+    async fn holding(seat: &Seat) -> (Hands<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(1024);
+        let mut hands = Hands::new(near);
+        let said = Bytes::from([START, DOWN].concat());
+        hands.feed(&said, seat).await.expect("it is passed on");
+        (hands, far)
+    }
+
+    fn lets_go(stuck: &[u8]) -> bool {
+        stuck.windows(UP.len()).any(|message| message == UP)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_that_has_gone_did_not_hear_is_left_to_the_next_however_it_was_tried() {
+        let control = Control::default();
+        let seat = control.sit("first", Some(MINUTE));
+        let (mut hands, far) = holding(&seat).await;
+        drop(far);
+        control.give("first", true);
+        hands.look(&seat).await.expect_err("the server has gone");
+        hands.release(empty(), &seat).await;
+        assert!(lets_go(&seat.stuck()), "the key is down");
+
+        // nor does it go with whoever took it and had no server either
+        control.give("first", false);
+        let (mut hands, far) = holding(&seat).await;
+        seat.leave_stuck(UP.to_vec());
+        drop(far);
+        let word = Bytes::from_static(&[3, 1, 0, 0, 0, 0, 0, 9, 0, 9]);
+        hands.feed(&word, &seat).await.expect_err("the server has gone");
+        hands.release(empty(), &seat).await;
+        let stuck = seat.stuck();
+        assert_eq!(stuck.windows(UP.len()).filter(|message| *message == UP).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_the_server_has_heard_is_left_to_nobody() {
+        let control = Control::default();
+        let seat = control.sit("first", Some(MINUTE));
+        let (mut hands, mut far) = holding(&seat).await;
+        control.give("first", true);
+        hands.look(&seat).await.expect("it takes it");
+        hands.release(empty(), &seat).await;
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.expect("it ended");
+        assert!(lets_go(&heard) && seat.stuck().is_empty());
     }
 }

@@ -23,7 +23,7 @@ const CHROMIUM: &str = "/usr/lib/chromium/chromium";
 /// What every Node.js program of a workspace loads.
 const PRELOAD: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../../deploy/workspace-image/root-full/opt/warren/browser.cjs"
+    "/../../deploy/workspace-image/root-browsers/opt/warren/browser.cjs"
 );
 /// A page that does what stands in `order.txt`, once for each new one, whichever page it led to.
 const PAGE: &str = "<!doctype html><title>@</title><body style='background:#1e90ff'><script>

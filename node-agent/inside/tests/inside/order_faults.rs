@@ -130,6 +130,7 @@ async fn a_list_of_worktrees_that_fails_is_asked_for_again_and_then_said() {
     let path = std::env::var("PATH").expect("a PATH");
     let script = format!(
         "#!/bin/bash\nPATH={path}\ncase \" $* \" in *' worktree list '*) echo >> ~/lists\n\
+         [ -e ~/hangs ] && exec sleep 600\n\
          if [ -e ~/broken ] || [ $(wc -l < ~/lists) = 1 ]; then\n\
          echo 'fatal: the list is torn' >&2; exit 128; fi ;; esac\nexec git \"$@\"\n"
     );
@@ -158,8 +159,46 @@ async fn a_list_of_worktrees_that_fails_is_asked_for_again_and_then_said() {
         "nothing is made beside what may be there"
     );
     fs::remove_file(home.join("broken")).expect("it was there");
-    tell(&agent, order(vec![first, second(7)])).await;
+    tell(&agent, order(vec![first.clone(), second(7)])).await;
     agent.until("the second", |status| runs(status, "second", 7)).await;
+
+    // one that hangs costs no more than all of them may take
+    fs::write(home.join("hangs"), "").expect("a file");
+    let began = Instant::now();
+    tell(&agent, order(vec![first, second(7), on_branch("third", "warren/third", 8)])).await;
+    let problem = |status: &Status| find(status, "third").map(|one| one.problem.clone());
+    let told = |status: &Status| problem(status).is_some_and(|why| !why.is_empty());
+    let status = agent.until("why there is none", told).await;
+    assert!(began.elapsed() >= Limits::WORKTREE_LIST);
+    let why = problem(&status).expect("it is told");
+    assert!(why.contains("git worktree list: git took longer than 10"), "{why}");
+}
+
+/// Tells of itself, and shows what is typed a second after it was: its Enter is to come after that.
+const SHOWS_LATE: &str = r#"#!/bin/bash
+stty -echo
+printf '{"hook_event_name":"SessionStart","source":"startup","session_id":"s","cwd":"%s"}' "$PWD" \
+    | @INSIDE@ hook claude
+IFS= read -rN 7 text
+sleep 1
+together=apart
+IFS= read -rt 0 && together=together
+echo "> $text"
+IFS= read -r end
+echo "$text, $together" >> ~/typed-$WARREN_SESSION
+sleep 1000
+"#;
+
+#[tokio::test]
+async fn a_prompt_is_sent_once_its_agent_shows_it() {
+    let folder = home();
+    let script = SHOWS_LATE.replace("@INSIDE@", env!("CARGO_BIN_EXE_warren-inside"));
+    fs::write(folder.path().join("home/bin/claude"), script).expect("a script");
+    let session = Session { prompt: "do this".to_owned(), ..agent_in("main", 5) };
+    let (workspace, _agent) = Workspace::start_in(folder, order(vec![session]));
+    let typed = || lines(workspace.home().join("typed-main"));
+    wait_until("the prompt", || !typed().is_empty()).await;
+    assert_eq!(typed(), ["do this, apart"]);
 }
 
 #[tokio::test]

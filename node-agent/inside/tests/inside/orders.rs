@@ -264,14 +264,20 @@ async fn a_plain_claude_of_the_spec_comes_back_with_its_conversation_too() {
         ordered: false,
         ..order(Vec::new())
     };
+    let argv = |workspace: &Workspace| lines(workspace.home().join("argv-main"));
     let (workspace, mut agent) = Workspace::start_in(home(), plain.clone());
     agent.until("it", |status| is_idle(status, "main")).await;
+    // a program that shows nothing for a while is idle, one that has not begun yet included
+    wait_until("its start", || argv(&workspace).len() == 1).await;
     let folder = workspace.into_folder().await;
     let (workspace, mut agent) = Workspace::start_in(folder, plain);
     let status = agent.until("it again", |status| is_idle(status, "main")).await;
     let main = find(&status, "main").expect("it");
     assert_eq!((main.command.as_str(), main.resumed), ("claude --model m", true));
-    let argv = lines(workspace.home().join("argv-main"));
+    wait_until("its second start", || argv(&workspace).len() > 1).await;
     let id = &main.conversation;
-    assert_eq!(argv, [format!("--session-id {id} --model m"), format!("--resume {id} --model m")]);
+    assert_eq!(
+        argv(&workspace),
+        [format!("--session-id {id} --model m"), format!("--resume {id} --model m")]
+    );
 }

@@ -156,6 +156,36 @@ async fn an_agent_that_crashes_comes_back_after_a_pause_and_says_how_often_and_w
 }
 
 #[tokio::test]
+async fn an_agent_that_tells_of_itself_while_it_is_started_again_is_there() {
+    let folder = home();
+    let home = folder.path().join("home");
+    let told = CLAUDE.replace("while IFS=", "echo > ~/told\nwhile IFS=");
+    assert_ne!(told, CLAUDE);
+    program(&home, "claude", &format!("{CRASHES}{told}"));
+    fs::write(home.join("crashes-main"), "1").expect("a file");
+    // on a busy machine tmux says late that it did so
+    let bin = tempfile::tempdir().expect("a folder");
+    let path = std::env::var("PATH").expect("a PATH");
+    let script = format!(
+        "#!/bin/bash\nPATH={path}\ncase \" $* \" in *' respawn-pane '*) tmux \"$@\"; code=$?\n\
+         for ((look = 0; look < 400; look++)); do [ -e ~/told ] && break; sleep .05; done\n\
+         sleep .5; exit $code ;; esac\nexec tmux \"$@\"\n"
+    );
+    let tmux = bin.path().join("tmux");
+    fs::write(&tmux, script).expect("a script");
+    fs::set_permissions(&tmux, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let path = ("PATH", format!("{}:{path}", bin.path().display()));
+    let (_workspace, mut agent) =
+        Workspace::start_in_with(folder, order(vec![agent_in("main", 5)]), &[path]);
+    agent
+        .until("it to be back", |status| {
+            let problem = find(status, "main").map_or("", |one| one.problem.as_str());
+            problem.contains("was started again") && is_idle(status, "main")
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn an_agent_that_is_ended_on_purpose_stays_so() {
     let (workspace, mut agent) =
         Workspace::start_in(home(), order(vec![agent_in("quit", 5), agent_in("killed", 5)]));

@@ -385,7 +385,7 @@ async fn a_page_is_for_its_own_address_and_shows_nothing_without_the_token() {
     let script = get(&mut agent, display(), "/novnc/core/rfb.js", &[&host]).await;
     assert!(script.ends_with("export default 7;\n"), "{script}");
     let missing = get(&mut agent, display(), "/novnc/core/x.js", &[&host]).await;
-    assert!(missing.contains("404") && missing.contains("full image"), "{missing}");
+    assert!(missing.contains("404") && missing.contains("image with browsers"), "{missing}");
     let state = get(&mut agent, display(), "/state", &[&host, &shown]).await;
     assert!(state.contains("\"watching\":0"), "{state}");
 

@@ -1,13 +1,17 @@
 //! Images: here is fine, else they are pulled, else the error says what to do.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
-use bollard::{Docker, models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use bollard::{
+    Docker,
+    models::{CreateImageInfo, ImageSummary},
+    query_parameters::{CreateImageOptionsBuilder, ListImagesOptions},
+};
 use futures_util::StreamExt as _;
 use warren_common::Limits;
 
 use super::DockerEngine;
-use crate::engine::{EngineError, Progress};
+use crate::engine::{EngineError, ImageSeen, Progress};
 
 /// Attempts at a pull whose failure may pass, and the pause before each but the first.
 const ATTEMPTS: u32 = 3;
@@ -22,6 +26,12 @@ impl DockerEngine {
             Err(EngineError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) async fn all_images(&self) -> Result<Vec<ImageSeen>, EngineError> {
+        let api = self.api().await?;
+        let list = api.list_images(None::<ListImagesOptions>);
+        Ok(named(self.call("list the images", Limits::ENGINE_TIMEOUT, list).await?))
     }
 
     pub(super) async fn image(&self, image: &str, progress: Progress) -> Result<(), EngineError> {
@@ -80,6 +90,18 @@ impl DockerEngine {
     }
 }
 
+/// Returns images by each of their names: the newest first, and digests last.
+fn named(mut images: Vec<ImageSummary>) -> Vec<ImageSeen> {
+    images.sort_by_key(|image| Reverse(image.created));
+    let tags =
+        images.iter().flat_map(|image| image.repo_tags.iter().map(move |name| (image, name)));
+    let digests =
+        images.iter().flat_map(|image| image.repo_digests.iter().map(move |name| (image, name)));
+    // Docker names so what has no name
+    let named = tags.chain(digests).filter(|(_, name)| !name.starts_with("<none>"));
+    named.map(|(image, name)| ImageSeen { name: name.clone(), id: image.id.clone() }).collect()
+}
+
 /// Whether the registry's answer will be the same next time.
 fn definite(detail: &str) -> bool {
     ["not found", "denied", "unauthorized", "manifest unknown", "does not exist"]
@@ -128,6 +150,31 @@ mod tests {
         assert_eq!(tagged("host:5000/debian"), "host:5000/debian:latest");
         assert_eq!(tagged("host:5000/debian:12"), "host:5000/debian:12");
         assert_eq!(tagged("a/b@sha256:00"), "a/b@sha256:00");
+    }
+
+    #[test]
+    fn images_are_named_by_tags_and_digests_and_the_nameless_are_not() {
+        let image = |id: &str, created: i64, tags: &[&str], digests: &[&str]| ImageSummary {
+            id: id.to_owned(),
+            created,
+            repo_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            repo_digests: digests.iter().map(|digest| (*digest).to_owned()).collect(),
+            ..ImageSummary::default()
+        };
+        let listed = named(vec![
+            image("old", 1, &["agents:1"], &["agents@sha256:1"]),
+            image("none", 2, &["<none>:<none>"], &["<none>@<none>"]),
+            image("new", 3, &["agents:2", "agents:latest"], &[]),
+        ]);
+        let listed: Vec<(&str, &str)> =
+            listed.iter().map(|one| (one.name.as_str(), one.id.as_str())).collect();
+        let expected = [
+            ("agents:2", "new"),
+            ("agents:latest", "new"),
+            ("agents:1", "old"),
+            ("agents@sha256:1", "old"),
+        ];
+        assert_eq!(listed, expected);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use warren_daemon::clock;
 
 use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
-    EngineInfo, EventStream, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
+    EngineInfo, EventStream, ImageSeen, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
 };
 use crate::{
     container::{Caps, ContainerPlan, Drift, NetworkPlan, drift},
@@ -252,6 +252,10 @@ impl Engine for DockerEngine {
 
     fn ensure_image<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
         self.image(image, progress).boxed()
+    }
+
+    fn images(&self) -> Answer<'_, Vec<ImageSeen>> {
+        self.all_images().boxed()
     }
 
     fn ensure_network<'a>(&'a self, plan: &'a NetworkPlan) -> Answer<'a, NetworkSeen> {

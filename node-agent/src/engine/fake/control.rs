@@ -5,6 +5,7 @@
 //!   "fail":  { "create": { "code": "ENGINE_FAILED", "message": "told to", "times": 2 } },
 //!   "slow_ms": { "start": 500 },
 //!   "missing_images": ["nowhere:latest"],
+//!   "images": { "agents:1": "sha256:00" },
 //!   "drift": { "acme/web": 1 },
 //!   "exit": { "acme/web": { "run": 1, "exit_code": 137, "oom": true } },
 //!   "elsewhere": ["acme/web"]
@@ -22,7 +23,7 @@ use serde::Deserialize;
 
 use crate::{
     container::{ContainerPlan, Drift},
-    engine::{ContainerSeen, EngineError},
+    engine::{ContainerSeen, EngineError, ImageSeen},
 };
 
 /// Name of the file in the engine's folder.
@@ -35,6 +36,7 @@ pub struct Control {
     fail: BTreeMap<String, Failure>,
     slow_ms: BTreeMap<String, u64>,
     missing_images: Vec<String>,
+    images: BTreeMap<String, String>,
     exit: BTreeMap<String, Exit>,
     drift: BTreeMap<String, u64>,
     elsewhere: Vec<String>,
@@ -117,6 +119,11 @@ impl Control {
             return Err(EngineError::ImageMissing { image: image.to_owned(), detail });
         }
         Ok(())
+    }
+
+    /// Returns the images that are here, by name.
+    pub(super) fn images(self) -> Vec<ImageSeen> {
+        self.images.into_iter().map(|(name, id)| ImageSeen { name, id }).collect()
     }
 
     /// Returns how a container differs from its plan.

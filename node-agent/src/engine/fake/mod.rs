@@ -32,7 +32,8 @@ use self::{
 };
 use super::{
     Answer, ContainerSeen, ContainerState, Engine, EngineError, EngineEvent, EngineEventKind,
-    EngineInfo, EventStream, Gvisor, LogChunk, LogQuery, LogStream, NetworkSeen, Progress,
+    EngineInfo, EventStream, Gvisor, ImageSeen, LogChunk, LogQuery, LogStream, NetworkSeen,
+    Progress,
 };
 use crate::container::{Caps, ContainerPlan, Drift, NetworkPlan};
 
@@ -241,6 +242,14 @@ impl Engine for FakeEngine {
             progress(format!("looking for {image}"));
             self.obey("ensure_image").await?;
             Control::read(&self.shared.folder).image(image)
+        }
+        .boxed()
+    }
+
+    fn images(&self) -> Answer<'_, Vec<ImageSeen>> {
+        async move {
+            self.obey("images").await?;
+            Ok(Control::read(&self.shared.folder).images())
         }
         .boxed()
     }

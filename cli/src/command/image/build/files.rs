@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
@@ -21,18 +21,25 @@ macro_rules! text {
 }
 
 /// Everything in it but its description.
-const FILES: [(&str, Held); 12] = [
+const FILES: [(&str, Held); 13] = [
     (".dockerignore", Held::File(text!(".dockerignore"))),
     ("Dockerfile", Held::File(text!("Dockerfile"))),
     ("base", Held::Program(text!("base"))),
     ("build/node", Held::File(text!("build/node"))),
     ("build/npm", Held::File(text!("build/npm"))),
+    ("build/tool", Held::File(text!("build/tool"))),
     ("root/etc/profile.d/warren.sh", Held::File(text!("root/etc/profile.d/warren.sh"))),
     ("root/usr/local/bin/apt", Held::Link("apt-get")),
     ("root/usr/local/bin/apt-get", Held::Program(text!("root/usr/local/bin/apt-get"))),
     ("root/usr/local/bin/sudo", Held::Program(text!("root/usr/local/bin/sudo"))),
-    ("root-full/etc/chromium.d/warren", Held::File(text!("root-full/etc/chromium.d/warren"))),
-    ("root-full/opt/warren/browser.cjs", Held::File(text!("root-full/opt/warren/browser.cjs"))),
+    (
+        "root-browsers/etc/chromium.d/warren",
+        Held::File(text!("root-browsers/etc/chromium.d/warren")),
+    ),
+    (
+        "root-browsers/opt/warren/browser.cjs",
+        Held::File(text!("root-browsers/opt/warren/browser.cjs")),
+    ),
     ("versions", Held::File(text!("versions"))),
 ];
 
@@ -48,16 +55,39 @@ impl Folder {
     pub(super) fn lay() -> io::Result<Self> {
         let name = format!("warren-image-{}", uuid::Uuid::now_v7().simple());
         let folder = Self(std::env::temp_dir().join(name));
-        fs::DirBuilder::new().mode(0o755).create(&folder.0)?;
+        make(&folder.0)?;
         for (path, held) in &FILES {
-            lay(&folder.0.join(path), held)?;
+            folder.lay_one(Path::new(path), held)?;
         }
         Ok(folder)
+    }
+
+    /// Lays one out. Its modes are the image's too, so the umask has no say in them.
+    fn lay_one(&self, path: &Path, held: &Held) -> io::Result<()> {
+        let mut parent = self.0.clone();
+        for name in path.parent().into_iter().flatten() {
+            parent.push(name);
+            make(&parent)?;
+        }
+        let path = self.0.join(path);
+        let (text, mode) = match held {
+            Held::Link(to) => return symlink(to, path),
+            Held::File(text) => (text, 0o644),
+            Held::Program(text) => (text, 0o755),
+        };
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(fs::Permissions::from_mode(mode))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 impl Drop for Folder {
@@ -66,23 +96,8 @@ impl Drop for Folder {
     }
 }
 
-fn lay(path: &Path, held: &Held) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let (text, mode) = match held {
-        Held::Link(to) => return symlink(to, path),
-        Held::File(text) => (text, 0o644),
-        Held::Program(text) => (text, 0o755),
-    };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn found(folder: &Path, below: &Path, all: &mut Vec<(String, u32, Vec<u8>)>) {

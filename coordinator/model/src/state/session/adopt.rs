@@ -9,7 +9,7 @@ use crate::{
     answer::{Outcome, Refusal},
     apply::{Change, Context},
     command::{Principal, session::AdoptSessions},
-    state::{ClusterState, Workspace, workspace::missing},
+    state::{ClusterState, Workspace, secret, workspace::missing},
 };
 
 /// What a node was told last before it came back.
@@ -38,6 +38,7 @@ pub(super) fn adopt(
 ) -> Result<Change, Refusal> {
     let id = word.told.workspace;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
+    let client = workspace.client;
     // of a workspace that runs elsewhere, or of another generation of it, nobody's word counts
     let holds = workspace.assignment.as_ref().is_some_and(|assignment| {
         (assignment.node, assignment.generation) == (word.told.node, word.told.generation)
@@ -55,9 +56,8 @@ pub(super) fn adopt(
     let label = state.workspace_label(id);
     let detail = told(&newer, &gone, &left);
     let records = records(state, id);
-    for name in &gone {
-        records.remove(name);
-    }
+    let before = records.clone();
+    records.retain(|name, _| !gone.contains(name));
     for order in newer {
         let made = MadeSession { program: order.program, by: by.clone(), at: context.at };
         let record = SessionRecord {
@@ -73,7 +73,9 @@ pub(super) fn adopt(
     if records.is_empty() {
         state.sessions.remove(&id);
     }
-    Ok(Change::new("session.adopt", Outcome::Workspace(id)).object(&label, &id).detail(detail))
+    let change =
+        Change::new("session.adopt", Outcome::Workspace(id)).object(&label, &id).detail(detail);
+    Ok(secret::told(change, &secret::leave_with(state, client, before.values())))
 }
 
 /// Says what was taken over, and what was not.

@@ -181,7 +181,7 @@ pub(super) fn delete(
     let change = Change::new("session.delete", Outcome::Workspace(*id))
         .object(&format!("{label}/{name}"), id);
     let client = state.workspaces.get(id).map(|workspace| workspace.client);
-    let secrets = client.map(|client| secret::leave_with(state, client, &record));
+    let secrets = client.map(|client| secret::leave_with(state, client, [&record].into_iter()));
     Ok(secret::told(change, &secrets.unwrap_or_default()))
 }
 

@@ -94,7 +94,7 @@ impl Entry {
             // nothing else tells of its first prompt
             AgentState::Starting if self.kind == AgentKind::Codex => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
-            AgentState::Idle => self.only_rests(),
+            AgentState::Idle => self.may_have_failed(now),
             AgentState::Waiting(wait) => wait.kind == WaitKind::Setup || self.asks_something(),
             AgentState::Working { .. } => {
                 self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
@@ -123,7 +123,8 @@ impl Entry {
         let wanted = match self.kind {
             AgentKind::Claude if phase.is_some() => screen::For::Retries,
             AgentKind::Codex if begins => screen::For::Prompt,
-            AgentKind::Codex if self.only_rests() => screen::For::Failure,
+            AgentKind::Codex if self.may_have_failed(now) => screen::For::Failure,
+            AgentKind::Gemini if self.may_have_failed(now) => screen::For::ApiError,
             AgentKind::Gemini if self.asks_something() => screen::For::Question,
             _ => screen::For::Nothing,
         };
@@ -141,11 +142,16 @@ impl Entry {
         waits && self.kind == AgentKind::Gemini && status.source == Source::Title
     }
 
-    /// Returns whether only Codex's title says that its turn is over, which does not say how.
-    fn only_rests(&self) -> bool {
+    /// Returns whether nothing that said that its turn is over said how: Codex's title, and all of
+    /// Gemini CLI, whose screen shows what was before for a moment.
+    fn may_have_failed(&self, now: Timestamp) -> bool {
         let status = self.arbiter.status();
-        let rests = status.state == AgentState::Idle;
-        rests && self.kind == AgentKind::Codex && status.source == Source::Title
+        let unsaid = match self.kind {
+            AgentKind::Codex => status.source == Source::Title,
+            AgentKind::Gemini => now.since(self.heard) >= Limits::AGENT_LOOK,
+            _ => false,
+        };
+        unsaid && status.state == AgentState::Idle
     }
 
     /// Returns whether it should have told of itself by now.
