@@ -14,14 +14,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// What the server in the workspace shows.
 const PAGE: &str = "grüße aus dem Bau";
 
-/// `workspace open`, ended when it is dropped.
-struct Opened {
+/// `workspace open`, killed when it is dropped.
+pub(crate) struct Opened {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Opened {
-    fn new(lab: &Lab, target: &[&str]) -> Result<Self> {
+    pub(crate) fn new(lab: &Lab, target: &[&str]) -> Result<Self> {
         let arguments = [&["workspace", "open", "acme/web", "-o", "json"], target].concat();
         let mut command = lab.cluster.cli()?.args(arguments).into_command();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
