@@ -92,7 +92,9 @@ impl Limits {
     /// The newest observations of one agent, kept to be put in order with those that come late.
     pub const AGENT_OBSERVATIONS: usize = 128;
     /// Observations of one agent shown by source.
-    pub const AGENT_EVIDENCE: usize = 16;
+    pub const AGENT_EVIDENCE: usize = 50;
+    /// What one of them is shown as: all together fit into one message of PID 1's.
+    pub const AGENT_SAID_BYTES: usize = 1024;
     /// An agent that is up for longer and said nothing is in a dialog of its first start.
     pub const AGENT_SETUP: Duration = Duration::from_secs(8);
     /// How long after its last output a program without hooks counts as working.

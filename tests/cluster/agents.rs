@@ -139,6 +139,12 @@ fn nobody_knows_of_a_silent_node_and_a_wait_is_told_once() -> Result<()> {
         play(&cluster, "acme/api", &["error", "rate_limit", "five hours"])
     })?;
     events.until("agent.error", API)?;
+    // an end that is as it should be is no news, and a crash is
+    play(&cluster, "acme/web", &["exited", "0"])?;
+    until(&sessions, WEB, "exited 0")?;
+    play(&cluster, "acme/api", &["exited", "1"])?;
+    events.until("agent.exited", API)?;
+    ensure!(events.told("agent.exited") == [API], "{:?}", events.told("agent.exited"));
     play(&cluster, "acme/web", &["waiting", "question", "which host?"])?;
     until(&sessions, WEB, "waiting: question \"which host?\"")?;
     let gone = sessions.told("gone");

@@ -3,21 +3,28 @@
 //!
 //! A canary is a value that nothing else can hold. Its bytes, and what base64 and hex make of them,
 //! are searched in every file that the daemons wrote, in the arguments and environments of every
-//! process, in what the engine tells, and in a backup. The scanner is blind where it does not find the
-//! same canary in a file and in an environment that the test itself plants.
+//! process, in what the engine tells, and in a backup, which is opened for it. The scanner is blind
+//! where it does not find the same canary in a file and in an environment that the test itself
+//! plants, or the name of the secret in the newest checkpoint, in Raft's log and in the backup's
+//! state. No command gathers a bundle for support: what one could be gathered from is searched here.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::BufReader,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use warren_daemon::{Secret, backup};
 use warren_tests::{Lab, Program, wait_until};
 
 const ACME: &str = "canary-a7f3e1c9d4-acme";
 const BETA: &str = "canary-b2d8c6f0a5-beta";
 const SHARED: &str = "canary-c9e4b7a1f3-shared";
+/// What the state knows of a secret, and a search for it must find.
+const NAME: &str = "git-token";
+const PASSPHRASE: &str = "correct horse battery staple";
 
 /// A canary as it may be written: as it is, in base64 at each of the three offsets, in hex.
 fn shapes(canary: &str) -> Result<Vec<Vec<u8>>> {
@@ -40,6 +47,11 @@ impl Scanner {
     fn new() -> Result<Self> {
         let all = [ACME, BETA, SHARED].into_iter().map(shapes);
         Ok(Self(all.collect::<Result<Vec<_>>>()?.concat()))
+    }
+
+    /// Looks for the name of a secret, which is none.
+    fn of_its_name() -> Self {
+        Self(vec![NAME.as_bytes().to_vec()])
     }
 
     fn finds(&self, bytes: &[u8]) -> bool {
@@ -93,7 +105,11 @@ fn set(lab: &Lab, words: &[&str], value: &str) -> Result<()> {
 
 #[test]
 fn no_canary_leaves_its_vault_and_none_of_b_reaches_a() -> Result<()> {
-    let lab = Lab::new()?;
+    let mut lab = Lab::new()?;
+    lab.cluster.configure("[raft]\ncheckpoint_entries = 100\n")?;
+    lab.cluster.kill_coordinator()?;
+    lab.cluster.start_coordinator()?;
+    lab.cluster.wait_ready("n1")?;
     let scanner = Scanner::new()?;
     set(&lab, &["acme", "git-token"], ACME)?;
     set(&lab, &["beta", "git-token"], BETA)?;
@@ -106,6 +122,7 @@ fn no_canary_leaves_its_vault_and_none_of_b_reaches_a() -> Result<()> {
     ensure!(lab.shell("beta/b", "cat /run/secrets/git-token")? == BETA);
     lab.shell("acme/a", "cd ~/hello && git fetch -q")?;
     uses_it_in_tools(&lab)?;
+    waits_for_a_checkpoint(&lab)?;
 
     scans_everything(&lab, &scanner)?;
     a_gets_nothing_of_b(&lab)?;
@@ -139,17 +156,61 @@ fn uses_it_in_tools(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Sets a secret again and again until the coordinator has written its state down with it.
+fn waits_for_a_checkpoint(lab: &Lab) -> Result<()> {
+    let before = newest_checkpoint(lab).ok();
+    wait_until("a checkpoint", Duration::from_secs(120), || {
+        for _ in 0..10 {
+            set(lab, &["beta", NAME], BETA)?;
+        }
+        ensure!(Some(newest_checkpoint(lab)?) != before, "it is {before:?}");
+        Ok(())
+    })
+}
+
+fn newest_checkpoint(lab: &Lab) -> Result<PathBuf> {
+    let entries = fs::read_dir(lab.cluster.folder().join("state/checkpoints"))?;
+    let paths = entries.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let whole = paths.into_iter().filter(|path| path.extension().is_some_and(|is| is == "bin"));
+    whole.max().context("there is none")
+}
+
+/// A backup is sealed: what is in it is searched once it is open, what the keystore gave it too.
+fn scans_a_backup(lab: &Lab, scanner: &Scanner) -> Result<()> {
+    let root = lab.stage.root();
+    let (file, passphrase) = (root.join("b.warren"), root.join("passphrase"));
+    fs::write(&passphrase, PASSPHRASE)?;
+    let (shown, passphrase) = (file.display().to_string(), passphrase.display().to_string());
+    lab.cluster.warren(&["cluster", "backup", &shown, "--passphrase-file", &passphrase])?;
+    let (header, content) = backup::open(&mut BufReader::new(File::open(&file)?), |header| {
+        header.kdf.derive(&Secret::new(PASSPHRASE.to_owned()))
+    })?;
+    content.check()?;
+    let manifest = serde_json::to_vec(&(&header, &content.manifest))?;
+    ensure!(Scanner::of_its_name().finds(&content.state), "blind to the backup's state");
+    ensure!(Scanner::of_its_name().finds(&manifest), "blind to the backup's manifest");
+    ensure!(!scanner.finds(&content.state), "a canary stands in the backup's state");
+    ensure!(!scanner.finds(&manifest), "a canary stands in the backup's manifest");
+    let sealed = &content.manifest.sealed;
+    ensure!(sealed.len() == 3, "the values of three secrets are in it: {sealed:?}");
+    for (name, value) in &content.secrets {
+        let value = value.expose().as_bytes();
+        ensure!(!scanner.finds(value), "a canary stands unsealed in the backup as {name}");
+    }
+    Ok(())
+}
+
 fn scans_everything(lab: &Lab, scanner: &Scanner) -> Result<()> {
     let root = lab.stage.root();
-    let passphrase = root.join("passphrase");
-    fs::write(&passphrase, "correct horse battery staple")?;
-    let (file, passphrase) =
-        (root.join("b.warren").display().to_string(), passphrase.display().to_string());
-    lab.cluster.warren(&["cluster", "backup", &file, "--passphrase-file", &passphrase])?;
-    ensure!(fs::metadata(&file)?.len() > 1000, "there is a backup");
+    scans_a_backup(lab, scanner)?;
     // logs, keystore, Raft's log, checkpoints, ledger, homes, the engine's own folder, the backup
     let found = scanner.files(root)?;
     ensure!(found.is_empty(), "a canary stands in {found:?}");
+    let (found, log) =
+        (Scanner::of_its_name().files(root)?, lab.cluster.folder().join("state/log"));
+    let checkpoint = newest_checkpoint(lab)?;
+    ensure!(found.contains(&checkpoint), "blind to {}: {found:?}", checkpoint.display());
+    ensure!(found.iter().any(|path| path.starts_with(&log)), "blind to Raft's log: {found:?}");
     let found = scanner.processes()?;
     ensure!(found.is_empty(), "a canary stands in {found:?}");
     for address in ["acme/a", "beta/b"] {

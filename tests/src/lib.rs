@@ -6,6 +6,7 @@
 //! killed run leaves is found by its prefix and cleaned at the next start.
 
 pub mod agents;
+pub mod alone;
 pub mod bench;
 pub mod clock;
 pub mod cluster;

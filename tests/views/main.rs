@@ -4,6 +4,7 @@
 //! They take what a workspace's image has, so they run where `cargo xtask views` has prepared it;
 //! pictures are kept where it says.
 
+mod alone;
 mod chromium;
 mod pages;
 mod phone;

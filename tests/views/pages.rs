@@ -17,9 +17,9 @@ use crate::{
 /// A window that writes down the keys it gets.
 pub(crate) const XEV: &str = "exec stdbuf -oL xev -geometry 600x400+10+10 -event keyboard > ~/keys";
 /// A browser as agents drive it: with a window, and with its DevTools open.
-const HEADED: &str = "exec chromium --no-sandbox --no-first-run --disable-gpu \
+pub(crate) const HEADED: &str = "chromium --no-sandbox --no-first-run --disable-gpu \
     --user-data-dir=$HOME/profile --remote-debugging-port=0 --window-size=780,560 \
-    --window-position=0,0 file://$HOME/page.html";
+    --window-position=0,0";
 /// It counts nothing and moves nothing.
 const PAGE: &str =
     "<!doctype html><title>in the workspace</title><body style='background:#1e90ff'>";
@@ -61,7 +61,7 @@ fn the_display_is_shown_by_novnc_and_typed_into_with_control() -> Result<()> {
 fn a_browser_of_the_workspace_is_told_pictured_and_seen_on_its_display_and_its_end_too()
 -> Result<()> {
     let page = "cat > ~/page.html <<'END'\n".to_owned() + PAGE + "\nEND\n";
-    let stand = Stand::start(&(page + HEADED))?;
+    let stand = Stand::start(&format!("{page}exec {HEADED} file://$HOME/page.html"))?;
     let of = || -> Result<Value> {
         let listed = stand.cluster.json(&["browser", "list", "acme/web"])?;
         Ok(listed[0].clone())

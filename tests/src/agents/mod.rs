@@ -68,7 +68,7 @@ pub fn run(choice: &Choice) -> Result<Tally> {
     let stand = Stand::new(&cast)?;
     println!("the workspace runs after {:.0} s", began.elapsed().as_secs_f64());
     let table = Table::default();
-    for act in [Act::First, Act::Back, Act::Last] {
+    for act in [Act::First, Act::Back, Act::Last, Act::Stopped] {
         let plays =
             |agent: &&&Agent| STORIES.iter().any(|one| one.act == act && choice.has(one, agent));
         let players: Vec<&Agent> = cast.iter().filter(plays).copied().collect();
@@ -91,7 +91,7 @@ pub fn run(choice: &Choice) -> Result<Tally> {
 fn play(stand: &Stand, (choice, act): (&Choice, Act), agent: &Agent, table: &Table) {
     let mut at = "is at its prompt";
     let mut all = || {
-        if act != Act::Last {
+        if matches!(act, Act::First | Act::Back) {
             stand.wait_ready(agent)?;
         }
         for story in STORIES.iter().filter(|one| one.act == act && choice.has(one, agent)) {
@@ -135,7 +135,9 @@ mod tests {
         for agent in called("", true) {
             let played = STORIES.iter().filter(|story| core.has(story, agent));
             let names: Vec<&str> = played.map(|story| story.name).collect();
-            for name in ["first prompt", "permission", "thinking, Esc", "conversation", "quit"] {
+            for name in
+                ["first prompt", "permission", "thinking, Esc", "conversation", "quit", "stop"]
+            {
                 assert!(names.contains(&name), "{}: {names:?}", agent.name);
             }
             assert!(names.contains(&"401") || names.contains(&"refused, screen"));

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     cast::{self, Agent},
     story::{PROMPT, Step},
-    table::{Seen, shown, state},
+    table::{Seen, is_labelled, shown, state},
 };
 use crate::{Daemon, Lab, mock_llm, watching::Watching};
 
@@ -25,6 +25,13 @@ net.createServer((near) => {
   for (const one of [near, far]) one.on('error', () => { near.destroy(); far.destroy(); });
   near.pipe(far).pipe(near);
 }).listen(PORT, '127.0.0.1');";
+/// Tells the processes of a session, and those with its name in their command line.
+const LEFT: &str = "for p in /proc/[0-9]*; do
+  grep -qzx WARREN_SESSION=newcomer $p/environ && continue
+  if grep -qzx 'WARREN_SESSION=NAME' $p/environ || tr '\\0' ' ' <$p/cmdline | grep -q 'NAME'; then
+    tr '\\0' ' ' <$p/cmdline; echo
+  fi
+done 2>/dev/null; :";
 /// Until a screen shows what was typed, or an agent is ready for more.
 const SOON: Duration = Duration::from_secs(60);
 /// Until what an agent does is said of it.
@@ -40,6 +47,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Stand {
     /// What happens, as everybody may watch it.
     events: Watching,
+    /// What is said of sessions, all of it.
+    sessions: Watching,
     model: Daemon,
     lab: Lab,
 }
@@ -57,7 +66,9 @@ impl Stand {
         let model = mock_llm::start(&lab.stage, &lab.internet)?;
         let events =
             Watching::start(&lab.cluster, &["cluster", "events", "--watch", "-o", "json"])?;
-        let stand = Self { events, model, lab };
+        let sessions =
+            Watching::start(&lab.cluster, &["session", "list", "--watch", "-o", "json"])?;
+        let stand = Self { events, sessions, model, lab };
         stand.create(cast)?;
         Ok(stand)
     }
@@ -93,7 +104,7 @@ impl Stand {
         let prompt = format!("@{}", file.display());
         for agent in cast {
             let Some((name, words)) = agent.asked() else { continue };
-            let session = format!("{ADDRESS}/{}", agent.name);
+            let session = address(agent);
             let mut create = vec!["session", "create", &session, "--agent", name];
             create.extend(["--permissions", "ask", "--prompt", &prompt, "--"]);
             self.lab.cluster.warren(&[create, words].concat())?;
@@ -152,6 +163,19 @@ impl Stand {
             Step::Killed(program) => {
                 return Ok(Some(self.met(agent, "oom", || self.killed(agent, program))));
             }
+            Step::Was(state) => {
+                return Ok(Some(self.met(agent, state, || self.was(agent, state))));
+            }
+            Step::Restart => self.restart(agent)?,
+            Step::Stop => {
+                self.lab.cluster.warren(&["session", "stop", &address(agent)])?;
+                // at once: whoever was told that it is stopped may rely on it
+                let left = self.left(agent)?;
+                return Ok(Some(self.met(agent, "nothing left", || {
+                    ensure!(left.is_empty(), "{left}");
+                    Ok("stopped".to_owned())
+                })));
+            }
         }
         Ok(None)
     }
@@ -167,8 +191,8 @@ impl Stand {
             Ok(seen) => (seen, true),
             Err(_) => (self.seen(agent)?, false),
         };
-        // who is not heard cannot have said it
-        let right = met && (agent.hooks || !shown(&seen).contains("(hook"));
+        let labelled = is_labelled(agent, &seen);
+        let right = met && labelled;
         if right && wanted.starts_with("waiting") {
             self.wait_dialog(agent);
         }
@@ -177,6 +201,7 @@ impl Stand {
             state: state(&seen),
             shown: shown(&seen),
             right,
+            labelled,
             derived: seen["confidence"] == "derived",
             took: began.elapsed(),
             evidence: if right { String::new() } else { self.evidence(agent) },
@@ -194,6 +219,7 @@ impl Stand {
             state: if right { wanted.to_owned() } else { format!("not {wanted}") },
             shown,
             right,
+            labelled: true,
             derived: false,
             took: began.elapsed(),
             evidence: if right { String::new() } else { self.evidence(agent) },
@@ -218,11 +244,33 @@ impl Stand {
     }
 
     fn resumed(&self, agent: &Agent) -> Result<String> {
-        let address = format!("{ADDRESS}/{}", agent.name);
-        let session = self.lab.cluster.json(&["session", "show", &address])?;
+        let session = self.lab.cluster.json(&["session", "show", &address(agent)])?;
         ensure!(session["resumed"] == true, "resumed: {}", session["resumed"]);
         let id = session["conversation"].as_str().context("a conversation")?;
         Ok(id.to_owned())
+    }
+
+    /// Its session was said to be so.
+    fn was(&self, agent: &Agent, wanted: &str) -> Result<String> {
+        let (told, address) = (self.sessions.objects(), address(agent));
+        let mut states = told.iter().filter(|(_, of, _)| *of == address);
+        let said = states.find(|(_, _, session)| state(&session["agent"]) == wanted);
+        let (_, _, session) = said.context("it was not said")?;
+        ensure!(is_labelled(agent, &session["agent"]), "{}", shown(&session["agent"]));
+        Ok(shown(&session["agent"]))
+    }
+
+    /// Starts an agent that has ended again.
+    fn restart(&self, agent: &Agent) -> Result<()> {
+        self.lab.cluster.warren(&["session", "restart", &address(agent)])?;
+        self.wait_ready(agent)
+    }
+
+    /// Returns the command lines of what is left of an agent: what carries its session's name, and
+    /// what is called as it, the newcomer aside. The name is written so that a look is not seen.
+    fn left(&self, agent: &Agent) -> Result<String> {
+        let (first, rest) = agent.name.split_at(1);
+        self.lab.shell(ADDRESS, &LEFT.replace("NAME", &format!("[{first}]{rest}")))
     }
 
     /// The kernel's kill is told with its victim's name and session.
@@ -232,7 +280,7 @@ impl Stand {
         ensure!(kill["process"] == program && kill["session"] == agent.name, "{kill}");
         let list = self.lab.cluster.warren(&["session", "list", ADDRESS])?.stdout;
         ensure!(victims(&list).contains(&program), "no {program} that was killed in:\n{list}");
-        let session = format!("{ADDRESS}/{}", agent.name);
+        let session = address(agent);
         let events = self.events.details("session.oom", &session);
         // its command line follows
         let is_it = |told: &String| {
@@ -277,8 +325,7 @@ impl Stand {
 
     /// Returns what is said of an agent and why, and what its screen shows.
     pub(super) fn evidence(&self, agent: &Agent) -> String {
-        let session = format!("{ADDRESS}/{}", agent.name);
-        let why = self.lab.cluster.warren(&["session", "explain", &session]);
+        let why = self.lab.cluster.warren(&["session", "explain", &address(agent)]);
         let why = why.map_or_else(|error| format!("{error:#}"), |told| told.stdout);
         let screen = self.screen(agent).unwrap_or_else(|error| format!("{error:#}"));
         format!("{why}\n{}", screen.trim_end())
@@ -310,6 +357,10 @@ fn victims(list: &str) -> Vec<&str> {
         .filter_map(|line| line.split_once(", oom: ")?.1.split("  ").next())
         .map(str::trim_end)
         .collect()
+}
+
+fn address(agent: &Agent) -> String {
+    format!("{ADDRESS}/{}", agent.name)
 }
 
 /// Looks until something is so.

@@ -23,11 +23,15 @@ pub(super) enum Act {
     Back,
     /// Each ends.
     Last,
+    /// Each runs again, and is stopped.
+    Stopped,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
+    /// It is up for seconds before it says anything: Claude Code may be quicker than a look.
+    Time,
     /// Its model can ask the person.
     Asking,
     /// It tells of a turn that failed, and why.
@@ -36,7 +40,7 @@ enum Needs {
     Screen,
     /// The same, and it does not try for minutes where its API has had enough.
     Limit,
-    /// It told the id of its conversation.
+    /// It told the id of its conversation, and has a session that was asked for.
     Conversation,
     /// It goes on while a shell of its own runs.
     Background,
@@ -67,9 +71,17 @@ pub(super) enum Step {
     Expect(&'static str),
     /// The same, once something is over that takes its time.
     Until(&'static str),
+    /// It was so, at any time before.
+    Was(&'static str),
+    /// Start it again, and wait until it takes a prompt.
+    Restart,
+    /// Stop its session: no process of it is left.
+    Stop,
 }
 
-use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+use Step::{
+    Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Restart, Resumed, Say, Stop, Until, Was,
+};
 
 /// What each agent is given with its session.
 pub(super) const PROMPT: &str = "begin [[hang 8]] [[say fig]]";
@@ -85,6 +97,7 @@ impl Story {
             Needs::FirstStart => first,
             _ if first => false,
             Needs::Nothing => true,
+            Needs::Time => !claude,
             Needs::Asking => agent.asks,
             Needs::Failures | Needs::Background => claude && agent.hooks,
             Needs::Screen => !claude,
@@ -95,13 +108,20 @@ impl Story {
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 21] = [
+pub(super) static STORIES: [Story; 24] = [
     Story {
         name: "first start",
         act: Act::First,
         core: false,
         needs: Needs::FirstStart,
-        steps: &[Expect("waiting setup")],
+        steps: &[Was("starting"), Expect("waiting setup")],
+    },
+    Story {
+        name: "start",
+        act: Act::First,
+        core: true,
+        needs: Needs::Time,
+        steps: &[Was("starting")],
     },
     Story {
         name: "first prompt",
@@ -269,6 +289,20 @@ pub(super) static STORIES: [Story; 21] = [
         steps: &[Say("fail [[hang 8]] [[err 429]]"), Expect("working"), Until("error rate_limit")],
     },
     Story {
+        name: "401, screen",
+        act: Act::First,
+        core: false,
+        needs: Needs::Limit,
+        steps: &[Say("fail [[hang 8]] [[err 401]]"), Expect("working"), Until("error auth")],
+    },
+    Story {
+        name: "529, screen",
+        act: Act::First,
+        core: false,
+        needs: Needs::Limit,
+        steps: &[Say("fail [[hang 8]] [[err 529]]"), Expect("working"), Until("error overloaded")],
+    },
+    Story {
         name: "refused, screen",
         act: Act::First,
         core: true,
@@ -305,5 +339,19 @@ pub(super) static STORIES: [Story; 21] = [
         core: true,
         needs: Needs::Nothing,
         steps: &[Quit, Expect("exited")],
+    },
+    Story {
+        name: "stop",
+        act: Act::Stopped,
+        core: true,
+        needs: Needs::Conversation,
+        steps: &[
+            Restart,
+            Say("make [[risky touch four && sleep 4321]]"),
+            Expect("waiting permission"),
+            Allow,
+            Expect("working"),
+            Stop,
+        ],
     },
 ];

@@ -29,18 +29,22 @@ pub struct Tally {
     pub hooks: Count,
     /// Of those whose hooks are cut off: what is seen from outside.
     pub bare: Count,
+    /// Said of those and not marked as it must be.
+    pub mislabelled: usize,
 }
 
 impl Tally {
-    /// Holds where something was said and all of it was right; without hooks, where nearly all was.
+    /// Holds where something was said and all of it was right; without hooks, where nearly all was,
+    /// and all of it marked as what it is.
     ///
     /// # Errors
     /// Fails otherwise.
     pub fn hold(self) -> Result<()> {
-        let Self { hooks, bare } = self;
+        let Self { hooks, bare, mislabelled } = self;
         ensure!(hooks.wrong == 0, "{} of what was said was wrong", hooks.wrong);
         ensure!(hooks.right + bare.right > 0, "nothing was said at all");
         ensure!(bare.wrong <= bare.right / 9, "without hooks {} were wrong", bare.wrong);
+        ensure!(mislabelled == 0, "without hooks {mislabelled} were not marked as what they are");
         Ok(())
     }
 }
@@ -54,6 +58,8 @@ pub(super) struct Seen {
     /// The same with who said it.
     pub(super) shown: String,
     pub(super) right: bool,
+    /// It is marked as what it is.
+    pub(super) labelled: bool,
     /// It is read from what is seen from outside.
     pub(super) derived: bool,
     pub(super) took: Duration,
@@ -102,6 +108,7 @@ impl Table {
     pub(super) fn add(&self, agent: &Agent, story: &'static str, seen: &Seen) {
         let mut inner = self.inner();
         inner.count(agent, story, seen.right);
+        inner.tally.mislabelled += usize::from(!seen.labelled);
         let key = (agent.hooks, seen.wanted.clone(), seen.state.clone());
         let (all, derived) = inner.taken.entry(key).or_default();
         *all += 1;
@@ -178,6 +185,15 @@ pub(super) fn state(agent: &Value) -> String {
     of.as_str().map_or_else(|| state.to_owned(), |kind| format!("{state} {kind}"))
 }
 
+/// Returns whether what is said of an agent whose hooks are not heard is marked as what it is: read
+/// from outside, derived. Claude Code's own registry is exact, and so is the end of a process.
+pub(super) fn is_labelled(agent: &Agent, said: &Value) -> bool {
+    let exact = said["source"] == "registry" || said["state"] == "exited";
+    let fits = said["source"] != "hook" && (said["confidence"] == "derived") != exact;
+    // of whom nothing is said, nothing is marked
+    agent.hooks || said.is_null() || fits
+}
+
 /// Returns the state, who said so, and that it is derived where it is.
 pub(super) fn shown(agent: &Value) -> String {
     let source = agent["source"].as_str().unwrap_or_default();
@@ -207,10 +223,30 @@ mod tests {
     #[test]
     fn a_run_that_says_nothing_is_no_success() {
         let count = |right, wrong| Count { right, wrong };
-        let hold = |hooks, bare| Tally { hooks, bare }.hold();
+        let hold = |hooks, bare| Tally { hooks, bare, mislabelled: 0 }.hold();
         assert!(hold(count(3, 0), count(0, 0)).is_ok() && hold(count(3, 0), count(9, 1)).is_ok());
         assert!(hold(count(0, 0), count(0, 0)).is_err() && hold(count(3, 1), count(9, 0)).is_err());
         assert!(hold(count(3, 0), count(9, 2)).is_err());
+        assert!(Tally { hooks: count(3, 0), mislabelled: 1, ..Tally::default() }.hold().is_err());
+    }
+
+    #[test]
+    fn without_hooks_all_but_a_registry_and_an_end_is_derived() {
+        let said = |state: &str, source: &str, confidence: &str| json!({"state": state, "source": source, "confidence": confidence});
+        let (hooked, bare) = (&CAST[0], &CAST[4]);
+        assert!(is_labelled(hooked, &said("idle", "hook", "exact")));
+        for (state, source, confidence) in [
+            ("idle", "title", "derived"),
+            ("working", "registry", "exact"),
+            ("exited", "tmux", "exact"),
+            ("starting", "process", "derived"),
+        ] {
+            assert!(is_labelled(bare, &said(state, source, confidence)), "{state} {source}");
+            let other = if confidence == "exact" { "derived" } else { "exact" };
+            assert!(!is_labelled(bare, &said(state, source, other)), "{state} {source}");
+        }
+        assert!(!is_labelled(bare, &said("idle", "hook", "exact")));
+        assert!(!is_labelled(bare, &said("idle", "hook", "derived")));
     }
 
     #[test]
@@ -221,6 +257,7 @@ mod tests {
             state: state.to_owned(),
             shown: state.to_owned(),
             right: state == "idle",
+            labelled: true,
             derived: true,
             took: Duration::ZERO,
             evidence: String::new(),

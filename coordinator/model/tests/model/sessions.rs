@@ -13,7 +13,7 @@ use warren_model::{
     node_spec,
 };
 
-use crate::make::{World, create_workspace, node, set_run, spec, workspace};
+use crate::make::{World, create_workspace, set_run, spec, workspace};
 
 pub(crate) fn name(text: &str) -> SessionName {
     text.parse().expect("a name")

@@ -1,8 +1,12 @@
 //! Why a status is what it is, in words.
 
-use warren_common::agent::{
-    AgentStatus, AppServer, Arbiter, Evidence, Hook, Process, RegistryStatus, Report, Screen, Tmux,
-    Verdict,
+use warren_common::{
+    Limits,
+    agent::{
+        AgentStatus, AppServer, Arbiter, Evidence, Hook, Process, RegistryStatus, Report, Screen,
+        Tmux, Verdict,
+    },
+    status::clean,
 };
 use warren_proto::pb::inside::v1::{AgentEvidence, AgentExplanation, AgentSource};
 
@@ -55,7 +59,7 @@ fn said(report: &Report) -> String {
         Report::Process(process) => said_by_process(*process),
         Report::Tmux(tmux) => said_by_tmux(*tmux),
     };
-    text.replace(['\n', '\t'], " ")
+    clean(&text, Limits::AGENT_SAID_BYTES).replace(['\n', '\t'], " ")
 }
 
 fn said_by_hook(hook: &Hook) -> String {
@@ -125,9 +129,10 @@ fn verdict(verdict: Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
     use warren_common::{
         Timestamp,
-        agent::{AgentKind, Observation},
+        agent::{AgentKind, Observation, Registry},
     };
 
     fn observe(arbiter: &mut Arbiter, at: u64, report: Report) {
@@ -177,5 +182,41 @@ mod tests {
         let explanation = of(&arbiter);
         assert_eq!(lines(&explanation)[0], ("process 7 began", "set starting", true));
         assert_eq!(lines(&explanation)[1].0, "the screen ends in: Trust? 1. No");
+    }
+
+    #[test]
+    fn the_newest_fifty_of_each_source_fit_into_one_message_however_long_they_are() {
+        let mut arbiter = Arbiter::new(AgentKind::Claude, Timestamp(1000));
+        let long = "x".repeat(4000);
+        for at in 1000..1500_u32 {
+            let (text, tasks) = (format!("{at} {long}"), vec![long.clone(); Limits::AGENT_TASKS]);
+            let hook = Hook {
+                event: long.clone(),
+                about: long.clone(),
+                tool: text.clone(),
+                text: text.clone(),
+                wakeups: tasks.clone(),
+                tasks,
+                ..Hook::default()
+            };
+            let registry =
+                Registry { status: RegistryStatus::Idle, waiting_for: text.clone(), live: true };
+            for report in [
+                Report::Process(Process::Cpu { per_mille: at }),
+                Report::Screen(Screen::Lines(text.clone())),
+                Report::Title(text),
+                Report::Registry(registry),
+                Report::Hook(Box::new(hook)),
+            ] {
+                observe(&mut arbiter, at.into(), report);
+            }
+        }
+        let explanation = of(&arbiter);
+        for source in [AgentSource::Hook, AgentSource::Title, AgentSource::Process] {
+            let of_it = explanation.evidence.iter().filter(|one| one.source() == source);
+            assert_eq!(of_it.count(), 50, "{source:?}");
+        }
+        let bytes = explanation.encoded_len();
+        assert!(bytes <= Limits::INSIDE_MESSAGE_BYTES / 2, "{bytes} bytes");
     }
 }

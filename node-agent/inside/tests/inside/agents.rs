@@ -115,7 +115,7 @@ fn pane_of(workspace: &Workspace, session: &str) -> i32 {
     pid.parse().expect("a pid")
 }
 
-async fn explain(agent: &mut Agent, session: &str) -> AgentExplanation {
+pub(crate) async fn explain(agent: &mut Agent, session: &str) -> AgentExplanation {
     let open = open::What::Explain(Explain { session: session.to_owned() });
     let done = agent.open(open).await.finish().await;
     assert_eq!(done.code(), 0);

@@ -13,7 +13,7 @@
 //! | tmux server killed | running again, with their conversations | `orders::conversations_are_resumed_…`, `sessions::a_tmux_server_that_dies_…` |
 //! | display killed | mended and said | `views::the_vnc_servers_end_costs_no_window_and_the_displays_end_is_mended_and_said` |
 //! | PID 1 takes no hook | kept, bounded, taken in order | `agents::what_nobody_took_is_kept_and_taken_in_its_order`, `agent::spool` |
-//! | node agent away | the newest of each, since when it is so | `a_node_agent_that_was_away_long_…` |
+//! | node agent away for an hour's events | the newest of each, since when it is so; bounded | `a_node_agent_that_was_away_long_…` |
 //! | shell of a session killed | `exited` by that signal; the others run on | `a_shell_that_is_killed_…`, `sessions::how_a_session_ended_is_kept_and_reported` |
 
 use std::{
@@ -26,15 +26,20 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use warren_common::Limits;
 use warren_proto::pb::inside::v1::{
     AgentErrorKind, AgentSource, AgentStatus, Status, agent_state::State,
 };
 
 use crate::{
     agent::Agent,
+    agents::explain,
     orders::{CLAUDE, agent_in, find, home, is_idle, lines, order, runs, tell},
     workspace::{Workspace, sessions, wait_until},
 };
+
+/// An agent that waits for nobody runs a tool every 5 s, and two hooks tell of each: 1440 in an hour.
+const TOOLS_OF_AN_HOUR: usize = 3600 / 5;
 
 /// Ends badly as often as a file says; before [`CLAUDE`].
 const CRASHES: &str = r#"#!/bin/bash
@@ -322,16 +327,16 @@ async fn a_node_agent_that_was_away_long_hears_the_newest_and_since_when() {
     let (workspace, mut agent) = Workspace::start_in(played(), order(vec![agent_in("main", 5)]));
     agent.until("it", |status| runs(status, "main", 5)).await;
     let socket = agent.crash().await;
-    // more than is kept of one session, and then a question
-    let tool = r#"',"tool_name":"Bash","tool_input":{"command":"cargo test"}'"#;
+    // then a question
+    let tool = r#"',"tool_name":"Bash","tool_input":{"command":"cargo test '$n'"}'"#;
     let script = format!(
-        "for n in $(seq 150); do tell PreToolUse {tool}; tell PostToolUse {tool}; done\n\
+        "for n in $(seq {TOOLS_OF_AN_HOUR}); do tell PreToolUse {tool}; tell PostToolUse {tool}; done\n\
          tell PermissionRequest {tool}"
     );
     let began = now_ms();
     let path = workspace.home().join("play-main");
     fs::write(&path, script).expect("a file");
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_secs(240);
     while path.exists() {
         assert!(Instant::now() < patience, "the agent is still at it");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -343,6 +348,11 @@ async fn a_node_agent_that_was_away_long_hears_the_newest_and_since_when() {
         until(&mut agent, "main", "waiting", |state| matches!(state, State::Waiting(_))).await;
     assert!((began..=asked).contains(&told.since_unix_ms), "not when it came back: {told:?}");
     assert!(told.unseen && told.source() == AgentSource::Hook);
+    let explained = explain(&mut agent, "main").await;
+    let hooks = explained.evidence.iter().filter(|one| one.source() == AgentSource::Hook);
+    let said: Vec<&str> = hooks.map(|one| one.said.as_str()).collect();
+    assert_eq!(said.len(), Limits::AGENT_EVIDENCE, "{said:?}");
+    assert!(said.last().is_some_and(|last| last.starts_with("PermissionRequest")), "{said:?}");
     let status = fs::read_to_string(format!("/proc/{}/status", workspace.pid())).expect("it runs");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     let kib: u64 = resident.trim().trim_end_matches(" kB").parse().expect("a number");
