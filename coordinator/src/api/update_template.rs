@@ -9,8 +9,8 @@ use warren_common::spec::WorkspaceSpec;
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{TemplateUpdate, Update, UpdateWorkspace},
-    plan::update::{SpecChange, UpdatePlan, updated},
-    state::{Desired, Recipe, Workspace, update::may_become},
+    plan::update::{SpecChange, UpdatePlan, updated_rules},
+    state::{Desired, Recipe, Workspace, update::may_be_ruled},
 };
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
@@ -83,7 +83,7 @@ impl Api {
         if ask.when_idle && filled.plan.restarts && !done {
             idle(&moment, workspace)?;
         }
-        let update = Update::Template(Box::new(filled.update));
+        let update = Update::template(filled.update);
         let id = workspace.id;
         let command = Command::UpdateWorkspace(UpdateWorkspace { workspace: id, update });
         let applied = self.mutate(asked, command).await.map_err(resize::no_room)?;
@@ -117,7 +117,7 @@ fn may(moment: &Moment, workspace: &Workspace, filled: &Filled) -> Result<(), Ap
     if *after == workspace.spec.whole() && update.from.as_ref() == Some(&update.to) {
         return Ok(());
     }
-    may_become(&moment.state, workspace, after)
+    may_be_ruled(&moment.state, workspace, after)
         .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
     match *restarts && workspace.desired == Desired::Running {
         true => Ok(()),
@@ -168,7 +168,7 @@ fn filled(
         let made = made(state, (&from.reference(), &from.parameters), defaults);
         made.ok().map(|base| base.spec)
     });
-    let plan = updated(base.as_ref(), &new, &present);
+    let plan = updated_rules(base.as_ref(), &new, &present);
     let update = TemplateUpdate { from: from.map(|from| from.as_ref().clone()), base, to, new };
     Ok(Filled { update, plan, dropped })
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Limits, Revision, SessionName, Timestamp, WorkspaceId,
-    spec::{SessionOrder, SessionProgram, SessionSpec, SessionWish, WorkspaceSpec},
+    spec::{SessionOrder, SessionProgram, SessionWish, WorkspaceSpec},
 };
 
 use crate::{
@@ -73,39 +73,6 @@ impl SessionRecord {
 /// The records of one workspace.
 pub(crate) type Records = BTreeMap<SessionName, SessionRecord>;
 
-impl ClusterState {
-    /// Returns what was asked of one session since its workspace was made.
-    pub fn session(&self, workspace: WorkspaceId, name: &SessionName) -> Option<&SessionRecord> {
-        self.sessions.get(&workspace)?.get(name)
-    }
-
-    /// Returns every session that a workspace is to have, those of the spec first, and those of the
-    /// spec that were deleted.
-    pub fn session_orders(&self, workspace: &Workspace) -> Vec<SessionOrder> {
-        self.orders(workspace.id, &workspace.spec.whole().sessions)
-    }
-
-    /// Returns the same where the spec named these.
-    fn orders(&self, id: WorkspaceId, specs: &[SessionSpec]) -> Vec<SessionOrder> {
-        let none = Records::new();
-        let records = self.sessions.get(&id).map_or(&none, AsRef::as_ref);
-        let of_spec = specs.iter().map(|spec| {
-            let record = records.get(&spec.name);
-            record.map_or_else(
-                || SessionOrder::of_spec(spec),
-                |record| SessionOrder {
-                    program: program(record).unwrap_or_else(|| SessionProgram::of_spec(spec)),
-                    ..order(&spec.name, record)
-                },
-            )
-        });
-        let in_spec = |name: &SessionName| specs.iter().any(|spec| spec.name == *name);
-        let made = records.iter();
-        let made = made.filter(|(name, record)| record.made.is_some() && !in_spec(name));
-        of_spec.chain(made.map(|(name, record)| order(name, record))).collect()
-    }
-}
-
 /// Decides whether a workspace can have the sessions of another spec beside those that people made; one
 /// that has too many already may keep as many.
 ///
@@ -123,7 +90,7 @@ pub(crate) fn fit(
         let there = orders.iter().filter(|order| order.wish != SessionWish::Delete);
         there.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.program.bytes()))
     };
-    let (had, had_bytes): (usize, usize) = sums(state.session_orders(workspace));
+    let (had, had_bytes): (usize, usize) = sums(state.orders_applied(workspace));
     let (count, bytes) = sums(state.orders(workspace.id, &after.sessions));
     let label = state.workspace_label(workspace.id);
     let to_do = format!("warren session delete {label}/SESSION makes room");
@@ -168,21 +135,6 @@ fn number(state: &ClusterState, context: &Context) -> u64 {
     begun.saturating_add(context.revision.0)
 }
 
-fn program(record: &SessionRecord) -> Option<SessionProgram> {
-    record.made.as_ref().map(|made| made.program.clone())
-}
-
-fn order(name: &SessionName, record: &SessionRecord) -> SessionOrder {
-    SessionOrder {
-        name: name.clone(),
-        life: record.life,
-        run: record.run,
-        conversation: record.conversation,
-        wish: record.wish,
-        program: program(record).unwrap_or_default(),
-    }
-}
-
 pub(crate) fn command(
     state: &mut ClusterState,
     context: &Context,
@@ -212,7 +164,7 @@ fn create(
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
     let label = state.workspace_label(id);
     context.unchanged_since(workspace.revision, || format!("workspace {label}"))?;
-    let mut there = state.session_orders(workspace);
+    let mut there = state.orders_applied(workspace);
     there.retain(|order| order.wish != SessionWish::Delete);
     if there.len() >= Limits::SESSIONS {
         let message = format!("workspace {label} has {} sessions, the limit", there.len());
@@ -423,7 +375,7 @@ fn newer(
 ) -> Vec<SessionOrder> {
     let id = workspace.id;
     let restored = state.restored.unwrap_or_default();
-    let known = state.session_orders(workspace);
+    let known = state.orders_applied(workspace);
     let newer = |order: &&SessionOrder| {
         let record = state.session(id, &order.name);
         let asked_since = record.is_some_and(|one| one.revision > restored);

@@ -11,11 +11,12 @@ use crate::{
     command::{TemplateUpdate, Update, UpdateWorkspace},
     event::EventKind,
     plan::{
+        fit,
         resize::grown,
-        update::{UpdatePlan, updated},
+        update::{UpdatePlan, updated, updated_rules},
     },
     state::{
-        ClusterState, Desired, Spec, Workspace, recovery, session,
+        ClusterState, Desired, Spec, Workspace, node, recovery, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -41,7 +42,12 @@ pub(crate) fn update(
             let why = || wrong(format!("workspace {label} had no image before {}", spec.image));
             before.ok_or_else(why)?.to_string()
         }
-        Update::Template(update) => return template(state, context, (id, update)),
+        Update::Template(update) => {
+            return template(state, context, (id, update), (updated, may_become));
+        }
+        Update::TemplateRules(update) => {
+            return template(state, context, (id, update), (updated_rules, may_be_ruled));
+        }
     };
     let back = command.update == Update::ImageBefore;
     let before = std::mem::replace(&mut spec.image, image.clone());
@@ -68,11 +74,18 @@ pub(crate) fn update(
     .map(|change| change.detail(detail))
 }
 
+/// How an update is decided, and what it may not come to.
+type Decision = (
+    fn(Option<&WorkspaceSpec>, &WorkspaceSpec, &WorkspaceSpec) -> UpdatePlan,
+    fn(&ClusterState, &Workspace, &WorkspaceSpec) -> Result<(), Refusal>,
+);
+
 /// Another version of the template: what it changes, and nothing of what people changed beside it.
 fn template(
     state: &mut ClusterState,
     context: &Context,
     (id, update): (WorkspaceId, &TemplateUpdate),
+    (decide, may): Decision,
 ) -> Result<Change, Refusal> {
     let TemplateUpdate { from, base, to, new } = update;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
@@ -83,11 +96,11 @@ fn template(
     }
     to.check()?;
     let before = workspace.spec.whole();
-    let plan = updated(base.as_ref(), new, &before);
+    let plan = decide(base.as_ref(), new, &before);
     if before == plan.spec && recipe == Some(to) {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
-    may_become(state, workspace, &plan.spec)?;
+    may(state, workspace, &plan.spec)?;
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
     remember(state, (id, &before), &plan.spec);
     state.recipes.insert(id, Arc::new(to.clone()));
@@ -133,6 +146,36 @@ pub fn may_become(
         let (name, detail) = (&node.name, misfit.detail);
         let message = format!("node {name} has no room for workspace {label}: {detail}");
         Refusal::new(RefusalCode::NoNodeFits, message)
+    })
+}
+
+/// Decides the same where rules change too: nothing moves by an update, so its node must be one that
+/// they allow.
+///
+/// # Errors
+/// As [`may_become`], or its node is none of those.
+pub fn may_be_ruled(
+    state: &ClusterState,
+    workspace: &Workspace,
+    after: &WorkspaceSpec,
+) -> Result<(), Refusal> {
+    may_become(state, workspace, after)?;
+    let rules = &after.placement;
+    if let Some(pin) = rules.pin
+        && !state.nodes.contains_key(&pin)
+    {
+        return Err(node::missing(pin));
+    }
+    let placed = workspace.assignment.as_ref().and_then(|one| state.nodes.get(&one.node));
+    let Some((node, client)) = placed.zip(state.clients.get(&workspace.client)) else {
+        return Ok(());
+    };
+    if *rules == *workspace.spec.placement() {
+        return Ok(());
+    }
+    fit::allows(node, client, after).map_err(|misfit| {
+        let (label, name, why) = (state.workspace_label(workspace.id), &node.name, misfit.detail);
+        wrong(format!("workspace {label} is on node {name}, and nothing moves by an update: {why}"))
     })
 }
 
