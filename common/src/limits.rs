@@ -34,6 +34,8 @@ impl Limits {
     pub const PROMPT_BYTES: usize = 16 * 1024;
     /// Command lines and prompts of one workspace's sessions, together.
     pub const SESSIONS_BYTES: usize = 128 * 1024;
+    /// What a spec's sessions are beside their command lines, together.
+    pub const SESSIONS_BESIDE_BYTES: usize = 32 * 1024;
     /// Sessions that are no more and of which a workspace knows that their prompt was typed.
     pub const SESSIONS_GONE: usize = 256;
     /// Sessions of one workspace that are begun at one time.

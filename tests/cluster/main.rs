@@ -22,6 +22,7 @@ mod refusals;
 mod returning;
 mod secrets;
 mod sessions;
+mod shipped;
 mod silence;
 mod templates;
 mod updating;

@@ -190,7 +190,7 @@ fn a_workspace_follows_its_template_with_what_it_was_made_with_and_what_people_c
     ensure!(plan["from"] == "agent@1" && plan["to"] == "agent@2", "{plan}");
     let changes = ["session tests", "disk", "label note"];
     ensure!(whats(&plan, "changes") == changes, "{plan}");
-    ensure!(whats(&plan, "kept") == ["memory", "reserve"], "{plan}");
+    ensure!(whats(&plan, "kept") == ["memory", "reserve", "pin"], "{plan}");
     ensure!(plan["dropped"][0] == "note" && plan["restarts"] == true, "{plan}");
     ensure!(plan["ends"][0].as_str().is_some_and(|end| end.starts_with("main")), "{plan}");
     ensure!(cluster.workspace("acme/new")?["spec"]["template"] == "agent@1", "only planned");

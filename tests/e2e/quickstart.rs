@@ -89,12 +89,20 @@ fn quickstart_makes_a_session_repeats_unchanged_and_leaves_nothing() -> Result<(
         "no next step: {}",
         first.stdout
     );
+    anyhow::ensure!(
+        first.stdout.contains("image build --flavour full"),
+        "nothing says how an agent gets its image: {}",
+        first.stdout
+    );
+    let templates = first.stdout.lines().find(|line| line.starts_with("templates"));
+    let templates = templates.context("no step pushes the templates")?;
+    anyhow::ensure!(templates.contains("plain@1 agent@1"), "other versions: {templates}");
     anyhow::ensure!(!machine.traces()?.is_empty(), "the probe for traces is blind");
     let ids = machine.engine.docker(&["ps", "-q", "--filter", "label=warren.workspace"])?.stdout;
 
     let second = machine.quickstart(&[])?;
-    for title in ["coordinator", "node agent", "cluster", "workspace demo/hello", "workspace image"]
-    {
+    let titles = ["coordinator", "node agent", "cluster", "templates", "workspace demo/hello"];
+    for title in titles.into_iter().chain(["workspace image"]) {
         let line = second.stdout.lines().find(|line| line.starts_with(title)).context(title)?;
         anyhow::ensure!(line.contains("unchanged"), "a second run changes: {line}");
     }

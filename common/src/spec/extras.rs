@@ -1,7 +1,7 @@
-//! What a workspace is given beside its setup script: tools that are logged in, and servers that its
-//! coding agents may call (MCP).
+//! What a workspace is given beside its setup script: tools that are logged in, servers that its
+//! coding agents may call (MCP), and what its sessions are beyond a command line.
 //!
-//! Both stand in front of the script, as comments of a shell: a spec is logged and must not change its
+//! All stand in front of the script, as comments of a shell: a spec is logged and must not change its
 //! layout, whoever does not know these lines runs the script as before, and what replaces a script
 //! replaces them with it. Secrets stand in it by name.
 
@@ -11,7 +11,8 @@ use std::{
     str::FromStr,
 };
 
-use crate::{Limits, SecretName};
+use super::{SessionProgram, extra_session as session};
+use crate::{Limits, SecretName, SessionName};
 
 /// The first line, where there are any.
 const FIRST: &str = "#warren:extras 1";
@@ -135,6 +136,14 @@ pub enum InvalidExtras {
     /// A server that is there twice.
     #[error("the MCP server {0} is defined twice")]
     ServerTwice(String),
+    /// A session.
+    #[error("session {name}: {why}")]
+    Session {
+        /// Which one.
+        name: SessionName,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A text of a server.
     #[error(
         "{what} of the MCP server {name} is empty, has control characters or more than {} bytes",
@@ -168,12 +177,15 @@ pub struct Extras {
     pub logins: Vec<Login>,
     /// Servers, each name at most once.
     pub servers: Vec<McpServer>,
+    /// Sessions whose command line does not say all that they are, each name at most once. One whose
+    /// command line is another by now is no more than that.
+    pub sessions: Vec<(SessionName, SessionProgram)>,
 }
 
 impl Extras {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.logins.is_empty() && self.servers.is_empty()
+        self.logins.is_empty() && self.servers.is_empty() && self.sessions.is_empty()
     }
 
     /// Checks names and bounds.
@@ -203,7 +215,7 @@ impl Extras {
                 return Err(InvalidExtras::ServerTwice(server.name.clone()));
             }
         }
-        Ok(())
+        session::validate(&self.sessions)
     }
 
     /// Returns every secret that is named.
@@ -231,6 +243,7 @@ impl Extras {
             server.args.iter().for_each(|arg| line("arg", arg));
             server.env.iter().for_each(|(key, secret)| line("env", &format!("{key} {secret}")));
         }
+        session::write(&self.sessions, &mut line);
         text.push_str(&script.unwrap_or_default());
         Some(text)
     }
@@ -276,7 +289,7 @@ impl Extras {
                 let (key, secret) = value.split_once(' ')?;
                 self.servers.last_mut()?.env.insert(key.to_owned(), secret.parse().ok()?);
             }
-            _ => {}
+            _ => session::take(&mut self.sessions, key, value)?,
         }
         Some(())
     }
@@ -306,7 +319,7 @@ impl McpServer {
     }
 }
 
-fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), InvalidExtras> {
+pub(super) fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), InvalidExtras> {
     if count > limit { Err(InvalidExtras::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
@@ -354,6 +367,7 @@ mod tests {
                 args: vec!["-y".to_owned(), "a b $(c)".to_owned(), String::new()],
                 env: [("DOCS_TOKEN".to_owned(), name("docs-token"))].into(),
             }],
+            sessions: Vec::new(),
         }
     }
 

@@ -5,8 +5,10 @@
 //! [`crate::status`].
 
 mod destination;
+mod extra_session;
 mod extras;
 mod order;
+mod policy;
 mod repo;
 mod resources;
 mod session;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use destination::{Destination, InvalidDestination, NEVER, Transport};
 pub use extras::{Extras, InvalidExtras, Login, McpServer, Tool};
 pub use order::{HeldOrder, NodeSpec, Permit, Run, WorkspaceOrder};
+pub use policy::NotOneOf;
 pub use repo::{InvalidRepo, RepoUrl};
 pub use resources::{InvalidResources, Resources};
 pub use session::{
@@ -195,6 +198,17 @@ impl WorkspaceSpec {
         self.labels.get(GIT_TOKEN_LABEL).map_or(GIT_TOKEN, String::as_str)
     }
 
+    /// Returns every session as it is before anybody asks otherwise, with what its command line does
+    /// not say.
+    pub fn orders(&self) -> Vec<SessionOrder> {
+        let extras = Extras::split(self.setup.as_deref().unwrap_or_default()).0;
+        let order = |one: &SessionSpec| SessionOrder {
+            program: SessionProgram::of(one, &extras),
+            ..SessionOrder::of_spec(one)
+        };
+        self.sessions.iter().map(order).collect()
+    }
+
     /// Whether the spec names a secret: for git, for a tool's login, for a server of its agents, or by
     /// the path of its file.
     pub fn names_secret(&self, name: &SecretName) -> bool {
@@ -341,6 +355,7 @@ mod tests {
         let extras = Extras {
             logins: vec![Login { tool, secret: secret.clone(), host: None }],
             servers: vec![server],
+            sessions: Vec::new(),
         };
         spec.setup = extras.before(None);
         assert!(spec.names_secret(&secret) && !spec.names_secret(&name("web")));

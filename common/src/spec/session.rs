@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidSpec, SessionSpec, bounded, plain, validate_branch};
+use super::{Extras, InvalidSpec, SessionSpec, bounded, plain, validate_branch};
 use crate::{Limits, SessionName};
 
 /// The agents that Warren knows how to start, and to start again with their conversation.
@@ -103,7 +103,26 @@ pub struct SessionOrder {
 }
 
 impl SessionProgram {
-    /// Returns the program of a session of a workspace's spec.
+    /// Returns the program of a session of a workspace's spec: its command line and what stands beside
+    /// it, where that is of this command line.
+    pub fn of(spec: &SessionSpec, extras: &Extras) -> Self {
+        let line = spec.command.as_deref().unwrap_or_default();
+        let mut known = extras.sessions.iter().filter(|(name, _)| *name == spec.name);
+        let known = known.find(|(_, program)| program.line() == line);
+        known.map_or_else(|| Self::of_spec(spec), |(_, program)| program.clone())
+    }
+
+    /// Returns the whole command line, as whoever knows nothing of agents runs it.
+    pub fn line(&self) -> String {
+        let flag = self.agent.filter(|_| self.permissions == Permissions::Bypass);
+        let words = self.agent.map(AgentProgram::as_str).into_iter();
+        let words = words.chain(flag.map(AgentProgram::bypass));
+        let words = words.chain(Some(self.command.as_str()).filter(|command| !command.is_empty()));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Returns the command line of a session of a workspace's spec, and nothing that stands beside it:
+    /// entries of the log are applied with this, by versions that know of nothing else, too.
     pub fn of_spec(spec: &SessionSpec) -> Self {
         Self { command: spec.command.clone().unwrap_or_default(), ..Self::default() }
     }
@@ -172,6 +191,31 @@ fn shell_word(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_beside_a_command_line_is_of_no_other() {
+        let program = SessionProgram {
+            agent: Some(AgentProgram::Claude),
+            command: "--model m".to_owned(),
+            branch: Some("fix".to_owned()),
+            prompt: "go".to_owned(),
+            ..SessionProgram::default()
+        };
+        let line = "claude --dangerously-skip-permissions --model m";
+        assert_eq!(program.line(), line);
+        let ask = SessionProgram { permissions: Permissions::Ask, ..program.clone() };
+        assert_eq!(ask.line(), "claude --model m");
+        let spec = |name: &str, command: &str| SessionSpec {
+            name: name.parse().expect("a name"),
+            command: Some(command.to_owned()),
+        };
+        let sessions = vec![("main".parse().expect("a name"), program.clone())];
+        let extras = Extras { sessions, ..Extras::default() };
+        assert_eq!(SessionProgram::of(&spec("main", line), &extras), program);
+        for other in [spec("main", "bash"), spec("logs", line)] {
+            assert_eq!(SessionProgram::of(&other, &extras), SessionProgram::of_spec(&other));
+        }
+    }
 
     #[test]
     fn a_prompt_at_the_limit_and_one_past_it_and_for_agents_alone() {

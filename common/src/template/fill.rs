@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Body, InvalidTemplate, Kind, Parameter, Session, Template, Value, parameter::is_name};
+use super::{Body, InvalidTemplate, Kind, Parameter, Template, Value, parameter::is_name};
 use crate::{
     Limits, SecretName, SessionName,
-    spec::{Extras, Labels, Login, McpServer, SECRETS_FOLDER},
+    spec::{Extras, Labels, Login, McpServer, SECRETS_FOLDER, SessionProgram},
 };
 
 /// A template's body with values in it; what is none is the cluster's default.
@@ -17,7 +17,7 @@ pub struct Filled {
     pub sessions: Vec<FilledSession>,
     /// The secrets that parameters name.
     pub secrets: BTreeSet<String>,
-    /// Logins and servers.
+    /// Logins, servers, and what sessions are beside their command lines.
     pub extras: Extras,
 }
 
@@ -26,13 +26,21 @@ pub struct Filled {
 pub struct FilledSession {
     /// Its name.
     pub name: SessionName,
-    /// Its command line; none for a shell.
+    /// Its whole command line; none for a shell.
     pub command: Option<String>,
+}
+
+impl FilledSession {
+    /// Returns a session as its spec has it.
+    fn of(name: &SessionName, program: &SessionProgram) -> Self {
+        let command = Some(program.line()).filter(|line| !line.is_empty());
+        Self { name: name.clone(), command }
+    }
 }
 
 /// How a value stands in a text.
 #[derive(Debug, Clone, Copy)]
-enum Style {
+pub(super) enum Style {
     /// As it is.
     Plain,
     /// As one word of a shell, whatever it holds; a list as one word each.
@@ -44,7 +52,7 @@ enum Style {
 /// How far behind the opening braces the closing ones are looked for.
 const NEAR: usize = Limits::NAME_BYTES + 16;
 
-type Values<'a> = BTreeMap<&'a str, (&'a Parameter, Value)>;
+pub(super) type Values<'a> = BTreeMap<&'a str, (&'a Parameter, Value)>;
 
 impl Template {
     /// Puts the values of a request into the body.
@@ -72,21 +80,23 @@ impl Template {
                 }
             }
         }
-        let session = |session: &Session| -> Result<_, InvalidTemplate> {
-            let command = put(session.command.as_deref(), &values, Style::Shell)?;
-            Ok(FilledSession { name: session.name.clone(), command })
-        };
-        let sessions = self.sessions.iter().map(session).collect::<Result<_, InvalidTemplate>>()?;
+        let programs = self.sessions.iter().map(|one| Ok((one.name.clone(), one.fill(&values)?)));
+        let programs = programs.collect::<Result<Vec<_>, InvalidTemplate>>()?;
+        let sessions = programs.iter().map(|(name, one)| FilledSession::of(name, one)).collect();
         let named = values.values().filter_map(|(parameter, value)| match value {
             Value::Text(name) if parameter.kind == Kind::Secret => Some(name.clone()),
             _ => None,
         });
         let secrets = named.collect();
-        let (body, extras) = (self.workspace.filled(&values)?, self.extras(&values)?);
+        let (body, extras) = (self.workspace.filled(&values)?, self.extras(&values, programs)?);
         Ok(Filled { body, sessions, secrets, extras })
     }
 
-    fn extras(&self, values: &Values<'_>) -> Result<Extras, InvalidTemplate> {
+    fn extras(
+        &self,
+        values: &Values<'_>,
+        programs: Vec<(SessionName, SessionProgram)>,
+    ) -> Result<Extras, InvalidTemplate> {
         let secret = |field: String, text: &str| -> Result<_, InvalidTemplate> {
             let Some(text) = put(Some(text), values, Style::Name)? else { return Ok(None) };
             let name = text.parse::<SecretName>().map(Some);
@@ -94,7 +104,10 @@ impl Template {
             name.map_err(|_| InvalidTemplate::Secret { field, text: text() })
         };
         let plain = |text: &str| put(Some(text), values, Style::Plain);
-        let mut extras = Extras::default();
+        // a command line says all that it is
+        let more = |program: &SessionProgram| program.agent.is_some() || program.branch.is_some();
+        let sessions = programs.into_iter().filter(|(_, program)| more(program)).collect();
+        let mut extras = Extras { sessions, ..Extras::default() };
         for login in &self.logins {
             let field = format!("secret of login {}", login.tool);
             let Some(secret) = secret(field, &login.secret)? else { continue };
@@ -122,12 +135,13 @@ impl Template {
 impl Body {
     fn filled(&self, values: &Values<'_>) -> Result<Self, InvalidTemplate> {
         let plain = |text: &Option<String>| put(text.as_deref(), values, Style::Plain);
-        let mut labels = Labels::new();
-        for (key, text) in &self.labels {
-            if let Some(value) = put(Some(text), values, Style::Plain)? {
-                labels.insert(key.clone(), value);
-            }
-        }
+        let labels = |labels: &Labels| {
+            let label = |(key, text): (&String, &String)| {
+                let value = put(Some(text), values, Style::Plain).transpose()?;
+                Some(value.map(|value| (key.clone(), value)))
+            };
+            labels.iter().filter_map(label).collect::<Result<Labels, InvalidTemplate>>()
+        };
         Ok(Self {
             image: plain(&self.image)?,
             repo: plain(&self.repo)?,
@@ -143,7 +157,11 @@ impl Body {
             cpus: plain(&self.cpus)?,
             cpu_weight: plain(&self.cpu_weight)?,
             pids: plain(&self.pids)?,
-            labels,
+            pin: plain(&self.pin)?,
+            isolation: plain(&self.isolation)?,
+            failover: plain(&self.failover)?,
+            require_labels: labels(&self.require_labels)?,
+            labels: labels(&self.labels)?,
         })
     }
 }
@@ -194,7 +212,7 @@ pub(super) fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// None where the text is a single name without a value.
-fn put(
+pub(super) fn put(
     text: Option<&str>,
     values: &Values<'_>,
     style: Style,
@@ -226,6 +244,18 @@ fn put(
         }
     }
     Ok(Some(out))
+}
+
+/// Returns what a text that is one word comes to: one that names a single list and nothing else is a
+/// word for each of its items.
+pub(super) fn words(text: &str, values: &Values<'_>) -> Result<Vec<String>, InvalidTemplate> {
+    let mut begin = pieces(text);
+    if let (Some(Piece::Name(name)), None) = (begin.next(), begin.next())
+        && let Some((_, Value::List(items))) = values.get(name)
+    {
+        return Ok(items.clone());
+    }
+    Ok(put(Some(text), values, Style::Plain)?.into_iter().collect())
 }
 
 /// Returns the first parameter that stands inside quotes of a shell text, where the quotes around

@@ -9,6 +9,7 @@
 
 mod fill;
 mod parameter;
+mod session;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use fill::{Filled, FilledSession};
 pub use parameter::{Kind, Parameter, Value};
+pub use session::Session;
 
 use crate::{
     Limits, SessionName,
@@ -111,19 +113,18 @@ pub struct Body {
     pub cpu_weight: Option<String>,
     /// Processes and threads, at most.
     pub pids: Option<String>,
+    /// Name of the node to run on and no other.
+    pub pin: Option<String>,
+    /// How strong its walls are at least: `container`, `userns`, `gvisor` or `dedicated`.
+    pub isolation: Option<String>,
+    /// What happens when its node dies: `auto` or `manual`.
+    pub failover: Option<String>,
+    /// Labels that its node must carry.
+    #[serde(default)]
+    pub require_labels: Labels,
     /// Labels of the workspace.
     #[serde(default)]
     pub labels: Labels,
-}
-
-/// One session of a template.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Session {
-    /// Its name.
-    pub name: SessionName,
-    /// Its command line, a shell without it; values are quoted for the shell.
-    pub command: Option<String>,
 }
 
 /// Why a document is no template, or why parameters do not fit it.
@@ -181,7 +182,15 @@ pub enum InvalidTemplate {
         /// What it is.
         description: String,
     },
-    /// A login or a server.
+    /// A session.
+    #[error("session {name} {why}")]
+    Session {
+        /// Which one.
+        name: SessionName,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A login, a server, or what sessions are together.
     #[error(transparent)]
     Extras(#[from] InvalidExtras),
     /// A text that is to be a secret's name.
@@ -244,8 +253,8 @@ impl Template {
         }
     }
 
-    /// What is fixed of logins and servers must be good; what parameters say is looked at with their
-    /// values.
+    /// What is fixed of sessions, logins and servers must be good; what parameters say is looked at
+    /// with their values.
     fn check_extras(&self) -> Result<(), InvalidTemplate> {
         for login in &self.logins {
             login.tool.parse::<Tool>()?;
@@ -265,7 +274,9 @@ impl Template {
             args: server.args.iter().map(|arg| fixed(arg, "x")).collect(),
             env: server.env.iter().map(|(key, text)| (key.clone(), fixed(text, "x"))).collect(),
         };
+        self.sessions.iter().try_for_each(Session::check)?;
         let plain = Self {
+            sessions: self.sessions.iter().map(Session::fixed).collect(),
             logins: self.logins.iter().map(login).collect(),
             servers: self.servers.iter().map(server).collect(),
             ..Self::default()
@@ -308,15 +319,19 @@ impl Template {
             ("workspace.cpus", &body.cpus),
             ("workspace.cpu_weight", &body.cpu_weight),
             ("workspace.pids", &body.pids),
+            ("workspace.pin", &body.pin),
+            ("workspace.isolation", &body.isolation),
+            ("workspace.failover", &body.failover),
         ];
         let fields = fields.into_iter().map(|(field, text)| (field.to_owned(), text.as_deref()));
         let labels = body.labels.iter();
         let labels =
             labels.map(|(key, text)| (format!("workspace.labels.{key}"), Some(text.as_str())));
-        let sessions = self.sessions.iter();
-        let sessions = sessions.map(|session| {
-            (format!("command of session {}", session.name), session.command.as_deref())
-        });
+        let required = body.require_labels.iter();
+        let required = required
+            .map(|(key, text)| (format!("workspace.require_labels.{key}"), Some(text.as_str())));
+        let labels = labels.chain(required);
+        let sessions = self.sessions.iter().flat_map(Session::texts);
         let logins = self.logins.iter().flat_map(|login| {
             let field = |what: &str| format!("{what} of login {}", login.tool);
             let secret = (field("secret"), Some(login.secret.as_str()));

@@ -28,10 +28,7 @@ fn agent() -> Template {
         default: Some(Value::Text("claude".to_owned())),
         ..parameter("agent", Kind::Choice)
     };
-    let session = Session {
-        name: "main".parse().expect("a name"),
-        command: Some("{{agent}} --task {{ task }} --add {{folders}}".to_owned()),
-    };
+    let session = Session::with_command("main", "{{agent}} --task {{ task }} --add {{folders}}");
     Template {
         description: "a coding agent".to_owned(),
         parameters: vec![
@@ -93,8 +90,7 @@ fn a_value_is_one_word_for_the_shell_whatever_it_holds() {
 #[test]
 fn a_whole_command_line_stands_as_it_is_where_the_template_says_so() {
     let raw = Parameter { raw: true, optional: true, ..parameter("command", Kind::String) };
-    let command = Some("{{command}}".to_owned());
-    let session = Session { name: "main".parse().expect("a name"), command };
+    let session = Session::with_command("main", "{{command}}");
     let template =
         Template { parameters: vec![raw], sessions: vec![session], ..Template::default() };
     let filled = template.fill(&given(&[("command", "claude --continue")])).expect("complete");
@@ -245,4 +241,47 @@ fn logins_and_servers_name_secrets_and_what_is_odd_in_them_is_refused() {
     assert!(refused(&|odd| odd.logins[1].secret = "{{other}}".to_owned()).contains("not defined"));
     assert!(refused(&|odd| odd.servers[0].name = "a b".to_owned()).contains("MCP server"));
     assert!(refused(&|odd| odd.servers[0].command = " ".to_owned()).contains("docs"));
+}
+
+#[test]
+fn a_session_and_rules_of_a_template_name_parameters_and_are_checked_when_it_is_pushed() {
+    let mut template = agent();
+    let arguments = vec!["--add".to_owned(), "{{folders}}".to_owned(), "{{task}}".to_owned()];
+    template.sessions = vec![Session {
+        command: None,
+        agent: Some("{{agent}}".to_owned()),
+        arguments,
+        prompt: Some("first: {{task}}".to_owned()),
+        branch: Some("{{branch}}".to_owned()),
+        permissions: Some("ask".to_owned()),
+        ..template.sessions[0].clone()
+    }];
+    template.workspace.require_labels = [("for".to_owned(), "{{agent}}".to_owned())].into();
+    template.workspace.isolation = Some("gvisor".to_owned());
+    template.check().expect("sound");
+    let values = given(&[("repo", "r"), ("branch", "fix"), ("folders", "a b,c")]);
+    let filled = template.fill(&values).expect("complete");
+    let line = "claude --add 'a b' c";
+    assert_eq!(filled.sessions[0].command.as_deref(), Some(line));
+    let (name, program) = &filled.extras.sessions[0];
+    assert_eq!((name.as_str(), program.branch.as_deref()), ("main", Some("fix")));
+    assert_eq!((program.prompt.as_str(), program.line().as_str()), ("first: ", line));
+    assert_eq!(filled.body.require_labels["for"], "claude");
+    let refused = |change: &dyn Fn(&mut Template)| {
+        let mut odd = template.clone();
+        change(&mut odd);
+        odd.check().expect_err("refused").to_string()
+    };
+    let none = refused(&|odd| odd.sessions[0].permissions = Some("all".to_owned()));
+    assert_eq!(none, "session main has permissions, which takes bypass or ask");
+    let none = refused(&|odd| odd.sessions[0].prompt = Some("{{tsak}}".to_owned()));
+    assert_eq!(none, "prompt of session main names parameter tsak, which is not defined");
+    let branch = refused(&|odd| odd.sessions[0].branch = Some("a..b".to_owned()));
+    assert_eq!(branch, "session main: \"a..b\" is not a branch name");
+    let two = refused(&|odd| {
+        odd.sessions[0].branch = Some("fix".to_owned());
+        let name = "second".parse().expect("a name");
+        odd.sessions.push(Session { name, ..odd.sessions[0].clone() });
+    });
+    assert_eq!(two, "session second: works on branch fix, as session main does");
 }

@@ -188,12 +188,14 @@ fn wanted(
 ) -> Result<template::Request, ApiError> {
     let placement = placement(&request.pin_node, request.placement, moment)?;
     let failover = match request.failover {
-        0 => warren_common::spec::Failover::default(),
-        number => node_pb::Failover::try_from(number)
-            .map_err(|_| {
-                InvalidMessage::new("failover", format!("has the unknown value {number}"))
-            })?
-            .try_into()?,
+        0 => None,
+        number => Some(
+            node_pb::Failover::try_from(number)
+                .map_err(|_| {
+                    InvalidMessage::new("failover", format!("has the unknown value {number}"))
+                })?
+                .try_into()?,
+        ),
     };
     let session = |(index, session): (usize, node_pb::SessionSpec)| {
         let session: Result<warren_common::spec::SessionSpec, InvalidMessage> = session.try_into();

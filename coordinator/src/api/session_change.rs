@@ -1,8 +1,9 @@
 //! What is asked of sessions: from the request into Raft.
 
+use tonic::Code;
 use warren_common::{
     Limits, SessionName,
-    spec::{Permissions, SessionProgram, shell_line},
+    spec::{Permissions, SessionOrder, SessionProgram, SessionWish, shell_line},
 };
 use warren_model::{
     Applied, ClusterState, Command, Outcome,
@@ -10,6 +11,7 @@ use warren_model::{
         SessionCommand,
         session::{CreateSession, NamedSession, RestartSession},
     },
+    state::Workspace,
 };
 use warren_proto::{
     convert::agent_program,
@@ -50,7 +52,9 @@ impl Api {
             name => Some(named(name)?),
         };
         let command = |state: &ClusterState| {
-            let workspace = resolve::workspace(state, &request.workspace)?.id;
+            let workspace = resolve::workspace(state, &request.workspace)?;
+            free_branch(state, workspace, &program)?;
+            let workspace = workspace.id;
             let create = CreateSession { workspace, name: name.clone(), program: program.clone() };
             Ok(Command::Session(Box::new(SessionCommand::Create(create))))
         };
@@ -105,6 +109,27 @@ impl Api {
         let workspace = moment.state.workspaces.get(&id);
         let session = workspace.and_then(|one| shown(moment.view().sessions(one), &name));
         Ok((session, applied.revision.0))
+    }
+}
+
+/// Refuses the branch of a session of the spec; those of others are looked at where it is applied.
+fn free_branch(
+    state: &ClusterState,
+    workspace: &Workspace,
+    program: &SessionProgram,
+) -> Result<(), ApiError> {
+    let orders = state.session_orders(workspace);
+    let same = |order: &&SessionOrder| {
+        let of_spec = order.life == 0 && order.wish != SessionWish::Delete;
+        of_spec && order.program.branch == program.branch
+    };
+    match (&program.branch, orders.iter().find(same)) {
+        (Some(branch), Some(order)) => {
+            let label = state.workspace_label(workspace.id);
+            let message = format!("session {label}/{} works on branch {branch}", order.name);
+            Err(ApiError::new(Code::AlreadyExists, reason::NAME_TAKEN, message))
+        }
+        _ => Ok(()),
     }
 }
 

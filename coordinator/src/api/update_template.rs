@@ -9,8 +9,11 @@ use warren_common::spec::WorkspaceSpec;
 use warren_model::{
     ClusterState, Command, Outcome,
     command::{TemplateUpdate, Update, UpdateWorkspace},
-    plan::update::{SpecChange, UpdatePlan, updated},
-    state::{Desired, Recipe, Workspace, update::may_update},
+    plan::update::{SpecChange, UpdatePlan, updated_rules},
+    state::{
+        Desired, Recipe, Workspace,
+        update::{may_be_ruled, may_update},
+    },
 };
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
@@ -77,7 +80,7 @@ impl Api {
             may(&moment, workspace, &filled)?;
         }
         let (plan, restarts) = (Some(shown(workspace, &filled)), filled.plan.restarts);
-        let update = Update::Template(Box::new(filled.update));
+        let update = Update::template(filled.update);
         let id = workspace.id;
         let command = Command::UpdateWorkspace(UpdateWorkspace { workspace: id, update });
         let command = self.fits(asked, command)?;
@@ -115,7 +118,7 @@ fn is_made_so(recipe: Option<&Recipe>, asked: &pb::TemplateUpdate) -> bool {
 /// in use, unless a new run ends what uses it.
 fn may(moment: &Moment, workspace: &Workspace, filled: &Filled) -> Result<(), ApiError> {
     let (UpdatePlan { spec: after, restarts, .. }, update) = (&filled.plan, &filled.update);
-    let changes = may_update(&moment.state, workspace, (&update.to, after))
+    let changes = may_update(&moment.state, workspace, (&update.to, after), may_be_ruled)
         .map_err(|refusal| resize::no_room(errors::refusal(refusal)))?;
     if !changes {
         return Ok(());
@@ -169,7 +172,7 @@ fn filled(
         let made = made(state, (&from.reference(), &from.parameters), defaults);
         made.ok().map(|base| base.spec)
     });
-    let plan = updated(base.as_ref(), &new, &present);
+    let plan = updated_rules(base.as_ref(), &new, &present);
     let update = TemplateUpdate { from: from.map(|from| from.as_ref().clone()), base, to, new };
     Ok(Filled { update, plan, dropped })
 }

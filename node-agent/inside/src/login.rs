@@ -151,7 +151,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// Notes which tools are logged in.
 pub(crate) fn note(logins: &[Login]) -> io::Result<()> {
     remove_calls(&folder().join(Tool::Az.as_str()));
-    let all = Extras { logins: logins.to_vec(), servers: Vec::new() };
+    let all = Extras { logins: logins.to_vec(), ..Extras::default() };
     keep(&folder().join(LOGINS), &all.before(None).unwrap_or_default())
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use warren_common::image::Flavour;
+
 use crate::container::Drift;
 
 /// An engine call that did not do what was asked. `Display` is one sentence; the cause, where
@@ -139,10 +141,7 @@ impl EngineError {
                 Some("start Docker (systemctl start docker), or set the engine's socket".to_owned())
             }
             Self::TooOld { .. } => Some("upgrade Docker to 20.10 or newer".to_owned()),
-            Self::ImageMissing { image, .. } => Some(format!(
-                "build or load {image} on the node (docker load, docker pull), then restart the \
-                 workspace"
-            )),
+            Self::ImageMissing { image, .. } => Some(image_missing(image)),
             Self::NoSubnet { .. } => {
                 Some("give the node a larger range, or remove workspaces from it".to_owned())
             }
@@ -158,5 +157,32 @@ impl EngineError {
             | Self::Refused { .. }
             | Self::Failed { .. } => None,
         }
+    }
+}
+
+/// Says how an image comes to be on the node: Warren's own are built there.
+fn image_missing(image: &str) -> String {
+    let build = match Flavour::ALL.into_iter().find(|flavour| flavour.tag() == image) {
+        Some(flavour) => format!("run warren image build --flavour {flavour} on the node"),
+        None => format!("build {image} on the node"),
+    };
+    format!("{build}, or load it there (docker load, docker pull), then restart the workspace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_builds_a_missing_image_is_said_where_it_is_one_of_warrens_own() {
+        let next = |image: &str| {
+            let image = image.to_owned();
+            EngineError::ImageMissing { image, detail: String::new() }.next().expect("advice")
+        };
+        for flavour in Flavour::ALL {
+            let command = format!("warren image build --flavour {flavour} on the node");
+            assert!(next(flavour.tag()).contains(&command), "{}", next(flavour.tag()));
+        }
+        assert!(next("agents:2").starts_with("build agents:2 on the node, or load it there"));
     }
 }

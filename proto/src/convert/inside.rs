@@ -67,7 +67,7 @@ impl From<&WorkspaceSpec> for pb::Setup {
             setup_script: spec.setup.clone().unwrap_or_default(),
             clone_timeout_ms: millis(Limits::CLONE_TIMEOUT),
             setup_timeout_ms: millis(Limits::SETUP_TIMEOUT),
-            sessions: spec.sessions.iter().cloned().map(Into::into).collect(),
+            sessions: spec.orders().iter().map(Into::into).collect(),
             request_id: String::new(),
             ..Self::default()
         }
@@ -86,5 +86,53 @@ impl TryFrom<pb::Session> for SessionSpec {
     fn try_from(session: pb::Session) -> Result<Self, InvalidMessage> {
         let command = Some(session.command).filter(|command| !command.is_empty());
         Ok(Self { name: parse("name", &session.name)?, command })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_common::{
+        Bytes,
+        spec::{AgentProgram, Extras, Resources, SessionProgram},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_session_of_the_spec_is_told_with_all_that_it_is_and_an_older_reader_has_its_command_line()
+    {
+        let program = SessionProgram {
+            agent: Some(AgentProgram::Claude),
+            command: "--model 'a b'".to_owned(),
+            branch: Some("fix".to_owned()),
+            prompt: "look\nclosely".to_owned(),
+            ..SessionProgram::default()
+        };
+        let main =
+            SessionSpec { name: "main".parse().expect("a name"), command: Some(program.line()) };
+        let dev =
+            SessionSpec { name: "dev".parse().expect("a name"), command: Some("make".to_owned()) };
+        let sessions = vec![(main.name.clone(), program.clone())];
+        let spec = WorkspaceSpec {
+            template: "agent@1".to_owned(),
+            image: "agents:1".to_owned(),
+            repo: None,
+            branch: None,
+            setup: Extras { sessions, ..Extras::default() }.before(None),
+            git_identity: None,
+            sessions: vec![main, dev],
+            resources: Resources::with_memory(Bytes::gib(1)),
+            placement: Default::default(),
+            failover: Default::default(),
+            labels: Default::default(),
+        };
+        let setup = pb::Setup::from(&spec);
+        let told = &setup.sessions[0];
+        assert!(!setup.ordered && told.life == 0 && told.run == 0);
+        assert_eq!((told.agent.as_str(), told.arguments.as_str()), ("claude", "--model 'a b'"));
+        assert_eq!((told.branch.as_str(), told.prompt.as_str()), ("fix", "look\nclosely"));
+        assert_eq!(told.command, "claude --dangerously-skip-permissions --model 'a b'");
+        let plain = &setup.sessions[1];
+        assert_eq!((plain.agent.as_str(), plain.command.as_str()), ("", "make"));
     }
 }

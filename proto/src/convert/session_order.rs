@@ -33,12 +33,9 @@ impl From<&SessionOrder> for inside::Session {
         let SessionOrder { name, life, run, conversation, wish: _, program } = order;
         let SessionProgram { agent, permissions, command, branch, prompt } = program;
         let asks = *permissions == Permissions::Ask;
-        let flag = agent.filter(|_| !asks).map(AgentProgram::bypass);
-        let words = agent.map(AgentProgram::as_str).into_iter().chain(flag);
-        let words = words.chain(Some(command.as_str()).filter(|command| !command.is_empty()));
         Self {
             name: name.to_string(),
-            command: words.collect::<Vec<_>>().join(" "),
+            command: program.line(),
             agent: agent.map(|agent| agent.to_string()).unwrap_or_default(),
             asks,
             arguments: agent.map(|_| command.clone()).unwrap_or_default(),

@@ -167,8 +167,6 @@ impl Stand {
         ensure!(image.exists(), "there is no image with agents: run ./deploy/test agents-image");
         eprintln!("the image with agents is loaded");
         lab.engine.docker(&["load", "-q", "-i", &image.to_string_lossy()])?;
-        // what workspaces are made of where nobody says otherwise
-        lab.engine.docker(&["tag", IMAGE, "warren-workspace:latest"])?;
         lab.engine.docker(&["network", "create", "bench"])?;
         let repositories = lab.stage.folder("repos")?;
         repo::make_locked(&repositories, REPOSITORY, ("x-access-token", TOKEN))?;
@@ -190,13 +188,15 @@ impl Stand {
         let (address, repo) = (format!("{client}/web"), format!("repo={}", self.url));
         let create = ["workspace", "create", &address, "--template", &template, "--param", &repo];
         let params = ["--param", "token=repo-token", "--param", "vault=acme", "--wait", "none"];
+        // both sides start the same
+        let alike = ["--image", IMAGE, "--param", "permissions=ask"];
         let began = clock::now();
         let mut steps = Vec::new();
         for (name, arguments, input) in [
             ("client create", &["client", "create", &client][..], ""),
             ("secret set", &["secret", "set", &client, "repo-token", "@-"], TOKEN),
             ("template push", &["template", "push", "-", "--name", &template], &self.template),
-            ("workspace create", &[&create[..], &params].concat(), ""),
+            ("workspace create", &[&create[..], &params, &alike].concat(), ""),
         ] {
             let (at, took) = self.warren(arguments, input)?;
             steps.push(Step { name: name.to_owned(), ends: since(began, at), took: Some(took) });
@@ -273,9 +273,10 @@ impl Stand {
 fn template(lab: &Lab) -> Result<String> {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/templates/agent");
     let text = std::fs::read_to_string(shipped.join("template.toml"))?;
-    let (plain, sent) = ("command = \"{{agent}}\"", environment(lab));
+    let (plain, sent) = ("[workspace]\n", environment(lab));
     ensure!(text.contains(plain), "the shipped template has no line {plain}");
-    Ok(text.replace(plain, &format!("command = \"{sent} {{{{agent}}}}\"")))
+    let sent = format!("echo export {sent} >>~/.profile");
+    Ok(text.replace(plain, &format!("{plain}setup = \"{sent}\"\n")))
 }
 
 /// What sends Claude Code to the stand-in.

@@ -110,12 +110,13 @@ pub(crate) struct PlacementArgs {
     /// A label the node must carry; may be repeated.
     #[arg(long = "require-label", value_name = "KEY=VALUE", value_parser = value::pair)]
     require_labels: Vec<(String, String)>,
-    /// How strong its walls must be; node show says what a node offers.
-    #[arg(long, value_enum, default_value = "container", value_name = "TIER")]
-    isolation: Isolation,
-    /// What happens when its node dies.
-    #[arg(long, value_enum, default_value = "auto", value_name = "POLICY")]
-    failover: Failover,
+    /// How strong its walls must be, never weaker than the template's; node show says what a node
+    /// offers [default: the template's, or container].
+    #[arg(long, value_enum, value_name = "TIER")]
+    isolation: Option<Isolation>,
+    /// What happens when its node dies [default: the template's, or auto].
+    #[arg(long, value_enum, value_name = "POLICY")]
+    failover: Option<Failover>,
     /// Refuse instead of queueing where no node can hold it now.
     #[arg(long)]
     no_queue: bool,

@@ -353,6 +353,11 @@ fn schedulable(node: &Node) -> Result<(), Misfit> {
     Ok(())
 }
 
+/// Decides whether a node is one that a spec's rules of placement allow, whatever is on it.
+pub(crate) fn allows(node: &Node, client: &Client, spec: &WorkspaceSpec) -> Result<(), Misfit> {
+    rules(node, &Need::asked(client, spec))
+}
+
 fn rules(node: &Node, need: &Need<'_>) -> Result<(), Misfit> {
     let rules = need.placement;
     if rules.pin.is_some_and(|pin| pin != node.id) {

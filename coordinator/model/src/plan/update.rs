@@ -13,6 +13,10 @@ use warren_common::{
     status::{line_applied, reason_applied},
 };
 
+mod rules;
+
+pub use rules::updated_rules;
+
 /// Bytes that are shown of a value.
 const SHOWN: usize = 120;
 
@@ -98,10 +102,14 @@ pub fn updated(
         git_identity: merge.choose(("git identity", who), both, author),
         sessions: sessions(&mut merge, base, (new, present)),
         resources: resources(&mut merge, base, (&new.resources, &present.resources)),
-        // a template says nothing of them
+        // see [`updated_rules`]
         placement: present.placement.clone(),
         failover: present.failover,
-        labels: labels(&mut merge, base, (new, present)),
+        labels: named(
+            &mut merge,
+            "label",
+            (base.map(|base| &base.labels), &new.labels, &present.labels),
+        ),
     };
     let Merge { changes, kept } = merge;
     UpdatePlan { restarts: begins_anew(present, &spec), spec, changes, kept }
@@ -180,22 +188,23 @@ fn sessions(
     sessions
 }
 
-fn labels(
+/// Merges labels one by one.
+fn named(
     merge: &mut Merge,
-    base: Option<&WorkspaceSpec>,
-    (new, present): (&WorkspaceSpec, &WorkspaceSpec),
+    what: &str,
+    (base, new, present): (Option<&Labels>, &Labels, &Labels),
 ) -> Labels {
     let mut labels = Labels::new();
-    let mut keys: Vec<&String> = new.labels.keys().chain(present.labels.keys()).collect();
+    let mut keys: Vec<&String> = new.keys().chain(present.keys()).collect();
     keys.sort();
     keys.dedup();
     for key in keys {
-        let (new, present) = (new.labels.get(key), present.labels.get(key));
+        let (new, present) = (new.get(key), present.get(key));
         let same = match base {
-            Some(base) => base.labels.get(key) == new,
+            Some(base) => base.get(key) == new,
             None => new.is_none(),
         };
-        let what = format!("label {key}");
+        let what = format!("{what} {key}");
         let whole = |value: &Option<&String>| value.cloned();
         let value = merge.choose((&what, same), (&new, &present), whole).cloned();
         labels.extend(value.map(|value| (key.clone(), value)));
@@ -241,7 +250,7 @@ mod tests {
         SessionSpec { name: name.parse().expect("a name"), command: Some(command.to_owned()) }
     }
 
-    fn spec(version: u32) -> WorkspaceSpec {
+    pub(super) fn spec(version: u32) -> WorkspaceSpec {
         WorkspaceSpec {
             template: format!("agent@{version}"),
             image: "agents:1".to_owned(),
@@ -257,7 +266,7 @@ mod tests {
         }
     }
 
-    fn whats(changes: &[SpecChange]) -> Vec<&str> {
+    pub(super) fn whats(changes: &[SpecChange]) -> Vec<&str> {
         changes.iter().map(|change| change.what.as_str()).collect()
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod resize;
 pub mod seat;
 pub mod secret;
 pub mod session;
+mod session_orders;
 mod spec;
 pub mod template;
 pub mod token;

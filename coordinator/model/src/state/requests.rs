@@ -190,7 +190,9 @@ fn minted(request: RequestId) -> Option<Timestamp> {
 /// Returns what is hashed of an update: what a version comes to may be another thing a moment later.
 fn of_update(command: &Command, one: &UpdateWorkspace) -> postcard::Result<Vec<u8>> {
     match &one.update {
-        Update::Template(update) => postcard::to_stdvec(&("update to", one.workspace, &update.to)),
+        Update::Template(update) | Update::TemplateRules(update) => {
+            postcard::to_stdvec(&("update to", one.workspace, &update.to))
+        }
         Update::Image(_) | Update::ImageBefore => postcard::to_stdvec(command),
     }
 }

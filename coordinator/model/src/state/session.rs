@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Limits, Revision, SessionName, Timestamp, WorkspaceId,
-    spec::{SessionOrder, SessionProgram, SessionSpec, SessionWish, WorkspaceSpec},
+    spec::{SessionOrder, SessionProgram, SessionWish, WorkspaceSpec},
 };
 
 use self::adopt::Word;
@@ -70,39 +70,6 @@ impl SessionRecord {
 /// The records of one workspace.
 pub(crate) type Records = BTreeMap<SessionName, SessionRecord>;
 
-impl ClusterState {
-    /// Returns what was asked of one session since its workspace was made.
-    pub fn session(&self, workspace: WorkspaceId, name: &SessionName) -> Option<&SessionRecord> {
-        self.sessions.get(&workspace)?.get(name)
-    }
-
-    /// Returns every session that a workspace is to have, those of the spec first, and those of the
-    /// spec that were deleted.
-    pub fn session_orders(&self, workspace: &Workspace) -> Vec<SessionOrder> {
-        self.orders(workspace.id, &workspace.spec.whole().sessions)
-    }
-
-    /// Returns the same where the spec named these.
-    fn orders(&self, id: WorkspaceId, specs: &[SessionSpec]) -> Vec<SessionOrder> {
-        let none = Records::new();
-        let records = self.sessions.get(&id).map_or(&none, AsRef::as_ref);
-        let of_spec = specs.iter().map(|spec| {
-            let record = records.get(&spec.name);
-            record.map_or_else(
-                || SessionOrder::of_spec(spec),
-                |record| SessionOrder {
-                    program: program(record).unwrap_or_else(|| SessionProgram::of_spec(spec)),
-                    ..order(&spec.name, record)
-                },
-            )
-        });
-        let in_spec = |name: &SessionName| specs.iter().any(|spec| spec.name == *name);
-        let made = records.iter();
-        let made = made.filter(|(name, record)| record.made.is_some() && !in_spec(name));
-        of_spec.chain(made.map(|(name, record)| order(name, record))).collect()
-    }
-}
-
 /// Decides whether a workspace can have the sessions of another spec beside those that people made; one
 /// that has too many already may keep as many.
 ///
@@ -120,7 +87,7 @@ pub(crate) fn fit(
         let there = orders.iter().filter(|order| order.wish != SessionWish::Delete);
         there.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.program.bytes()))
     };
-    let (had, had_bytes): (usize, usize) = sums(state.session_orders(workspace));
+    let (had, had_bytes): (usize, usize) = sums(state.orders_applied(workspace));
     let (count, bytes) = sums(state.orders(workspace.id, &after.sessions));
     let label = state.workspace_label(workspace.id);
     let to_do = format!("warren session delete {label}/SESSION makes room");
@@ -167,21 +134,6 @@ fn number(state: &ClusterState, context: &Context) -> u64 {
     let incarnation = state.cluster.as_ref().map_or(0, |cluster| cluster.incarnation);
     let begun = state.restored.map_or(0, |_| u64::from(incarnation) << REVISION_BITS);
     begun.saturating_add(context.revision.0)
-}
-
-fn program(record: &SessionRecord) -> Option<SessionProgram> {
-    record.made.as_ref().map(|made| made.program.clone())
-}
-
-fn order(name: &SessionName, record: &SessionRecord) -> SessionOrder {
-    SessionOrder {
-        name: name.clone(),
-        life: record.life,
-        run: record.run,
-        conversation: record.conversation,
-        wish: record.wish,
-        program: program(record).unwrap_or_default(),
-    }
 }
 
 pub(crate) fn command(

@@ -11,11 +11,12 @@ use crate::{
     command::{TemplateUpdate, Update, UpdateWorkspace},
     event::EventKind,
     plan::{
+        fit,
         resize::grown,
-        update::{UpdatePlan, updated},
+        update::{UpdatePlan, updated, updated_rules},
     },
     state::{
-        ClusterState, Desired, Recipe, Spec, Workspace, recovery, secret, session,
+        ClusterState, Desired, Recipe, Spec, Workspace, node, recovery, secret, session,
         workspace::{missing, wrong},
         workspace_run,
     },
@@ -41,7 +42,12 @@ pub(crate) fn update(
             let why = || wrong(format!("workspace {label} had no image before {}", spec.image));
             before.ok_or_else(why)?.to_string()
         }
-        Update::Template(update) => return template(state, context, (id, update)),
+        Update::Template(update) => {
+            return template(state, context, (id, update), (updated, may_become));
+        }
+        Update::TemplateRules(update) => {
+            return template(state, context, (id, update), (updated_rules, may_be_ruled));
+        }
     };
     let back = command.update == Update::ImageBefore;
     let before = std::mem::replace(&mut spec.image, image.clone());
@@ -68,11 +74,18 @@ pub(crate) fn update(
     .map(|change| change.detail(detail))
 }
 
+/// How an update is decided, and what it may not come to.
+type Decision = (fn(Option<&WorkspaceSpec>, &WorkspaceSpec, &WorkspaceSpec) -> UpdatePlan, May);
+
+/// Decides whether a workspace can be of another spec.
+pub type May = fn(&ClusterState, &Workspace, &WorkspaceSpec) -> Result<(), Refusal>;
+
 /// Another version of the template: what it changes, and nothing of what people changed beside it.
 fn template(
     state: &mut ClusterState,
     context: &Context,
     (id, update): (WorkspaceId, &TemplateUpdate),
+    (decide, may): Decision,
 ) -> Result<Change, Refusal> {
     let TemplateUpdate { from, base, to, new } = update;
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
@@ -82,8 +95,8 @@ fn template(
         return Err(wrong(format!("workspace {label} was updated by somebody else meanwhile")));
     }
     let before = workspace.spec.whole();
-    let plan = updated(base.as_ref(), new, &before);
-    if !may_update(state, workspace, (to, &plan.spec))? {
+    let plan = decide(base.as_ref(), new, &before);
+    if !may_update(state, workspace, (to, &plan.spec), may)? {
         return Ok(Change::none(Outcome::Workspace(id)));
     }
     let placed = workspace.assignment.as_ref().map(|assignment| assignment.node);
@@ -114,19 +127,19 @@ fn template(
 /// returns whether anything changes by that. A plan asks it as well as whoever updates.
 ///
 /// # Errors
-/// The parameters are more than is kept, the spec breaks a rule, the workspace is being deleted, its node has no room for what grows, its
-/// sessions would be too many, or the cluster recovers.
+/// The parameters are more than is kept, or as `may`.
 pub fn may_update(
     state: &ClusterState,
     workspace: &Workspace,
     (to, after): (&Recipe, &WorkspaceSpec),
+    may: May,
 ) -> Result<bool, Refusal> {
     to.check()?;
     let from = state.recipes.get(&workspace.id).map(AsRef::as_ref);
     if *after == workspace.spec.whole() && from == Some(to) {
         return Ok(false);
     }
-    may_become(state, workspace, after).map(|()| true)
+    may(state, workspace, after).map(|()| true)
 }
 
 fn may_become(
@@ -148,6 +161,36 @@ fn may_become(
         let (name, detail) = (&node.name, misfit.detail);
         let message = format!("node {name} has no room for workspace {label}: {detail}");
         Refusal::new(RefusalCode::NoNodeFits, message)
+    })
+}
+
+/// Decides the same where rules change too: nothing moves by an update, so its node must be one that
+/// they allow.
+///
+/// # Errors
+/// As [`may_become`], or its node is none of those.
+pub fn may_be_ruled(
+    state: &ClusterState,
+    workspace: &Workspace,
+    after: &WorkspaceSpec,
+) -> Result<(), Refusal> {
+    may_become(state, workspace, after)?;
+    let rules = &after.placement;
+    if let Some(pin) = rules.pin
+        && !state.nodes.contains_key(&pin)
+    {
+        return Err(node::missing(pin));
+    }
+    let placed = workspace.assignment.as_ref().and_then(|one| state.nodes.get(&one.node));
+    let Some((node, client)) = placed.zip(state.clients.get(&workspace.client)) else {
+        return Ok(());
+    };
+    if *rules == *workspace.spec.placement() {
+        return Ok(());
+    }
+    fit::allows(node, client, after).map_err(|misfit| {
+        let (label, name, why) = (state.workspace_label(workspace.id), &node.name, misfit.detail);
+        wrong(format!("workspace {label} is on node {name}, and nothing moves by an update: {why}"))
     })
 }
 

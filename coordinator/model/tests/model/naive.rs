@@ -412,7 +412,7 @@ impl Naive {
             }
             Update::ImageBefore if images.len() < 2 => return Err(WrongState),
             Update::ImageBefore => drop(images.pop()),
-            Update::Template(_) => unreachable!("not asked"),
+            Update::Template(_) | Update::TemplateRules(_) => unreachable!("not asked"),
         }
         if workspace.wanted == "running" {
             let run = RunRequest::Restart;

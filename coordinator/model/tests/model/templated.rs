@@ -2,7 +2,7 @@
 
 use warren_common::{
     Bytes, Limits,
-    spec::{SessionProgram, SessionSpec, WorkspaceSpec},
+    spec::{AgentProgram, Extras, Failover, SessionProgram, SessionSpec, WorkspaceSpec},
 };
 use warren_model::{
     Command, RefusalCode,
@@ -135,6 +135,72 @@ fn what_does_not_fit_or_was_decided_of_another_version_is_refused_and_changes_no
     world.must(Command::ResizeWorkspace(more));
     world.must(update(1, 2, |_| ()));
     assert_eq!(world.workspace(1).spec.resources.memory, Bytes::gib(2), "as somebody chose it");
+}
+
+/// The same update, with what a version says of rules.
+fn ruled(to: u32, how: impl FnOnce(&mut WorkspaceSpec)) -> Command {
+    let Command::UpdateWorkspace(plain) = update(to - 1, to, how) else {
+        unreachable!("it updates one")
+    };
+    let Update::Template(update) = plain.update else { unreachable!("as it was asked") };
+    let update = Update::template(*update);
+    Command::UpdateWorkspace(UpdateWorkspace { workspace: workspace(1), update })
+}
+
+#[test]
+fn rules_of_a_version_are_taken_where_the_node_is_one_that_they_allow() {
+    let mut world = one();
+    let run = world.workspace(1).run_serial;
+    let eu = |spec: &mut WorkspaceSpec| {
+        spec.placement.required_labels.insert("region".to_owned(), "eu".to_owned());
+    };
+    let refused = world.refused(ruled(2, eu));
+    assert_eq!(refused.code, RefusalCode::WrongState);
+    assert!(refused.message.ends_with("no label region=eu"), "{}", refused.message);
+    let missing = world.refused(ruled(2, |spec| spec.placement.pin = Some(node(9))));
+    assert_eq!(missing.code, RefusalCode::NotFound);
+    world.must(ruled(2, |spec| {
+        spec.placement.pin = Some(node(1));
+        spec.failover = Failover::Manual;
+    }));
+    let now = world.workspace(1);
+    assert_eq!((now.spec.placement().pin, now.run_serial), (Some(node(1)), run));
+    assert_eq!(now.spec.failover(), Failover::Manual);
+    // a log of before rules had a say comes to what it came to then
+    world.must(update(2, 3, |spec| spec.failover = Failover::Manual));
+    assert_eq!(world.workspace(1).spec.placement().pin, Some(node(1)));
+}
+
+#[test]
+fn what_stands_beside_a_command_line_is_ordered_and_counts_for_nothing_where_it_is_applied() {
+    let mut world = World::with_nodes(&[Bytes::gib(4)]);
+    let Command::MakeWorkspace(mut make) = make(1) else { unreachable!("it makes one") };
+    let program = SessionProgram {
+        agent: Some(AgentProgram::Claude),
+        prompt: "x".repeat(Limits::PROMPT_BYTES),
+        branch: Some("fix".to_owned()),
+        ..SessionProgram::default()
+    };
+    let spec = &mut make.create.spec;
+    spec.sessions = vec![session("main", &program.line())];
+    let sessions = vec![(spec.sessions[0].name.clone(), program.clone())];
+    spec.setup = Extras { sessions, ..Extras::default() }.before(None);
+    world.must(Command::MakeWorkspace(make));
+    world.settle();
+    assert_eq!(world.state.session_orders(world.workspace(1))[0].program, program);
+    let restart = |world: &World| {
+        let name = world.workspace(1).spec.whole().sessions[0].name.clone();
+        RestartSession { workspace: workspace(1), name, fresh: false }
+    };
+    let restart = restart(&world);
+    world.must(Command::Session(Box::new(SessionCommand::Restart(restart))));
+    let order = world.state.session_orders(world.workspace(1)).remove(0);
+    assert!(order.program == program && order.run > 0, "{order:?}");
+    // an older replica knows of no branch and of no prompt
+    let each = SessionProgram::of_spec(&session("a", &"x".repeat(4000))).bytes();
+    for number in 0..Limits::SESSIONS_BYTES / each {
+        world.must(by_person(&format!("s{number}"), "x".repeat(4000)));
+    }
 }
 
 #[test]

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use tonic::Code;
 use warren_common::{
-    Bytes, Limits, MilliCpus, TemplateName,
-    spec::SessionSpec,
+    Bytes, Limits, MilliCpus, NodeId, TemplateName,
+    spec::{Failover, IsolationTier, PlacementRules, SessionSpec},
     template::{Body, Filled, InvalidTemplate, Template, Value},
 };
 use warren_model::{ClusterState, state::Recipe};
 use warren_proto::{error::ApiError, pb::admin::v1 as pb};
 
 use super::{BASE, InvalidRequest, PARAMETERS, ResourceRequest};
-use crate::api::errors;
+use crate::api::{errors, resolve};
 
 /// Reads and checks a document.
 ///
@@ -27,7 +27,9 @@ pub fn read(text: &str) -> Result<Template, ApiError> {
     template.check().map_err(|why| invalid(why.to_string()))?;
     // what is fixed must be good; what parameters say is looked at with their values
     let amounts = Body { labels: BTreeMap::new(), ..template.workspace.clone() };
-    resources(&without_names(amounts)).map_err(|why| invalid(why.to_string()))?;
+    let amounts = without_names(amounts);
+    resources(&amounts).map_err(|why| invalid(why.to_string()))?;
+    rules(&amounts, &|_| Ok(None)).map_err(|why| invalid(why.to_string()))?;
     Ok(template)
 }
 
@@ -63,6 +65,8 @@ fn without_names(body: Body) -> Body {
         cpus: fixed(body.cpus),
         cpu_weight: fixed(body.cpu_weight),
         pids: fixed(body.pids),
+        isolation: fixed(body.isolation),
+        failover: fixed(body.failover),
         ..Body::default()
     }
 }
@@ -74,6 +78,18 @@ pub struct Chosen {
     pub reference: String,
     /// The body with the request's parameters in it.
     pub filled: Filled,
+    /// What the body says of where it may run, and of what happens when its node dies; none where it
+    /// says nothing.
+    pub rules: Rules,
+}
+
+/// What a body says of placement and failover.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Where it may run.
+    pub placement: PlacementRules,
+    /// What happens when its node dies.
+    pub failover: Option<Failover>,
 }
 
 /// Finds the template that a request names and fills it; none for the one that is built in.
@@ -91,7 +107,30 @@ pub fn choose(
         why,
         known: document.parameters.iter().map(|one| one.name.clone()).collect(),
     })?;
-    Ok(Some(Chosen { reference, filled }))
+    let pinned = |name: &str| match resolve::node(state, name) {
+        Ok(node) => Ok(Some(node.id)),
+        Err(_) => Err(InvalidRequest::Pin { name: name.chars().take(80).collect() }),
+    };
+    let rules = rules(&filled.body, &pinned)?;
+    Ok(Some(Chosen { reference, filled, rules }))
+}
+
+/// Reads what a filled body says of placement and failover; `pinned` finds a node by its name.
+///
+/// # Errors
+/// Names the field that takes no such word, or the node that is not there.
+fn rules(
+    body: &Body,
+    pinned: &dyn Fn(&str) -> Result<Option<NodeId>, InvalidRequest>,
+) -> Result<Rules, InvalidRequest> {
+    let tier: Option<IsolationTier> = amount("isolation", &body.isolation)?;
+    let pin = body.pin.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let placement = PlacementRules {
+        pin: pin.map(pinned).transpose()?.flatten(),
+        required_labels: body.require_labels.clone(),
+        tier: tier.unwrap_or_default(),
+    };
+    Ok(Rules { placement, failover: amount("failover", &body.failover)? })
 }
 
 /// Finds the template that a request names, with how a workspace names it; none for the one that is

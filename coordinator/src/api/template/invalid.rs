@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use warren_common::{
+    SessionName,
     spec::{InvalidRepo, InvalidSpec},
     template::InvalidTemplate,
 };
@@ -39,6 +40,15 @@ pub enum InvalidRequest {
         /// Its parameters.
         known: Vec<String>,
     },
+    /// A node that a template pins to and that is not there.
+    #[error("the template pins to node {name:?}, and there is none of this name")]
+    Pin {
+        /// What was named, cut.
+        name: String,
+    },
+    /// A session with a branch, without a repository to take it from.
+    #[error("session {0} has a branch, and there is no repository to take it from")]
+    SessionBranch(SessionName),
     /// A cap of a template that is no amount.
     #[error("{field} of the template: {why}")]
     Amount {
@@ -89,7 +99,8 @@ impl InvalidRequest {
             Self::Template { .. } => "UNKNOWN_TEMPLATE",
             Self::Document { .. } => "INVALID_TEMPLATE",
             Self::Filled { why: InvalidTemplate::Unknown(_), .. } => "UNKNOWN_PARAMETER",
-            Self::Filled { .. } | Self::Amount { .. } => "INVALID_PARAMETER",
+            Self::Filled { .. } | Self::Amount { .. } | Self::Pin { .. } => "INVALID_PARAMETER",
+            Self::SessionBranch(_) => "INVALID_PARAMETER",
             Self::Parameter { .. } => "UNKNOWN_PARAMETER",
             Self::Repo(InvalidRepo::Credentials) => "REPO_CREDENTIALS",
             Self::Repo(
@@ -138,11 +149,13 @@ impl InvalidRequest {
                  --param NAME=@FILE, NAME=@- or NAME=env:VARIABLE"
                     .to_owned(),
             ),
+            Self::Pin { .. } => Some("name one of warren node list".to_owned()),
             Self::Identity(missing) => Some(format!("add --param {missing}=…")),
             Self::Empty(name) => Some(format!("leave --param {name} out, or give it a value")),
             Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
             | Self::BranchWithoutRepo
             | Self::GitToken
+            | Self::SessionBranch(_)
             | Self::Amount { .. }
             | Self::Spec(_) => None,
         }

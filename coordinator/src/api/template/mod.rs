@@ -49,8 +49,8 @@ pub struct Request {
     pub resources: ResourceRequest,
     /// Where it may run.
     pub placement: PlacementRules,
-    /// What happens when its node dies.
-    pub failover: Failover,
+    /// What happens when its node dies; the template's without it.
+    pub failover: Option<Failover>,
     /// The operator's labels.
     pub labels: Labels,
 }
@@ -103,11 +103,13 @@ pub fn expand(
     defaults: &TemplateDefaults,
 ) -> Result<WorkspaceSpec, InvalidRequest> {
     let Some(chosen) = chosen else { return base(request, defaults) };
-    let Chosen { reference, filled } = chosen;
+    let Chosen { reference, filled, rules } = chosen;
     let caps = request.resources.or(document::resources(&filled.body)?);
     let mut sessions = document::sessions(&filled);
-    let extras = filled.extras;
+    let mut extras = filled.extras;
     for asked in request.sessions {
+        // what the request says is all there is of it
+        extras.sessions.retain(|(name, _)| *name != asked.name);
         match sessions.iter_mut().find(|one| one.name == asked.name) {
             Some(one) => *one = asked,
             None => sessions.push(asked),
@@ -117,6 +119,10 @@ pub fn expand(
     let repo = body.repo.map(|url| url.parse::<RepoUrl>()).transpose()?;
     if body.branch.is_some() && repo.is_none() {
         return Err(InvalidRequest::BranchWithoutRepo);
+    }
+    let branched = extras.sessions.iter().find(|(_, program)| program.branch.is_some());
+    if let (Some((name, _)), None) = (branched, &repo) {
+        return Err(InvalidRequest::SessionBranch(name.clone()));
     }
     let mut labels = body.labels;
     labels.extend(request.labels);
@@ -133,8 +139,8 @@ pub fn expand(
         git_identity: identity(body.git_name, body.git_email)?,
         sessions: self::sessions(sessions, None, defaults),
         resources: resources(caps, defaults),
-        placement: request.placement,
-        failover: request.failover,
+        placement: placed(request.placement, rules.placement),
+        failover: request.failover.or(rules.failover).unwrap_or_default(),
         labels,
     };
     spec.validate()?;
@@ -160,11 +166,19 @@ fn base(request: Request, defaults: &TemplateDefaults) -> Result<WorkspaceSpec, 
         sessions: sessions(request.sessions, command, defaults),
         resources: resources(request.resources, defaults),
         placement: request.placement,
-        failover: request.failover,
+        failover: request.failover.unwrap_or_default(),
         labels: request.labels,
     };
     spec.validate()?;
     Ok(spec)
+}
+
+/// Joins rules: what a request says goes before the template's, but its walls are never weaker.
+fn placed(asked: PlacementRules, of: PlacementRules) -> PlacementRules {
+    let mut required_labels = of.required_labels;
+    required_labels.extend(asked.required_labels);
+    let (pin, tier) = (asked.pin.or(of.pin), asked.tier.max(of.tier));
+    PlacementRules { pin, required_labels, tier }
 }
 
 /// Parameters that the template knows, none of them empty.
@@ -268,6 +282,7 @@ fn distance(one: &str, other: &str) -> usize {
 mod tests {
     use warren_common::{
         Limits,
+        spec::IsolationTier,
         template::{Body, Filled, FilledSession},
     };
 
@@ -364,7 +379,13 @@ mod tests {
             sessions: vec![session("main", "claude"), session("tests", "make watch")],
             ..Filled::default()
         };
-        let chosen = Chosen { reference: "agent@3".to_owned(), filled };
+        let placement = PlacementRules {
+            required_labels: [("region".to_owned(), "eu".to_owned())].into(),
+            tier: IsolationTier::Gvisor,
+            ..PlacementRules::default()
+        };
+        let rules = document::Rules { placement, failover: Some(Failover::Manual) };
+        let chosen = Chosen { reference: "agent@3".to_owned(), filled, rules };
         let main = SessionSpec { name: "main".parse().expect("a name"), command: text("codex") };
         let resources = ResourceRequest { disk: Some(Bytes::gib(50).0), ..Default::default() };
         let request = Request { sessions: vec![main], resources, ..Request::default() };
@@ -377,6 +398,16 @@ mod tests {
         let commands: Vec<_> = spec.sessions.iter().map(|one| one.command.as_deref()).collect();
         assert_eq!(commands, [Some("codex"), Some("make watch")]);
         assert_eq!(spec.labels["team"], "web");
+        let rules = &spec.placement;
+        assert_eq!((rules.tier, spec.failover), (IsolationTier::Gvisor, Failover::Manual));
+        assert_eq!(rules.required_labels["region"], "eu");
+        let mut asked = Request { failover: Some(Failover::Auto), ..Request::default() };
+        asked.placement.tier = IsolationTier::Container;
+        asked.placement.required_labels.insert("region".to_owned(), "us".to_owned());
+        let spec = expand(asked, Some(chosen.clone()), &defaults()).expect("complete");
+        assert_eq!(spec.failover, Failover::Auto);
+        assert_eq!(spec.placement.tier, IsolationTier::Gvisor, "its walls are never weaker");
+        assert_eq!(spec.placement.required_labels["region"], "us");
 
         let mut broken = chosen;
         broken.filled.body.memory = text("much");

@@ -100,7 +100,7 @@ async fn tools_are_given_their_secrets_when_they_run_and_nothing_that_lasts_hold
             login(Tool::Vercel, "deploy", None),
             login(Tool::Npm, "registry", Some("npm.example/team/")),
         ],
-        servers: Vec::new(),
+        ..Extras::default()
     };
     // a tool runs as anybody's does: by its name
     let bin = stage.path("bin").display().to_string();
@@ -291,7 +291,7 @@ async fn a_secret_that_is_missing_is_named_with_what_to_do_and_the_tool_still_ru
             login(Tool::Neon, "neon-token", None),
             login(Tool::Gh, "gh-token", None),
         ],
-        servers: Vec::new(),
+        ..Extras::default()
     };
     let bin = stage.path("bin").display().to_string();
     let script = format!("PATH={bin}:$PATH $WARREN_TOOLS_DIR/bin/vercel now\n");
@@ -329,7 +329,7 @@ async fn agents_are_told_of_servers_and_a_server_has_its_secret_when_it_runs() {
         args: vec!["--fast".to_owned()],
         env: [("TOKEN".to_owned(), "docs-token".parse().expect("a name"))].into(),
     };
-    let extras = Extras { logins: Vec::new(), servers: vec![server] };
+    let extras = Extras { servers: vec![server], ..Extras::default() };
     let (workspace, mut agent) = Workspace::start_with(setup(&extras, ""), &stage.variables());
     let status = agent.until_started().await;
     assert_eq!(step(&status, "mcp").state(), StepState::Done, "{status:#?}");

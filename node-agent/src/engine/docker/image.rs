@@ -8,7 +8,7 @@ use bollard::{
     query_parameters::{CreateImageOptionsBuilder, ListImagesOptions},
 };
 use futures_util::StreamExt as _;
-use warren_common::Limits;
+use warren_common::{Limits, status::clean};
 
 use super::DockerEngine;
 use crate::engine::{EngineError, ImageSeen, Progress};
@@ -16,6 +16,8 @@ use crate::engine::{EngineError, ImageSeen, Progress};
 /// Attempts at a pull whose failure may pass, and the pause before each but the first.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Bytes that are kept of what a registry says.
+const DETAIL: usize = 200;
 
 impl DockerEngine {
     pub(super) async fn holds(&self, image: &str) -> Result<bool, EngineError> {
@@ -61,6 +63,8 @@ impl DockerEngine {
                 }
                 other => return Err(other),
             };
+            // what to do about it follows, and a reason is cut
+            let detail = clean(&detail, DETAIL);
             return Err(EngineError::ImageMissing { image: image.to_owned(), detail });
         }
     }

@@ -41,8 +41,9 @@ pub(super) fn build(
     check(create, setup.as_deref(), &labels, &required)?;
     let resources = &create.resources;
     let failover = match create.placement.failover {
-        FailoverArg::Auto => node::Failover::Auto,
-        FailoverArg::Manual => node::Failover::Manual,
+        None => node::Failover::Unspecified,
+        Some(FailoverArg::Auto) => node::Failover::Auto,
+        Some(FailoverArg::Manual) => node::Failover::Manual,
     };
     let session = |session: &warren_common::spec::SessionSpec| node::SessionSpec {
         name: session.name.to_string(),
@@ -76,7 +77,8 @@ pub(super) fn build(
     })
 }
 
-const fn tier(isolation: Isolation) -> node::IsolationTier {
+const fn tier(isolation: Option<Isolation>) -> node::IsolationTier {
+    let Some(isolation) = isolation else { return node::IsolationTier::Unspecified };
     match isolation {
         Isolation::Container => node::IsolationTier::Container,
         Isolation::Userns => node::IsolationTier::UserNamespace,

@@ -123,7 +123,7 @@ fn fitting(
 fn newer(state: &ClusterState, workspace: &Workspace, word: &Word<'_>) -> Vec<SessionOrder> {
     let id = workspace.id;
     let restored = state.restored.unwrap_or_default();
-    let known = state.session_orders(workspace);
+    let known = state.orders_applied(workspace);
     let newer = |order: &&SessionOrder| {
         let record = state.session(id, &order.name);
         let asked_since = record.is_some_and(|one| one.revision > restored || word.is_before(one));

@@ -33,7 +33,7 @@ pub(super) fn create(
     let workspace = state.workspaces.get(&id).ok_or_else(|| missing(id))?;
     let label = state.workspace_label(id);
     context.unchanged_since(workspace.revision, || format!("workspace {label}"))?;
-    let mut there = state.session_orders(workspace);
+    let mut there = state.orders_applied(workspace);
     there.retain(|order| order.wish != SessionWish::Delete);
     if there.len() >= Limits::SESSIONS {
         let message = format!("workspace {label} has {} sessions, the limit", there.len());

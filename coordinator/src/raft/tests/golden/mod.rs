@@ -17,6 +17,7 @@ use openraft::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use warren_common::spec::Failover;
 use warren_model::{
     AuditHead, ClusterState, Command, Outcome,
     command::{
@@ -253,10 +254,15 @@ fn what_workspaces_are_updated_to_is_read_and_still_written_alike() {
         to: recipe(4),
         new: spec(),
     }));
+    let mut ruled = spec();
+    ruled.failover = Failover::Auto;
+    let (from, base, to) = (None, Some(spec()), recipe(4));
+    let rules = Update::TemplateRules(Box::new(TemplateUpdate { from, base, to, new: ruled }));
     let updates = [
         ("image", Update::Image("agents:2".to_owned())),
         ("back", Update::ImageBefore),
         ("template", template),
+        ("template with rules", rules),
     ];
     let mut commands: Vec<(&str, Command)> = updates
         .map(|(name, update)| {
