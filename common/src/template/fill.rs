@@ -143,6 +143,7 @@ impl Body {
             cpus: plain(&self.cpus)?,
             cpu_weight: plain(&self.cpu_weight)?,
             pids: plain(&self.pids)?,
+            browser_sandbox: plain(&self.browser_sandbox)?,
             labels,
         })
     }

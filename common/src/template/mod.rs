@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 pub use fill::{Filled, FilledSession};
 pub use parameter::{Kind, Parameter, Value};
@@ -111,9 +111,26 @@ pub struct Body {
     pub cpu_weight: Option<String>,
     /// Processes and threads, at most.
     pub pids: Option<String>,
+    /// Whether browsers get the namespaces of their own sandbox: `true` or `false`.
+    #[serde(default, deserialize_with = "flag")]
+    pub browser_sandbox: Option<String>,
     /// Labels of the workspace.
     #[serde(default)]
     pub labels: Labels,
+}
+
+/// Reads `true`, `false`, or a text that a parameter stands in.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "true, false or \"{{NAME}}\" is taken here")]
+    enum Flag {
+        Set(bool),
+        Text(String),
+    }
+    Ok(Some(match Flag::deserialize(deserializer)? {
+        Flag::Set(set) => set.to_string(),
+        Flag::Text(text) => text,
+    }))
 }
 
 /// One session of a template.
@@ -308,6 +325,7 @@ impl Template {
             ("workspace.cpus", &body.cpus),
             ("workspace.cpu_weight", &body.cpu_weight),
             ("workspace.pids", &body.pids),
+            ("workspace.browser_sandbox", &body.browser_sandbox),
         ];
         let fields = fields.into_iter().map(|(field, text)| (field.to_owned(), text.as_deref()));
         let labels = body.labels.iter();

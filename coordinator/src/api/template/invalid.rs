@@ -73,6 +73,9 @@ pub enum InvalidRequest {
     /// The template's `git_token`.
     #[error("git_token of the template takes the name of a secret")]
     GitToken,
+    /// The template's `browser_sandbox`, or the label it becomes.
+    #[error("the browser sandbox is not on or off: browser_sandbox takes true or false")]
+    BrowserSandbox,
     /// The whole breaks a rule.
     #[error(transparent)]
     Spec(#[from] InvalidSpec),
@@ -95,9 +98,11 @@ impl InvalidRequest {
             Self::Repo(
                 InvalidRepo::TooLong(_) | InvalidRepo::Scheme(_) | InvalidRepo::Malformed(_),
             ) => "INVALID_REPO",
-            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo | Self::GitToken => {
-                "INVALID_PARAMETER"
-            }
+            Self::Empty(_)
+            | Self::Identity(_)
+            | Self::BranchWithoutRepo
+            | Self::GitToken
+            | Self::BrowserSandbox => "INVALID_PARAMETER",
             Self::Secret => "UNKNOWN_SECRET",
             Self::Spec(InvalidSpec::Resources(_)) => "INVALID_RESOURCES",
             Self::Spec(
@@ -143,6 +148,7 @@ impl InvalidRequest {
             Self::Repo(InvalidRepo::TooLong(_) | InvalidRepo::Malformed(_))
             | Self::BranchWithoutRepo
             | Self::GitToken
+            | Self::BrowserSandbox
             | Self::Amount { .. }
             | Self::Spec(_) => None,
         }
