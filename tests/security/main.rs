@@ -14,5 +14,6 @@ mod hosts;
 mod names;
 mod network;
 mod probe;
+mod sandbox;
 mod secrets;
 mod walls;

@@ -18,20 +18,20 @@ use warren_tests::{Lab, Output, Program};
 const IMAGE: &str = "warren-workspace:latest";
 /// Memory and processes of A.
 const MEMORY: &str = "256M";
-const PIDS: &str = "256";
+pub(crate) const PIDS: &str = "256";
 
 /// One attack.
-struct Probe {
+pub(crate) struct Probe {
     /// Its number in the threat catalogue, such as `A05`.
-    id: &'static str,
+    pub(crate) id: &'static str,
     /// What is attacked.
-    what: &'static str,
+    pub(crate) what: &'static str,
     /// A shell line that writes `seen` where it got through.
-    line: &'static str,
+    pub(crate) line: &'static str,
     /// A file of the kernel without which there is nothing to attack.
-    needs: Option<&'static str>,
+    pub(crate) needs: Option<&'static str>,
     /// What the control lacks: parts of the hardening, each with what stands for it.
-    without: &'static [(&'static str, &'static [&'static str])],
+    pub(crate) without: &'static [(&'static str, &'static [&'static str])],
 }
 
 /// Shared by lines: `sys NUMBER ARGUMENT...` writes the error of a system call, or `ok`.
@@ -40,12 +40,13 @@ const PRELUDE: &str = r#"sys() { perl -e '$! = 0; my ($n, @a) = map { $_ + 0 } @
 beyond() { got=$(sys "${@:2}"); case " $1 " in *" $got "*) ;; *) echo "seen: $got";; esac; }
 "#;
 
-const UNFILTERED: (&str, &[&str]) = ("seccomp", &["--security-opt", "seccomp=unconfined"]);
+pub(crate) const UNFILTERED: (&str, &[&str]) =
+    ("seccomp", &["--security-opt", "seccomp=unconfined"]);
 const CAPABLE: (&str, &[&str]) = ("caps", &[]);
 const ROOT: (&str, &[&str]) = ("user", &["--user", "0:0"]);
 const BARE: (&str, &[&str]) = ("paths", &["--security-opt", "systempaths=unconfined"]);
 
-const PROBES: &[Probe] = &[
+pub(crate) const PROBES: &[Probe] = &[
     Probe {
         id: "A01",
         what: "a capability that could be had",
@@ -128,6 +129,14 @@ const PROBES: &[Probe] = &[
         id: "A05",
         what: "a network namespace through a user namespace",
         line: "unshare -Urn true && echo seen",
+        needs: None,
+        without: &[UNFILTERED],
+    },
+    Probe {
+        id: "A05",
+        what: "a user namespace for a child",
+        // CLONE_NEWUSER and SIGCHLD
+        line: "beyond 1 56 268435473 0 0 0 0",
         needs: None,
         without: &[UNFILTERED],
     },
@@ -278,12 +287,12 @@ const PROBES: &[Probe] = &[
 ];
 
 /// The engine's own containers, hardened as a workspace is.
-struct Controls {
+pub(crate) struct Controls {
     hardened: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Controls {
-    fn new(lab: &Lab, address: &str) -> Result<Self> {
+    pub(crate) fn new(lab: &Lab, address: &str) -> Result<Self> {
         let container = lab.container(address)?;
         let options = container["HostConfig"]["SecurityOpt"].as_array().context("options")?;
         let mut profile =
@@ -336,7 +345,7 @@ fn home(lab: &Lab, address: &str) -> Result<PathBuf> {
 
 /// Puts a copy of a program into A's home that belongs to root and would make root of whoever runs
 /// it: A cannot do that itself, a careless template could.
-fn plant_setuid(lab: &Lab) -> Result<()> {
+pub(crate) fn plant_setuid(lab: &Lab) -> Result<()> {
     lab.shell("acme/a", "cp /usr/bin/id ~/suid-id")?;
     let file = home(lab, "acme/a")?.join("suid-id");
     std::os::unix::fs::chown(&file, Some(0), Some(0))?;
@@ -352,20 +361,26 @@ fn no_power_file_call_process_or_memory_of_the_host_can_be_had() -> Result<()> {
     let controls = Controls::new(&lab, "acme/a")?;
     let mut sleeper =
         std::process::Command::new("sleep").arg("600").env("MARK", "walls-host-process").spawn()?;
-    let outcome = all(&lab, &controls);
+    let outcome = all(&lab, &controls, "", PROBES);
     sleeper.kill()?;
     sleeper.wait()?;
     outcome
 }
 
-fn all(lab: &Lab, controls: &Controls) -> Result<()> {
+/// Tries each of them in workspace A, and in its control, with more that lines share.
+pub(crate) fn all<'a>(
+    lab: &Lab,
+    controls: &Controls,
+    prelude: &str,
+    probes: impl IntoIterator<Item = &'a Probe>,
+) -> Result<()> {
     let mut wrong = Vec::new();
-    for probe in PROBES {
+    for probe in probes {
         if let Some(file) = probe.needs.filter(|file| !Path::new(file).exists()) {
             eprintln!("SKIPPED: {} {}: this kernel has no {file}", probe.id, probe.what);
             continue;
         }
-        let line = format!("{PRELUDE}{}", probe.line);
+        let line = format!("{PRELUDE}{prelude}{}", probe.line);
         let attack = lab.try_shell("acme/a", &line)?;
         if attack.stdout.contains("seen") {
             wrong.push(format!("{} {} got through: {attack:?}", probe.id, probe.what));

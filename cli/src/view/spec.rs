@@ -1,7 +1,7 @@
 //! What was asked for one workspace, as it is printed.
 
 use serde::Serialize;
-use warren_common::spec::Labels;
+use warren_common::spec::{BROWSER_SANDBOX_LABEL, Labels, ON};
 use warren_proto::pb::node::v1 as pb;
 
 use super::filled;
@@ -22,6 +22,7 @@ pub(crate) struct Spec {
     pub(crate) required_labels: Labels,
     pub(crate) tier: &'static str,
     pub(crate) failover: &'static str,
+    pub(crate) browser_sandbox: bool,
     pub(crate) labels: Labels,
 }
 
@@ -73,6 +74,10 @@ impl From<pb::WorkspaceSpec> for Spec {
             pin_node_id: placement.pin_node_id,
             required_labels: placement.required_labels.into_iter().collect(),
             failover,
+            browser_sandbox: spec
+                .labels
+                .get(BROWSER_SANDBOX_LABEL)
+                .is_some_and(|value| value == ON),
             labels: spec.labels.into_iter().collect(),
         }
     }

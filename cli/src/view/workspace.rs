@@ -311,6 +311,9 @@ impl Workspace {
             let branch = self.spec.branch.as_ref().map(|branch| format!(" ({branch})"));
             rows.push(("repository", format!("{repo}{}", branch.unwrap_or_default())));
         }
+        if self.spec.browser_sandbox {
+            rows.push(("browsers", "with their own sandbox".to_owned()));
+        }
         rows.extend([
             ("memory", memory),
             ("cpu", format!("{cpus}{}", self.cpu_now())),

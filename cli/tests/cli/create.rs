@@ -104,6 +104,23 @@ fn options_are_parameters_and_the_setup_is_read_from_stdin() {
 }
 
 #[test]
+fn a_browser_sandbox_is_said_on_or_off_or_left_to_the_template() {
+    let said = |arguments: &[&str]| {
+        let bench = Bench::new();
+        let whole = [&["ws", "create", "acme/web", "--wait=none"][..], arguments].concat();
+        let run = bench.warren(&whole);
+        assert_eq!(run.code, 0, "{run:?}");
+        let state = bench.fake.state();
+        state.created[0].labels.get("warren.browser-sandbox").cloned()
+    };
+    assert_eq!(said(&[]), None);
+    assert_eq!(said(&["--browser-sandbox"]).as_deref(), Some("on"));
+    assert_eq!(said(&["--browser-sandbox=false"]).as_deref(), Some("off"));
+    let run = Bench::new().warren(&["ws", "create", "acme/web", "--browser-sandbox=maybe"]);
+    assert_eq!(run.code, 2, "{run:?}");
+}
+
+#[test]
 fn an_unreachable_coordinator_leaves_the_request_id_to_try_again() {
     let bench = Bench::new();
     bench.point_at("127.0.0.1:1");

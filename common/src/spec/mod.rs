@@ -64,6 +64,13 @@ pub struct WorkspaceSpec {
 pub const GIT_TOKEN_LABEL: &str = "warren.git-token";
 /// The secret that git gives as its password to the workspace's repository.
 pub const GIT_TOKEN: &str = "git-token";
+/// The label that says whether browsers get the namespaces of their own sandbox: [`ON`] or [`OFF`]. It
+/// is a label since the layout of a spec is that of every log, and off where it is not there.
+pub const BROWSER_SANDBOX_LABEL: &str = "warren.browser-sandbox";
+/// The value of a label for yes.
+pub const ON: &str = "on";
+/// The value of a label for no.
+pub const OFF: &str = "off";
 /// Where a workspace finds the files of its secrets.
 pub const SECRETS_FOLDER: &str = "/run/secrets";
 
@@ -207,6 +214,11 @@ impl WorkspaceSpec {
             ..SessionOrder::of_spec(one)
         };
         self.sessions.iter().map(order).collect()
+    }
+
+    /// Whether browsers may keep their pages in by a sandbox of their own, which is made of namespaces.
+    pub fn browser_sandbox(&self) -> bool {
+        self.labels.get(BROWSER_SANDBOX_LABEL).is_some_and(|value| value == ON)
     }
 
     /// Whether the spec names a secret: for git, for a tool's login, for a server of its agents, or by
@@ -362,6 +374,16 @@ mod tests {
         assert!(spec.names_secret(&name("docs")) && !spec.names_secret(&name("doc")));
         spec.labels.insert(GIT_TOKEN_LABEL.to_owned(), "other".to_owned());
         assert!(spec.names_secret(&name("other")) && !spec.names_secret(&name("git-token")));
+    }
+
+    #[test]
+    fn a_browser_has_its_sandbox_where_that_is_on_and_nowhere_else() {
+        let mut spec = spec();
+        assert!(!spec.browser_sandbox());
+        for (value, on) in [(ON, true), (OFF, false), ("", false), ("true", false)] {
+            spec.labels.insert(BROWSER_SANDBOX_LABEL.to_owned(), value.to_owned());
+            assert_eq!(spec.browser_sandbox(), on, "{value:?}");
+        }
     }
 
     #[test]

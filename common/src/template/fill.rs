@@ -162,6 +162,7 @@ impl Body {
             failover: plain(&self.failover)?,
             require_labels: labels(&self.require_labels)?,
             labels: labels(&self.labels)?,
+            browser_sandbox: plain(&self.browser_sandbox)?,
         })
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 pub use fill::{Filled, FilledSession};
 pub use parameter::{Kind, Parameter, Value};
@@ -122,9 +122,26 @@ pub struct Body {
     /// Labels that its node must carry.
     #[serde(default)]
     pub require_labels: Labels,
+    /// Whether browsers get the namespaces of their own sandbox: `true` or `false`.
+    #[serde(default, deserialize_with = "flag")]
+    pub browser_sandbox: Option<String>,
     /// Labels of the workspace.
     #[serde(default)]
     pub labels: Labels,
+}
+
+/// Reads `true`, `false`, or a text that a parameter stands in.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "true, false or \"{{NAME}}\" is taken here")]
+    enum Flag {
+        Set(bool),
+        Text(String),
+    }
+    Ok(Some(match Flag::deserialize(deserializer)? {
+        Flag::Set(set) => set.to_string(),
+        Flag::Text(text) => text,
+    }))
 }
 
 /// Why a document is no template, or why parameters do not fit it.
@@ -322,6 +339,7 @@ impl Template {
             ("workspace.pin", &body.pin),
             ("workspace.isolation", &body.isolation),
             ("workspace.failover", &body.failover),
+            ("workspace.browser_sandbox", &body.browser_sandbox),
         ];
         let fields = fields.into_iter().map(|(field, text)| (field.to_owned(), text.as_deref()));
         let labels = body.labels.iter();

@@ -74,6 +74,16 @@ fn values_fill_the_body_and_what_has_none_is_left_out() {
 }
 
 #[test]
+fn a_parameter_may_say_whether_browsers_have_a_sandbox() {
+    let asked = Parameter { optional: true, ..parameter("sandbox", Kind::Bool) };
+    let workspace = Body { browser_sandbox: Some("{{sandbox}}".to_owned()), ..Body::default() };
+    let template = Template { parameters: vec![asked], workspace, ..Template::default() };
+    assert_eq!(template.check(), Ok(()));
+    let filled = |pairs| template.fill(&given(pairs)).expect("complete").body.browser_sandbox;
+    assert_eq!((filled(&[("sandbox", "true")]), filled(&[])), (Some("true".to_owned()), None));
+}
+
+#[test]
 fn a_value_is_one_word_for_the_shell_whatever_it_holds() {
     let template = agent();
     let task = "fix it; rm -rf ~ $(id) `id` 'x' \"y\"\nnow";

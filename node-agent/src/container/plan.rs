@@ -161,6 +161,9 @@ pub struct ContainerPlan {
     /// Whom the engine's own resolver may ask: the node's and nobody else.
     #[serde(default)]
     pub resolver: Option<Ipv4Addr>,
+    /// The system-call filter lets a browser make the namespaces of its sandbox.
+    #[serde(default)]
+    pub browser_sandbox: bool,
 }
 
 /// The caps of a container that can be changed while it runs.
@@ -312,6 +315,7 @@ pub fn plan(order: &WorkspaceOrder, ground: &Ground) -> ContainerPlan {
         apparmor: abilities.apparmor,
         runtime: ground.runtime.clone(),
         resolver: ground.resolver,
+        browser_sandbox: order.spec.browser_sandbox(),
     }
 }
 
@@ -343,6 +347,8 @@ fn env(order: &WorkspaceOrder) -> BTreeMap<String, String> {
         ("WARREN_WORKSPACE", order.address.to_string()),
     ]
     .into_iter()
+    // what the image starts browsers with follows it
+    .chain(order.spec.browser_sandbox().then(|| ("WARREN_BROWSER_SANDBOX", "1".to_owned())))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }

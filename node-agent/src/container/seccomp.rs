@@ -5,8 +5,9 @@
 //! `pidfd_getfd`, `process_madvise`, `kcmp`, `setns`, mounting in every form, modules, clocks,
 //! swap, quotas, handles to files by number: each a way by which containers were left, or a
 //! power without which agents work. Namespaces can be neither made nor entered, so user
-//! namespaces, the way into most kernel bugs, stay shut. 32-bit calls are refused on 64-bit
-//! machines: the filter names no second architecture.
+//! namespaces, the way into most kernel bugs, stay shut, but for workspaces whose browsers have a
+//! sandbox of their own (see [`profile_json`]). 32-bit calls are refused on 64-bit machines: the
+//! filter names no second architecture.
 
 use serde::Serialize;
 
@@ -14,6 +15,9 @@ use serde::Serialize;
 const CLONE_NEW: u64 = 0x7E02_0000;
 /// `unshare` alone knows the time namespace; in `clone` these bits are the exit signal.
 const CLONE_NEWTIME: u64 = 0x80;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
 const ENOSYS: u32 = 38;
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
@@ -113,6 +117,23 @@ const GROUPS: &[(&str, &str)] = &[
     ("instruction caches of ARM", "cacheflush breakpoint set_tls"),
 ];
 
+/// What Chromium makes its sandbox of: it looks whether it may make a user namespace, starts its
+/// zygote in one with processes and a network of its own, and from there each page with processes of
+/// its own (`NamespaceSandbox`, `Credentials`, `base::ForkWithFlags`).
+const SANDBOX_CLONES: [u64; 3] =
+    [CLONE_NEWUSER, CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET, CLONE_NEWPID];
+
+const SOCKET_OPTIONS: [&str; 2] = ["getsockopt", "setsockopt"];
+/// Families of socket options: those of IPv4, of sockets, of UDP, and of IPv6.
+const SOL_IP: u64 = 0;
+const SOL_SOCKET: u64 = 1;
+const SOL_UDP: u64 = 17;
+const SOL_IPV6: u64 = 41;
+/// From 64 on, IPv4 and IPv6 have the packet filters of old (`ip_tables`, `arp_tables`, `ebtables`),
+/// which listen to whoever has a network namespace of his own. This one and these are none.
+const SO_ORIGINAL_DST: u64 = 80;
+const PLAIN_IPV6: [u64; 3] = [66, 67, 70];
+
 /// The family of `ioctl` requests of btrfs, in bits 8 to 15: with them a workspace could make
 /// subvolumes, which its quota would not count.
 const BTRFS: u64 = 0x94;
@@ -179,11 +200,41 @@ fn allow(names: Vec<&'static str>, args: Vec<Argument>, comment: &'static str) -
     Rule { names, action: "SCMP_ACT_ALLOW", args, comment, errno_ret: None }
 }
 
-fn profile() -> Profile {
+/// What a browser's sandbox takes beside what everybody has. Mounting stays refused, and so does
+/// entering a namespace; `chroot` asks for a power that only the namespace gives, over itself.
+fn browser_rules() -> Vec<Rule> {
+    let reason = "the sandbox of a browser";
+    let mut rules: Vec<Rule> = SANDBOX_CLONES
+        .map(|flags| allow(vec!["clone"], vec![masked(0, CLONE_NEW, flags)], reason))
+        .into();
+    rules.push(allow(vec!["unshare"], vec![equals(0, CLONE_NEWUSER)], reason));
+    rules.push(allow(vec!["chroot"], Vec::new(), reason));
+    rules.extend(plain_options());
+    rules
+}
+
+/// Options of sockets where there may be a network namespace whose owner is root in it: all but those
+/// of packet filters. Only the low halves count: the kernel reads no more.
+fn plain_options() -> Vec<Rule> {
+    let low = |index, value| masked(index, 0xFFFF_FFFF, value);
+    let allow =
+        |args| allow(SOCKET_OPTIONS.to_vec(), args, "options of sockets, no packet filters");
+    let mut rules = vec![allow(vec![masked(2, 0xFFFF_FFC0, 0)])];
+    rules.extend([SOL_SOCKET, SOL_UDP].map(|level| allow(vec![low(1, level)])));
+    rules.extend(PLAIN_IPV6.map(|option| allow(vec![low(1, SOL_IPV6), low(2, option)])));
+    rules.push(allow(vec![low(1, SOL_IP), low(2, SO_ORIGINAL_DST)]));
+    rules
+}
+
+fn profile(sandbox: bool) -> Profile {
     let arch = |architecture| Arch { architecture, sub_architectures: Vec::new() };
     let mut syscalls: Vec<Rule> = GROUPS
         .iter()
-        .map(|(reason, names)| allow(names.split_whitespace().collect(), Vec::new(), reason))
+        .map(|(reason, names)| {
+            let bound = |name: &&str| sandbox && SOCKET_OPTIONS.contains(name);
+            let names = names.split_whitespace().filter(|name| !bound(name)).collect();
+            allow(names, Vec::new(), reason)
+        })
         .collect();
     for family in [AF_UNIX, AF_INET, AF_INET6] {
         syscalls.push(allow(vec!["socket"], vec![equals(0, family)], "local and internet sockets"));
@@ -208,6 +259,9 @@ fn profile() -> Profile {
         let args = vec![masked(1, 0xFFFF_FFFF, request)];
         syscalls.push(allow(vec!["ioctl"], args, "cp without copying"));
     }
+    if sandbox {
+        syscalls.extend(browser_rules());
+    }
     syscalls.push(Rule {
         names: vec!["clone3"],
         action: "SCMP_ACT_ERRNO",
@@ -222,9 +276,10 @@ fn profile() -> Profile {
     }
 }
 
-/// Returns the profile as the JSON that goes into the container's security options.
-pub fn profile_json() -> String {
-    serde_json::to_string(&profile()).expect("plain data without maps has a JSON form")
+/// Returns the profile as the JSON that goes into the container's security options; with `sandbox`
+/// that of a workspace whose browsers may make the namespaces of their sandbox.
+pub fn profile_json(sandbox: bool) -> String {
+    serde_json::to_string(&profile(sandbox)).expect("plain data without maps has a JSON form")
 }
 
 #[cfg(test)]
@@ -244,37 +299,99 @@ mod tests {
         kcmp move_pages migrate_pages set_mempolicy mbind vhangup nfsservctl uselib ustat sysfs \
         _sysctl socketcall ipc";
 
+    /// Whether a call gets through with these arguments.
+    fn passes(sandbox: bool, name: &str, arguments: &[u64]) -> bool {
+        let holds = |one: &Argument| {
+            let given = arguments.get(one.index as usize).copied().unwrap_or_default();
+            match one.op {
+                "SCMP_CMP_EQ" => given == one.value,
+                "SCMP_CMP_MASKED_EQ" => given & one.value == one.value_two,
+                other => panic!("{other} is not known here"),
+            }
+        };
+        let profile = profile(sandbox);
+        let mut rules = profile.syscalls.iter().filter(|rule| rule.names.contains(&name));
+        rules.any(|rule| rule.action == "SCMP_ACT_ALLOW" && rule.args.iter().all(holds))
+    }
+
     #[test]
     fn dangerous_calls_are_never_allowed() {
-        let profile = profile();
-        assert_eq!(profile.default_action, "SCMP_ACT_ERRNO");
-        for name in NEVER.split_whitespace() {
-            let allowed = profile
-                .syscalls
-                .iter()
-                .any(|rule| rule.action == "SCMP_ACT_ALLOW" && rule.names.contains(&name));
-            assert!(!allowed, "{name} is allowed");
+        for sandbox in [false, true] {
+            let profile = profile(sandbox);
+            assert_eq!(profile.default_action, "SCMP_ACT_ERRNO");
+            for name in NEVER.split_whitespace().filter(|name| !sandbox || *name != "chroot") {
+                let allowed = profile
+                    .syscalls
+                    .iter()
+                    .any(|rule| rule.action == "SCMP_ACT_ALLOW" && rule.names.contains(&name));
+                assert!(!allowed, "{name} is allowed");
+            }
         }
     }
 
     #[test]
     fn calls_that_need_a_look_at_arguments_have_no_plain_rule() {
-        for name in ["socket", "socketpair", "clone", "unshare", "personality", "ioctl"] {
-            let rules: Vec<Rule> =
-                profile().syscalls.into_iter().filter(|rule| rule.names.contains(&name)).collect();
-            assert!(!rules.is_empty(), "{name} has no rule");
-            assert!(rules.iter().all(|rule| !rule.args.is_empty()), "{name} is allowed outright");
+        let always = ["socket", "socketpair", "clone", "unshare", "personality", "ioctl"];
+        for (sandbox, more) in [(false, &[][..]), (true, &SOCKET_OPTIONS)] {
+            for name in always.iter().chain(more) {
+                let mut rules = profile(sandbox).syscalls;
+                rules.retain(|rule| rule.names.contains(name));
+                assert!(!rules.is_empty(), "{name} has no rule");
+                assert!(rules.iter().all(|rule| !rule.args.is_empty()), "{name}: outright");
+            }
+        }
+    }
+
+    #[test]
+    fn a_browsers_sandbox_makes_its_own_namespaces_and_no_others() {
+        const SIGCHLD: u64 = 17;
+        // CLONE_FS, CLONE_VM and CLONE_VFORK, as whoever changes its root for a page starts a helper
+        for plain in [SIGCHLD, 0x4300 | SIGCHLD] {
+            assert!(passes(false, "clone", &[plain]) && passes(true, "clone", &[plain]));
+        }
+        let (user, process, net) = (CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET);
+        for flags in [user, user | process | net, process] {
+            assert!(passes(true, "clone", &[flags | SIGCHLD]), "{flags:x}");
+            assert!(!passes(false, "clone", &[flags | SIGCHLD]), "{flags:x}");
+        }
+        // mounts, cgroups, names and messages, also beside its own
+        let others = [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000];
+        let beside = others.map(|flags| flags | user | process | net);
+        let halves = [net, user | process, user | net, process | net];
+        for flags in [others, beside, halves].concat() {
+            assert!(!passes(true, "clone", &[flags | SIGCHLD]), "{flags:x}");
+            assert!(!passes(true, "unshare", &[flags]), "{flags:x}");
+        }
+        assert!(passes(true, "unshare", &[user]) && !passes(false, "unshare", &[user]));
+        assert!(!passes(true, "unshare", &[user | CLONE_NEWTIME]));
+        assert!(passes(true, "chroot", &[]) && !passes(false, "chroot", &[]));
+    }
+
+    #[test]
+    fn who_may_own_a_network_sets_no_packet_filters_and_every_other_option() {
+        // level and option: of sockets, TCP, UDP, IPv4 and IPv6; an original destination
+        let usual = [(1, 2), (1, 83), (6, 1), (17, 103), (0, 50), (41, 26), (41, 67), (0, 80)];
+        for (level, option) in usual {
+            for name in SOCKET_OPTIONS {
+                assert!(passes(true, name, &[3, level, option]), "{level} {option}");
+            }
+        }
+        let high = 1 << 32;
+        for option in [64, 65, 67, 96, 97, 128, 129, 1152] {
+            for (level, option) in
+                [(0, option), (0, option | high), (high, option), (41, option.min(65))]
+            {
+                for name in SOCKET_OPTIONS {
+                    assert!(!passes(true, name, &[3, level, option]), "{level:x} {option:x}");
+                    assert!(passes(false, name, &[3, level, option]), "nobody is root there");
+                }
+            }
         }
     }
 
     #[test]
     fn subvolumes_cannot_be_made_and_terminals_and_copies_work() {
-        let allowed = |request: u64| {
-            let profile = profile();
-            let rules = profile.syscalls.iter().filter(|rule| rule.names.contains(&"ioctl"));
-            let holds = |one: &Argument| request & one.value == one.value_two;
-            rules.filter(|rule| rule.args.iter().all(holds)).count() > 0
-        };
+        let allowed = |request: u64| passes(false, "ioctl", &[3, request]);
         // make and remove subvolumes and snapshots, and whatever else btrfs alone knows
         for number in (0..=0xFF_u64).filter(|number| ![9, 13, 54].contains(number)) {
             for direction in [0x0000_0000, 0x5000_0000, 0x9000_0000, 0xD000_0000] {
@@ -301,7 +418,7 @@ mod tests {
 
     #[test]
     fn the_json_is_what_docker_reads() {
-        let json: serde_json::Value = serde_json::from_str(&profile_json()).expect("JSON");
+        let json: serde_json::Value = serde_json::from_str(&profile_json(false)).expect("JSON");
         assert_eq!(json["defaultAction"], "SCMP_ACT_ERRNO");
         assert_eq!(json["archMap"][0]["subArchitectures"], serde_json::json!([]));
         let rules = json["syscalls"].as_array().expect("rules");

@@ -15,6 +15,22 @@ pub struct HostFacts {
     pub cgroups: Layout,
     /// `/proc/sys/kernel/core_pattern`.
     pub core_pattern: String,
+    /// The setting of the kernel by which nobody but root makes a user namespace, where there is one.
+    pub closed: Option<&'static str>,
+    /// The same for programs that no profile of AppArmor holds.
+    pub closed_unconfined: Option<&'static str>,
+}
+
+/// Settings that keep user namespaces for root, and their values then.
+const CLOSED: [(&str, &str); 2] =
+    [("kernel.unprivileged_userns_clone", "0"), ("user.max_user_namespaces", "0")];
+const CLOSED_UNCONFINED: [(&str, &str); 1] =
+    [("kernel.apparmor_restrict_unprivileged_userns", "1")];
+
+/// Returns the first setting that has this value.
+fn set(settings: &[(&'static str, &str)]) -> Option<&'static str> {
+    let value = |name: &str| super::first_line(&format!("/proc/sys/{}", name.replace('.', "/")));
+    settings.iter().find(|(name, closes)| value(name) == *closes).map(|(name, _)| *name)
 }
 
 impl HostFacts {
@@ -24,7 +40,8 @@ impl HostFacts {
     /// Where the kernel does not tell its mounts.
     pub fn read() -> std::io::Result<Self> {
         let core_pattern = super::first_line("/proc/sys/kernel/core_pattern");
-        Ok(Self { cgroups: Layout::read()?, core_pattern })
+        let (closed, closed_unconfined) = (set(&CLOSED), set(&CLOSED_UNCONFINED));
+        Ok(Self { cgroups: Layout::read()?, core_pattern, closed, closed_unconfined })
     }
 }
 
@@ -39,6 +56,9 @@ pub fn preflight(engine: Result<&EngineInfo, &EngineError>, host: &HostFacts) ->
         Err(error) => findings.push(no_engine(error)),
     }
     of_host(&mut findings, host);
+    let unconfined = engine.is_ok_and(|info| !info.apparmor);
+    let closed = host.closed.or_else(|| host.closed_unconfined.filter(|_| unconfined));
+    findings.extend(closed.map(no_namespaces));
     findings.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.code.cmp(&b.code)));
     findings
 }
@@ -161,6 +181,17 @@ fn of_host(findings: &mut Vec<Finding>, host: &HostFacts) {
     );
 }
 
+fn no_namespaces(setting: &str) -> Finding {
+    finding(
+        "W1112",
+        FindingLevel::Warning,
+        &format!(
+            "{setting} forbids user namespaces: Chromium starts in no workspace with --browser-sandbox"
+        ),
+        "change it, or keep such workspaces off this node with --require-label",
+    )
+}
+
 fn finding(code: &str, level: FindingLevel, message: &str, fix: &str) -> Finding {
     Finding { code: code.to_owned(), level, message: message.to_owned(), fix: fix.to_owned() }
 }
@@ -204,7 +235,8 @@ mod tests {
         let mut cgroups = Layout::read().expect("mounts");
         cgroups.version = 2;
         cgroups.controllers.insert("freezer".to_owned());
-        HostFacts { cgroups, core_pattern: "core".to_owned() }
+        let core_pattern = "core".to_owned();
+        HostFacts { cgroups, core_pattern, closed: None, closed_unconfined: None }
     }
 
     fn codes(engine: &EngineInfo, host: &HostFacts) -> Vec<String> {
@@ -239,6 +271,22 @@ mod tests {
         assert_eq!(codes(&info, &host()), ["W1109"]);
         info.gvisor = Gvisor::Runs("runsc 1".to_owned());
         assert_eq!(codes(&info, &host()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_cannot_make_a_sandbox_is_told_by_which_setting() {
+        let (mut info, mut host) = (good(), host());
+        host.closed_unconfined = Some("kernel.apparmor_restrict_unprivileged_userns");
+        assert_eq!(codes(&info, &host), Vec::<String>::new(), "a profile holds every workspace");
+        info.apparmor = false;
+        assert_eq!(codes(&info, &host), ["W1112"]);
+        host.closed = Some("user.max_user_namespaces");
+        let findings = preflight(Ok(&info), &host);
+        assert_eq!(findings.len(), 1);
+        assert!(
+            findings[0].message.starts_with("user.max_user_namespaces forbids"),
+            "{findings:?}"
+        );
     }
 
     #[test]

@@ -61,6 +61,11 @@ pub(crate) struct Create {
     /// Container image instead of the template's.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    /// Let browsers keep their pages in by their own sandbox, for which the workspace may make
+    /// namespaces [default: the template's, or false].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    browser_sandbox: Option<bool>,
     /// A label of your own; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     labels: Vec<(String, String)>,

@@ -47,3 +47,14 @@ fn of_a_silent_node_nobody_is_said_to_run_though_nothing_was_heard_of_them_here(
     let silent = Workspace::from(unheard);
     assert_eq!(silent.status, "active, n1 silent since 1970-01-01T00:00:01Z");
 }
+
+#[test]
+fn browsers_with_a_sandbox_are_told_and_others_are_not() {
+    let shown = |value: &str| {
+        let labels = [("warren.browser-sandbox".to_owned(), value.to_owned())].into();
+        let spec = Some(node::WorkspaceSpec { labels, ..Default::default() });
+        let workspace = Workspace::from(pb::Workspace { spec, ..Default::default() });
+        (workspace.spec.browser_sandbox, workspace.text(Timestamp(2)).contains("their own sandbox"))
+    };
+    assert_eq!((shown("on"), shown("off")), ((true, true), (false, false)));
+}

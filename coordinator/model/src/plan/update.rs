@@ -9,7 +9,9 @@ use std::fmt::Display;
 
 use warren_common::{
     MilliCpus,
-    spec::{GitIdentity, Labels, RepoUrl, Resources, SessionSpec, WorkspaceSpec},
+    spec::{
+        BROWSER_SANDBOX_LABEL, GitIdentity, Labels, RepoUrl, Resources, SessionSpec, WorkspaceSpec,
+    },
     status::{line_applied, reason_applied},
 };
 
@@ -119,8 +121,9 @@ pub fn updated(
 fn begins_anew(before: &WorkspaceSpec, after: &WorkspaceSpec) -> bool {
     let of = |spec: &WorkspaceSpec| {
         let WorkspaceSpec { image, repo, branch, setup, git_identity, sessions, .. } = spec.clone();
-        // these two a container keeps for its life
-        let kept = (spec.resources.pids, spec.resources.cpu_weight);
+        // these a container keeps for its life
+        let (pids, weight) = (spec.resources.pids, spec.resources.cpu_weight);
+        let kept = (pids, weight, spec.browser_sandbox());
         (image, repo, branch, setup, git_identity, sessions, kept)
     };
     of(before) != of(after)
@@ -204,7 +207,10 @@ fn named(
             Some(base) => base.get(key) == new,
             None => new.is_none(),
         };
-        let what = format!("{what} {key}");
+        let what = match key.as_str() {
+            BROWSER_SANDBOX_LABEL => "browser sandbox".to_owned(),
+            _ => format!("{what} {key}"),
+        };
         let whole = |value: &Option<&String>| value.cloned();
         let value = merge.choose((&what, same), (&new, &present), whole).cloned();
         labels.extend(value.map(|value| (key.clone(), value)));
@@ -324,6 +330,14 @@ mod tests {
         assert_eq!(with(who), ("git identity none to Ada <a@b.c>".to_owned(), true));
         let label = with(|spec| drop(spec.labels.insert("agent".into(), "codex".into())));
         assert_eq!(label, ("label agent none to codex".to_owned(), false));
+        let on = |spec: &mut WorkspaceSpec| {
+            spec.labels.insert(BROWSER_SANDBOX_LABEL.to_owned(), "on".to_owned());
+        };
+        assert_eq!(with(on), ("browser sandbox none to on".to_owned(), true));
+        let off = |spec: &mut WorkspaceSpec| {
+            spec.labels.insert(BROWSER_SANDBOX_LABEL.to_owned(), "off".to_owned());
+        };
+        assert_eq!(with(off), ("browser sandbox none to off".to_owned(), false));
         let gone = with(|spec| spec.labels.clear());
         assert_eq!(gone, ("label template agent to none".to_owned(), false));
     }

@@ -142,7 +142,12 @@ pub fn may_update(
     may(state, workspace, after).map(|()| true)
 }
 
-fn may_become(
+/// Decides whether a workspace can be of another spec where it is.
+///
+/// # Errors
+/// The spec breaks a rule, the workspace is being deleted, its node has no room for what grows, its
+/// sessions would be too many, or the cluster recovers.
+pub fn may_become(
     state: &ClusterState,
     workspace: &Workspace,
     after: &WorkspaceSpec,

@@ -13,7 +13,10 @@ use warren_model::{
     },
     event::EventKind,
     node_spec,
-    state::{Desired, Recipe, update::may_update},
+    state::{
+        Desired, Recipe,
+        update::{may_become, may_update},
+    },
 };
 
 use crate::make::{World, create_workspace, node, person, set_run, spec, workspace};
@@ -234,7 +237,7 @@ fn more_parameters_than_are_kept_are_refused_and_so_is_their_plan() {
     let mut world = one();
     let mut to = recipe(2);
     to.parameters.insert("packages".to_owned(), "x".repeat(Limits::PARAMETERS_BYTES));
-    let planned = may_update(&world.state, world.workspace(1), (&to, &filled(2)));
+    let planned = may_update(&world.state, world.workspace(1), (&to, &filled(2)), may_become);
     let (from, base, new) = (Some(recipe(1)), Some(filled(1)), filled(2));
     let update = Update::Template(Box::new(TemplateUpdate { from, base, to, new }));
     let update = UpdateWorkspace { workspace: workspace(1), update };
@@ -271,7 +274,7 @@ fn a_version_whose_sessions_are_too_many_with_those_of_people_is_refused_and_so_
     }
     let mut after = filled(2);
     two(&mut after);
-    let planned = may_update(&world.state, world.workspace(1), (&recipe(2), &after));
+    let planned = may_update(&world.state, world.workspace(1), (&recipe(2), &after), may_become);
     assert_eq!(planned.expect_err("it would be refused"), refused);
     // one of its names may be a person's: those are one session
     world.must(update(1, 2, |spec| {

@@ -27,9 +27,10 @@ pub fn read(text: &str) -> Result<Template, ApiError> {
     template.check().map_err(|why| invalid(why.to_string()))?;
     // what is fixed must be good; what parameters say is looked at with their values
     let amounts = Body { labels: BTreeMap::new(), ..template.workspace.clone() };
-    let amounts = without_names(amounts);
-    resources(&amounts).map_err(|why| invalid(why.to_string()))?;
-    rules(&amounts, &|_| Ok(None)).map_err(|why| invalid(why.to_string()))?;
+    let fixed = without_names(amounts);
+    let whole = resources(&fixed).and_then(|_| browser_sandbox(fixed.browser_sandbox.as_deref()));
+    whole.map_err(|why| invalid(why.to_string()))?;
+    rules(&fixed, &|_| Ok(None)).map_err(|why| invalid(why.to_string()))?;
     Ok(template)
 }
 
@@ -67,6 +68,7 @@ fn without_names(body: Body) -> Body {
         pids: fixed(body.pids),
         isolation: fixed(body.isolation),
         failover: fixed(body.failover),
+        browser_sandbox: fixed(body.browser_sandbox),
         ..Body::default()
     }
 }
@@ -189,6 +191,18 @@ pub(super) fn resources(body: &Body) -> Result<ResourceRequest, InvalidRequest> 
         disk: bytes("disk", &body.disk)?,
         pids: amount("pids", &body.pids)?,
     })
+}
+
+/// Reads `browser_sandbox` of a filled body; false without it.
+///
+/// # Errors
+/// It is neither `true` nor `false`.
+pub(super) fn browser_sandbox(text: Option<&str>) -> Result<bool, InvalidRequest> {
+    match text.map(str::trim) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(InvalidRequest::BrowserSandbox),
+    }
 }
 
 fn amount<T>(field: &'static str, text: &Option<String>) -> Result<Option<T>, InvalidRequest>
@@ -331,6 +345,11 @@ command = "claude"
         assert!(why(&kind).contains("unknown variant `integer`"), "{}", why(&kind));
         let amount = AGENT.replace("\"30G\"", "\"30 parsecs\"");
         assert!(why(&amount).contains("disk"), "{}", why(&amount));
+        let sandbox = AGENT.replace("disk =", "browser_sandbox = \"maybe\"\ndisk =");
+        assert!(why(&sandbox).contains("browser_sandbox takes true or false"), "{}", why(&sandbox));
+        let sandbox = AGENT.replace("disk =", "browser_sandbox = 1\ndisk =");
+        assert!(why(&sandbox).starts_with("line 18: true, false or "), "{}", why(&sandbox));
+        read(&AGENT.replace("disk =", "browser_sandbox = true\ndisk =")).expect("a template");
         let unused = AGENT.replace("{{memory}}G", "4G");
         assert_eq!(why(&unused), "parameter memory is named nowhere in the template");
         let long = format!("{AGENT}#{}", "x".repeat(Limits::TEMPLATE_BYTES));

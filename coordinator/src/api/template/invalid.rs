@@ -83,6 +83,9 @@ pub enum InvalidRequest {
     /// The template's `git_token`.
     #[error("git_token of the template takes the name of a secret")]
     GitToken,
+    /// The template's `browser_sandbox`, or the label it becomes.
+    #[error("the browser sandbox is not on or off: browser_sandbox takes true or false")]
+    BrowserSandbox,
     /// The whole breaks a rule.
     #[error(transparent)]
     Spec(#[from] InvalidSpec),
@@ -106,9 +109,11 @@ impl InvalidRequest {
             Self::Repo(
                 InvalidRepo::TooLong(_) | InvalidRepo::Scheme(_) | InvalidRepo::Malformed(_),
             ) => "INVALID_REPO",
-            Self::Empty(_) | Self::Identity(_) | Self::BranchWithoutRepo | Self::GitToken => {
-                "INVALID_PARAMETER"
-            }
+            Self::Empty(_)
+            | Self::Identity(_)
+            | Self::BranchWithoutRepo
+            | Self::GitToken
+            | Self::BrowserSandbox => "INVALID_PARAMETER",
             Self::Secret => "UNKNOWN_SECRET",
             Self::Spec(InvalidSpec::Resources(_)) => "INVALID_RESOURCES",
             Self::Spec(
@@ -156,6 +161,7 @@ impl InvalidRequest {
             | Self::BranchWithoutRepo
             | Self::GitToken
             | Self::SessionBranch(_)
+            | Self::BrowserSandbox
             | Self::Amount { .. }
             | Self::Spec(_) => None,
         }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use warren_common::{
     Bytes, MilliCpus, SecretName, SessionName,
     spec::{
-        Failover, GIT_TOKEN_LABEL, GitIdentity, Labels, PlacementRules, RepoUrl, Resources,
-        SessionSpec, WorkspaceSpec,
+        BROWSER_SANDBOX_LABEL, Failover, GIT_TOKEN_LABEL, GitIdentity, Labels, OFF, ON,
+        PlacementRules, RepoUrl, Resources, SessionSpec, WorkspaceSpec,
     },
 };
 
@@ -125,6 +125,9 @@ pub fn expand(
         return Err(InvalidRequest::SessionBranch(name.clone()));
     }
     let mut labels = body.labels;
+    if document::browser_sandbox(body.browser_sandbox.as_deref())? {
+        labels.insert(BROWSER_SANDBOX_LABEL.to_owned(), ON.to_owned());
+    }
     labels.extend(request.labels);
     if let Some(token) = body.git_token {
         let token: SecretName = token.parse().map_err(|_| InvalidRequest::GitToken)?;
@@ -143,8 +146,7 @@ pub fn expand(
         failover: request.failover.or(rules.failover).unwrap_or_default(),
         labels,
     };
-    spec.validate()?;
-    Ok(spec)
+    checked(spec)
 }
 
 fn base(request: Request, defaults: &TemplateDefaults) -> Result<WorkspaceSpec, InvalidRequest> {
@@ -169,8 +171,15 @@ fn base(request: Request, defaults: &TemplateDefaults) -> Result<WorkspaceSpec, 
         failover: request.failover.unwrap_or_default(),
         labels: request.labels,
     };
+    checked(spec)
+}
+
+fn checked(spec: WorkspaceSpec) -> Result<WorkspaceSpec, InvalidRequest> {
     spec.validate()?;
-    Ok(spec)
+    match spec.labels.get(BROWSER_SANDBOX_LABEL).map(String::as_str) {
+        None | Some(ON | OFF) => Ok(spec),
+        Some(_) => Err(InvalidRequest::BrowserSandbox),
+    }
 }
 
 /// Joins rules: what a request says goes before the template's, but its walls are never weaker.
@@ -414,6 +423,31 @@ mod tests {
         let error = expand(Request::default(), Some(broken), &defaults()).expect_err("refused");
         assert_eq!(error.reason(), "INVALID_PARAMETER");
         assert!(error.to_string().starts_with("memory of the template: "), "{error}");
+    }
+
+    #[test]
+    fn a_browser_sandbox_is_the_requests_then_the_templates_then_off() {
+        let on = |template: Option<&str>, label: Option<&str>| {
+            let body = Body { browser_sandbox: template.map(str::to_owned), ..Default::default() };
+            let filled = Filled { body, ..Filled::default() };
+            let chosen =
+                Chosen { reference: "web@1".to_owned(), filled, rules: document::Rules::default() };
+            let labels = label.map(|value| (BROWSER_SANDBOX_LABEL.to_owned(), value.to_owned()));
+            let request = Request { labels: labels.into_iter().collect(), ..Request::default() };
+            expand(request, Some(chosen), &defaults()).map(|spec| spec.browser_sandbox())
+        };
+        assert_eq!((on(None, None), on(Some("false"), None)), (Ok(false), Ok(false)));
+        assert_eq!((on(Some("true"), None), on(None, Some(ON))), (Ok(true), Ok(true)));
+        assert_eq!(
+            (on(Some("true"), Some(OFF)), on(Some("false"), Some(ON))),
+            (Ok(false), Ok(true))
+        );
+        for refused in [on(Some("yes"), None), on(None, Some("yes"))] {
+            assert_eq!(refused.expect_err("refused").reason(), "INVALID_PARAMETER");
+        }
+        let labels = [(BROWSER_SANDBOX_LABEL.to_owned(), "maybe".to_owned())].into();
+        let request = Request { labels, ..Request::default() };
+        assert_eq!(expand(request, None, &defaults()), Err(InvalidRequest::BrowserSandbox));
     }
 
     #[test]

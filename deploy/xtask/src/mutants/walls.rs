@@ -24,7 +24,7 @@ pub const MUTANTS: [Mutant; 13] = [
     body("privileges can be gained", "no-new-privileges:true", "no-new-privileges:false"),
     body(
         "no system call is filtered",
-        r#"format!("seccomp={}", seccomp::profile_json())"#,
+        r#"format!("seccomp={profile}")"#,
         r#""seccomp=unconfined".to_owned()"#,
     ),
     body("the root can be written", "readonly_rootfs: Some(true)", "readonly_rootfs: Some(false)"),

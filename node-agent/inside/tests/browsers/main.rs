@@ -5,6 +5,7 @@
 mod agent;
 mod drivers;
 mod facts;
+mod flags;
 #[allow(dead_code, reason = "what the other tests use of it")]
 #[path = "../inside/server.rs"]
 mod server;

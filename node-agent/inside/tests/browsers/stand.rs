@@ -21,7 +21,7 @@ use crate::{
 /// Debian's Chromium without its wrapper.
 const CHROMIUM: &str = "/usr/lib/chromium/chromium";
 /// What every Node.js program of a workspace loads.
-const PRELOAD: &str = concat!(
+pub(crate) const PRELOAD: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../deploy/workspace-image/root-browsers/opt/warren/browser.cjs"
 );

@@ -22,8 +22,8 @@ pub(super) const LOG: (&str, &str) = ("10m", "3");
 
 /// Returns the security options of every container.
 pub(super) fn security_options(plan: &ContainerPlan) -> Vec<String> {
-    let mut options =
-        vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", seccomp::profile_json())];
+    let profile = seccomp::profile_json(plan.browser_sandbox);
+    let mut options = vec!["no-new-privileges:true".to_owned(), format!("seccomp={profile}")];
     if plan.apparmor {
         options.push("apparmor=docker-default".to_owned());
     }

@@ -58,6 +58,26 @@ fn what_is_asked_is_what_is_compared() {
 }
 
 #[test]
+fn the_filter_of_a_browser_sandbox_is_drift_where_none_is_asked_and_the_other_way_round() {
+    let mut asked = order();
+    let without = plan(&asked, &ground());
+    let label = warren_common::spec::BROWSER_SANDBOX_LABEL.to_owned();
+    asked.spec.labels.insert(label, "on".to_owned());
+    let with = plan(&asked, &ground());
+    assert_eq!(drifts(&with, &faithful(&with)), Vec::<String>::new());
+    assert!(!with.is_same(&without), "another container");
+    // the image's browsers start by this word
+    assert_eq!(with.env["WARREN_BROWSER_SANDBOX"], "1");
+    assert!(!without.env.contains_key("WARREN_BROWSER_SANDBOX"));
+    // the same container but for its filter
+    for (one, other) in [(&without, &with), (&with, &without)] {
+        let made =
+            faithful(&ContainerPlan { browser_sandbox: other.browser_sandbox, ..one.clone() });
+        assert_eq!(drifts(one, &made), ["HostConfig.SecurityOpt"]);
+    }
+}
+
+#[test]
 fn a_container_of_another_request_is_no_drift() {
     let mut asked = order();
     let made = faithful(&plan(&asked, &ground()));

@@ -9,7 +9,10 @@ use std::{
 
 use warren_common::{
     Bytes, Limits,
-    spec::{Failover, GitIdentity, Labels, PlacementRules, Resources, WorkspaceSpec},
+    spec::{
+        BROWSER_SANDBOX_LABEL, Failover, GitIdentity, Labels, OFF, ON, PlacementRules, Resources,
+        WorkspaceSpec,
+    },
 };
 use warren_proto::pb::{admin::v1 as pb, node::v1 as node};
 
@@ -35,7 +38,11 @@ pub(super) fn build(
     request_id: &str,
 ) -> Result<pb::CreateWorkspaceRequest, Error> {
     let setup = create.setup.as_deref().map(setup).transpose()?;
-    let labels = value::labels("--label", &create.labels).map_err(Error::usage)?;
+    let mut labels = value::labels("--label", &create.labels).map_err(Error::usage)?;
+    if let Some(on) = create.browser_sandbox {
+        let value = if on { ON } else { OFF };
+        labels.insert(BROWSER_SANDBOX_LABEL.to_owned(), value.to_owned());
+    }
     let required =
         value::labels("--require-label", &create.placement.require_labels).map_err(Error::usage)?;
     check(create, setup.as_deref(), &labels, &required)?;
