@@ -36,6 +36,8 @@ enum Needs {
     Silence,
     /// The same, and its screen is read.
     Screen,
+    /// Its daemon says what its threads do.
+    Daemon,
     /// It told the id of its conversation.
     Conversation,
     /// It goes on while a shell of its own runs.
@@ -59,6 +61,8 @@ pub(super) enum Step {
     Heard(&'static str),
     /// Its model was asked to say the one, and told that the other was said before.
     Recalls(&'static str, &'static str),
+    /// This source told something of it.
+    Told(&'static str),
     /// It was started with the conversation it had.
     Resumed,
     /// The kernel killed this program of its session for memory.
@@ -69,7 +73,7 @@ pub(super) enum Step {
     Until(&'static str),
 }
 
-use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Until};
+use Step::{Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Resumed, Say, Told, Until};
 
 /// What each agent is given with its session.
 pub(super) const PROMPT: &str = "begin [[hang 8]] [[say fig]]";
@@ -89,13 +93,14 @@ impl Story {
             Needs::Failures | Needs::Background => claude && agent.hooks,
             Needs::Silence => agent.kind == Kind::Gemini && agent.hooks,
             Needs::Screen => agent.kind == Kind::Codex,
+            Needs::Daemon => agent.kind == Kind::Codex && agent.hooks,
             Needs::Conversation => agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 22] = [
+pub(super) static STORIES: [Story; 23] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -284,6 +289,18 @@ pub(super) static STORIES: [Story; 22] = [
             Say("fail [[hang 8]] [[err 400]]"),
             Expect("working"),
             Until("error invalid_request"),
+        ],
+    },
+    Story {
+        name: "daemon",
+        act: Act::First,
+        core: true,
+        needs: Needs::Daemon,
+        steps: &[
+            Say("go on [[hang 8]] [[say mint]]"),
+            Expect("working"),
+            Until("idle"),
+            Told("app-server"),
         ],
     },
     Story {
