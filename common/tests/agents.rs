@@ -159,12 +159,15 @@ fn report(source: &str, rest: &[&str]) -> Report {
             let waiting_for = number(rest, "for").unwrap_or_default();
             Report::Registry(Registry { status, waiting_for, live: !rest.contains(&"dead") })
         }
+        ("app-server", ["error", rest @ ..]) => {
+            let [about, text] = ["about", "text"].map(|key| number(rest, key).unwrap_or_default());
+            Report::AppServer(AppServer::SystemError { about, text })
+        }
         ("app-server", [status]) => Report::AppServer(match *status {
             "idle" => AppServer::Idle,
             "active" => AppServer::Active,
             "approval" => AppServer::WaitingOnApproval,
             "input" => AppServer::WaitingOnUserInput,
-            "error" => AppServer::SystemError,
             "not-loaded" => AppServer::NotLoaded,
             "ephemeral" => AppServer::Ephemeral,
             other => panic!("no status of a thread: {other}"),

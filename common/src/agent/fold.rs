@@ -142,7 +142,7 @@ impl Fold {
             Report::Process(process) => self.process(seen, *process),
             Report::Tmux(tmux) => self.tmux(seen, *tmux),
             Report::Hook(hook) => self.hook(kind, seen, hook),
-            Report::AppServer(status) => self.app_server(seen, *status),
+            Report::AppServer(status) => self.app_server(seen, status),
             _ if self.stage == StateName::Exited => Verdict::Ignored(Why::Exited),
             Report::Registry(registry) => self.registry(seen, registry),
             Report::Title(title) => self.title(kind, seen, title),
@@ -216,8 +216,8 @@ impl Fold {
         }
     }
 
-    fn app_server(&mut self, seen: &Observation, status: AppServer) -> Verdict {
-        if status == AppServer::Ephemeral {
+    fn app_server(&mut self, seen: &Observation, status: &AppServer) -> Verdict {
+        if *status == AppServer::Ephemeral {
             return Verdict::Ignored(Why::Helper);
         }
         self.spoke(seen.at);
@@ -227,8 +227,10 @@ impl Fold {
             AppServer::Active => self.busy(seen),
             AppServer::WaitingOnApproval => self.blocked(seen, WaitKind::Permission, ""),
             AppServer::WaitingOnUserInput => self.blocked(seen, WaitKind::Question, ""),
-            AppServer::SystemError if self.stage == StateName::Exited => Verdict::Noted,
-            AppServer::SystemError => self.fail(seen, Failure::unnamed()),
+            AppServer::SystemError { .. } if self.stage == StateName::Exited => Verdict::Noted,
+            AppServer::SystemError { about, text } => {
+                self.fail(seen, meaning::thread_failure(about, text))
+            }
         }
     }
 

@@ -138,6 +138,24 @@ pub(super) fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
     }
 }
 
+/// Returns the failure that a thread of Codex tells, by its word for it or the API's status.
+pub(super) fn thread_failure(about: &str, text: &str) -> Failure {
+    let kind = match about {
+        "usageLimitExceeded" | "rateLimitExceeded" | "sessionBudgetExceeded" => {
+            FailureKind::RateLimit
+        }
+        "unauthorized" => FailureKind::Auth,
+        "serverOverloaded" | "internalServerError" => FailureKind::Overloaded,
+        "badRequest" | "modelNotFound" | "contextWindowExceeded" => FailureKind::InvalidRequest,
+        // what the API says stands in the text too
+        _ => match failure(about).kind {
+            FailureKind::Other => failure(text).kind,
+            kind => kind,
+        },
+    };
+    Failure { kind, text: text.to_owned(), retry_at: None }
+}
+
 /// Returns the failure that a line on a screen tells, of the kind that its words or the API's status
 /// name.
 pub(super) fn failure(line: &str) -> Failure {

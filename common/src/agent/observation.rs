@@ -42,7 +42,8 @@ impl Observation {
             Report::Registry(registry) => Report::Registry(registry.bounded()),
             Report::Title(title) => Report::Title(summary(&title)),
             Report::Screen(screen) => Report::Screen(screen.bounded()),
-            kept @ (Report::AppServer(_) | Report::Process(_) | Report::Tmux(_)) => kept,
+            Report::AppServer(status) => Report::AppServer(status.bounded()),
+            kept @ (Report::Process(_) | Report::Tmux(_)) => kept,
         };
         Self { at: self.at, report }
     }
@@ -164,7 +165,7 @@ pub enum RegistryStatus {
 }
 
 /// The status of a thread of Codex.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppServer {
     /// No turn runs.
     Idle,
@@ -175,11 +176,27 @@ pub enum AppServer {
     /// A turn runs and needs an answer.
     WaitingOnUserInput,
     /// The thread failed.
-    SystemError,
+    SystemError {
+        /// Codex's own word for the error, or the API's status; empty where it is not known.
+        about: String,
+        /// What it says of it.
+        text: String,
+    },
     /// The thread is not in memory.
     NotLoaded,
     /// Any status of a thread that no person sees: `ephemeral` is set.
     Ephemeral,
+}
+
+impl AppServer {
+    fn bounded(self) -> Self {
+        match self {
+            Self::SystemError { about, text: said } => {
+                Self::SystemError { about: name(&about), text: text(&said) }
+            }
+            kept => kept,
+        }
+    }
 }
 
 /// What a rule found in the text on the screen.

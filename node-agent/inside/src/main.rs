@@ -30,6 +30,7 @@ mod tmux;
 mod uplink;
 mod victim;
 mod view;
+mod websocket;
 mod wire;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};

@@ -159,6 +159,9 @@ impl Stand {
             Step::Recalls(said, earlier) => {
                 return Ok(Some(self.met(agent, "recalls", || self.recalls(agent, said, earlier))));
             }
+            Step::Told(source) => {
+                return Ok(Some(self.met(agent, source, || self.told(agent, source))));
+            }
             Step::Resumed => return Ok(Some(self.met(agent, "resumed", || self.resumed(agent)))),
             Step::Killed(program) => {
                 return Ok(Some(self.met(agent, "oom", || self.killed(agent, program))));
@@ -241,6 +244,13 @@ impl Stand {
         let mut asked = log.lines().filter(|line| line.starts_with(&from) && line.contains(&said));
         let line = asked.next_back().with_context(|| format!("nobody asked for {said}"))?;
         Ok(line.to_owned())
+    }
+
+    fn told(&self, agent: &Agent, source: &str) -> Result<String> {
+        let address = format!("{ADDRESS}/{}", agent.name);
+        let why = self.lab.cluster.warren(&["session", "explain", &address])?.stdout;
+        ensure!(why.contains(source), "nothing of {source} in:\n{why}");
+        Ok(source.to_owned())
     }
 
     fn resumed(&self, agent: &Agent) -> Result<String> {

@@ -40,6 +40,8 @@ enum Needs {
     Screen,
     /// The same, and it does not try for minutes where its API has had enough.
     Limit,
+    /// Its daemon says what its threads do.
+    Daemon,
     /// It told the id of its conversation, and has a session that was asked for.
     Conversation,
     /// It goes on while a shell of its own runs.
@@ -63,6 +65,8 @@ pub(super) enum Step {
     Heard(&'static str),
     /// Its model was asked to say the one, and told that the other was said before.
     Recalls(&'static str, &'static str),
+    /// This source told something of it.
+    Told(&'static str),
     /// It was started with the conversation it had.
     Resumed,
     /// The kernel killed this program of its session for memory.
@@ -80,7 +84,8 @@ pub(super) enum Step {
 }
 
 use Step::{
-    Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Restart, Resumed, Say, Stop, Until, Was,
+    Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Restart, Resumed, Say, Stop, Told, Until,
+    Was,
 };
 
 /// What each agent is given with its session.
@@ -102,13 +107,14 @@ impl Story {
             Needs::Failures | Needs::Background => claude && agent.hooks,
             Needs::Screen => !claude,
             Needs::Limit => agent.kind == Kind::Codex,
+            Needs::Daemon => agent.kind == Kind::Codex && agent.hooks,
             Needs::Conversation => agent.hooks,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 25] = [
+pub(super) static STORIES: [Story; 26] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -311,6 +317,18 @@ pub(super) static STORIES: [Story; 25] = [
             Say("fail [[hang 8]] [[err 400]]"),
             Expect("working"),
             Until("error invalid_request"),
+        ],
+    },
+    Story {
+        name: "daemon",
+        act: Act::First,
+        core: true,
+        needs: Needs::Daemon,
+        steps: &[
+            Say("go on [[hang 8]] [[say mint]]"),
+            Expect("working"),
+            Until("idle"),
+            Told("app-server"),
         ],
     },
     Story {

@@ -86,7 +86,7 @@ fn others() -> impl Strategy<Value = Report> {
         AppServer::Active,
         AppServer::WaitingOnApproval,
         AppServer::WaitingOnUserInput,
-        AppServer::SystemError,
+        AppServer::SystemError { about: "badRequest".to_owned(), text: "x".repeat(900) },
         AppServer::NotLoaded,
         AppServer::Ephemeral,
     ];

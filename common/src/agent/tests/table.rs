@@ -6,6 +6,10 @@ use StateName::{Background, Error, Exited, Idle, Starting, Waiting, Working};
 /// The states in the order of the tables' columns.
 const FROM: [StateName; 7] = [Starting, Working, Waiting, Background, Idle, Error, Exited];
 
+fn failed() -> AppServer {
+    AppServer::SystemError { about: String::new(), text: String::new() }
+}
+
 /// Brings an agent into a state, with the dialect of its kind.
 fn into(kind: &AgentKind, from: StateName) -> Arbiter {
     let gemini = *kind == AgentKind::Gemini;
@@ -26,7 +30,7 @@ fn into(kind: &AgentKind, from: StateName) -> Arbiter {
         Error => Some(match kind {
             AgentKind::Claude => hook("StopFailure", "rate_limit"),
             // no hook of the others tells of it
-            _ => Report::AppServer(AppServer::SystemError),
+            _ => Report::AppServer(failed()),
         }),
         Exited => Some(Report::Tmux(Tmux::Dead { code: Some(0), signal: None })),
         _ => None,
@@ -117,7 +121,7 @@ fn codex_by_its_hooks_and_its_socket() {
             (Report::AppServer(AppServer::Idle), [i, i, i, i, i, e, x]),
             (Report::AppServer(AppServer::WaitingOnApproval), [q; 7]),
             (Report::AppServer(AppServer::WaitingOnUserInput), [q; 7]),
-            (Report::AppServer(AppServer::SystemError), [e, e, e, e, e, e, x]),
+            (Report::AppServer(failed()), [e, e, e, e, e, e, x]),
             (Report::AppServer(AppServer::NotLoaded), same),
             (Report::AppServer(AppServer::Ephemeral), same),
         ],

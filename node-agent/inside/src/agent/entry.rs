@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use warren_common::{
     Limits, Timestamp,
-    agent::{AgentKind, Arbiter, Hook, Observation, Process, Report, StateName, Tmux},
+    agent::{AgentKind, AppServer, Arbiter, Hook, Observation, Process, Report, StateName, Tmux},
     status::clean,
 };
 use warren_proto::pb::inside::v1::AgentStatus;
@@ -212,6 +212,13 @@ impl Entry {
         self.observe(message.at, now, Report::Hook(Box::new(hook)));
         self.seen(now);
         true
+    }
+
+    /// Takes in what Codex's daemon says of its thread.
+    pub(super) fn in_daemon(&mut self, status: AppServer, at: Timestamp, now: Timestamp) {
+        self.heard = self.heard.max(at.min(now));
+        self.observe(at, now, Report::AppServer(status));
+        self.seen(now);
     }
 
     /// Notes how many people look, and that time passes.

@@ -49,7 +49,7 @@ fn said(report: &Report) -> String {
                 waiting => format!("{status}: {waiting}"),
             }
         }
-        Report::AppServer(status) => said_by_server(*status).to_owned(),
+        Report::AppServer(status) => said_by_server(status),
         Report::Title(title) => format!("the title is {title:?}"),
         Report::Screen(Screen::Asks(ask)) => format!("the screen asks: {}", ask.text),
         Report::Screen(Screen::Retrying(line)) => line.clone(),
@@ -83,16 +83,19 @@ fn said_by_hook(hook: &Hook) -> String {
     text
 }
 
-const fn said_by_server(status: AppServer) -> &'static str {
-    match status {
+fn said_by_server(status: &AppServer) -> String {
+    let said = match status {
         AppServer::Idle => "idle",
         AppServer::Active => "active",
         AppServer::WaitingOnApproval => "waiting on approval",
         AppServer::WaitingOnUserInput => "waiting on an answer",
-        AppServer::SystemError => "system error",
+        AppServer::SystemError { about, text } => {
+            return format!("system error {about}: {text}").replace(" :", ":");
+        }
         AppServer::NotLoaded => "not loaded",
         AppServer::Ephemeral => "a helper's thread",
-    }
+    };
+    said.to_owned()
 }
 
 fn said_by_process(process: Process) -> String {

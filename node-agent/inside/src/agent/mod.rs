@@ -1,12 +1,13 @@
 //! What the agents in the sessions do: seen from here, told by themselves, shown on the board.
 //!
 //! [`hook`] is the other end: what an agent's hook runs. [`socket`] takes what it sends, [`spool`]
-//! keeps what could not be sent. [`roster`] knows whose it is and folds it; [`look`] is what tmux and
+//! keeps what could not be sent; [`codex`] listens to the daemon of Codex. [`roster`] knows whose it is and folds it; [`look`] is what tmux and
 //! `/proc` show at each look. Who is believed is decided in [`warren_common::agent`].
 //!
 //! Everything here comes from the workspace and may be forged by what runs in it. It is bounded,
 //! cleaned and shown, and nothing is done because of it.
 
+mod codex;
 mod detect;
 mod entry;
 mod explain;
@@ -27,7 +28,10 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::interval};
-use warren_common::Timestamp;
+use warren_common::{
+    Timestamp,
+    agent::{AgentKind, AppServer},
+};
 use warren_proto::pb::inside::v1::{AgentExplanation, AgentStatus};
 
 use self::roster::Roster;
@@ -44,6 +48,7 @@ pub(crate) struct Agents {
     roster: Arc<Mutex<Roster>>,
     board: Board,
     runtime: Arc<Path>,
+    home: Arc<Path>,
     /// Wakes whoever looks at the sessions.
     wanted: Arc<Notify>,
 }
@@ -65,13 +70,14 @@ impl Agents {
             roster: Arc::new(Mutex::new(roster)),
             board,
             runtime: config.runtime.as_path().into(),
+            home: config.home.as_path().into(),
             wanted: Arc::default(),
         }
     }
 
     /// Listens and ticks for ever.
     pub(crate) async fn run(self) {
-        tokio::join!(socket::run(&self), self.tick());
+        tokio::join!(socket::run(&self), codex::run(&self), self.tick());
     }
 
     /// Takes what a look at the sessions shows; `sessions` are those that the board shows.
@@ -95,6 +101,13 @@ impl Agents {
         let roster = self.roster();
         let thread = &roster.entries.get(session)?.thread;
         (!thread.is_empty()).then(|| thread.clone())
+    }
+
+    /// Ends the turn of a thread of Codex, which goes on without a terminal; where that fails it goes on.
+    pub(crate) async fn interrupt(&self, session: &str, thread: &str) {
+        if let Err(error) = codex::interrupt(&self.home, thread).await {
+            event!("session {session}: Codex's daemon was not told of its end: {error}");
+        }
     }
 
     /// Whether the session's agent is of this kind.
@@ -137,6 +150,16 @@ impl Agents {
         }
         drop(roster);
         self.publish();
+    }
+
+    /// Takes what Codex's daemon says of a thread.
+    fn thread_told(&self, thread: &codex::Thread, status: AppServer, at: Timestamp) {
+        self.roster().thread(thread, status, at, now());
+        self.publish();
+    }
+
+    fn has_codex(&self) -> bool {
+        self.roster().entries.values().any(|entry| *entry.kind() == AgentKind::Codex)
     }
 
     /// Puts on the board what changed.

@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
-use warren_common::{Timestamp, agent::AgentKind};
+use warren_common::{
+    Timestamp,
+    agent::{AgentKind, AppServer},
+};
 use warren_proto::pb::inside::v1::{AgentExplanation, AgentStatus};
 
 use super::{
     Wish,
+    codex::Thread,
     entry::Entry,
     explain,
     look::Kills,
@@ -205,6 +209,36 @@ impl Roster {
             }
             _ => None,
         }
+    }
+
+    /// Takes in what Codex's daemon says of a thread.
+    pub(super) fn thread(
+        &mut self,
+        thread: &Thread,
+        status: AppServer,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let owner = self.owner_in_daemon(thread, now);
+        if let Some(entry) = owner.and_then(|name| self.entries.get_mut(&name)) {
+            entry.in_daemon(status, at, now);
+        }
+    }
+
+    /// Hooks tell of the thread with the first prompt; until then it is of the only Codex that is in its
+    /// folder, and was before it.
+    fn owner_in_daemon(&self, thread: &Thread, now: Timestamp) -> Option<String> {
+        let of_kind = || self.entries.iter().filter(|(_, entry)| *entry.kind() == AgentKind::Codex);
+        if let Some((name, _)) = of_kind().find(|(_, entry)| entry.thread == thread.id) {
+            return Some(name.clone());
+        }
+        let mut there = of_kind().filter(|(_, entry)| {
+            let process = entry.process().filter(|process| process.begun(now) <= thread.since);
+            let folder = process.and_then(|process| super::tree::folder(process.pid));
+            entry.is_alive() && folder.as_deref() == Some(thread.folder.as_str())
+        });
+        let (name, entry) = there.next()?;
+        (entry.thread.is_empty() && there.next().is_none()).then(|| name.clone())
     }
 
     /// Sees to it that the session has an agent of the message's kind; returns false where another

@@ -18,8 +18,8 @@ use super::{
         Targets, Thrown, Version, answer, event,
     },
     now,
-    socket::{Held, Socket},
 };
+use crate::websocket::{Held, Socket};
 
 /// Between two looks whether a page has loaded, and for how long they are so near.
 const LOADING: Duration = Duration::from_millis(300);

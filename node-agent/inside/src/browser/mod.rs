@@ -13,7 +13,6 @@ mod end;
 mod find;
 mod message;
 mod shot;
-mod socket;
 mod watch;
 mod weigh;
 
@@ -33,8 +32,10 @@ use warren_common::{
     browser::{BrowserId, BrowserStatus, Fold, Seen, Urgency, fit, kept},
 };
 
-use self::{find::Finder, socket::Held};
-use crate::{agent::look::Kills, board::Board, clock, journal::event, reaper::Reaper};
+use self::find::Finder;
+use crate::{
+    agent::look::Kills, board::Board, clock, journal::event, reaper::Reaper, websocket::Held,
+};
 
 /// Between two looks for browsers.
 const LOOK: Duration = Duration::from_millis(500);

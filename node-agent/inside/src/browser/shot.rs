@@ -12,8 +12,8 @@ use warren_common::Limits;
 use super::{
     devtools::{call, quoted},
     message::{Captured, Head, SessionId, answer},
-    socket::{Held, Socket},
 };
+use crate::websocket::{Held, Socket};
 
 /// What surrounds a picture in its message.
 const AROUND_BYTES: usize = 4096;

@@ -13,9 +13,10 @@ use std::{
 
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
-use warren_common::{Limits, status::clean};
+use warren_common::{Limits, spec::AgentProgram, status::clean};
 
 use crate::{
+    agent::Agents,
     journal::event,
     processes::{self, Process},
     tmux::{Keeper, Seen},
@@ -31,8 +32,9 @@ const READ_BYTES: u64 = 256 * 1024;
 const NAMED: usize = 4;
 
 /// Ends a session and returns what could not be ended, for people.
-pub(super) async fn session(keeper: &Keeper, name: &str) -> Vec<String> {
+pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec<String> {
     keeper.ending(name).await;
+    let thread = agents.thread(name).filter(|_| agents.is(name, AgentProgram::Codex.as_str()));
     let seen = keeper.tmux().list().await.unwrap_or_default();
     let panes = seen.iter().filter(|seen| seen.name == name).flat_map(|seen| &seen.panes);
     let panes: BTreeSet<u32> = panes.filter(|pane| !pane.dead).map(|pane| pane.process).collect();
@@ -50,6 +52,10 @@ pub(super) async fn session(keeper: &Keeper, name: &str) -> Vec<String> {
         killed(&members).await;
     }
     keeper.close(name).await;
+    // nobody is there any more to give it another prompt
+    if let Some(thread) = thread {
+        agents.interrupt(name, &thread).await;
+    }
     // what was started while its parents ended
     processes::signal(&members(), Signal::KILL);
     until(Instant::now() + KILLED, || members().is_empty()).await;

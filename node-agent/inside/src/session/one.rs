@@ -201,7 +201,7 @@ impl One {
         if let Some(prompt) = self.prompt.take() {
             prompt.abort();
         }
-        end::session(&self.means.keeper, &self.name).await
+        end::session(&self.means.keeper, &self.means.agents, &self.name).await
     }
 
     fn wanted(&self, session: &Session, place: Place) -> Wanted {

@@ -34,7 +34,7 @@ while IFS= read -r -u 7 order; do eval "$order"; done
 "#;
 
 /// A workspace whose sessions run players under these names.
-fn start(players: &[(&str, &str)], more: &[(&str, &str)]) -> (Workspace, Agent) {
+pub(crate) fn start(players: &[(&str, &str)], more: &[(&str, &str)]) -> (Workspace, Agent) {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().join("home");
     fs::create_dir(folder.path().join("run")).expect("a folder");
@@ -61,7 +61,7 @@ fn orders(home: &Path, session: &str) -> PathBuf {
 }
 
 /// Lets the player of a session do something.
-async fn order(workspace: &Workspace, session: &str, text: &str) {
+pub(crate) async fn order(workspace: &Workspace, session: &str, text: &str) {
     let path = orders(&workspace.home(), session);
     let text = format!("{text}\n");
     // opening waits for the player to listen
@@ -78,7 +78,7 @@ fn state_of<'a>(status: &'a Status, session: &str) -> Option<&'a State> {
 }
 
 /// Waits for an agent whose kind and state fit.
-async fn until(
+pub(crate) async fn until(
     agent: &mut Agent,
     session: &str,
     kind: &str,
@@ -93,15 +93,15 @@ async fn until(
     agent_of(&status, session).expect("it is there").clone()
 }
 
-const fn starting(state: &State) -> bool {
+pub(crate) const fn starting(state: &State) -> bool {
     matches!(state, State::Starting(_))
 }
 
-const fn working(state: &State) -> bool {
+pub(crate) const fn working(state: &State) -> bool {
     matches!(state, State::Working(_))
 }
 
-const fn idle(state: &State) -> bool {
+pub(crate) const fn idle(state: &State) -> bool {
     matches!(state, State::Idle(_))
 }
 
@@ -123,7 +123,11 @@ pub(crate) async fn explain(agent: &mut Agent, session: &str) -> AgentExplanatio
 }
 
 /// Asks until something was said.
-async fn explain_until(agent: &mut Agent, session: &str, said: &str) -> AgentExplanation {
+pub(crate) async fn explain_until(
+    agent: &mut Agent,
+    session: &str,
+    said: &str,
+) -> AgentExplanation {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let explained = explain(agent, session).await;

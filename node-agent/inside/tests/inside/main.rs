@@ -6,6 +6,7 @@
 mod agent;
 mod agents;
 mod connect;
+mod daemon;
 mod devtools;
 mod editor;
 mod leaving;

@@ -1,4 +1,4 @@
-//! A WebSocket to a browser's DevTools on the loopback.
+//! A WebSocket to a program of the workspace: a browser's DevTools, Codex's daemon.
 //!
 //! It takes a message of any length: one that is longer than was asked for, or than there is room for
 //! among all that have not ended, is read past and stands empty, so that a page that says too much costs
@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Buf as _, BytesMut};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -43,12 +43,12 @@ const CONTROLS: u32 = 64;
 
 /// What all messages of one workspace hold that have not ended; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Held(Arc<AtomicUsize>);
+pub(crate) struct Held(Arc<AtomicUsize>);
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Socket {
-    stream: TcpStream,
+pub(crate) struct Socket<S = TcpStream> {
+    stream: S,
     buffer: BytesMut,
     message: Message,
     frame: Option<Frame>,
@@ -145,12 +145,28 @@ impl Socket {
     ///
     /// # Errors
     /// Nobody listens there, or it is no WebSocket.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         (port, path): (u16, &str),
         limit: usize,
         held: &Held,
     ) -> io::Result<Self> {
-        let (stream, buffer) = timed(Instant::now(), DEADLINE, open(port, path)).await?;
+        let host = format!("127.0.0.1:{port}");
+        Self::over(TcpStream::connect(("127.0.0.1", port)), (&host, path), limit, held).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// Asks for `path` of `host` over what `connecting` comes to. Messages up to `limit` are taken.
+    ///
+    /// # Errors
+    /// Nobody listens there, or it is no WebSocket.
+    pub(crate) async fn over(
+        connecting: impl Future<Output = io::Result<S>>,
+        place: (&str, &str),
+        limit: usize,
+        held: &Held,
+    ) -> io::Result<Self> {
+        let (stream, buffer) = timed(Instant::now(), DEADLINE, open(connecting, place)).await?;
         let message = Message::new(limit, held.clone());
         let unsent = BytesMut::new();
         Ok(Self { stream, buffer, message, frame: None, controls: 0, unsent, stuck: None })
@@ -160,7 +176,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is gone, or nobody reads.
-    pub(super) async fn send(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, text: &str) -> io::Result<()> {
         self.say(TEXT, text.as_bytes());
         self.flush().await
     }
@@ -170,7 +186,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection broke, a message did not end in time, or what came is no WebSocket.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             self.flush().await?;
             let Some(frame) = self.frame else {
@@ -277,10 +293,13 @@ async fn timed<T>(
 }
 
 /// Connects and shakes hands; returns what came behind the answer too.
-async fn open(port: u16, path: &str) -> io::Result<(TcpStream, BytesMut)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+    connecting: impl Future<Output = io::Result<S>>,
+    (host, path): (&str, &str),
+) -> io::Result<(S, BytesMut)> {
+    let mut stream = connecting.await?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: d2FycmVuLWluc2lkZS4wMA==\r\n\r\n"
     );
