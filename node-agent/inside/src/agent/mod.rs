@@ -154,7 +154,7 @@ impl Agents {
 
     /// Takes what Codex's daemon says of a thread.
     fn thread_told(&self, thread: &codex::Thread, status: AppServer, at: Timestamp) {
-        self.roster().thread(thread, status, at, now());
+        self.roster().thread((thread, status), at, now());
         self.publish();
     }
 

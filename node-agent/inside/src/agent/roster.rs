@@ -214,8 +214,7 @@ impl Roster {
     /// Takes in what Codex's daemon says of a thread.
     pub(super) fn thread(
         &mut self,
-        thread: &Thread,
-        status: AppServer,
+        (thread, status): (&Thread, AppServer),
         at: Timestamp,
         now: Timestamp,
     ) {
