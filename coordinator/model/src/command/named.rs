@@ -11,7 +11,10 @@ impl Command {
     /// Whether secrets may go with what its workspace was before it, and the workspace stay.
     fn may_leave_secrets(&self) -> bool {
         if let Self::Session(session) = self {
-            return matches!(**session, SessionCommand::Delete(_) | SessionCommand::Adopt(_));
+            return matches!(
+                **session,
+                SessionCommand::Delete(_) | SessionCommand::Adopt(_) | SessionCommand::TakeOver(_)
+            );
         }
         matches!(self, Self::UpdateWorkspace(_) | Self::AdoptWorkspace(_))
     }
