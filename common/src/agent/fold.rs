@@ -310,6 +310,10 @@ impl Fold {
             (AgentKind::Codex, StateName::Starting) => true,
             // a title says that the turn is over
             (AgentKind::Codex, StateName::Idle) => self.source == Source::Title,
+            // its daemon did not say why
+            (AgentKind::Codex, StateName::Error) => {
+                self.failure.as_ref().is_some_and(Failure::is_unnamed)
+            }
             // and so does a hook, of a turn that failed as of any other
             (AgentKind::Gemini, StateName::Idle) => self.worked,
             _ => false,

@@ -273,6 +273,11 @@ impl Failure {
     pub(super) const fn unnamed() -> Self {
         Self { kind: FailureKind::Other, text: String::new(), retry_at: None }
     }
+
+    /// Whether nobody said what failed.
+    pub fn is_unnamed(&self) -> bool {
+        *self == Self::unnamed()
+    }
 }
 
 /// Kinds of errors that end a turn.

@@ -44,6 +44,10 @@ enum Needs {
     Daemon,
     /// It told the id of its conversation, and has a session that was asked for.
     Conversation,
+    /// The same, and no daemon runs its turns.
+    OwnProcesses,
+    /// The same, and one does.
+    OwnDaemon,
     /// It goes on while a shell of its own runs.
     Background,
     /// Nobody prepared its home.
@@ -109,12 +113,14 @@ impl Story {
             Needs::Limit => agent.kind == Kind::Codex,
             Needs::Daemon => agent.kind == Kind::Codex && agent.hooks,
             Needs::Conversation => agent.hooks,
+            Needs::OwnProcesses => agent.hooks && agent.kind != Kind::Codex,
+            Needs::OwnDaemon => agent.hooks && agent.kind == Kind::Codex,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 26] = [
+pub(super) static STORIES: [Story; 27] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -362,7 +368,21 @@ pub(super) static STORIES: [Story; 26] = [
         name: "stop",
         act: Act::Stopped,
         core: true,
-        needs: Needs::Conversation,
+        needs: Needs::OwnProcesses,
+        steps: &[
+            Restart,
+            Say("make [[risky touch four && sleep 4321]]"),
+            Expect("waiting permission"),
+            Allow,
+            Expect("working"),
+            Stop,
+        ],
+    },
+    Story {
+        name: "stop, daemon",
+        act: Act::Stopped,
+        core: false,
+        needs: Needs::OwnDaemon,
         steps: &[
             Restart,
             Say("make [[risky touch four && sleep 4321]]"),

@@ -146,6 +146,11 @@ impl Entry {
     /// Gemini CLI, whose screen shows what was before for a moment.
     fn may_have_failed(&self, now: Timestamp) -> bool {
         let status = self.arbiter.status();
+        let unnamed =
+            |state: &AgentState| matches!(state, AgentState::Error(why) if why.is_unnamed());
+        if self.kind == AgentKind::Codex && unnamed(&status.state) {
+            return true;
+        }
         let unsaid = match self.kind {
             AgentKind::Codex => status.source == Source::Title,
             AgentKind::Gemini => now.since(self.heard) >= Limits::AGENT_LOOK,
