@@ -72,6 +72,8 @@ fn a_silent_node_is_suspect_then_unreachable_in_time_in_lists_and_unasked_in_wat
     wait_until("the lease is known", Duration::from_secs(30), || {
         let shown = cluster.warren(&["workspace", "show", "acme/web"])?.stdout;
         ensure!(shown.contains("confirmed") && shown.contains("until"), "{shown}");
+        let node = cluster.json(&["node", "show", "n1"])?;
+        ensure!(node["liveness"] == "ready", "{node}");
         Ok(())
     })?;
     let told = standings(&cluster)?;

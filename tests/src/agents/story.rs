@@ -44,10 +44,6 @@ enum Needs {
     Daemon,
     /// It told the id of its conversation, and has a session that was asked for.
     Conversation,
-    /// The same, and no daemon runs its turns.
-    OwnProcesses,
-    /// The same, and one does.
-    OwnDaemon,
     /// It goes on while a shell of its own runs.
     Background,
     /// Nobody prepared its home.
@@ -113,14 +109,12 @@ impl Story {
             Needs::Limit => agent.kind == Kind::Codex,
             Needs::Daemon => agent.kind == Kind::Codex && agent.hooks,
             Needs::Conversation => agent.hooks,
-            Needs::OwnProcesses => agent.hooks && agent.kind != Kind::Codex,
-            Needs::OwnDaemon => agent.hooks && agent.kind == Kind::Codex,
         }
     }
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 27] = [
+pub(super) static STORIES: [Story; 26] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -368,21 +362,7 @@ pub(super) static STORIES: [Story; 27] = [
         name: "stop",
         act: Act::Stopped,
         core: true,
-        needs: Needs::OwnProcesses,
-        steps: &[
-            Restart,
-            Say("make [[risky touch four && sleep 4321]]"),
-            Expect("waiting permission"),
-            Allow,
-            Expect("working"),
-            Stop,
-        ],
-    },
-    Story {
-        name: "stop, daemon",
-        act: Act::Stopped,
-        core: false,
-        needs: Needs::OwnDaemon,
+        needs: Needs::Conversation,
         steps: &[
             Restart,
             Say("make [[risky touch four && sleep 4321]]"),

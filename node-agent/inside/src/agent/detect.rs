@@ -113,6 +113,12 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
     Some(Found { kind, life, prompt, front, ticks })
 }
 
+/// Returns whether this process is a shell that has yet to become the command it was given, or runs it.
+pub(super) fn is_on_its_way(pid: u32) -> bool {
+    let argv = tree::argv(pid);
+    argv.is_empty() || kind(&argv) == AgentKind::Shell
+}
+
 /// Returns whether a word says that a shell's command follows.
 fn is_command(word: &str) -> bool {
     word.strip_prefix('-').is_some_and(|word| !word.starts_with('-') && word.contains('c'))

@@ -50,6 +50,8 @@ pub(super) struct Entry {
     /// Codex's thread, once it told.
     pub(super) thread: String,
     process: Option<Life>,
+    /// It was asked for, and nothing was seen or heard of it.
+    expected: bool,
     /// The process whose hooks were believed first.
     teller: Option<Life>,
     /// What had the pane when its process was gone.
@@ -89,6 +91,7 @@ impl Entry {
             pane: pane.to_owned(),
             thread: String::new(),
             process: None,
+            expected: false,
             teller: None,
             after: None,
             ended: false,
@@ -109,6 +112,11 @@ impl Entry {
         }
     }
 
+    /// Returns the agent that a session was asked for with, before it is there.
+    pub(super) fn expected(kind: AgentKind, pane: &str, now: Timestamp) -> Self {
+        Self { expected: true, ..Self::new(kind, pane, now) }
+    }
+
     /// Returns the agent that was found in a pane.
     pub(super) fn found(found: &Found, pane: &str, now: Timestamp) -> Self {
         let begun = found.life.begun(now);
@@ -119,6 +127,11 @@ impl Entry {
 
     pub(super) const fn kind(&self) -> &AgentKind {
         &self.kind
+    }
+
+    /// Returns whether it is yet to come.
+    pub(super) const fn is_expected(&self) -> bool {
+        self.expected
     }
 
     pub(super) const fn process(&self) -> Option<Life> {
@@ -139,6 +152,8 @@ impl Entry {
     pub(super) fn meets(&self, found: &Found) -> Meets {
         let same = self.process == Some(found.life) && !self.ended;
         match (self.kind.tells(), found.kind.tells()) {
+            _ if self.expected && self.kind == found.kind => Meets::Again,
+            _ if self.expected => Meets::Other,
             (true, false) if self.is_alive() || self.after == Some(found.life) => Meets::Same,
             (true, false) if self.after.is_none() && !self.ended => Meets::Lost,
             (true, true) if self.is_alive() => Meets::Same,
@@ -151,6 +166,7 @@ impl Entry {
     /// Notes its process, the first or another one.
     pub(super) fn came_up(&mut self, life: Life, now: Timestamp) {
         self.process = Some(life);
+        self.expected = false;
         self.teller = None;
         self.thread.clear();
         self.after = None;
@@ -204,6 +220,7 @@ impl Entry {
             }
             self.teller = Some(process);
         }
+        self.expected = false;
         if !message.thread.is_empty() {
             self.thread = message.thread;
         }

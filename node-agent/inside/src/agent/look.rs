@@ -119,6 +119,18 @@ impl Roster {
         }
         let Some((pane, found)) = best else { return (None, None) };
         let known = entry.is_some();
+        // a login shell may take its time before the agent is there
+        if let (Some(found), Some(agent)) = (&found, seen.agent)
+            && entry.is_none_or(|entry| entry.has_ended() || entry.is_expected())
+            && !found.kind.tells()
+            && detect::is_on_its_way(pane.process)
+        {
+            if !entry.is_some_and(Entry::is_expected) {
+                let kind = AgentKind::named(agent.as_str());
+                self.insert(&seen.name, Entry::expected(kind, &pane.id, now));
+            }
+            return (Some(pane), None);
+        }
         match &found {
             Some(found) => self.met(&seen.name, (pane, found), now),
             None if !known => {

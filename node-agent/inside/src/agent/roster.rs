@@ -298,6 +298,7 @@ mod tests {
         let seen = |(at, name): (usize, &&str)| Seen {
             name: (*name).to_owned(),
             command: "bash".to_owned(),
+            agent: None,
             exit: None,
             created: 2000,
             active: 2000,

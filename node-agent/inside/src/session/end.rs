@@ -51,7 +51,6 @@ pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec
         event!("session {name}: {} processes did not end and are killed", members().len());
         killed(&members).await;
     }
-    keeper.close(name).await;
     // nobody is there any more to give it another prompt
     if let Some(thread) = thread {
         agents.interrupt(name, &thread).await;
@@ -64,6 +63,8 @@ pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec
     let running: BTreeSet<String> =
         seen.iter().filter(runs).map(|seen| seen.name.clone()).collect();
     end_daemon(name, &running).await;
+    // last: until then it is told as running, and whoever reads that it is stopped may rely on it
+    keeper.close(name).await;
     members().iter().take(NAMED).map(|process| told(process.pid())).collect()
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct About {
     pub(crate) problem: String,
     /// Since when it does not run because of that; none where it was begun.
     pub(crate) failed: Option<u64>,
+    /// It ends because somebody asked, and runs until all of it has ended.
+    pub(crate) ending: bool,
     /// What an earlier agent of this name told as its conversation: that is not this one's.
     pub(crate) earlier: String,
 }
@@ -182,7 +184,9 @@ impl Keeper {
     pub(crate) async fn ending(&self, name: &str) {
         let mut state = self.state.lock().await;
         let known = state.wanted.iter_mut().find(|wanted| wanted.name == name);
-        known.into_iter().for_each(|wanted| wanted.crashes = None);
+        if let Some(wanted) = known {
+            (wanted.crashes, wanted.about.ending) = (None, true);
+        }
     }
 
     /// Polls for ever: at tmux's own hint (SIGUSR1, sent by its hooks), where an agent told more
@@ -389,104 +393,14 @@ pub(super) fn place(wanted: &[Wanted], name: &str) -> usize {
 /// The asked-for sessions first, in their order, then those made by hand, by name; at most
 /// [`Limits::SESSIONS`] of them.
 fn in_order(wanted: &[Wanted], mut seen: Vec<Seen>) -> Vec<Seen> {
+    for session in &mut seen {
+        let asked = wanted.get(place(wanted, &session.name));
+        session.agent = asked.and_then(|wanted| wanted.launch.program.agent);
+    }
     seen.sort_by_key(|session| place(wanted, &session.name));
     seen.truncate(Limits::SESSIONS);
     seen
 }
 
 #[cfg(test)]
-mod tests {
-    use warren_proto::pb::inside::v1::Session;
-
-    use super::*;
-    use crate::{
-        config::Config,
-        reaper::Reaper,
-        session::{book::Book, program::Program},
-    };
-
-    fn wanted(config: &Config, name: &str, command: &str) -> Wanted {
-        let session = Session { command: command.to_owned(), ..Session::default() };
-        Wanted {
-            name: name.to_owned(),
-            command: command.to_owned(),
-            folder: PathBuf::new(),
-            launch: Launch {
-                program: Program::of(&session),
-                name: name.to_owned(),
-                life: 0,
-                run: 0,
-                conversation: 0,
-                home: config.home.clone(),
-                book: Book::open(config),
-            },
-            about: About::default(),
-            crashes: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn an_older_listing_never_comes_after_a_newer_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = Config::in_folder(folder.path());
-        let board = Board::new();
-        let agents = Agents::new(&config, board.clone());
-        let tmux = Tmux::new(&config, Reaper::new(folder.path()));
-        let keeper = Keeper::new(tmux, board.clone(), agents);
-        let (go, gone) = tokio::sync::oneshot::channel();
-        let older = keeper.look_at(async {
-            let _ = gone.await;
-            Ok(vec![seen("older", None)])
-        });
-        let newer = keeper.look_at(async { Ok(vec![seen("newer", None)]) });
-        let last = async {
-            tokio::task::yield_now().await;
-            go.send(()).expect("the older one waits");
-        };
-        let (older, newer, ()) = tokio::join!(biased; older, newer, last);
-        assert!(older.is_ok() && newer.is_ok());
-        let shown = board.subscribe().borrow().to_status().sessions;
-        assert_eq!(shown.first().map(|session| session.name.as_str()), Some("newer"));
-    }
-
-    fn seen(name: &str, exit: Option<i32>) -> Seen {
-        Seen {
-            name: name.to_owned(),
-            command: "vim".to_owned(),
-            exit,
-            created: 3,
-            active: 4,
-            viewers: 0,
-            panes: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn asked_for_sessions_come_first_in_their_order() {
-        let home = tempfile::tempdir().expect("a folder");
-        let config = Config::in_folder(home.path());
-        let wanted = |name: &str, command: &str| wanted(&config, name, command);
-        let ordered = |wanted: &[Wanted], seen| to_statuses(wanted, in_order(wanted, seen));
-        let statuses = ordered(
-            &[wanted("main", "claude --continue"), wanted("aux", ""), wanted("gone", "")],
-            vec![seen("0", None), seen("aux", Some(2)), seen("main", None)],
-        );
-        let short: Vec<_> = statuses
-            .iter()
-            .map(|s| (s.name.as_str(), s.command.as_str(), s.running, s.exit_code))
-            .collect();
-        assert_eq!(
-            short,
-            [
-                ("main", "claude --continue", true, 0),
-                ("aux", "bash", false, 2),
-                ("0", "vim", true, 0)
-            ]
-        );
-        assert_eq!(statuses[0].started_unix_ms, 3000);
-        let mut flood: Vec<Seen> = (0..99).map(|n| seen(&format!("a{n}"), None)).collect();
-        flood.push(seen("main", None));
-        let statuses = ordered(&[wanted("main", "")], flood);
-        assert_eq!((statuses.len(), statuses[0].name.as_str()), (Limits::SESSIONS, "main"));
-    }
-}
+mod tests;

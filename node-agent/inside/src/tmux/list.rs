@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use warren_common::{Limits, SessionName, status::clean};
+use warren_common::{Limits, SessionName, spec::AgentProgram, status::clean};
 
 /// Sessions looked at, at most; a status message holds fewer.
 const SESSIONS_SEEN: usize = 256;
@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) name: String,
     /// The program in its first pane.
     pub(crate) command: String,
+    /// The agent that it was asked for with, and nothing else.
+    pub(crate) agent: Option<AgentProgram>,
     /// None while a program runs in it, else the exit code of the first one that ended.
     pub(crate) exit: Option<i32>,
     /// When it was made, seconds since the epoch.
@@ -138,6 +140,7 @@ fn add<'a>(sessions: &mut BTreeMap<&'a str, Seen>, line: Line<'a>) {
     let seen = Seen {
         name: session.to_owned(),
         command: String::new(),
+        agent: None,
         exit,
         created,
         active: pane.active,

@@ -23,11 +23,13 @@ pub(super) fn to_statuses(wanted: &[Wanted], seen: Vec<Seen>) -> Vec<SessionStat
             Some(command) => clean(command, COMMAND_SHOWN_BYTES),
             None => session.command,
         };
+        // its program may have ended, and not yet what it started
+        let exit = session.exit.filter(|_| asked.is_none_or(|wanted| !wanted.about.ending));
         let seen = SessionStatus {
             name: session.name,
             command,
-            running: session.exit.is_none(),
-            exit_code: session.exit.unwrap_or_default(),
+            running: exit.is_none(),
+            exit_code: exit.unwrap_or_default(),
             started_unix_ms: session.created.saturating_mul(1000),
             active_unix_ms: session.active.saturating_mul(1000),
             viewers: session.viewers,

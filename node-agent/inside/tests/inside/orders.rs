@@ -181,6 +181,26 @@ async fn a_stop_ends_what_left_its_terminal_and_nothing_of_others() {
 }
 
 #[tokio::test]
+async fn an_agent_starts_until_it_is_there_however_long_its_shell_takes() {
+    let folder = home();
+    let profile = "sleep 3\nexport PATH=$HOME/bin:$PATH\n";
+    fs::write(folder.path().join("home/.profile"), profile).expect("a profile");
+    let (workspace, mut agent) = Workspace::start_in(folder, order(vec![agent_in("main", 5)]));
+    let mut told = Vec::new();
+    let idle = |status: &Status| {
+        let agent = find(status, "main").and_then(|session| session.agent.clone());
+        told.extend(agent.map(|agent| (agent.kind, agent.state.and_then(|state| state.state))));
+        is_idle(status, "main")
+    };
+    agent.until("its first prompt", idle).await;
+    let begun = |(kind, state): &(String, Option<State>)| {
+        kind == "claude" && matches!(state, Some(State::Starting(_) | State::Idle(_)))
+    };
+    assert!(told.len() > 1 && told.iter().all(begun), "{told:?}");
+    assert_eq!(lines(workspace.home().join("argv-main")).len(), 1);
+}
+
+#[tokio::test]
 async fn conversations_are_resumed_and_the_prompt_is_typed_once() {
     let prompt = "do this\nand 'that' $HOME";
     let session = |run, conversation| Session {

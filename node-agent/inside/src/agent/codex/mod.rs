@@ -23,6 +23,8 @@ use crate::journal::event;
 
 /// Between two looks for a daemon.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two questions how a turn failed.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Threads that are known at one time, and answers that are waited for.
 const THREADS: usize = 64;
 /// Messages taken in one [`WINDOW`].
@@ -70,6 +72,8 @@ struct Listening<'a> {
     client: Client,
     known: VecDeque<Known>,
     asked: BTreeMap<u64, (Asked, Timestamp)>,
+    /// Failures that were asked for before they were there, to be asked for again.
+    early: Vec<(Thread, Timestamp)>,
 }
 
 /// Listens for ever, while there is a Codex.
@@ -109,7 +113,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 impl<'a> Listening<'a> {
     const fn new(agents: &'a Agents, client: Client) -> Self {
-        Self { agents, client, known: VecDeque::new(), asked: BTreeMap::new() }
+        Self { agents, client, known: VecDeque::new(), asked: BTreeMap::new(), early: Vec::new() }
     }
 
     /// Returns at the daemon's end, or where there is no Codex any more.
@@ -117,6 +121,8 @@ impl<'a> Listening<'a> {
         self.ask(Asked::Loaded).await?;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut again = interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut window, mut left) = (Instant::now() + WINDOW, PER_WINDOW);
         loop {
             let said = tokio::select! {
@@ -126,6 +132,10 @@ impl<'a> Listening<'a> {
                         return Ok(());
                     }
                     self.give_up();
+                    continue;
+                }
+                _ = again.tick(), if !self.early.is_empty() => {
+                    self.ask_again().await?;
                     continue;
                 }
             };
@@ -213,8 +223,11 @@ impl<'a> Listening<'a> {
                 Ok(())
             }
             Asked::Failure { thread, at } => {
-                let failure = turn(answer).map_or_else(unnamed, client::Turn::failure);
-                self.agents.thread_told(&thread, failure, at);
+                match turn(answer).filter(|turn| !turn.runs()) {
+                    Some(turn) => self.agents.thread_told(&thread, turn.failure(), at),
+                    // the thread is told of before its turn
+                    None => self.early.push((thread, at)),
+                }
                 Ok(())
             }
         }
@@ -255,6 +268,18 @@ impl<'a> Listening<'a> {
             }
         };
         self.asked.insert(id, (asked, sent));
+        Ok(())
+    }
+
+    /// Asks again how turns failed that went on when that was asked; what never ends has no reason.
+    async fn ask_again(&mut self) -> io::Result<()> {
+        for (thread, at) in std::mem::take(&mut self.early) {
+            if now().since(at) > ANSWER {
+                self.agents.thread_told(&thread, unnamed(), at);
+            } else {
+                self.ask(Asked::Failure { thread, at }).await?;
+            }
+        }
         Ok(())
     }
 

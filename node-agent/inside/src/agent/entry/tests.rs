@@ -50,6 +50,17 @@ fn an_agent_keeps_its_pane_while_its_process_lives() {
 }
 
 #[test]
+fn one_that_is_expected_makes_way_for_whatever_comes() {
+    let mut entry = Entry::expected(AgentKind::Claude, "%1", NOW);
+    assert_eq!(entry.state(), StateName::Starting);
+    assert_eq!(entry.meets(&found("vim", own())), Meets::Other);
+    assert_eq!(entry.meets(&found("codex", own())), Meets::Other);
+    assert_eq!(entry.meets(&found("claude", own())), Meets::Again);
+    assert!(entry.hook(message("SessionStart"), NOW));
+    assert!(!entry.is_expected(), "it was heard");
+}
+
+#[test]
 fn hooks_of_an_agent_within_the_agent_are_not_its_own() {
     let mut entry = entry("claude", Some(own()));
     let from = |process| Message { process, ..message("UserPromptSubmit") };

@@ -94,7 +94,7 @@ impl Entry {
             // nothing else tells of its first prompt
             AgentState::Starting if self.kind == AgentKind::Codex => true,
             AgentState::Starting => self.kind.tells() && self.is_late(now),
-            AgentState::Idle => self.may_have_failed(now),
+            AgentState::Idle | AgentState::Error(_) => self.may_have_failed(now),
             AgentState::Waiting(wait) => wait.kind == WaitKind::Setup || self.asks_something(),
             AgentState::Working { .. } => {
                 self.kind == AgentKind::Claude && now.since(self.heard) > SILENCE
