@@ -148,7 +148,7 @@ impl Limits {
     pub const BROWSER_LOOK: Duration = Duration::from_millis(500);
     /// Between two questions to a loaded page whether it answers.
     pub const PAGE_PROBE: Duration = Duration::from_secs(15);
-    /// How long a browser that crashed is shown.
+    /// How long a browser that crashed is shown, or ended with its workspace.
     pub const BROWSER_CRASH_SHOWN: Duration = Duration::from_secs(600);
     /// How long one that was closed is shown.
     pub const BROWSER_CLOSE_SHOWN: Duration = Duration::from_secs(30);

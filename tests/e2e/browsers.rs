@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -34,6 +35,11 @@ const PLAIN: &str =
     "plain=exec chromium --no-first-run --start-maximized http://127.0.0.1:8080/index.html";
 /// One as agents drive it.
 const DRIVEN: &str = "driven=NODE_PATH=/usr/local/lib/node_modules exec node drive.js";
+/// One that no session starts, and whose profile stays.
+const OTHER: &str = "setsid -f chromium --headless --no-sandbox --user-data-dir=$HOME/other \
+    --remote-debugging-port=0 about:blank >/dev/null 2>&1";
+/// Stands for no session.
+const NOBODY: &str = "nobody";
 /// Opens the page of a display in a browser of its own, waits until most of what is shown has the
 /// page's colour, and keeps a picture.
 const LOOK: &str = "
@@ -67,12 +73,13 @@ fn lab() -> Result<Lab> {
     Ok(lab)
 }
 
-/// Returns the newest browser of a session, once `is` accepts it.
+/// Returns the newest browser of a session, or of none, once `is` accepts it.
 fn until(lab: &Lab, (session, what): (&str, &str), is: impl Fn(&Value) -> bool) -> Result<Value> {
     wait_until(&format!("{session} is {what}"), SOON, || {
         let listed = lab.cluster.json(&["browser", "list", "acme/web"])?;
         let all = listed.as_array().context("a list")?;
-        let found = all.iter().find(|one| one["session"] == session && is(one));
+        let of = |one: &&Value| one["session"].as_str().unwrap_or(NOBODY) == session;
+        let found = all.iter().filter(of).find(|one| is(one));
         found.cloned().with_context(|| {
             let screen = lab.try_shell("acme/web", &format!("tmux capture-pane -p -t {session}"));
             let screen = screen.map(|output| output.stdout).unwrap_or_default();
@@ -142,7 +149,29 @@ fn the_display_and_the_browsers_of_a_real_workspace_are_seen_and_so_is_their_end
     lab.shell("acme/web", "pkill -KILL -x x11vnc")?;
     let on = until(&lab, ("plain", "running"), |one| one["state"] == "running")?;
     ensure!(on["id"] == plain["id"], "{on}");
+    end_with_the_workspace(&lab, &plain)?;
+    let plain = until(&lab, ("plain", "running"), |one| one["state"] == "running")?;
     signal(&lab, &plain, "KILL")?;
     until(&lab, ("plain", "crashed"), |one| one["state"] == "crashed")?;
+    Ok(())
+}
+
+/// Kills the container: what a session starts again finds its profile free, and what nobody does is told.
+fn end_with_the_workspace(lab: &Lab, plain: &Value) -> Result<()> {
+    lab.shell("acme/web", OTHER)?;
+    until(lab, (NOBODY, "running"), |one| one["state"] == "running")?;
+    let locks = "test -L ~/other/SingletonLock && test -L ~/.config/chromium/SingletonLock";
+    lab.shell("acme/web", locks)?;
+    // which browsers run is looked at twice a second
+    thread::sleep(Duration::from_secs(2));
+    let id = lab.container("acme/web")?["Id"].as_str().context("an id")?.to_owned();
+    lab.engine.docker(&["kill", &id])?;
+    let back = |one: &Value| one["id"] != plain["id"] && shows(one, "in the workspace");
+    until(lab, ("plain", "back at its page"), |one| one["state"] == "running" && back(one))?;
+    let lost = until(lab, (NOBODY, "told as lost"), |one| one["exit"]["lost"] == true)?;
+    ensure!(lost["status"] == "closed with its workspace", "{lost}");
+    ensure!(lost["needs_me"] == false && lost["pages"][0]["url"] == "about:blank", "{lost}");
+    let left = lab.shell("acme/web", "test -L ~/other/SingletonLock || echo gone")?;
+    ensure!(left == "gone\n", "its lock is there");
     Ok(())
 }

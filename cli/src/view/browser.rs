@@ -81,6 +81,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) oom: bool,
+    /// It ended with its workspace, which has come back since.
+    pub(crate) lost: bool,
 }
 
 /// One page.
@@ -130,7 +132,7 @@ impl BrowserSeen {
 impl From<BrowserStatus> for BrowserSeen {
     fn from(told: BrowserStatus) -> Self {
         let urgency = Urgency::of(&told);
-        let BrowserEnd { code, signal, oom } = told.end;
+        let BrowserEnd { code, signal, oom, lost } = told.end;
         let ended = told.state.has_ended();
         let state = if told.unknown { "unknown" } else { told.state.as_str() };
         Self {
@@ -148,7 +150,7 @@ impl From<BrowserStatus> for BrowserSeen {
             needs_me: urgency.needs_person(),
             since: Moment(told.since),
             started_at: Moment(told.started),
-            exit: ended.then_some(Ended { code, signal, oom }),
+            exit: ended.then_some(Ended { code, signal, oom, lost }),
             source: told.source.as_str(),
             blind: filled(&told.blind),
             evidence_at: Moment(told.evidence),
@@ -321,6 +323,7 @@ fn words(told: &BrowserStatus, urgency: Urgency) -> String {
         (Urgency::Crashed, _, BrowserEnd { code: Some(code), .. }) => {
             format!("crashed: code {code}")
         }
+        (Urgency::Closed, _, BrowserEnd { lost: true, .. }) => "closed with its workspace".to_owned(),
         (Urgency::PageCrashed, ..) => "page crashed".to_owned(),
         (Urgency::Hung, ..) if told.state != BrowserState::Hung => "page hung".to_owned(),
         (Urgency::Dialog, Some(dialog), _) => format!("{} {:?}", dialog.kind, dialog.text),

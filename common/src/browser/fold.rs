@@ -33,6 +33,17 @@ impl Fold {
         }
     }
 
+    /// Begins with one that ran when its workspace ended, which came back at `at`.
+    pub fn lost(known: BrowserStatus, at: Timestamp) -> Self {
+        let pages = known.pages.clone();
+        let mut fold = Self::new(known);
+        fold.status.pages = pages;
+        fold.ends(BrowserState::Closed, BrowserEnd { lost: true, ..BrowserEnd::default() }, at);
+        fold.status.unknown = false;
+        fold.status = fold.status.bounded();
+        fold
+    }
+
     /// Returns what is known.
     pub const fn status(&self) -> &BrowserStatus {
         &self.status
@@ -42,6 +53,7 @@ impl Fold {
     pub fn is_over(&self, now: Timestamp) -> bool {
         let shown = match self.status.state {
             BrowserState::Crashed => Limits::BROWSER_CRASH_SHOWN,
+            BrowserState::Closed if self.status.end.lost => Limits::BROWSER_CRASH_SHOWN,
             BrowserState::Closed => Limits::BROWSER_CLOSE_SHOWN,
             BrowserState::Starting | BrowserState::Running | BrowserState::Hung => return false,
         };
@@ -194,8 +206,12 @@ impl Fold {
         };
         let signal = end.signal.or(end.oom.then_some(9));
         let state = if crashed { BrowserState::Crashed } else { BrowserState::Closed };
+        self.ends(state, BrowserEnd { signal, ..end }, at);
+    }
+
+    fn ends(&mut self, state: BrowserState, end: BrowserEnd, at: Timestamp) {
         (self.status.state, self.status.since) = (state, at);
-        self.status.end = BrowserEnd { signal, ..end };
+        self.status.end = end;
         self.status.memory = crate::Bytes(0);
         (self.status.processes, self.status.renderers) = (0, 0);
         for page in &mut self.status.pages {

@@ -160,6 +160,8 @@ pub struct BrowserEnd {
     pub signal: Option<i32>,
     /// The kernel killed for memory at that time.
     pub oom: bool,
+    /// It ended with its workspace, which has come back since.
+    pub lost: bool,
 }
 
 /// A dialog that a page shows.

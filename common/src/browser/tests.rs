@@ -60,7 +60,7 @@ fn a_browser_starts_shows_pages_and_is_closed() {
 
 #[test]
 fn ends_are_told_apart() {
-    let end = |code, signal, oom| BrowserEnd { code, signal, oom };
+    let end = |code, signal, oom| BrowserEnd { code, signal, oom, lost: false };
     let ended = |end, driver_ended, lock_left| Ended { end, driver_ended, lock_left };
     let none = BrowserEnd::default();
     let shown = |fold: Fold, ended: Ended| {
@@ -105,6 +105,24 @@ fn ends_are_told_apart() {
     assert_eq!(shown(blind(), ended(none, false, Some(false))).0, Closed);
     assert_eq!(shown(blind(), ended(none, false, Some(true))).0, Crashed);
     assert_eq!(shown(blind(), ended(none, false, None)).0, Crashed);
+}
+
+#[test]
+fn one_that_ended_with_its_workspace_is_shown_with_its_pages_for_a_while() {
+    let mut known = shop().status().clone();
+    (known.state, known.unknown, known.memory) = (BrowserState::Hung, true, Bytes(7));
+    let mut fold = Fold::lost(known.clone(), at(50));
+    let status = fold.status().clone();
+    assert_eq!((status.state, status.since), (BrowserState::Closed, at(50)));
+    assert!(status.end.lost && !status.unknown && status.memory == Bytes(0), "{status:?}");
+    let shown = |status: &BrowserStatus| -> Vec<(String, String)> {
+        status.pages.iter().map(|page| (page.url.clone(), page.title.clone())).collect()
+    };
+    assert!(!status.pages.is_empty() && shown(&status) == shown(&known), "{status:?}");
+    assert!(!Urgency::of(&status).needs_person());
+    assert!(!fold.is_over(at(50 + 599)) && fold.is_over(at(50 + 600)));
+    fold.take(Seen::Connected("7".to_owned()), at(51));
+    assert_eq!(*fold.status(), status);
 }
 
 #[test]
@@ -248,7 +266,7 @@ fn seen() -> impl Strategy<Value = Seen> {
     });
     let target = || target.clone();
     let end = any::<(Option<i32>, Option<i32>, bool)>();
-    let end = end.prop_map(|(code, signal, oom)| BrowserEnd { code, signal, oom });
+    let end = end.prop_map(|(code, signal, oom)| BrowserEnd { code, signal, oom, lost: false });
     prop_oneof![
         5 => Just(Seen::Connected("156".to_owned())),
         2 => ".{0,9}".prop_map(Seen::Blind),

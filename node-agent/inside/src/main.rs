@@ -108,7 +108,7 @@ async fn run(config: Config) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hints = signal(SignalKind::user_defined1())?;
     let agents = Agents::new(&config, board.clone());
-    let browsers = Browsers::new(board.clone(), reaper.clone());
+    let browsers = Browsers::new(board.clone(), reaper.clone(), &config.state());
     let keeper = Keeper::new(Tmux::new(&config, reaper.clone()), board.clone(), agents.clone());
 
     let (setup_sender, setup) = watch::channel(None);
@@ -151,7 +151,7 @@ async fn run(config: Config) -> io::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
     parts.spawn(services.run());
-    parts.spawn(browsers.run());
+    parts.spawn(browsers.clone().run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(sessions, setup));
     parts.spawn(streams.clone().run(stream_orders));
@@ -164,6 +164,7 @@ async fn run(config: Config) -> io::Result<()> {
     };
     event!("stopping: every program has {} to end", clock::span(grace));
     reaper.close();
+    browsers.close();
     keeping.abort();
     end(&streams, grace).await;
     event!("stopped");

@@ -296,12 +296,12 @@ impl Shared {
 
     /// Removes empty cgroups and secrets of workspaces that are not of this node any more.
     async fn sweep_levels(&self) {
+        let ledger = &self.parts.ledger;
+        self.parts.vaults.sweep(|id| ledger.order(id).is_some());
         // what the engine offers can change while it runs
         let Ok(info) = self.ask_info().await else { return };
         let node = self.parts.place.cgroup_of_node(info.systemd_cgroups);
-        let ledger = &self.parts.ledger;
         self.parts.levels.sweep(&node, |id| ledger.order(id).is_some());
-        self.parts.vaults.sweep(|id| ledger.order(id).is_some());
     }
 
     /// Keeps of an event what a look does not show.

@@ -19,7 +19,7 @@ pub(super) fn browsers(browsers: Vec<pb::BrowserStatus>) -> Vec<BrowserStatus> {
 
 impl From<BrowserStatus> for pb::BrowserStatus {
     fn from(status: BrowserStatus) -> Self {
-        let BrowserEnd { code, signal, oom } = status.end;
+        let BrowserEnd { code, signal, oom, lost } = status.end;
         let ended = status.state.has_ended();
         Self {
             id: status.id.to_string(),
@@ -33,7 +33,7 @@ impl From<BrowserStatus> for pb::BrowserStatus {
             unknown: status.unknown,
             since_unix_ms: status.since.0,
             started_unix_ms: status.started.0,
-            end: ended.then_some(pb::BrowserEnd { code, signal, oom }),
+            end: ended.then_some(pb::BrowserEnd { code, signal, oom, lost }),
             source: match status.source {
                 Source::Process => pb::BrowserSource::Process,
                 Source::DevTools => pb::BrowserSource::Devtools,
@@ -53,7 +53,7 @@ impl From<BrowserStatus> for pb::BrowserStatus {
 impl TryFrom<pb::BrowserStatus> for BrowserStatus {
     type Error = InvalidMessage;
     fn try_from(status: pb::BrowserStatus) -> Result<Self, InvalidMessage> {
-        let pb::BrowserEnd { code, signal, oom } = status.end.unwrap_or_default();
+        let pb::BrowserEnd { code, signal, oom, lost } = status.end.unwrap_or_default();
         let session = Some(status.session.as_str()).filter(|name| !name.is_empty());
         let read = Self {
             id: parse("id", &status.id)?,
@@ -67,7 +67,7 @@ impl TryFrom<pb::BrowserStatus> for BrowserStatus {
             unknown: status.unknown,
             since: Timestamp(status.since_unix_ms),
             started: Timestamp(status.started_unix_ms),
-            end: BrowserEnd { code, signal, oom },
+            end: BrowserEnd { code, signal, oom, lost },
             source: match enumeration("source", status.source)? {
                 pb::BrowserSource::Unspecified => return Err(unspecified("source")),
                 pb::BrowserSource::Process => Source::Process,

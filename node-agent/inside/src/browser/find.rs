@@ -175,6 +175,14 @@ impl Browser {
         folders.take(PROFILES).collect()
     }
 
+    /// Returns where it may have left a lock; nowhere where its profile is one of its own making.
+    pub(super) fn locked(&self) -> Vec<PathBuf> {
+        if self.status.engine != Engine::Chromium || self.profile.is_none() && self.status.headless {
+            return Vec::new();
+        }
+        self.profiles()
+    }
+
     /// Returns why its DevTools will not be there; none where they may come.
     pub(super) fn is_blind(&self) -> Option<&'static str> {
         match (self.status.engine, self.port) {

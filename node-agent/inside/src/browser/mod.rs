@@ -8,6 +8,7 @@
 //! Everything here comes from the workspace and may be forged by what runs in it. It is bounded,
 //! cleaned and shown, and nothing is done because of it.
 
+mod book;
 mod devtools;
 mod end;
 mod find;
@@ -18,8 +19,9 @@ mod weigh;
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -32,7 +34,10 @@ use warren_common::{
     browser::{BrowserId, BrowserStatus, Fold, Seen, Urgency, fit, kept},
 };
 
-use self::find::Finder;
+use self::{
+    book::{Book, Line},
+    find::Finder,
+};
 use crate::{
     agent::look::Kills, board::Board, clock, journal::event, reaper::Reaper, websocket::Held,
 };
@@ -58,6 +63,8 @@ pub(crate) struct Browsers {
     held: Held,
     /// Held while a picture is taken.
     camera: Arc<tokio::sync::Mutex<()>>,
+    /// What is known of them in the workspace's next life; none once this one ends.
+    book: Arc<Mutex<Option<Book>>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +82,8 @@ struct Entry {
     fold: Fold,
     /// Where its DevTools are; none where they do not answer.
     devtools: Option<(u16, String)>,
+    /// Where its profile may be.
+    profiles: Vec<PathBuf>,
 }
 
 impl State {
@@ -109,17 +118,30 @@ impl Picture {
 pub(crate) type NoShot = (&'static str, String);
 
 impl Browsers {
-    /// Returns none yet.
-    pub(crate) fn new(board: Board, reaper: Reaper) -> Self {
+    /// Returns those that ended with the life before, as `folder` has them, and frees their profiles.
+    pub(crate) fn new(board: Board, reaper: Reaper, folder: &Path) -> Self {
+        let (mut book, mut state, at) = (Book::open(folder), State::default(), now());
+        for known in book.before(SystemTime::now()) {
+            let (id, fold) = (known.id, Fold::lost(known, at));
+            state.entries.insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
+        }
+        state.cut();
         Self {
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
             board,
             reaper,
             shots: Arc::new(Semaphore::new(Limits::SHOTS)),
             news: Arc::default(),
             held: Held::default(),
             camera: Arc::default(),
+            book: Arc::new(Mutex::new(Some(book))),
         }
+    }
+
+    /// Notes that the workspace ends: what runs now is what is lost with it.
+    pub(crate) fn close(&self) {
+        self.remember();
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Looks for browsers and watches them for ever.
@@ -129,6 +151,7 @@ impl Browsers {
         let mut finder = Finder::default();
         let mut watched = JoinSet::new();
         watched.spawn(self.clone().tell());
+        self.news.notify_one();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count: u32 = 0;
@@ -137,6 +160,7 @@ impl Browsers {
                 _ = looks.tick() => {}
                 Some(_) = watched.join_next() => continue,
             }
+            self.remember();
             count = count.wrapping_add(1);
             if count.is_multiple_of(LOOKS_PER_TICK) {
                 self.tick();
@@ -223,7 +247,8 @@ impl Browsers {
             return false;
         }
         event!("browser {} ({}) was started", status.id, status.engine.as_str());
-        let entry = Entry { fold: Fold::new(status.clone()), devtools: None };
+        let fold = Fold::new(status.clone());
+        let entry = Entry { fold, devtools: None, profiles: browser.locked() };
         state.entries.insert(status.id, entry);
         state.cut();
         drop(state);
@@ -269,6 +294,18 @@ impl Browsers {
         state.whole = true;
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Keeps for the next life which run.
+    fn remember(&self) {
+        let state = self.state();
+        let running = state.entries.values().filter(|entry| entry.runs());
+        let lines = running.map(|one| Line::new(one.fold.status(), &one.profiles)).collect();
+        drop(state);
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(book) = book.as_mut() {
+            book.keep(lines, Instant::now());
+        }
     }
 
     /// Tells what changed, at once where nothing was told for [`Limits::BROWSERS_GAP`], and at its end
@@ -319,7 +356,7 @@ mod tests {
     #[test]
     fn one_that_crashed_stays_for_its_time_beside_as_many_as_may_run() {
         let folder = tempfile::tempdir().expect("a folder");
-        let browsers = Browsers::new(Board::new(), Reaper::new(folder.path()));
+        let browsers = Browsers::new(Board::new(), Reaper::new(folder.path()), folder.path());
         let enter = |pid: u32, state: BrowserState, since: u64| {
             let id = BrowserId { pid, start: 1 };
             let since = Timestamp(now().0 - since);
@@ -328,7 +365,7 @@ mod tests {
                 fold.take(Seen::Ended(Ended::default()), since);
             }
             assert!(state == fold.status().state);
-            browsers.state().entries.insert(id, Entry { fold, devtools: None });
+            browsers.state().entries.insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
         };
         let most = u32::try_from(Limits::BROWSERS).expect("few");
         (100..100 + most).for_each(|pid| enter(pid, BrowserState::Starting, 0));
@@ -354,10 +391,10 @@ mod tests {
         runtime.expect("a runtime").block_on(async {
             let folder = tempfile::tempdir().expect("a folder");
             let board = Board::new();
-            let browsers = Browsers::new(board.clone(), Reaper::new(folder.path()));
+            let browsers = Browsers::new(board.clone(), Reaper::new(folder.path()), folder.path());
             let id = BrowserId { pid: 7, start: 1 };
             let fold = Fold::new(BrowserStatus { id, ..BrowserStatus::default() });
-            browsers.state().entries.insert(id, Entry { fold, devtools: None });
+            browsers.state().entries.insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
             let telling = tokio::spawn(browsers.clone().tell());
             let mut seen = board.subscribe();
             let (mut said, mut told) = (0_u32, 0_u32);

@@ -33,7 +33,7 @@ prop_compose! {
         let launchers = [
             Launcher::Unknown, Launcher::Mcp, Launcher::Test, Launcher::Script, Launcher::Manual,
         ];
-        let end = BrowserEnd { code, signal, oom };
+        let end = BrowserEnd { code, signal, oom, lost: oom && unknown };
         BrowserStatus {
             id: BrowserId { pid, start }, session, launcher: launchers[launcher],
             engine: [Engine::Chromium, Engine::Firefox, Engine::WebKit][engine],
