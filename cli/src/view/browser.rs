@@ -323,7 +323,9 @@ fn words(told: &BrowserStatus, urgency: Urgency) -> String {
         (Urgency::Crashed, _, BrowserEnd { code: Some(code), .. }) => {
             format!("crashed: code {code}")
         }
-        (Urgency::Closed, _, BrowserEnd { lost: true, .. }) => "closed with its workspace".to_owned(),
+        (Urgency::Closed, _, BrowserEnd { lost: true, .. }) => {
+            "closed with its workspace".to_owned()
+        }
         (Urgency::PageCrashed, ..) => "page crashed".to_owned(),
         (Urgency::Hung, ..) if told.state != BrowserState::Hung => "page hung".to_owned(),
         (Urgency::Dialog, Some(dialog), _) => format!("{} {:?}", dialog.kind, dialog.text),

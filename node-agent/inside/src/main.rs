@@ -151,7 +151,7 @@ async fn run(config: Config) -> io::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(agents.run());
     parts.spawn(services.run());
-    parts.spawn(browsers.clone().run());
+    parts.spawn(browsers.run());
     let keeping = parts.spawn(keeper.run(hints));
     parts.spawn(startup.run(sessions, setup));
     parts.spawn(streams.clone().run(stream_orders));
@@ -164,7 +164,6 @@ async fn run(config: Config) -> io::Result<()> {
     };
     event!("stopping: every program has {} to end", clock::span(grace));
     reaper.close();
-    browsers.close();
     keeping.abort();
     end(&streams, grace).await;
     event!("stopped");
@@ -175,6 +174,7 @@ async fn run(config: Config) -> io::Result<()> {
 /// while there is one.
 async fn end(streams: &Streams, grace: Duration) {
     let since = Instant::now();
+    streams.browsers.close();
     streams.viewers.end(Limits::VIEW_RELEASE).await;
     stop::everything(grace.saturating_sub(since.elapsed())).await;
     streams.closed(Duration::from_secs(1)).await;

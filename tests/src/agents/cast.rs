@@ -76,14 +76,37 @@ pub(super) fn called(only: &str, core: bool) -> Vec<&'static Agent> {
 
 /// Returns the script that lays into the home where the models are; `relay` hands calls on.
 pub(super) fn setup(relay: &str) -> String {
-    SETUP.replace("RELAY", relay).replace("PORT", &PORT.to_string())
+    SETUP.replace("RELAY", relay).replace("SERVER", SERVER).replace("PORT", &PORT.to_string())
 }
+
+/// A tool's server that asks the person when its tool is called.
+const SERVER: &str = "const say = (m) => console.log(JSON.stringify({ jsonrpc: '2.0', ...m }));
+const schema = { type: 'object', properties: { port: { type: 'string' } } };
+let call;
+require('readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  const { id, method, params } = JSON.parse(line);
+  const version = params && params.protocolVersion;
+  if (method === 'initialize') say({ id, result: { protocolVersion: version,
+    capabilities: { tools: {} }, serverInfo: { name: 'asker', version: '1' } } });
+  if (method === 'tools/list') say({ id, result: { tools: [
+    { name: 'ask', description: 'Asks', inputSchema: { type: 'object', properties: {} } }] } });
+  if (method === 'tools/call') {
+    call = id;
+    say({ id: 'q', method: 'elicitation/create',
+      params: { message: 'Which port?', requestedSchema: schema } });
+  }
+  if (id === 'q') say({ id: call, result: { content: [{ type: 'text', text: 'answered' }] } });
+});";
 
 /// Claude Code and Codex try twice where they would try ten times over minutes.
 const SETUP: &str = "set -eu
 cat >~/relay.js <<'END'
 RELAY
 END
+cat >~/server.js <<'END'
+SERVER
+END
+claude mcp add --scope user asker -- node /home/agent/server.js
 cat >>~/.bash_profile <<'END'
 export ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_AUTH_TOKEN=scripted
 export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 CLAUDE_CODE_MAX_RETRIES=1

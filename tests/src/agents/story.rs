@@ -36,6 +36,8 @@ enum Needs {
     Asking,
     /// It tells of a turn that failed, and why.
     Failures,
+    /// It makes plans, and shows what a tool's server asks.
+    Plans,
     /// Only its screen says that a turn failed, and why.
     Screen,
     /// The same, and it does not try for minutes where its API has had enough.
@@ -104,7 +106,7 @@ impl Story {
             Needs::Nothing => true,
             Needs::Time => !claude,
             Needs::Asking => agent.asks,
-            Needs::Failures | Needs::Background => claude && agent.hooks,
+            Needs::Failures | Needs::Background | Needs::Plans => claude && agent.hooks,
             Needs::Screen => !claude,
             Needs::Limit => agent.kind == Kind::Codex,
             Needs::Daemon => agent.kind == Kind::Codex && agent.hooks,
@@ -114,7 +116,7 @@ impl Story {
 }
 
 /// All of them, in the order they are played.
-pub(super) static STORIES: [Story; 26] = [
+pub(super) static STORIES: [Story; 29] = [
     Story {
         name: "first start",
         act: Act::First,
@@ -281,6 +283,28 @@ pub(super) static STORIES: [Story; 26] = [
         steps: &[Say("fail [[err 529]]"), Expect("error overloaded")],
     },
     Story {
+        name: "402",
+        act: Act::First,
+        core: false,
+        needs: Needs::Failures,
+        steps: &[Say("fail [[err 402]]"), Expect("error billing")],
+    },
+    // a tool's server asks in the middle of its work
+    Story {
+        name: "elicitation",
+        act: Act::First,
+        core: false,
+        needs: Needs::Plans,
+        steps: &[
+            Say("ask [[tool mcp__asker__ask {}]]"),
+            Expect("waiting permission"),
+            Allow,
+            Expect("waiting elicitation"),
+            Keys(&["Escape"]),
+            Until("idle"),
+        ],
+    },
+    Story {
         name: "refused",
         act: Act::First,
         core: false,
@@ -349,6 +373,20 @@ pub(super) static STORIES: [Story; 26] = [
             Expect("working"),
             Until("idle"),
             Recalls("pear", "remember [[hang 8]] [[say plum]]"),
+        ],
+    },
+    // its mode stays: the last of all
+    Story {
+        name: "plan",
+        act: Act::Last,
+        core: false,
+        needs: Needs::Plans,
+        steps: &[
+            Keys(&["BTab", "BTab"]),
+            Say("plan [[tool ExitPlanMode {\"plan\":\"1. go\"}]]"),
+            Expect("waiting plan"),
+            Keys(&["Escape"]),
+            Expect("idle"),
         ],
     },
     Story {

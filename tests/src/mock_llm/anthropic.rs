@@ -51,12 +51,18 @@ pub(super) fn refusal(status: u16) -> Value {
     let kind = match status {
         400 => "invalid_request_error",
         401 => "authentication_error",
+        402 => "billing_error",
         403 => "permission_error",
         429 => "rate_limit_error",
         529 => "overloaded_error",
         _ => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": format!("scripted {status}")}})
+    let message = match status {
+        // an account without means is known by these words
+        402 => "Your credit balance is too low to access the API".to_owned(),
+        _ => format!("scripted {status}"),
+    };
+    json!({"type": "error", "error": {"type": kind, "message": message}})
 }
 
 /// Returns an answer whole.

@@ -108,7 +108,7 @@ fn free(profile: &Path, began: SystemTime) {
     for lock in LOCKS.map(|name| profile.join(name)) {
         let found = lock.symlink_metadata().ok().filter(|found| found.is_symlink());
         let made = found.and_then(|found| found.modified().ok());
-        if !made.is_some_and(|made| made < began) {
+        if made.is_none_or(|made| made >= began) {
             continue;
         }
         match fs::remove_file(&lock) {

@@ -62,7 +62,7 @@ pub(super) async fn settle(browser: &Browser, end: BrowserEnd, reaper: &Reaper) 
     let driver_ended = browser.driven && browser.parent.is_some_and(|parent| !parent.is_there());
     match orphan {
         Some(gone) => {
-            let end = BrowserEnd { code: gone.code, signal: gone.signal, oom: false };
+            let end = BrowserEnd { code: gone.code, signal: gone.signal, ..BrowserEnd::default() };
             Ended { end, driver_ended, lock_left }
         }
         // a driver that lived to collect it ended because of it, and not it because of the driver

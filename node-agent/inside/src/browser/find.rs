@@ -177,7 +177,8 @@ impl Browser {
 
     /// Returns where it may have left a lock; nowhere where its profile is one of its own making.
     pub(super) fn locked(&self) -> Vec<PathBuf> {
-        if self.status.engine != Engine::Chromium || self.profile.is_none() && self.status.headless {
+        if self.status.engine != Engine::Chromium || self.profile.is_none() && self.status.headless
+        {
             return Vec::new();
         }
         self.profiles()

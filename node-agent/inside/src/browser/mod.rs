@@ -365,7 +365,10 @@ mod tests {
                 fold.take(Seen::Ended(Ended::default()), since);
             }
             assert!(state == fold.status().state);
-            browsers.state().entries.insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
+            browsers
+                .state()
+                .entries
+                .insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
         };
         let most = u32::try_from(Limits::BROWSERS).expect("few");
         (100..100 + most).for_each(|pid| enter(pid, BrowserState::Starting, 0));
@@ -394,7 +397,10 @@ mod tests {
             let browsers = Browsers::new(board.clone(), Reaper::new(folder.path()), folder.path());
             let id = BrowserId { pid: 7, start: 1 };
             let fold = Fold::new(BrowserStatus { id, ..BrowserStatus::default() });
-            browsers.state().entries.insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
+            browsers
+                .state()
+                .entries
+                .insert(id, Entry { fold, devtools: None, profiles: Vec::new() });
             let telling = tokio::spawn(browsers.clone().tell());
             let mut seen = board.subscribe();
             let (mut said, mut told) = (0_u32, 0_u32);
