@@ -133,7 +133,7 @@ fn browsers(observed: &WorkspaceObserved) -> impl Iterator<Item = (BrowserId, Ur
 mod tests {
     use warren_common::{
         Generation,
-        agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Source},
+        agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Source},
         status::{RunState, SessionObserved, SessionState},
     };
 
@@ -192,6 +192,7 @@ mod tests {
             evidence: Timestamp(5),
             flags: Flags::default(),
             subagents: 0,
+            meter: Meter::default(),
         };
         let session = |agent| SessionObserved {
             name: "main".parse().expect("a name"),

@@ -9,7 +9,7 @@ use warren_common::{
 };
 use warren_proto::pb::inside::v1 as pb;
 
-use super::{Moment, filled};
+use super::{Moment, filled, meter::Meter};
 use crate::render::time::{age, rfc3339_seconds};
 
 /// Of a text from a workspace a table shows so many characters.
@@ -43,6 +43,8 @@ pub(crate) struct Agent {
     pub(crate) unseen: bool,
     pub(crate) stalled: bool,
     pub(crate) subagents: u32,
+    /// What it runs with and has used, as far as it said.
+    pub(crate) meter: Meter,
     /// `tool`, `thinking`, `compacting`, `retrying` or `subagent`.
     pub(crate) phase: Option<&'static str>,
     pub(crate) tool: Option<Tool>,
@@ -179,6 +181,7 @@ impl From<AgentStatus> for Agent {
             unseen: status.flags.unseen,
             stalled: status.flags.stalled,
             subagents: status.subagents,
+            meter: Meter::from(&status.meter),
             phase: None,
             tool: None,
             wait: None,
@@ -334,6 +337,7 @@ mod tests {
             evidence: Timestamp(5),
             flags: Flags::default(),
             subagents: 0,
+            meter: agents::Meter::default(),
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod evidence;
 pub(crate) mod explanation;
 pub(crate) mod measure;
+mod meter;
 pub(crate) mod node;
 pub(crate) mod observed;
 pub(crate) mod secret;

@@ -224,6 +224,8 @@ impl Session {
         let facts = [
             ("status", Some(self.status())),
             ("problem", seen.problem.clone()),
+            ("model", seen.agent.as_ref().and_then(|agent| agent.meter.model())),
+            ("used", seen.agent.as_ref().and_then(|agent| agent.meter.usage())),
             ("command", seen.command.clone()),
             ("permissions", asked.and_then(|asked| asked.permissions).map(str::to_owned)),
             ("branch", seen.branch.clone()),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fold::{Fold, Verdict, Why},
+    meter::Meter,
     observation::Observation,
     program::Seems,
     state::{
@@ -159,6 +160,7 @@ impl Arbiter {
             evidence,
             flags,
             subagents: self.fold.subagents.len().try_into().unwrap_or(u32::MAX),
+            meter: Meter::default(),
         }
     }
 

@@ -13,6 +13,7 @@ mod arbiter;
 mod attention;
 mod fold;
 mod meaning;
+mod meter;
 mod observation;
 mod program;
 mod state;
@@ -23,6 +24,7 @@ mod tests;
 pub use arbiter::{Arbiter, Evidence};
 pub use attention::{Attention, AttentionKey};
 pub use fold::{Verdict, Why};
+pub use meter::Meter;
 pub use observation::{
     AppServer, Ask, Hook, Observation, Process, Registry, RegistryStatus, Report, Screen, Tmux,
 };

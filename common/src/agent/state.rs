@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::meter::Meter;
 use crate::{Limits, Timestamp, status::clean};
 
 /// Which agent runs in a session.
@@ -433,6 +434,8 @@ pub struct AgentStatus {
     pub flags: Flags,
     /// Subagents at work.
     pub subagents: u32,
+    /// What it runs with, and what it has used.
+    pub meter: Meter,
 }
 
 impl AgentStatus {
@@ -448,6 +451,7 @@ impl AgentStatus {
             kind: AgentKind::named(self.kind.as_str()),
             state: self.state.bounded(),
             source,
+            meter: self.meter.bounded(),
             ..self
         }
     }

@@ -139,7 +139,9 @@ mod tests {
     use uuid::Uuid;
     use warren_common::{
         Bytes,
-        agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Phase, Source, Tool},
+        agent::{
+            AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Phase, Source, Tool,
+        },
         status::{SessionState, StepState},
     };
 
@@ -163,6 +165,7 @@ mod tests {
             evidence: Timestamp(1_790_000_000_000),
             flags: Flags::default(),
             subagents: 0,
+            meter: Meter::default(),
         }
     }
 

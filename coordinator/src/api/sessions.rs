@@ -91,8 +91,8 @@ mod tests {
     use warren_common::{
         Timestamp,
         agent::{
-            AgentKind, AgentState, Confidence, Exit, Failure, FailureKind, Flags, Source, Wait,
-            WaitKind,
+            AgentKind, AgentState, Confidence, Exit, Failure, FailureKind, Flags, Meter, Source,
+            Wait, WaitKind,
         },
     };
     use warren_proto::pb::node::v1::SessionObserved;
@@ -111,6 +111,7 @@ mod tests {
             evidence: Timestamp(since),
             flags: Flags::default(),
             subagents: 0,
+            meter: Meter::default(),
         }
     }
 

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use warren_common::{
         Timestamp,
-        agent::{AgentKind, AgentState, Confidence, Flags, Source},
+        agent::{AgentKind, AgentState, Confidence, Flags, Meter, Source},
         browser::{self, BrowserId, Dialog, Page},
     };
     use warren_proto::convert::InsideStatus;
@@ -268,6 +268,15 @@ mod tests {
             evidence: Timestamp(u64::MAX),
             flags: Flags { unseen: true, stalled: true },
             subagents: u32::MAX,
+            meter: Meter {
+                model: "m".repeat(999),
+                mode: "m".repeat(999),
+                context_tokens: Some(u64::MAX),
+                context_window: Some(u64::MAX),
+                input_tokens: Some(u64::MAX),
+                output_tokens: Some(u64::MAX),
+                cost_micro_usd: Some(u64::MAX),
+            },
         };
         status.bounded().into()
     }

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
     }
     match arguments.next().as_deref().and_then(|word| word.to_str()) {
         Some("hook") => return agent::hook::report(arguments),
+        Some("status-line") => return agent::hook::status_line(),
         Some("git-credential") => return credential::answer(arguments),
         Some("with-secrets") => return login::with_secrets(arguments),
         Some(_) | None => {}

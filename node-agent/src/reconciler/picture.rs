@@ -299,7 +299,7 @@ mod tests {
 
     use warren_common::{
         agent::{
-            AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, StateName, Wait,
+            AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Source, StateName, Wait,
             WaitKind,
         },
         measure::{Kill, KillSource},
@@ -352,6 +352,7 @@ mod tests {
             evidence: Timestamp(7),
             flags: Flags { unseen: true, stalled: false },
             subagents: 0,
+            meter: Meter::default(),
         };
         let session = SessionObserved {
             name: "main".parse().expect("a name"),

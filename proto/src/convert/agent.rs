@@ -3,8 +3,8 @@
 use warren_common::{
     Timestamp,
     agent::{
-        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
-        Source, Tool, Wait, WaitKind,
+        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Meter,
+        Phase, Source, Tool, Wait, WaitKind,
     },
 };
 
@@ -34,7 +34,37 @@ impl From<AgentStatus> for pb::AgentStatus {
             unseen: status.flags.unseen,
             stalled: status.flags.stalled,
             subagents: status.subagents,
+            meter: (status.meter != Meter::default()).then(|| status.meter.into()),
         }
+    }
+}
+
+impl From<Meter> for pb::AgentMeter {
+    fn from(meter: Meter) -> Self {
+        Self {
+            model: meter.model,
+            mode: meter.mode,
+            context_tokens: meter.context_tokens,
+            context_window: meter.context_window,
+            input_tokens: meter.input_tokens,
+            output_tokens: meter.output_tokens,
+            cost_micro_usd: meter.cost_micro_usd,
+        }
+    }
+}
+
+impl From<pb::AgentMeter> for Meter {
+    fn from(meter: pb::AgentMeter) -> Self {
+        let read = Self {
+            model: meter.model,
+            mode: meter.mode,
+            context_tokens: meter.context_tokens,
+            context_window: meter.context_window,
+            input_tokens: meter.input_tokens,
+            output_tokens: meter.output_tokens,
+            cost_micro_usd: meter.cost_micro_usd,
+        };
+        read.bounded()
     }
 }
 
@@ -65,6 +95,7 @@ impl TryFrom<pb::AgentStatus> for AgentStatus {
             evidence: Timestamp(status.evidence_unix_ms),
             flags: Flags { unseen: status.unseen, stalled: status.stalled },
             subagents: status.subagents,
+            meter: status.meter.map(Meter::from).unwrap_or_default(),
         };
         Ok(status.bounded())
     }

@@ -7,8 +7,8 @@ use warren_common::{
     BootId, Bytes, ClientId, Generation, Limits, MilliCpus, NodeId, Revision, Timestamp,
     WorkspaceId,
     agent::{
-        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
-        Source, Tool, Wait, WaitKind,
+        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Meter,
+        Phase, Source, Tool, Wait, WaitKind,
     },
     measure::{Kill, KillSource, Pressure},
     spec::*,
@@ -171,7 +171,8 @@ fn agent() -> impl Strategy<Value = AgentStatus> {
     let confidence = select(vec![Confidence::Exact, Confidence::Derived]);
     let words = (kind, source, confidence);
     let numbers = any::<(u64, u64, u64, u32, bool, bool, bool)>();
-    (words, agent_state(), numbers).prop_map(|((kind, source, confidence), state, numbers)| {
+    let parts = (words, agent_state(), numbers, meter());
+    parts.prop_map(|((kind, source, confidence), state, numbers, meter)| {
         let (since, last_activity, evidence, subagents, unseen, stalled, unknown) = numbers;
         AgentStatus {
             kind: AgentKind::named(kind),
@@ -186,6 +187,23 @@ fn agent() -> impl Strategy<Value = AgentStatus> {
             evidence: Timestamp(evidence),
             flags: Flags { unseen, stalled },
             subagents,
+            meter,
+        }
+    })
+}
+
+fn meter() -> impl Strategy<Value = Meter> {
+    let numbers = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u64>, Option<u64>)>();
+    ("[a-z0-9-]{0,12}", "[a-zA-Z]{0,9}", numbers).prop_map(|(model, mode, numbers)| {
+        let (context_tokens, context_window, input_tokens, output_tokens, cost_micro_usd) = numbers;
+        Meter {
+            model,
+            mode,
+            context_tokens,
+            context_window,
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
         }
     })
 }

@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 use warren_common::{
     Generation, Limits, Revision, Timestamp,
-    agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Source, Wait, WaitKind},
+    agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Source, Wait, WaitKind},
     status::{RunState, SessionObserved, SessionState, Usage, WorkspaceObserved},
 };
 use warren_daemon::Shutdown;
@@ -142,6 +142,7 @@ fn agent(state: AgentState, moved: u64) -> AgentStatus {
         evidence: Timestamp(moved),
         flags: Flags::default(),
         subagents: 0,
+        meter: Meter::default(),
     }
 }
 

@@ -7,11 +7,13 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use warren_common::{
     Limits, Timestamp,
-    agent::{AgentKind, AppServer, Arbiter, Hook, Observation, Process, Report, StateName, Tmux},
+    agent::{
+        AgentKind, AppServer, Arbiter, Hook, Meter, Observation, Process, Report, StateName, Tmux,
+    },
     status::clean,
 };
 use warren_proto::pb::inside::v1::AgentStatus;
@@ -22,6 +24,8 @@ use crate::tmux::Pane;
 /// Between two tellings of nothing but movement, and of nothing but fresh evidence.
 const MOVEMENT_MS: u64 = 2000;
 const EVIDENCE_MS: u64 = 30_000;
+/// Between two tellings of nothing but what it has used.
+const METER: Duration = Duration::from_secs(10);
 /// Texts of the hooks that the arbiter still holds, together.
 const TEXT_BYTES: usize = 32 * 1024;
 /// A text of a hook beyond that.
@@ -52,6 +56,11 @@ pub(super) struct Entry {
     process: Option<Life>,
     /// It was asked for, and nothing was seen or heard of it.
     expected: bool,
+    /// What it runs with and has used.
+    meter: Meter,
+    /// When that was last told, and the time of now.
+    metered: Timestamp,
+    clock: Timestamp,
     /// The process whose hooks were believed first.
     teller: Option<Life>,
     /// What had the pane when its process was gone.
@@ -92,6 +101,9 @@ impl Entry {
             thread: String::new(),
             process: None,
             expected: false,
+            meter: Meter::default(),
+            metered: Timestamp(0),
+            clock: now,
             teller: None,
             after: None,
             ended: false,
@@ -167,6 +179,7 @@ impl Entry {
     pub(super) fn came_up(&mut self, life: Life, now: Timestamp) {
         self.process = Some(life);
         self.expected = false;
+        self.meter = Meter::default();
         self.teller = None;
         self.thread.clear();
         self.after = None;
@@ -221,6 +234,13 @@ impl Entry {
             self.teller = Some(process);
         }
         self.expected = false;
+        self.meter.take(message.meter);
+        if message.hook.event.is_empty() {
+            // it says what was used, and not that anything happened
+            self.clock = self.clock.max(now);
+            self.refresh();
+            return true;
+        }
         if !message.thread.is_empty() {
             self.thread = message.thread;
         }
@@ -241,14 +261,19 @@ impl Entry {
     /// Notes how many people look, and that time passes.
     pub(super) fn viewed(&mut self, viewers: u32, now: Timestamp) {
         self.viewers = viewers;
-        self.arbiter.heartbeat(now);
+        self.passes(now);
         self.seen(now);
     }
 
     /// Lets time pass.
     pub(super) fn tick(&mut self, now: Timestamp) {
-        self.arbiter.heartbeat(now);
+        self.passes(now);
         self.refresh();
+    }
+
+    fn passes(&mut self, now: Timestamp) {
+        self.arbiter.heartbeat(now);
+        self.clock = self.clock.max(now);
     }
 
     /// Returns whether it works and may change at any moment.
@@ -285,7 +310,7 @@ impl Entry {
     }
 
     fn observe(&mut self, at: Timestamp, now: Timestamp, report: Report) {
-        self.arbiter.heartbeat(now);
+        self.passes(now);
         self.arbiter.observe(Observation::new(at, now, report));
         self.refresh();
     }
@@ -313,8 +338,18 @@ impl Entry {
 
     /// Takes over what people are to be told of the arbiter's status.
     fn refresh(&mut self) {
-        let now = AgentStatus::from(self.arbiter.status());
+        let mut now = AgentStatus::from(self.arbiter.status());
         let shown = &self.shown;
+        let model = |meter: &Meter| (meter.model.clone(), meter.mode.clone());
+        let told = shown.meter.clone().map(Meter::from).unwrap_or_default();
+        let due = model(&told) != model(&self.meter)
+            || told != self.meter && self.clock.since(self.metered) >= METER;
+        if due {
+            self.metered = self.clock;
+            now.meter = Some(self.meter.clone().into());
+        } else {
+            now.meter.clone_from(&shown.meter);
+        }
         let (moved, told) = (shown.last_activity_unix_ms, shown.evidence_unix_ms);
         let same = *shown
             == AgentStatus { last_activity_unix_ms: moved, evidence_unix_ms: told, ..now.clone() };

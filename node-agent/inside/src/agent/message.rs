@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use warren_common::{
     Limits, SessionName, Timestamp,
-    agent::{AgentKind, Hook, Observation, Report},
+    agent::{AgentKind, Hook, Meter, Observation, Report},
     status::clean,
 };
 
@@ -71,7 +71,11 @@ pub(super) struct Message {
     /// The agent's process, as the reporter sees it above itself.
     #[serde(default)]
     pub(super) process: Option<Life>,
+    /// What happened; without an event only the meter is told.
     pub(super) hook: Hook,
+    /// What the agent runs with and has used.
+    #[serde(default)]
+    pub(super) meter: Meter,
 }
 
 impl Message {
@@ -99,6 +103,7 @@ impl Message {
             folder: clean(&self.folder, FOLDER_BYTES),
             thread: clean(&self.thread, Limits::AGENT_NAME_BYTES),
             hook,
+            meter: self.meter.bounded(),
             ..self
         }
     }
@@ -119,6 +124,7 @@ pub(super) mod tests {
             thread: "t1".to_owned(),
             process: None,
             hook: Hook { event: event.to_owned(), ..Hook::default() },
+            meter: Meter::default(),
         }
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use warren_common::{
     Limits,
     agent::{
-        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
-        Source, Tool, Wait, WaitKind,
+        AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Meter,
+        Phase, Source, Tool, Wait, WaitKind,
     },
 };
 use warren_proto::pb::inside::v1 as pb;
@@ -48,6 +48,7 @@ impl Agents {
             evidence: at,
             flags: Flags { unseen, stalled: false },
             subagents: 0,
+            meter: Meter::default(),
         };
         let name = status.state.name().as_str();
         let mut evidence = self.0.remove(session).map(|before| before.evidence).unwrap_or_default();

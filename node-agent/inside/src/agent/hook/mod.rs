@@ -11,6 +11,8 @@ mod claude;
 mod codex;
 mod custom;
 mod gemini;
+mod line;
+mod meter;
 mod payload;
 mod send;
 
@@ -27,7 +29,10 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use warren_common::{Timestamp, agent::Hook};
+use warren_common::{
+    Timestamp,
+    agent::{Hook, Meter},
+};
 
 use self::payload::Payload;
 use super::{
@@ -40,6 +45,8 @@ use crate::clock;
 const INPUT_BYTES: usize = 1024 * 1024;
 /// How long the input may take.
 const INPUT_TIME: Duration = Duration::from_secs(2);
+
+pub(crate) use self::line::show as status_line;
 
 /// Reports one hook; `arguments` are those after `hook`.
 pub(crate) fn report(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -58,6 +65,14 @@ pub(crate) fn report(mut arguments: impl Iterator<Item = OsString>) -> ExitCode 
 
 fn message(teller: Teller, at: Timestamp, payload: &Payload) -> Option<Message> {
     let hook = hook(teller, payload)?;
+    told((teller, hook, meter::of_hook(teller, payload)), at, payload)
+}
+
+fn told(
+    (teller, hook, meter): (Teller, Hook, Meter),
+    at: Timestamp,
+    payload: &Payload,
+) -> Option<Message> {
     let folder = match payload.text("cwd") {
         "" => env::current_dir().ok()?.to_string_lossy().into_owned(),
         told => told.to_owned(),
@@ -73,6 +88,7 @@ fn message(teller: Teller, at: Timestamp, payload: &Payload) -> Option<Message> 
         thread: payload.text("session_id").to_owned(),
         process: process.and_then(|kind| detect::above(std::process::id(), &kind)),
         hook,
+        meter,
     };
     Some(message.bounded())
 }

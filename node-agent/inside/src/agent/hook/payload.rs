@@ -13,9 +13,11 @@ use warren_common::{
     agent::{Ask, WaitKind},
 };
 
-const KEPT: [&str; 21] = [
+const KEPT: [&str; 25] = [
     "agent_id",
     "background_tasks",
+    "context_window",
+    "cost",
     "cwd",
     "details",
     "error",
@@ -23,7 +25,9 @@ const KEPT: [&str; 21] = [
     "hook_event_name",
     "last_assistant_message",
     "message",
+    "model",
     "notification_type",
+    "permission_mode",
     "reason",
     "resets_at",
     "retry_at",

@@ -26,12 +26,16 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends a message, or leaves it behind for PID 1 where it does not take it.
 pub(super) fn deliver(runtime: &Path, at: Timestamp, bytes: &[u8]) {
-    let deadline = Instant::now() + BUDGET;
-    let sent = dial(&runtime.join(SOCKET), deadline).and_then(|to| write(&to, bytes, deadline));
-    if sent.is_err() {
+    if tell(runtime, bytes).is_none() {
         // nobody to tell where that fails too
         let _ = spool::leave(runtime, at, bytes);
     }
+}
+
+/// Sends a message that the next one of its kind makes up for; none where PID 1 does not take it.
+pub(super) fn tell(runtime: &Path, bytes: &[u8]) -> Option<()> {
+    let deadline = Instant::now() + BUDGET;
+    dial(&runtime.join(SOCKET), deadline).and_then(|to| write(&to, bytes, deadline)).ok()
 }
 
 fn dial(socket: &Path, deadline: Instant) -> Result<OwnedFd, Errno> {
