@@ -162,6 +162,9 @@ impl Stand {
             Step::Told(source) => {
                 return Ok(Some(self.met(agent, source, || self.told(agent, source))));
             }
+            Step::Metered => {
+                return Ok(Some(self.met(agent, "metered", || self.metered(agent))));
+            }
             Step::Resumed => return Ok(Some(self.met(agent, "resumed", || self.resumed(agent)))),
             Step::Killed(program) => {
                 return Ok(Some(self.met(agent, "oom", || self.killed(agent, program))));
@@ -251,6 +254,18 @@ impl Stand {
         let why = self.lab.cluster.warren(&["session", "explain", &address])?.stdout;
         ensure!(why.contains(source), "nothing of {source} in:\n{why}");
         Ok(source.to_owned())
+    }
+
+    /// What it runs with is told, and what its conversation takes, as far as each says so.
+    fn metered(&self, agent: &Agent) -> Result<String> {
+        let meter = &self.seen(agent)?["meter"];
+        let number = |name: &str| meter[name].as_u64().is_some_and(|number| number > 0);
+        ensure!(meter["model"].is_string() && number("context_tokens"), "{meter}");
+        let window = number("context_window") && number("input_tokens") && meter["mode"].is_string();
+        ensure!(window || agent.kind == Kind::Gemini, "{meter}");
+        let costs = meter["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0);
+        ensure!(costs || agent.kind != Kind::Claude, "{meter}");
+        Ok(meter["model"].as_str().unwrap_or_default().to_owned())
     }
 
     fn resumed(&self, agent: &Agent) -> Result<String> {

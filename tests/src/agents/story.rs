@@ -69,6 +69,8 @@ pub(super) enum Step {
     Recalls(&'static str, &'static str),
     /// This source told something of it.
     Told(&'static str),
+    /// Its model, and what its conversation takes.
+    Metered,
     /// It was started with the conversation it had.
     Resumed,
     /// The kernel killed this program of its session for memory.
@@ -86,7 +88,7 @@ pub(super) enum Step {
 }
 
 use Step::{
-    Allow, Expect, Heard, Keys, Killed, Quit, Recalls, Restart, Resumed, Say, Stop, Told, Until,
+    Allow, Expect, Heard, Keys, Killed, Metered, Quit, Recalls, Restart, Resumed, Say, Stop, Told, Until,
     Was,
 };
 
@@ -136,7 +138,7 @@ pub(super) static STORIES: [Story; 29] = [
         act: Act::First,
         core: true,
         needs: Needs::Conversation,
-        steps: &[Heard("fig"), Until("idle")],
+        steps: &[Heard("fig"), Until("idle"), Metered],
     },
     Story {
         name: "turn",

@@ -61,6 +61,32 @@ fn one_that_is_expected_makes_way_for_whatever_comes() {
 }
 
 #[test]
+fn what_it_has_used_is_told_now_and_then_and_its_model_at_once() {
+    let mut entry = entry("claude", Some(own()));
+    let told = |input_tokens, model: &str| Message {
+        meter: Meter { input_tokens, model: model.to_owned(), ..Meter::default() },
+        process: Some(own()),
+        ..message("")
+    };
+    let shown = |entry: &Entry| entry.shown().meter.clone().map(Meter::from).unwrap_or_default();
+    entry.take_changed();
+    let heard = entry.heard;
+    assert!(entry.hook(told(Some(1), "m"), NOW));
+    assert!(entry.take_changed() && shown(&entry).input_tokens == Some(1));
+    assert_eq!((entry.heard, entry.state()), (heard, StateName::Starting), "nothing happened");
+    assert!(entry.hook(told(Some(2), ""), NOW));
+    assert!(!entry.take_changed() && shown(&entry).input_tokens == Some(1), "too soon");
+    entry.tick(NOW.plus(METER));
+    assert!(entry.take_changed() && shown(&entry).input_tokens == Some(2));
+    assert_eq!(shown(&entry).model, "m");
+    entry.hook(told(None, "n"), NOW.plus(METER));
+    assert!(entry.take_changed() && shown(&entry).model == "n");
+    entry.came_up(own(), NOW.plus(METER));
+    entry.tick(NOW.plus(METER));
+    assert_eq!(shown(&entry), Meter::default(), "it is another one");
+}
+
+#[test]
 fn hooks_of_an_agent_within_the_agent_are_not_its_own() {
     let mut entry = entry("claude", Some(own()));
     let from = |process| Message { process, ..message("UserPromptSubmit") };
