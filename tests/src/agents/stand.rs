@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    cast::{self, Agent},
+    cast::{self, Agent, Kind},
     story::{PROMPT, Step},
     table::{Seen, is_labelled, shown, state},
 };
@@ -261,7 +261,8 @@ impl Stand {
         let meter = &self.seen(agent)?["meter"];
         let number = |name: &str| meter[name].as_u64().is_some_and(|number| number > 0);
         ensure!(meter["model"].is_string() && number("context_tokens"), "{meter}");
-        let window = number("context_window") && number("input_tokens") && meter["mode"].is_string();
+        let window =
+            number("context_window") && number("input_tokens") && meter["mode"].is_string();
         ensure!(window || agent.kind == Kind::Gemini, "{meter}");
         let costs = meter["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0);
         ensure!(costs || agent.kind != Kind::Claude, "{meter}");

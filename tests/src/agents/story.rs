@@ -88,8 +88,8 @@ pub(super) enum Step {
 }
 
 use Step::{
-    Allow, Expect, Heard, Keys, Killed, Metered, Quit, Recalls, Restart, Resumed, Say, Stop, Told, Until,
-    Was,
+    Allow, Expect, Heard, Keys, Killed, Metered, Quit, Recalls, Restart, Resumed, Say, Stop, Told,
+    Until, Was,
 };
 
 /// What each agent is given with its session.

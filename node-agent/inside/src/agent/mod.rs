@@ -14,6 +14,7 @@ mod explain;
 pub(crate) mod hook;
 pub(crate) mod look;
 mod message;
+mod pace;
 mod registry;
 mod roster;
 mod screen;

@@ -15,10 +15,10 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
     task::JoinSet,
-    time::{Instant, interval, sleep, sleep_until, timeout},
+    time::{interval, sleep, timeout},
 };
 
-use super::{Agents, message::MESSAGE_BYTES};
+use super::{Agents, message::MESSAGE_BYTES, pace::Pace};
 use crate::journal::event;
 
 /// Connections read at one time.
@@ -71,7 +71,7 @@ async fn serve(agents: &Agents, listener: &UnixListener) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut readers = JoinSet::new();
     let mut looks = interval(LOOK);
-    let (mut window, mut left) = (Instant::now() + WINDOW, PER_WINDOW);
+    let mut pace = Pace::new(PER_WINDOW, WINDOW);
     loop {
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -97,14 +97,7 @@ async fn serve(agents: &Agents, listener: &UnixListener) {
             read(socket, &agents).await;
             drop(permit);
         });
-        if Instant::now() > window {
-            (window, left) = (Instant::now() + WINDOW, PER_WINDOW);
-        }
-        left -= 1;
-        if left == 0 {
-            sleep_until(window).await;
-            (window, left) = (Instant::now() + WINDOW, PER_WINDOW);
-        }
+        pace.took().await;
     }
 }
 

@@ -14,11 +14,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use warren_common::{Timestamp, agent::AppServer};
 
 use self::client::{ANSWER, Client, Said, ids, thread, turn, unnamed};
-use super::{Agents, now};
+use super::{Agents, now, pace::Pace};
 use crate::journal::event;
 
 /// Between two looks for a daemon.
@@ -123,7 +123,7 @@ impl<'a> Listening<'a> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut window, mut left) = (Instant::now() + WINDOW, PER_WINDOW);
+        let mut pace = Pace::new(PER_WINDOW, WINDOW);
         loop {
             let said = tokio::select! {
                 said = self.client.next() => said?,
@@ -141,14 +141,7 @@ impl<'a> Listening<'a> {
             };
             let Some(said) = said else { return Ok(()) };
             self.hear(said).await?;
-            if Instant::now() > window {
-                (window, left) = (Instant::now() + WINDOW, PER_WINDOW);
-            }
-            left -= 1;
-            if left == 0 {
-                sleep_until(window).await;
-                (window, left) = (Instant::now() + WINDOW, PER_WINDOW);
-            }
+            pace.took().await;
         }
     }
 
