@@ -5,7 +5,7 @@ use std::process::Command;
 /// Settings of Debian's launcher of Chromium.
 const SETTINGS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../../deploy/workspace-image/root-full/etc/chromium.d/warren"
+    "/../../deploy/workspace-image/root-browsers/etc/chromium.d/warren"
 );
 
 fn said(command: &mut Command, sandbox: bool) -> Vec<String> {
