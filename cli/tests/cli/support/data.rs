@@ -362,6 +362,15 @@ pub(crate) fn agent(workspace: &str, state: State, seconds: u64) -> pb::Session 
         source: inside::AgentSource::Hook.into(),
         event: "Notification".to_owned(),
         evidence_unix_ms: since_unix_ms,
+        meter: Some(inside::AgentMeter {
+            model: "claude-opus-5-5".to_owned(),
+            mode: "bypassPermissions".to_owned(),
+            context_tokens: Some(54_000),
+            context_window: Some(200_000),
+            input_tokens: Some(1_250_000),
+            output_tokens: Some(9_400),
+            cost_micro_usd: Some(1_230_000),
+        }),
         ..Default::default()
     });
     session
