@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    failure::Failure,
     meaning,
     observation::{
         AppServer, Observation, Process, Registry, RegistryStatus, Report, Screen, Tmux,
     },
     program::Program,
-    state::{AgentKind, AgentState, Exit, Failure, Phase, Source, StateName, Tool, Wait, WaitKind},
+    state::{AgentKind, AgentState, Exit, Phase, Source, StateName, Tool, Wait, WaitKind},
 };
 use crate::{Limits, Timestamp};
 

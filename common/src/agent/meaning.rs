@@ -1,8 +1,9 @@
 //! What the events of each agent mean: the vendors' names end here.
 
 use super::{
+    failure::{Failure, FailureKind},
     observation::Hook,
-    state::{AgentKind, Failure, FailureKind, StateName},
+    state::{AgentKind, StateName},
 };
 
 /// What a hook's event means, whoever's it is.

@@ -11,6 +11,7 @@
 
 mod arbiter;
 mod attention;
+mod failure;
 mod fold;
 mod meaning;
 mod meter;
@@ -23,12 +24,13 @@ mod tests;
 
 pub use arbiter::{Arbiter, Evidence};
 pub use attention::{Attention, AttentionKey};
+pub use failure::{Failure, FailureKind};
 pub use fold::{Verdict, Why};
 pub use meter::Meter;
 pub use observation::{
     AppServer, Ask, Hook, Observation, Process, Registry, RegistryStatus, Report, Screen, Tmux,
 };
 pub use state::{
-    AgentKind, AgentState, AgentStatus, Confidence, Exit, Failure, FailureKind, Flags, Phase,
-    Source, StateName, Tool, Wait, WaitKind,
+    AgentKind, AgentState, AgentStatus, Confidence, Exit, Flags, Phase, Source, StateName, Tool,
+    Wait, WaitKind,
 };

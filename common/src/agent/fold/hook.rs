@@ -4,11 +4,10 @@ use super::{Fold, Verdict, Why, told};
 use crate::{
     Limits,
     agent::{
+        failure::{Failure, FailureKind},
         meaning::{Meaning, meaning},
         observation::{Ask, Hook, Observation},
-        state::{
-            AgentKind, Failure, FailureKind, Phase, StateName, Tool, Wait, WaitKind, summary, text,
-        },
+        state::{AgentKind, Phase, StateName, Tool, Wait, WaitKind, summary, text},
     },
 };
 
