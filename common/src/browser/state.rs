@@ -153,6 +153,7 @@ impl BrowserState {
 
 /// How its process ended, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BrowserEnd {
     /// Exit code.
     pub code: Option<i32>,
@@ -166,6 +167,7 @@ pub struct BrowserEnd {
 
 /// A dialog that a page shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Dialog {
     /// `alert`, `confirm`, `prompt` or `beforeunload`.
     pub kind: String,
@@ -175,6 +177,7 @@ pub struct Dialog {
 
 /// One page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Page {
     /// Its id, as DevTools name it.
     pub id: String,
@@ -200,6 +203,7 @@ pub struct Page {
 
 /// The status of one browser at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BrowserStatus {
     /// Which browser.
     pub id: BrowserId,

@@ -46,6 +46,18 @@ pub(crate) fn holds(path: &Path, text: &str) -> bool {
 /// # Errors
 /// What the file system says: a folder is not removed, and nothing made meanwhile is opened.
 pub(crate) fn write_anew(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    write(path, text, mode)?.sync_all()
+}
+
+/// The same without waiting for the disk.
+///
+/// # Errors
+/// As those of [`write_anew`].
+pub(crate) fn write_unsynced(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    write(path, text, mode).map(drop)
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -53,7 +65,7 @@ pub(crate) fn write_anew(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     // the kernel follows no link for a file that must be new
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -113,10 +113,12 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
     Some(Found { kind, life, prompt, front, ticks })
 }
 
-/// Returns whether this process is a shell that has yet to become the command it was given, or runs it.
+/// Returns whether this process is a shell with a command that it has yet to become, or runs; a program
+/// that is just becoming another one is one, too.
 pub(super) fn is_on_its_way(pid: u32) -> bool {
     let argv = tree::argv(pid);
-    argv.is_empty() || kind(&argv) == AgentKind::Shell
+    let has_command = || argv.iter().skip(1).any(|word| is_command(word));
+    argv.is_empty() || kind(&argv) == AgentKind::Shell && has_command()
 }
 
 /// Returns whether a word says that a shell's command follows.

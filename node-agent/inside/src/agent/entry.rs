@@ -24,7 +24,10 @@ use crate::tmux::Pane;
 /// Between two tellings of nothing but movement, and of nothing but fresh evidence.
 const MOVEMENT_MS: u64 = 2000;
 const EVIDENCE_MS: u64 = 30_000;
-/// Between two tellings of nothing but what it has used.
+/// For an agent to come once its session was begun: then whatever is there is told instead.
+const COMES: Duration = Duration::from_secs(60);
+/// Between two tellings of another model, and of nothing but what it has used.
+const MODEL: Duration = Duration::from_secs(2);
 const METER: Duration = Duration::from_secs(10);
 /// Texts of the hooks that the arbiter still holds, together.
 const TEXT_BYTES: usize = 32 * 1024;
@@ -72,6 +75,8 @@ pub(super) struct Entry {
     /// When a hook or a record last spoke.
     heard: Timestamp,
     title: (String, Timestamp),
+    /// The title from before it was there.
+    stale_title: Option<String>,
     /// The title changed since the process began: it is the agent's own.
     titled: bool,
     output: u64,
@@ -111,6 +116,7 @@ impl Entry {
             viewers: 0,
             heard: now,
             title: (String::new(), Timestamp(0)),
+            stale_title: None,
             titled: false,
             output: 0,
             wrote: (Timestamp(0), Timestamp(0)),
@@ -139,6 +145,11 @@ impl Entry {
 
     pub(super) const fn kind(&self) -> &AgentKind {
         &self.kind
+    }
+
+    /// Returns whether it is yet to come, and not overdue.
+    pub(super) fn may_come(&self, now: Timestamp) -> bool {
+        self.expected && now.since(self.heard) < COMES
     }
 
     /// Returns whether it is yet to come.
@@ -173,6 +184,17 @@ impl Entry {
             _ if self.kind == found.kind => Meets::Again,
             _ => Meets::Other,
         }
+    }
+
+    /// Notes the process of one that was heard before it was seen.
+    pub(super) fn noticed(&mut self, found: &Found, now: Timestamp) {
+        if self.process.is_some() || self.kind != found.kind || !self.kind.tells() {
+            return;
+        }
+        self.process = Some(found.life);
+        let up = Process::Up { pid: found.life.pid, start: found.life.start };
+        let at = found.life.begun(now).max(self.over);
+        self.observe(at, now, Report::Process(up));
     }
 
     /// Notes its process, the first or another one.
@@ -233,7 +255,7 @@ impl Entry {
             }
             self.teller = Some(process);
         }
-        self.expected = false;
+        self.expected &= message.teller.kind().is_none();
         self.meter.take(message.meter);
         if message.hook.event.is_empty() {
             // it says what was used, and not that anything happened
@@ -342,8 +364,9 @@ impl Entry {
         let shown = &self.shown;
         let model = |meter: &Meter| (meter.model.clone(), meter.mode.clone());
         let told = shown.meter.clone().map(Meter::from).unwrap_or_default();
-        let due = model(&told) != model(&self.meter)
-            || told != self.meter && self.clock.since(self.metered) >= METER;
+        let since = self.clock.since(self.metered);
+        let due = model(&told) != model(&self.meter) && since >= MODEL
+            || told != self.meter && since >= METER;
         if due {
             self.metered = self.clock;
             now.meter = Some(self.meter.clone().into());

@@ -8,6 +8,7 @@ use super::{
     detect::{self, Found},
     entry::{Entry, Meets},
     roster::Roster,
+    tree,
 };
 use crate::tmux::{Pane, Seen};
 
@@ -121,9 +122,10 @@ impl Roster {
         let known = entry.is_some();
         // a login shell may take its time before the agent is there
         if let (Some(found), Some(agent)) = (&found, seen.agent)
-            && entry.is_none_or(|entry| entry.has_ended() || entry.is_expected())
+            && entry.is_none_or(|entry| entry.has_ended() || entry.may_come(now))
             && !found.kind.tells()
             && detect::is_on_its_way(pane.process)
+            && !found.front.iter().any(|pid| tree::reads_terminal(*pid))
         {
             if !entry.is_some_and(Entry::is_expected) {
                 let kind = AgentKind::named(agent.as_str());
@@ -149,7 +151,7 @@ impl Roster {
         };
         match entry.meets(found) {
             Meets::Same if entry.pane.is_empty() => entry.pane.clone_from(&pane.id),
-            Meets::Same => {}
+            Meets::Same => entry.noticed(found, now),
             Meets::Lost => entry.lost(found.life, now),
             Meets::Again => {
                 entry.pane.clone_from(&pane.id);

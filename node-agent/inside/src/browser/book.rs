@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 use warren_common::{
     Limits,
@@ -25,6 +26,8 @@ const NAME: &str = "browsers.json";
 const BYTES: usize = 256 * 1024;
 /// Pages of one browser that are remembered, those opened first first.
 const PAGES: usize = 4;
+/// The path of a profile, at most.
+const PROFILE_BYTES: usize = 1024;
 /// Between two writings where only pages have moved on.
 const PAUSE: Duration = Duration::from_secs(10);
 /// What Chromium makes in a profile for as long as it runs. It starts with none that seems to be in use.
@@ -32,7 +35,6 @@ const LOCKS: [&str; 3] = ["SingletonLock", "SingletonSocket", "SingletonCookie"]
 
 /// A browser that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Line {
     status: BrowserStatus,
     /// Where its profile may be.
@@ -43,7 +45,8 @@ impl Line {
     pub(super) fn new(status: &BrowserStatus, profiles: &[PathBuf]) -> Self {
         let mut status = status.clone().standing();
         status.pages.truncate(PAGES);
-        Self { status, profiles: profiles.to_vec() }
+        let fits = |profile: &&PathBuf| profile.as_os_str().len() <= PROFILE_BYTES;
+        Self { status, profiles: profiles.iter().filter(fits).cloned().collect() }
     }
 }
 
@@ -65,9 +68,10 @@ impl Book {
     /// `began`.
     pub(super) fn before(&mut self, began: SystemTime) -> Vec<BrowserStatus> {
         let bytes = files::read(&self.path, BYTES);
-        let lines = bytes.and_then(|bytes| serde_json::from_slice::<Vec<Line>>(&bytes).ok());
-        let mut lines = lines.unwrap_or_default();
-        lines.truncate(Limits::BROWSERS);
+        let read = bytes.and_then(|bytes| serde_json::from_slice::<Vec<Value>>(&bytes).ok());
+        // one that is not understood is no reason to forget the others
+        let lines = read.unwrap_or_default().into_iter().take(Limits::BROWSERS);
+        let lines: Vec<Line> = lines.filter_map(|line| serde_json::from_value(line).ok()).collect();
         let profiles: BTreeSet<&PathBuf> = lines.iter().flat_map(|line| &line.profiles).collect();
         for profile in profiles {
             free(profile, began);
@@ -98,7 +102,7 @@ impl Book {
             fs::create_dir_all(folder)?;
         }
         let new = self.path.with_extension("new");
-        files::write_anew(&new, &serde_json::to_string(running)?, 0o600)?;
+        files::write_unsynced(&new, &serde_json::to_string(running)?, 0o600)?;
         fs::rename(&new, &self.path)
     }
 }

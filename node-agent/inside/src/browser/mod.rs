@@ -6,7 +6,8 @@
 //! twice a second and nothing else is done.
 //!
 //! Everything here comes from the workspace and may be forged by what runs in it. It is bounded,
-//! cleaned and shown, and nothing is done because of it.
+//! cleaned and shown; all that is done because of it is that locks are removed which browsers left in their
+//! profiles, see [`book`].
 
 mod book;
 mod devtools;

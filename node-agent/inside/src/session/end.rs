@@ -33,12 +33,12 @@ const NAMED: usize = 4;
 
 /// Ends a session and returns what could not be ended, for people.
 pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec<String> {
-    keeper.ending(name).await;
     let thread = agents.thread(name).filter(|_| agents.is(name, AgentProgram::Codex.as_str()));
     let seen = keeper.tmux().list().await.unwrap_or_default();
     let panes = seen.iter().filter(|seen| seen.name == name).flat_map(|seen| &seen.panes);
     let panes: BTreeSet<u32> = panes.filter(|pane| !pane.dead).map(|pane| pane.process).collect();
     let members = || members(name, &panes);
+    keeper.ending(name, !members().is_empty()).await;
     // programs may tidy up while their terminals are there; a shell ignores this
     processes::signal(&heeding(&members()), Signal::TERM);
     processes::signal(&members(), Signal::CONT);
@@ -65,6 +65,9 @@ pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec
     end_daemon(name, &running).await;
     // last: until then it is told as running, and whoever reads that it is stopped may rely on it
     keeper.close(name).await;
+    // what a person started in it meanwhile
+    processes::signal(&members(), Signal::KILL);
+    until(Instant::now() + KILLED, || members().is_empty()).await;
     members().iter().take(NAMED).map(|process| told(process.pid())).collect()
 }
 

@@ -180,12 +180,13 @@ impl Keeper {
         let _ = self.look().await;
     }
 
-    /// Notes that a session ends because somebody asked: whatever ends in it now did not crash.
-    pub(crate) async fn ending(&self, name: &str) {
+    /// Notes that a session ends because somebody asked: whatever ends in it now did not crash; `runs`:
+    /// something of it is there.
+    pub(crate) async fn ending(&self, name: &str, runs: bool) {
         let mut state = self.state.lock().await;
         let known = state.wanted.iter_mut().find(|wanted| wanted.name == name);
         if let Some(wanted) = known {
-            (wanted.crashes, wanted.about.ending) = (None, true);
+            (wanted.crashes, wanted.about.ending) = (None, runs);
         }
     }
 
@@ -340,7 +341,8 @@ impl Keeper {
         let times = state.restarts;
         self.board.begin(STEP, "tmux server: it died, starting it and its sessions again");
         let mut outcome = self.tmux.start().await;
-        for wanted in state.wanted.iter_mut().filter(|wanted| wanted.about.failed.is_none()) {
+        let comes = |wanted: &&mut Wanted| wanted.about.failed.is_none() && !wanted.about.ending;
+        for wanted in state.wanted.iter_mut().filter(comes) {
             if outcome.is_ok() {
                 outcome = self.make(wanted).await;
             }
@@ -396,6 +398,10 @@ fn in_order(wanted: &[Wanted], mut seen: Vec<Seen>) -> Vec<Seen> {
     for session in &mut seen {
         let asked = wanted.get(place(wanted, &session.name));
         session.agent = asked.and_then(|wanted| wanted.launch.program.agent);
+        if asked.is_some_and(|wanted| wanted.about.ending) {
+            // how its agent ends is what was asked for, and no news
+            session.panes.retain(|pane| !pane.dead);
+        }
     }
     seen.sort_by_key(|session| place(wanted, &session.name));
     seen.truncate(Limits::SESSIONS);

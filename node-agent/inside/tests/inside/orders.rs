@@ -183,7 +183,7 @@ async fn a_stop_ends_what_left_its_terminal_and_nothing_of_others() {
 #[tokio::test]
 async fn an_agent_starts_until_it_is_there_however_long_its_shell_takes() {
     let folder = home();
-    let profile = "sleep 3\nexport PATH=$HOME/bin:$PATH\n";
+    let profile = "sleep 9\nexport PATH=$HOME/bin:$PATH\n";
     fs::write(folder.path().join("home/.profile"), profile).expect("a profile");
     let (workspace, mut agent) = Workspace::start_in(folder, order(vec![agent_in("main", 5)]));
     let mut told = Vec::new();

@@ -87,7 +87,9 @@ pub(super) async fn run(agents: &Agents) {
         match Client::connect(&agents.home).await {
             Ok(client) => {
                 let mut listening = Listening::new(agents, client);
-                match listening.run().await {
+                let ended = listening.run().await;
+                listening.end();
+                match ended {
                     Ok(()) => told = false,
                     Err(error) if !told => {
                         event!("Codex's daemon is not understood: {error}");
@@ -161,8 +163,8 @@ impl<'a> Listening<'a> {
                 None => Ok(()),
             },
             Said::Refusal(id, _) => {
-                if let Some((Asked::Failure { thread, at }, _)) = self.asked.remove(&id) {
-                    self.agents.thread_told(&thread, unnamed(), at);
+                if let Some((asked, _)) = self.asked.remove(&id) {
+                    self.unanswered(asked);
                 }
                 Ok(())
             }
@@ -245,8 +247,10 @@ impl<'a> Listening<'a> {
     }
 
     async fn ask(&mut self, asked: Asked) -> io::Result<()> {
-        if self.asked.len() == THREADS {
-            self.asked.pop_first();
+        if self.asked.len() == THREADS
+            && let Some((_, (asked, _))) = self.asked.pop_first()
+        {
+            self.unanswered(asked);
         }
         let sent = now();
         let id = match &asked {
@@ -280,10 +284,25 @@ impl<'a> Listening<'a> {
     fn give_up(&mut self) {
         let now = now();
         let late = |_: &u64, asked: &mut (Asked, Timestamp)| now.since(asked.1) > ANSWER;
-        for (_, (asked, _)) in self.asked.extract_if(.., late) {
-            if let Asked::Failure { thread, at } = asked {
-                self.agents.thread_told(&thread, unnamed(), at);
-            }
+        let late: Vec<Asked> =
+            self.asked.extract_if(.., late).map(|(_, (asked, _))| asked).collect();
+        late.into_iter().for_each(|asked| self.unanswered(asked));
+    }
+
+    /// Tells what is known of all that was asked for and is not answered any more.
+    fn end(&mut self) {
+        for (_, (asked, _)) in std::mem::take(&mut self.asked) {
+            self.unanswered(asked);
+        }
+        for (thread, at) in std::mem::take(&mut self.early) {
+            self.unanswered(Asked::Failure { thread, at });
+        }
+    }
+
+    /// That a turn failed is told, where nobody says how.
+    fn unanswered(&self, asked: Asked) {
+        if let Asked::Failure { thread, at } = asked {
+            self.agents.thread_told(&thread, unnamed(), at);
         }
     }
 }

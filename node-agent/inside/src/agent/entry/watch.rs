@@ -45,6 +45,12 @@ impl Entry {
 
     /// Takes in what a look at its pane shows.
     pub(in crate::agent) fn look(&mut self, pane: &Pane, found: Option<&Found>, now: Timestamp) {
+        if self.expected {
+            // nothing that is seen yet is of it
+            self.over = now;
+            self.stale_title = Some(pane.title.clone());
+            return;
+        }
         let prompt = found.is_some_and(|found| found.prompt);
         if found.is_some() {
             // what is written later in the same second leaves no trace
@@ -184,6 +190,10 @@ impl Entry {
     }
 
     fn title(&mut self, pane: &Pane, now: Timestamp) {
+        if self.stale_title.as_ref() == Some(&pane.title) {
+            return;
+        }
+        self.stale_title = None;
         let changed = pane.title != self.title.0;
         if changed {
             self.titled |= !self.title.0.is_empty();

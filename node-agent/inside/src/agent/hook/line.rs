@@ -3,11 +3,14 @@
 
 use std::{
     env,
-    io::Write as _,
+    fs::{self, File},
+    io::{self, Seek as _, Write as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 use warren_common::{
     Timestamp,
@@ -16,10 +19,12 @@ use warren_common::{
 };
 
 use super::{input, meter, payload::Payload, runtime, send, told};
-use crate::{agent::message::Teller, clock, files};
+use crate::{agent::message::Teller, clock};
 
 /// A person's settings, at most.
 const SETTINGS_BYTES: usize = 1024 * 1024;
+/// Set for what a person's own line runs.
+const NESTED: &str = "WARREN_STATUS_LINE";
 /// What is shown of a name.
 const NAME_BYTES: usize = 40;
 
@@ -33,12 +38,14 @@ pub(crate) fn show() -> ExitCode {
     if let Some(bytes) = message.and_then(|message| serde_json::to_vec(&message).ok()) {
         send::tell(&runtime(), &bytes);
     }
-    let own = settings().and_then(|path| own(&files::read(&path, SETTINGS_BYTES)?));
+    // one that names this program would go on for ever
+    let nested = env::var_os(NESTED).is_some();
+    let own = settings().filter(|_| !nested).and_then(|path| own(&read(&path)?));
     match own {
         Some(command) => run(&command, &input),
         None => {
             // nobody reads it where that fails
-            let _ = writeln!(std::io::stdout(), "{}", line(&payload, &meter));
+            let _ = writeln!(io::stdout(), "{}", line(&payload, &meter));
             ExitCode::SUCCESS
         }
     }
@@ -58,20 +65,28 @@ fn own(settings: &[u8]) -> Option<String> {
     (!command.trim().is_empty()).then(|| command.to_owned())
 }
 
-/// Runs a command as Claude Code would, which ends it where it is too slow.
+/// Reads a person's file, where a link may lead to.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let fits = usize::try_from(found.len()).is_ok_and(|length| length <= SETTINGS_BYTES);
+    fits.then(|| fs::read(path).ok()).flatten()
+}
+
+/// Becomes a command, which Claude Code ends where it is too slow; returns where it cannot.
 fn run(command: &str, input: &[u8]) -> ExitCode {
+    let Ok(input) = held(input) else { return ExitCode::FAILURE };
     let mut shell = Command::new("/bin/sh");
-    let Ok(mut child) = shell.args(["-c", command]).stdin(Stdio::piped()).spawn() else {
-        return ExitCode::FAILURE;
-    };
-    if let Some(mut stdin) = child.stdin.take() {
-        // it may not care
-        let _ = stdin.write_all(input);
-    }
-    match child.wait() {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) | Err(_) => ExitCode::FAILURE,
-    }
+    shell.args(["-c", command]).env(NESTED, "1").stdin(input);
+    let _ = shell.exec();
+    ExitCode::FAILURE
+}
+
+/// Returns a file in memory that holds this.
+fn held(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("status-line", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn line(payload: &Payload, meter: &Meter) -> String {

@@ -20,6 +20,10 @@ const FILE_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
 /// Returns what a hook says; at the end of a turn also what the conversation's file does.
 pub(super) fn of_hook(teller: Teller, payload: &Payload) -> Meter {
+    if !payload.text("agent_id").is_empty() {
+        // a subagent has its own
+        return Meter::default();
+    }
     let mut meter = Meter {
         model: model(payload.get("model")),
         mode: payload.text("permission_mode").to_owned(),
@@ -31,7 +35,7 @@ pub(super) fn of_hook(teller: Teller, payload: &Payload) -> Meter {
         _ => return meter,
     };
     let path = payload.text("transcript_path");
-    let tail = tail(Path::new(path)).filter(|_| path.starts_with('/'));
+    let tail = path.starts_with('/').then(|| tail(Path::new(path))).flatten();
     meter.take(tail.map(|tail| read(&tail)).unwrap_or_default());
     meter
 }
@@ -40,7 +44,8 @@ pub(super) fn of_hook(teller: Teller, payload: &Payload) -> Meter {
 pub(super) fn of_status_line(payload: &Payload) -> Meter {
     let window = payload.get("context_window");
     let number = |key| window?.get(key)?.as_u64();
-    let now = window.and_then(|window| window.get("current_usage")).filter(|now| now.is_object());
+    // none before the first answer
+    let now = window.and_then(|window| window.get("current_usage"));
     let given = |now: &Value| {
         let parts = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
         parts.iter().filter_map(|part| now.get(part)?.as_u64()).fold(0, u64::saturating_add)
@@ -124,6 +129,9 @@ mod tests {
         let meter = of_hook(Teller::Codex, &told);
         assert_eq!((meter.model.as_str(), meter.mode.as_str()), ("gpt-5.5", "default"));
         assert_eq!(of_hook(Teller::Claude, &payload("{}")), Meter::default());
+        let subagent =
+            payload(r#"{"hook_event_name":"Stop","permission_mode":"x","agent_id":"a"}"#);
+        assert_eq!(of_hook(Teller::Claude, &subagent), Meter::default());
     }
 
     #[test]
@@ -144,7 +152,7 @@ mod tests {
         let early =
             payload(r#"{"context_window":{"current_usage":null},"cost":{"total_cost_usd":-1}}"#);
         let early = of_status_line(&early);
-        assert_eq!((early.context_tokens, early.cost_micro_usd), (None, Some(0)));
+        assert_eq!((early.context_tokens, early.cost_micro_usd), (Some(0), Some(0)));
         assert_eq!(of_status_line(&payload("")), Meter::default());
     }
 
