@@ -40,6 +40,7 @@ impl Fold {
         fold.status.pages = pages;
         fold.ends(BrowserState::Closed, BrowserEnd { lost: true, ..BrowserEnd::default() }, at);
         fold.status.unknown = false;
+        fold.status.evidence = fold.status.evidence.max(fold.status.started);
         fold.status = fold.status.bounded();
         fold
     }

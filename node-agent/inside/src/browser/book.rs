@@ -83,11 +83,12 @@ impl Book {
     /// Writes which browsers run, where that is not what stands there.
     pub(super) fn keep(&mut self, running: Vec<Line>, now: Instant) {
         let (lines, since) = &self.written;
-        let ids = |lines: &[Line]| -> Vec<BrowserId> {
-            lines.iter().map(|line| line.status.id).collect()
+        // which there are, and which of them show a page
+        let there = |lines: &[Line]| -> Vec<(BrowserId, bool)> {
+            lines.iter().map(|line| (line.status.id, line.status.pages.is_empty())).collect()
         };
         let early = since.is_some_and(|since| now < since + PAUSE);
-        if *lines == running || early && ids(lines) == ids(&running) {
+        if *lines == running || early && there(lines) == there(&running) {
             return;
         }
         if let Err(error) = self.write(&running) {
