@@ -61,7 +61,7 @@ fn one_that_is_expected_makes_way_for_whatever_comes() {
 }
 
 #[test]
-fn what_it_has_used_is_told_now_and_then_and_its_model_at_once() {
+fn what_it_has_used_is_told_now_and_then_and_its_model_soon() {
     let mut entry = entry("claude", Some(own()));
     let told = |input_tokens, model: &str| Message {
         meter: Meter { input_tokens, model: model.to_owned(), ..Meter::default() },
@@ -80,9 +80,11 @@ fn what_it_has_used_is_told_now_and_then_and_its_model_at_once() {
     assert!(entry.take_changed() && shown(&entry).input_tokens == Some(2));
     assert_eq!(shown(&entry).model, "m");
     entry.hook(told(None, "n"), NOW.plus(METER));
+    assert!(!entry.take_changed(), "and not back and forth without end");
+    entry.tick(NOW.plus(METER + MODEL));
     assert!(entry.take_changed() && shown(&entry).model == "n");
-    entry.came_up(own(), NOW.plus(METER));
-    entry.tick(NOW.plus(METER));
+    entry.came_up(own(), NOW.plus(2 * METER));
+    entry.tick(NOW.plus(3 * METER));
     assert_eq!(shown(&entry), Meter::default(), "it is another one");
 }
 
