@@ -7,7 +7,7 @@ use crate::{
         failure::{Failure, FailureKind},
         meaning::{Meaning, meaning},
         observation::{Ask, Hook, Observation},
-        state::{AgentKind, Phase, StateName, Tool, Wait, WaitKind, summary, text},
+        state::{AgentKind, Phase, Source, StateName, Tool, Wait, WaitKind, summary, text},
     },
 };
 
@@ -170,8 +170,10 @@ impl Fold {
 
     /// It knows what is asked, and by whom; that something is, it knows too late.
     fn elicitation_reminder(&mut self, seen: &Observation, hook: &Hook) -> Verdict {
+        // leave for the tool was asked for and given before; its server asks now
+        let unasked = self.asked.is_none() || self.source == Source::Registry;
         match &mut self.wait {
-            Some(wait) if self.stage == StateName::Waiting && self.asked.is_none() => {
+            Some(wait) if self.stage == StateName::Waiting && unasked => {
                 wait.kind = WaitKind::Elicitation;
                 hook.text.clone_into(&mut wait.text);
                 self.enter(StateName::Waiting, seen)
