@@ -191,15 +191,11 @@ impl Entry {
         if self.process.is_some() || self.kind != found.kind || !self.kind.tells() {
             return;
         }
-        self.process = Some(found.life);
-        let up = Process::Up { pid: found.life.pid, start: found.life.start };
-        let at = found.life.begun(now).max(self.over);
-        self.observe(at, now, Report::Process(up));
+        self.is_up(found.life, now);
     }
 
     /// Notes its process, the first or another one.
     pub(super) fn came_up(&mut self, life: Life, now: Timestamp) {
-        self.process = Some(life);
         self.expected = false;
         self.meter = Meter::default();
         self.teller = None;
@@ -213,6 +209,11 @@ impl Entry {
         self.looked = None;
         self.title = (String::new(), Timestamp(0));
         self.titled = false;
+        self.is_up(life, now);
+    }
+
+    fn is_up(&mut self, life: Life, now: Timestamp) {
+        self.process = Some(life);
         let up = Process::Up { pid: life.pid, start: life.start };
         // the kernel counts in steps of ten milliseconds
         let at = life.begun(now).max(self.over);
