@@ -314,6 +314,8 @@ async fn codex_daemon_ends_with_the_last_of_its_sessions_and_no_sooner() {
     let daemons = || workspace.processes("app-server").len();
     let clients = || workspace.processes("tui").len();
     wait_until("the daemon", || daemons() == 1 && clients() == 1).await;
+    // a process may be seen before its session is told, and what was not told has no end
+    agent.until("one", |status| runs(status, "one", 5)).await;
     // a person's own, which has turns in the same daemon
     workspace.tmux(&["new-session", "-d", "-s", "mine", "bash -lc codex"]);
     wait_until("the other", || clients() == 2).await;
@@ -325,6 +327,7 @@ async fn codex_daemon_ends_with_the_last_of_its_sessions_and_no_sooner() {
 
     tell(&agent, order(vec![codex("two", 5, "")])).await;
     wait_until("two", || clients() == 2).await;
+    agent.until("two", |status| runs(status, "two", 5)).await;
     workspace.tmux(&["kill-session", "-t", "=mine"]);
     wait_until("mine to go", || clients() == 1).await;
     tell(&agent, order(Vec::new())).await;
@@ -334,6 +337,7 @@ async fn codex_daemon_ends_with_the_last_of_its_sessions_and_no_sooner() {
     // one that no session started is not theirs to end
     tell(&agent, order(vec![codex("three", 9, "own")])).await;
     wait_until("a person's daemon", || daemons() == 1 && clients() == 1).await;
+    agent.until("three", |status| runs(status, "three", 9)).await;
     tell(&agent, order(Vec::new())).await;
     agent.until("the end of three", |status| find(status, "three").is_none()).await;
     wait_until("its client to go", || clients() == 0).await;
