@@ -124,9 +124,15 @@ impl Board {
         });
     }
 
-    /// Replaces the sessions; subscribers are only woken by a change.
-    pub(crate) fn sessions(&self, sessions: Vec<SessionStatus>) {
+    /// Replaces the sessions; subscribers are only woken by a change. Of those that end, what was told last
+    /// stands where their terminals are gone before all else of them is.
+    pub(crate) fn sessions(&self, mut sessions: Vec<SessionStatus>, ending: &[String]) {
         self.0.send_if_modified(|picture| {
+            let there: Vec<String> = sessions.iter().map(|one| one.name.clone()).collect();
+            let ends = |one: &&SessionStatus| {
+                one.running && ending.contains(&one.name) && !there.contains(&one.name)
+            };
+            sessions.extend(picture.sessions.iter().filter(ends).cloned());
             let changed = picture.sessions != sessions;
             picture.sessions = sessions;
             changed
@@ -315,7 +321,7 @@ mod tests {
     fn an_agents_status_wakes_only_where_it_differs() {
         let board = plan(&[]);
         let session = SessionStatus { name: "main".to_owned(), ..SessionStatus::default() };
-        board.sessions(vec![session]);
+        board.sessions(vec![session], &[]);
         let mut seen = board.subscribe();
         seen.mark_unchanged();
         board.agent("other", fullest_agent());
@@ -352,7 +358,7 @@ mod tests {
         let mut seen = board.subscribe();
         seen.mark_unchanged();
         board.title("clone", "clone");
-        board.sessions(Vec::new());
+        board.sessions(Vec::new(), &[]);
         assert!(!seen.has_changed().expect("open"));
         board.title("clone", "git clone (1 object)");
         assert!(seen.has_changed().expect("open"));
@@ -379,7 +385,7 @@ mod tests {
             agent: Some(fullest_agent()),
             ..SessionStatus::default()
         };
-        board.sessions(vec![session; Limits::SESSIONS]);
+        board.sessions(vec![session; Limits::SESSIONS], &[]);
         board.browsers(fullest_browsers());
         let status = board.subscribe().borrow().to_status();
         let size = prost::Message::encoded_len(&status);

@@ -237,7 +237,7 @@ mod tests {
         let told = runtime.expect("a runtime").block_on(async {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             let board = Board::new();
-            board.sessions(vec![SessionStatus::default()]);
+            board.sessions(vec![SessionStatus::default()], &[]);
             let reporting = tokio::spawn(report(ours.into_split().1, board.subscribe()));
             let counting = tokio::spawn(async move {
                 let mut reader = Reader::new(theirs);

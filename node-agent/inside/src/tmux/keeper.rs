@@ -249,7 +249,7 @@ impl Keeper {
             Ok(seen) => seen,
             Err(TmuxError::NoServer) => {
                 self.agents.look(&[]);
-                self.board.sessions(Vec::new());
+                self.board.sessions(Vec::new(), &state.ending());
                 return Err(TmuxError::NoServer);
             }
             Err(error) => return Err(error),
@@ -267,7 +267,7 @@ impl Keeper {
         for status in statuses.iter_mut().filter(|status| status.agent.is_none()) {
             status.agent = self.agents.status(&status.name);
         }
-        self.board.sessions(statuses);
+        self.board.sessions(statuses, &state.ending());
         drop(state);
         self.look_at_screens().await;
         Ok(quiet)
@@ -367,6 +367,12 @@ impl State {
             None => self.wanted.push(wanted),
         }
         self.sort();
+    }
+
+    /// Returns which sessions end because somebody asked.
+    fn ending(&self) -> Vec<String> {
+        let ending = self.wanted.iter().filter(|wanted| wanted.about.ending);
+        ending.map(|wanted| wanted.name.clone()).collect()
     }
 
     fn sort(&mut self) {

@@ -299,6 +299,36 @@ async fn what_is_deleted_while_it_is_stopped_is_forgotten_but_for_its_prompt() {
 }
 
 #[tokio::test]
+async fn one_that_ends_runs_until_all_of_it_has_ended_though_its_terminals_are_gone() {
+    let stubborn =
+        "setsid -f bash -c 'trap \"\" TERM HUP; while :; do sleep 1; done' stubborn; cat";
+    let session =
+        Session { command: stubborn.to_owned(), agent: String::new(), ..agent_in("one", 5) };
+    let other = Session { command: "cat".to_owned(), agent: String::new(), ..agent_in("two", 5) };
+    let (workspace, mut agent) = Workspace::start_in(home(), order(vec![session, other.clone()]));
+    let left = || workspace.processes("stubborn").len();
+    agent.until("both", |status| runs(status, "one", 5) && runs(status, "two", 5)).await;
+    wait_until("what it started", || left() > 0).await;
+    let mut setup = order(vec![other.clone()]);
+    setup.stopped = vec![agent_in("one", 5)];
+    tell(&agent, setup).await;
+    let asked = || workspace.log().contains("session one ends as asked");
+    wait_until("its end to begin", asked).await;
+    // the other one's too: the server starts again with it alone
+    workspace.tmux(&["kill-server"]);
+    agent
+        .until("the other one, again", |status| {
+            if find(status, "one").is_none() {
+                assert_eq!(left(), 0, "it was told as gone before all of it was");
+            }
+            runs(status, "two", 5)
+        })
+        .await;
+    agent.until("the end of it", |status| find(status, "one").is_none()).await;
+    assert_eq!(left(), 0, "it was told as gone before all of it was");
+}
+
+#[tokio::test]
 async fn codex_daemon_ends_with_the_last_of_its_sessions_and_no_sooner() {
     let folder = home();
     let path = folder.path().join("home/bin/codex");
