@@ -36,6 +36,9 @@ enum Command {
         /// What must hold for each commit: no documentation build, no dependency policy
         #[arg(long)]
         quick: bool,
+        /// Only this half of it
+        #[arg(long)]
+        part: Option<ci::Part>,
     },
     /// Sizes, headers, words and leftovers in the sources
     Tidy,
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Ci { quick } => ci::run_command(quick),
+        Command::Ci { quick, part } => ci::run_command(quick, part),
         Command::Tidy => tidy::run(),
         Command::Deny => deny::run(),
         Command::Purity => purity::run(),
