@@ -6,8 +6,8 @@ use serde::Serialize;
 use warren_common::{
     Bytes, Timestamp,
     browser::{
-        BrowserEnd, BrowserState, BrowserStatus, Dialog as SeenDialog, Page as SeenPage, Urgency,
-        UrgencyKey,
+        BrowserEnd, BrowserState, BrowserStatus, Dialog as SeenDialog, Page as SeenPage, Source,
+        Urgency, UrgencyKey,
     },
 };
 use warren_proto::pb::{admin::v1 as pb, inside::v1 as inside};
@@ -269,13 +269,15 @@ impl Browser {
         let mut text = fields(&rows);
         if !seen.pages.is_empty() {
             let header = ["PAGE", "STATUS", "NAVIGATED", "ERRORS", "TITLE", "URL"];
+            // of a window only its title is known
+            let window = seen.told.source == Source::Window;
             let row = |page: &Page| {
                 let ago = |at: Moment| age(at.0, now);
                 vec![
                     page.id.chars().take(8).collect(),
-                    page.status(),
+                    if window { "window".to_owned() } else { page.status() },
                     page.navigated_at.map_or_else(String::new, ago),
-                    page.errors.to_string(),
+                    if window { String::new() } else { page.errors.to_string() },
                     page.title.clone(),
                     page.url.clone(),
                 ]

@@ -4,7 +4,7 @@ use super::{
     seen::{Ended, Seen, Target, Weight},
     state::{
         BrowserEnd, BrowserState, BrowserStatus, Dialog, Launcher, Page, Source, address, id, line,
-        text, title,
+        text, title, window_title,
     },
 };
 use crate::{Limits, Timestamp};
@@ -66,17 +66,23 @@ impl Fold {
         if self.status.state.has_ended() {
             return;
         }
-        if !matches!(seen, Seen::Blind(_) | Seen::Silent(..) | Seen::Weighs(_)) {
+        let tells =
+            !matches!(seen, Seen::Blind(_) | Seen::Silent(..) | Seen::Weighs(_) | Seen::Windows(_));
+        if tells {
             self.status.evidence = self.status.evidence.max(at);
         }
         match seen {
             Seen::Connected(version) => {
                 self.status.version = line(&version, Limits::AGENT_NAME_BYTES);
+                if self.status.source == Source::Window {
+                    self.status.pages.clear();
+                }
                 self.status.source = Source::DevTools;
                 self.status.blind.clear();
                 self.silent = None;
             }
             Seen::Blind(why) => self.blind(&why),
+            Seen::Windows(windows) => self.windows(&windows, at),
             Seen::Pages(targets) => self.pages(&targets, at),
             Seen::Page(target) => self.see(&target, false, at),
             Seen::PageGone(page) => {
@@ -142,6 +148,23 @@ impl Fold {
         self.status.pages.clear();
         self.status.more_pages = 0;
         (self.listed, self.silent) = (false, None);
+    }
+
+    fn windows(&mut self, windows: &[Target], at: Timestamp) {
+        if self.status.source == Source::DevTools || self.status.blind.is_empty() {
+            return;
+        }
+        self.status.evidence = self.status.evidence.max(at);
+        self.status.source = if windows.is_empty() { Source::Process } else { Source::Window };
+        self.status.pages.clear();
+        for window in windows {
+            let (id, title) = (id(&window.id), window_title(&window.title));
+            if self.status.pages.len() < Limits::PAGES && self.page(&id).is_none() {
+                self.status.pages.push(Page { id, title, ..Page::default() });
+            }
+        }
+        let more = windows.len().saturating_sub(self.status.pages.len());
+        self.status.more_pages = u32::try_from(more).unwrap_or(u32::MAX);
     }
 
     fn pages(&mut self, targets: &[Target], at: Timestamp) {

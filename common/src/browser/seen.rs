@@ -10,6 +10,9 @@ pub enum Seen {
     Connected(String),
     /// Its DevTools cannot be looked at, and why.
     Blind(String),
+    /// These windows of it are on the display, and no others: titles that count where its DevTools cannot be
+    /// looked at.
+    Windows(Vec<Target>),
     /// These pages are there, and no others.
     Pages(Vec<Target>),
     /// This page is there, perhaps at another address. Its title may be of earlier.

@@ -105,6 +105,8 @@ pub enum Source {
     Process,
     /// Its DevTools.
     DevTools,
+    /// The titles of its windows on the display: nothing else of its pages is seen.
+    Window,
 }
 
 impl Source {
@@ -113,6 +115,7 @@ impl Source {
         match self {
             Self::Process => "process",
             Self::DevTools => "devtools",
+            Self::Window => "window",
         }
     }
 }
@@ -235,7 +238,8 @@ pub struct BrowserStatus {
     pub blind: String,
     /// When it last told of itself.
     pub evidence: Timestamp,
-    /// Its pages, those opened first first.
+    /// Its pages, those opened first first. Where it stands on its windows, one for each: with a title and
+    /// no address.
     pub pages: Vec<Page>,
     /// Pages that are left out.
     pub more_pages: u32,
@@ -376,6 +380,18 @@ pub(super) fn title(title: &str) -> String {
     let title = line(title, 4 * Limits::PAGE_TEXT_BYTES);
     let masked = if title.starts_with("data:") { mask_address(&title) } else { mask(&title) };
     line(&masked, Limits::PAGE_TEXT_BYTES)
+}
+
+/// Returns the title of a page as a window shows it, without the browser's own name.
+pub(super) fn window_title(shown: &str) -> String {
+    const NAMES: [&str; 4] =
+        ["Chromium", "Google Chrome", "Google Chrome for Testing", "Mozilla Firefox"];
+    let shown = line(shown, 4 * Limits::PAGE_TEXT_BYTES);
+    let page = NAMES.iter().find_map(|name| {
+        let page = shown.strip_suffix(name)?;
+        page.strip_suffix(" - ").or_else(|| page.strip_suffix(" \u{2014} "))
+    });
+    title(page.unwrap_or(&shown))
 }
 
 /// Returns a text of one line without secrets.

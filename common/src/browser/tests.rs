@@ -108,6 +108,44 @@ fn ends_are_told_apart() {
 }
 
 #[test]
+fn of_one_whose_pages_are_not_seen_the_windows_tell_titles_and_nothing_more() {
+    let window = |title: &str| Seen::Windows(vec![target("0x40", "", title)]);
+    let mut fold = found();
+    fold.take(window("early - Chromium"), at(1));
+    assert!(fold.status().pages.is_empty(), "its DevTools may still come");
+    fold.take(Seen::Blind("it was started without a DevTools port".to_owned()), at(2));
+    fold.take(window("Cart - step 1 - Chromium"), at(3));
+    let status = fold.status();
+    let shown = &status.pages[0];
+    assert_eq!((status.source, status.evidence), (Source::Window, at(3)));
+    assert_eq!((shown.url.as_str(), shown.title.as_str()), ("", "Cart - step 1"));
+    assert!(!status.blind.is_empty() && !shown.loading && shown.navigated.is_none());
+    for (shown, told) in [
+        ("Cart \u{2014} Mozilla Firefox", "Cart"),
+        ("Google Chrome", "Google Chrome"),
+        ("https://u:p@h/?token=x - Google Chrome", "https://u:***@h/?token=***"),
+        ("a\u{1b}[31m\nb", "a[31m b"),
+    ] {
+        fold.take(window(shown), at(4));
+        assert_eq!(fold.status().pages[0].title, told, "{shown}");
+    }
+    let many = (0..40).map(|n| target(&n.to_string(), "", "x")).collect();
+    fold.take(Seen::Windows(many), at(5));
+    let (told, more) = (fold.status().pages.len(), fold.status().more_pages);
+    assert_eq!((told, more), (Limits::PAGES, 40 - u32::try_from(Limits::PAGES).expect("few")));
+    fold.take(Seen::Windows(Vec::new()), at(6));
+    assert_eq!((fold.status().source, fold.status().pages.len()), (Source::Process, 0));
+    // what DevTools tell is more
+    fold.take(window("Cart"), at(7));
+    fold.take(Seen::Connected("156".to_owned()), at(8));
+    assert!(fold.status().pages.is_empty());
+    fold.take(Seen::Pages(vec![target("A", "https://h/", "Cart")]), at(8));
+    fold.take(window("other"), at(9));
+    let status = fold.status();
+    assert_eq!((status.source, status.pages[0].title.as_str()), (Source::DevTools, "Cart"));
+}
+
+#[test]
 fn one_that_ended_with_its_workspace_is_shown_with_its_pages_for_a_while() {
     let mut known = shop().status().clone();
     (known.state, known.unknown, known.memory) = (BrowserState::Hung, true, Bytes(7));
@@ -270,6 +308,7 @@ fn seen() -> impl Strategy<Value = Seen> {
     prop_oneof![
         5 => Just(Seen::Connected("156".to_owned())),
         2 => ".{0,9}".prop_map(Seen::Blind),
+        3 => proptest::collection::vec(target(), 0..4).prop_map(Seen::Windows),
         5 => proptest::collection::vec(target(), 0..4).prop_map(Seen::Pages),
         5 => target().prop_map(Seen::Page),
         3 => name().prop_map(Seen::PageGone),

@@ -37,6 +37,7 @@ impl From<BrowserStatus> for pb::BrowserStatus {
             source: match status.source {
                 Source::Process => pb::BrowserSource::Process,
                 Source::DevTools => pb::BrowserSource::Devtools,
+                Source::Window => pb::BrowserSource::Window,
             }
             .into(),
             blind: status.blind,
@@ -72,6 +73,7 @@ impl TryFrom<pb::BrowserStatus> for BrowserStatus {
                 pb::BrowserSource::Unspecified => return Err(unspecified("source")),
                 pb::BrowserSource::Process => Source::Process,
                 pb::BrowserSource::Devtools => Source::DevTools,
+                pb::BrowserSource::Window => Source::Window,
             },
             blind: status.blind,
             evidence: Timestamp(status.evidence_unix_ms),

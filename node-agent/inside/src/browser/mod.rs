@@ -1,7 +1,8 @@
 //! What the browsers of the workspace do: found by their processes, told by their DevTools.
 //!
 //! [`find`] says which processes are browsers; each is watched in a task of its own, [`watch`], which
-//! talks to it through [`devtools`] and learns of its end from [`end`]. What follows from what is seen
+//! talks to it through [`devtools`], sees its windows through [`window`] where there are none, and learns
+//! of its end from [`end`]. What follows from what is seen
 //! is decided in [`warren_common::browser`]. Where there is no browser, the list of processes is read
 //! twice a second and nothing else is done.
 //!
@@ -17,6 +18,7 @@ mod message;
 mod shot;
 mod watch;
 mod weigh;
+mod window;
 
 use std::{
     collections::BTreeMap,

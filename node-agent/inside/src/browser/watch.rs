@@ -8,7 +8,10 @@ use warren_common::{
     browser::{BrowserEnd, BrowserId, Seen},
 };
 
-use super::{Browsers, devtools::DevTools, end, end::Death, find::Browser, now, weigh::weigh};
+use super::{
+    Browsers, devtools::DevTools, end, end::Death, find::Browser, now, weigh::weigh,
+    window::Windows,
+};
 
 /// Between two turns.
 const TURN: Duration = Duration::from_millis(100);
@@ -60,6 +63,8 @@ struct Watch<'a> {
     again: Instant,
     /// Why its DevTools are not seen, as it was told.
     told: Option<String>,
+    /// What is seen of it meanwhile.
+    windows: Windows,
     weigh: Instant,
 }
 
@@ -77,6 +82,7 @@ impl<'a> Watch<'a> {
             lost: false,
             again: now,
             told: None,
+            windows: Windows::new(browser.life.pid, &browser.status.display),
             weigh: now + WEIGH_FIRST,
         }
     }
@@ -141,6 +147,11 @@ impl<'a> Watch<'a> {
         }
         let Some(devtools) = &mut self.devtools else {
             self.reach().await;
+            if self.devtools.is_none() && self.told.is_some() {
+                let news = self.windows.look().await;
+                news.into_iter()
+                    .for_each(|seen| self.browsers.saw(self.id, vec![Seen::Windows(seen)]));
+            }
             return Ok(());
         };
         let seen = devtools.tick().await?;
@@ -187,6 +198,7 @@ impl<'a> Watch<'a> {
     fn blind(&mut self, why: &str) {
         if self.told.as_deref() != Some(why) {
             self.told = Some(why.to_owned());
+            self.windows.forget();
             self.browsers.saw(self.id, vec![Seen::Blind(why.to_owned())]);
         }
     }

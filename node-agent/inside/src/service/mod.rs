@@ -207,7 +207,8 @@ impl Services {
     }
 }
 
-fn socket_of(number: u16) -> PathBuf {
+/// Returns where a display listens.
+pub(crate) fn socket_of(number: u16) -> PathBuf {
     Path::new(X_SOCKETS).join(format!("X{number}"))
 }
 

@@ -108,6 +108,32 @@ async fn a_headed_chromium_whose_page_hangs_is_told_until_it_is_closed() {
     stand.until("the end", |one| one.state() == BrowserState::Closed).await;
 }
 
+#[tokio::test]
+async fn one_without_a_port_is_known_by_the_title_of_its_window() {
+    let mut facts = Facts::of("without a port");
+    let display = Display::start();
+    let script = format!(
+        "export DISPLAY={}\nexec $CHROMIUM $FLAGS --user-data-dir=$HOME/profile $PAGE",
+        display.1
+    );
+    let mut stand = Stand::start(&script).await;
+    let browser = stand.until_page("the page", |page| page.title == "one").await;
+    assert_eq!((browser.source(), browser.pages.len()), (BrowserSource::Window, 1));
+    assert!(browser.pages[0].url.is_empty(), "{browser:?}");
+    let at = stand.order("document.title = 'three'");
+    stand.until_page("the title", |page| page.title == "three").await;
+    // it is looked at each second
+    let told = at.elapsed();
+    facts.note("title", format!("{} ms", told.as_millis()));
+    assert!(told < Duration::from_secs(3), "{told:?}");
+    let shot = stand.shot(&browser).await;
+    let Some(frame::Kind::Failed(failed)) = shot.end else { panic!("a picture") };
+    assert_eq!(failed.reason, "WRONG_STATE", "{}", failed.message);
+    signal(&browser, Signal::KILL);
+    stand.until("the end", |one| one.state() == BrowserState::Crashed).await;
+    facts.keep();
+}
+
 /// A script of Playwright's that opens the page and waits.
 fn playwright(options: &str) -> String {
     format!(

@@ -22,6 +22,7 @@ mod stop;
 mod streams;
 mod trouble;
 mod views;
+mod windows;
 #[allow(dead_code, reason = "the binary's own framing, used from outside")]
 #[path = "../../src/wire.rs"]
 mod wire;

@@ -23,7 +23,7 @@ prop_compose! {
         (headless, unknown, oom) in any::<(bool, bool, bool)>(),
         (code, signal) in any::<(Option<i32>, Option<i32>)>(),
         (evidence, memory, processes, more_pages) in any::<(u64, u64, u32, u32)>(),
-        (state, engine, launcher, source) in (0..5_usize, 0..3_usize, 0..5_usize, any::<bool>()),
+        (state, engine, launcher, source) in (0..5_usize, 0..3_usize, 0..5_usize, 0..3_usize),
         texts in ("[ -9a-z]{0,9}", "[ -9]{0,9}", "[ -9]{0,9}"),
     ) -> BrowserStatus {
         let states = [
@@ -33,6 +33,7 @@ prop_compose! {
         let launchers = [
             Launcher::Unknown, Launcher::Mcp, Launcher::Test, Launcher::Script, Launcher::Manual,
         ];
+        let sources = [BrowserSource::Process, BrowserSource::DevTools, BrowserSource::Window];
         let end = BrowserEnd { code, signal, oom, lost: oom && unknown };
         BrowserStatus {
             id: BrowserId { pid, start }, session, launcher: launchers[launcher],
@@ -40,7 +41,7 @@ prop_compose! {
             version: texts.0, headless, display: texts.1, state: states[state], unknown,
             since: Timestamp(since), started: Timestamp(started),
             end: if states[state].has_ended() { end } else { BrowserEnd::default() },
-            source: if source { BrowserSource::DevTools } else { BrowserSource::Process },
+            source: sources[source],
             blind: texts.2, evidence: Timestamp(evidence), pages, more_pages,
             memory: Bytes(memory), processes, renderers: processes / 2,
         }
