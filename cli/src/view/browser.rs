@@ -61,7 +61,7 @@ pub(crate) struct BrowserSeen {
     pub(crate) since: Moment,
     pub(crate) started_at: Moment,
     pub(crate) exit: Option<Ended>,
-    /// `devtools`, or `process`: its pages are not seen, and `blind` says why.
+    /// `devtools`, `window`, or `process`: its pages are not seen, and `blind` says why.
     pub(crate) source: &'static str,
     pub(crate) blind: Option<String>,
     pub(crate) evidence_at: Moment,

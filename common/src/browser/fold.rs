@@ -76,6 +76,7 @@ impl Fold {
                 self.status.version = line(&version, Limits::AGENT_NAME_BYTES);
                 if self.status.source == Source::Window {
                     self.status.pages.clear();
+                    self.status.more_pages = 0;
                 }
                 self.status.source = Source::DevTools;
                 self.status.blind.clear();
@@ -154,16 +155,21 @@ impl Fold {
         if self.status.source == Source::DevTools || self.status.blind.is_empty() {
             return;
         }
-        self.status.evidence = self.status.evidence.max(at);
-        self.status.source = if windows.is_empty() { Source::Process } else { Source::Window };
+        self.status.source = Source::Process;
         self.status.pages.clear();
+        let mut ids: Vec<String> = windows.iter().map(|window| id(&window.id)).collect();
+        ids.sort_unstable();
+        ids.dedup();
         for window in windows {
+            // a display that does not answer shows none, and that tells nothing of the browser
+            self.status.source = Source::Window;
+            self.status.evidence = self.status.evidence.max(at);
             let (id, title) = (id(&window.id), window_title(&window.title));
             if self.status.pages.len() < Limits::PAGES && self.page(&id).is_none() {
                 self.status.pages.push(Page { id, title, ..Page::default() });
             }
         }
-        let more = windows.len().saturating_sub(self.status.pages.len());
+        let more = ids.len().saturating_sub(self.status.pages.len());
         self.status.more_pages = u32::try_from(more).unwrap_or(u32::MAX);
     }
 

@@ -10,8 +10,8 @@ pub enum Seen {
     Connected(String),
     /// Its DevTools cannot be looked at, and why.
     Blind(String),
-    /// These windows of it are on the display, and no others: titles that count where its DevTools cannot be
-    /// looked at.
+    /// These windows of it are on the display, and no others: titles that count where its DevTools
+    /// cannot be looked at.
     Windows(Vec<Target>),
     /// These pages are there, and no others.
     Pages(Vec<Target>),
@@ -39,7 +39,7 @@ pub enum Seen {
     Ended(Ended),
 }
 
-/// A page as DevTools list it.
+/// A page as DevTools list it, or a window: that has no address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// Its id.

@@ -182,7 +182,7 @@ pub struct Dialog {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Page {
-    /// Its id, as DevTools name it.
+    /// Its id, as DevTools name it; of a window, the display's number in hex.
     pub id: String,
     /// Its address, without secrets.
     pub url: String,
@@ -238,8 +238,8 @@ pub struct BrowserStatus {
     pub blind: String,
     /// When it last told of itself.
     pub evidence: Timestamp,
-    /// Its pages, those opened first first. Where it stands on its windows, one for each: with a title and
-    /// no address.
+    /// Its pages, those opened first first. Where it stands on its windows, one for each: with a title
+    /// and no address.
     pub pages: Vec<Page>,
     /// Pages that are left out.
     pub more_pages: u32,

@@ -134,7 +134,11 @@ fn of_one_whose_pages_are_not_seen_the_windows_tell_titles_and_nothing_more() {
     let (told, more) = (fold.status().pages.len(), fold.status().more_pages);
     assert_eq!((told, more), (Limits::PAGES, 40 - u32::try_from(Limits::PAGES).expect("few")));
     fold.take(Seen::Windows(Vec::new()), at(6));
-    assert_eq!((fold.status().source, fold.status().pages.len()), (Source::Process, 0));
+    let status = fold.status();
+    assert_eq!((status.source, status.pages.len()), (Source::Process, 0));
+    assert_eq!((status.evidence, status.more_pages), (at(5), 0));
+    fold.take(Seen::Windows(vec![target("a", "", "x"); 64]), at(6));
+    assert_eq!((fold.status().pages.len(), fold.status().more_pages), (1, 0));
     // what DevTools tell is more
     fold.take(window("Cart"), at(7));
     fold.take(Seen::Connected("156".to_owned()), at(8));

@@ -124,15 +124,21 @@ impl Board {
         });
     }
 
-    /// Replaces the sessions; subscribers are only woken by a change. Of those that end, what was told last
-    /// stands where their terminals are gone before all else of them is.
+    /// Replaces the sessions; subscribers are only woken by a change. Of those that end, what was told
+    /// last stands where their terminals are gone before all else of them is.
     pub(crate) fn sessions(&self, mut sessions: Vec<SessionStatus>, ending: &[String]) {
         self.0.send_if_modified(|picture| {
-            let there: Vec<String> = sessions.iter().map(|one| one.name.clone()).collect();
-            let ends = |one: &&SessionStatus| {
-                one.running && ending.contains(&one.name) && !there.contains(&one.name)
+            let ends = |(_, one): &(usize, &SessionStatus)| {
+                let there = sessions.iter().any(|other| other.name == one.name);
+                one.running && !there && ending.contains(&one.name)
             };
-            sessions.extend(picture.sessions.iter().filter(ends).cloned());
+            let ends = picture.sessions.iter().enumerate().filter(ends);
+            let ends: Vec<(usize, SessionStatus)> =
+                ends.map(|(place, one)| (place, without_terminals(one))).collect();
+            sessions.truncate(Limits::SESSIONS.saturating_sub(ends.len()));
+            for (place, one) in ends {
+                sessions.insert(place.min(sessions.len()), one);
+            }
             let changed = picture.sessions != sessions;
             picture.sessions = sessions;
             changed
@@ -195,6 +201,11 @@ impl Board {
     pub(crate) fn subscribe(&self) -> watch::Receiver<Picture> {
         self.0.subscribe()
     }
+}
+
+/// Nobody sees it any more, and the numbers of its processes may be others'.
+fn without_terminals(session: &SessionStatus) -> SessionStatus {
+    SessionStatus { panes: Vec::new(), viewers: 0, ..session.clone() }
 }
 
 impl Picture {
@@ -315,6 +326,30 @@ mod tests {
         };
         let all = (0..99).map(|pid| browser(pid).bounded()).collect();
         browser::fit(all).into_iter().map(Into::into).collect()
+    }
+
+    #[test]
+    fn one_that_ends_stands_in_its_place_until_it_has_and_is_none_too_many() {
+        let board = plan(&[]);
+        let session = |name: &str| SessionStatus {
+            name: name.to_owned(),
+            running: true,
+            panes: vec![7],
+            viewers: 1,
+            ..SessionStatus::default()
+        };
+        let told = || board.subscribe().borrow().to_status().sessions;
+        let names = || told().iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        board.sessions(["a", "b", "c"].map(session).to_vec(), &[]);
+        let ending = ["b".to_owned(), "never".to_owned()];
+        board.sessions(["a", "c"].map(session).to_vec(), &ending);
+        assert_eq!(names(), ["a", "b", "c"]);
+        assert_eq!((told()[1].panes.len(), told()[1].viewers, told()[1].running), (0, 0, true));
+        let many = (0..Limits::SESSIONS).map(|n| session(&format!("s{n}"))).collect();
+        board.sessions(many, &ending);
+        assert_eq!((names().len(), names()[1].as_str()), (Limits::SESSIONS, "b"));
+        board.sessions(Vec::new(), &[]);
+        assert!(names().is_empty());
     }
 
     #[test]

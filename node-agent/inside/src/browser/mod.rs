@@ -1,10 +1,10 @@
 //! What the browsers of the workspace do: found by their processes, told by their DevTools.
 //!
 //! [`find`] says which processes are browsers; each is watched in a task of its own, [`watch`], which
-//! talks to it through [`devtools`], sees its windows through [`window`] where there are none, and learns
-//! of its end from [`end`]. What follows from what is seen
-//! is decided in [`warren_common::browser`]. Where there is no browser, the list of processes is read
-//! twice a second and nothing else is done.
+//! talks to it through [`devtools`] and learns of its end from [`end`]. A browser without DevTools is
+//! known by its windows, [`window`]. What follows from what is seen is decided in
+//! [`warren_common::browser`]. Where there is no browser, the list of processes is read twice a second
+//! and nothing else is done.
 //!
 //! Everything here comes from the workspace and may be forged by what runs in it. It is bounded,
 //! cleaned and shown; all that is done because of it is that locks are removed which browsers left in their
@@ -66,6 +66,8 @@ pub(crate) struct Browsers {
     held: Held,
     /// Held while a picture is taken.
     camera: Arc<tokio::sync::Mutex<()>>,
+    /// Held while windows are looked at: what a display says is held once at a time.
+    glance: Arc<tokio::sync::Mutex<()>>,
     /// What is known of them in the workspace's next life; none once this one ends.
     book: Arc<Mutex<Option<Book>>>,
 }
@@ -137,6 +139,7 @@ impl Browsers {
             news: Arc::default(),
             held: Held::default(),
             camera: Arc::default(),
+            glance: Arc::default(),
             book: Arc::new(Mutex::new(Some(book))),
         }
     }

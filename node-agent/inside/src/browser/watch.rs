@@ -147,10 +147,9 @@ impl<'a> Watch<'a> {
         }
         let Some(devtools) = &mut self.devtools else {
             self.reach().await;
-            if self.devtools.is_none() && self.told.is_some() {
-                let news = self.windows.look().await;
-                news.into_iter()
-                    .for_each(|seen| self.browsers.saw(self.id, vec![Seen::Windows(seen)]));
+            let blind = self.devtools.is_none() && self.told.is_some();
+            if blind && let Some(seen) = self.windows.look(&self.browsers.glance).await {
+                self.browsers.saw(self.id, vec![Seen::Windows(seen)]);
             }
             return Ok(());
         };
@@ -178,6 +177,7 @@ impl<'a> Watch<'a> {
                 Ok((devtools, seen)) => {
                     (self.devtools, self.told, self.lost) = (Some(devtools), None, false);
                     self.begun = Instant::now();
+                    self.windows.forget();
                     self.browsers.reached(self.id, Some((port, path)));
                     return self.browsers.saw(self.id, seen);
                 }

@@ -123,9 +123,7 @@ async fn one_without_a_port_is_known_by_the_title_of_its_window() {
     let at = stand.order("document.title = 'three'");
     stand.until_page("the title", |page| page.title == "three").await;
     // it is looked at each second
-    let told = at.elapsed();
-    facts.note("title", format!("{} ms", told.as_millis()));
-    assert!(told < Duration::from_secs(3), "{told:?}");
+    facts.note("title", format!("{} ms", at.elapsed().as_millis()));
     let shot = stand.shot(&browser).await;
     let Some(frame::Kind::Failed(failed)) = shot.end else { panic!("a picture") };
     assert_eq!(failed.reason, "WRONG_STATE", "{}", failed.message);
