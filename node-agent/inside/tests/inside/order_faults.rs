@@ -201,6 +201,35 @@ async fn a_prompt_is_sent_once_its_agent_shows_it() {
     assert_eq!(typed(), ["do this, apart"]);
 }
 
+/// Calls itself ready before it reads keys, and loses what is typed until then, as Gemini CLI does on a
+/// busy machine.
+const READY_EARLY: &str = r#"#!/bin/bash
+printf '\033]0;\xe2\x97\x87  Ready (web)\007'
+sleep 3
+while read -r -t 0.1 -n 1; do :; done
+stty -icanon
+while read -r line; do echo "$line" >> ~/typed-$WARREN_SESSION; done
+"#;
+
+#[tokio::test]
+async fn a_prompt_is_typed_once_its_agent_takes_keys() {
+    let folder = home();
+    let path = folder.path().join("home/bin/gemini");
+    fs::write(&path, READY_EARLY).expect("a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
+    let session = Session {
+        command: "gemini".to_owned(),
+        agent: "gemini".to_owned(),
+        prompt: "do this".to_owned(),
+        ..agent_in("main", 5)
+    };
+    let (workspace, mut agent) = Workspace::start_in(folder, order(vec![session]));
+    agent.until("its title", |status| is_idle(status, "main")).await;
+    let typed = || lines(workspace.home().join("typed-main"));
+    wait_until("the prompt", || !typed().is_empty()).await;
+    assert_eq!(typed(), ["do this"]);
+}
+
 #[tokio::test]
 async fn a_stop_waits_for_no_other_session_and_not_for_what_its_own_is_at() {
     let folder = home();
