@@ -29,7 +29,7 @@ use warren_common::{
 };
 use warren_model::{
     ClusterState, LiveView, Liveness, NodeLive, NodeStanding, Observed, Opinion, Report,
-    command::Availability, liveness, state::Node,
+    command::Availability, is_heard, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
 
@@ -48,8 +48,8 @@ pub struct Live {
     /// Whose sessions or browsers stood otherwise.
     moves: Mutex<Moves>,
     moved: watch::Sender<u64>,
-    /// How the sessions of each node were told when that was last looked at: live, and known.
-    told_as: Mutex<BTreeMap<NodeId, (bool, bool)>>,
+    /// How the sessions of each node were told when that was last looked at.
+    told_as: Mutex<BTreeMap<NodeId, ToldAs>>,
 }
 
 struct State {
@@ -69,6 +69,17 @@ pub struct Beside {
     pub lease_age: Option<Duration>,
     /// What the node's own clock showed; zero where it does not tell.
     pub sent: Timestamp,
+}
+
+/// What decides how the sessions of a node are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ToldAs {
+    /// It has told what it holds, and is heard.
+    ready: bool,
+    /// What it said stands for the present.
+    heard: bool,
+    /// What its agents do is known, and not only what they did.
+    known: bool,
 }
 
 #[derive(Default)]
@@ -224,18 +235,20 @@ impl Live {
         (seen, now): (&BTreeMap<NodeId, (NodeName, NodeStanding)>, Timestamp),
     ) {
         let told_as = |id: &NodeId, standing: &NodeStanding| {
-            let heard = view.nodes.get(id).map(|live| live.last_seen);
-            let known = heard.is_some_and(|heard| now.since(heard) < Limits::AGENT_UNHEARD);
-            (standing.liveness == Liveness::Ready, known)
+            let last = view.nodes.get(id).map(|live| live.last_seen);
+            let node = state.nodes.get(id);
+            ToldAs {
+                ready: standing.liveness == Liveness::Ready,
+                heard: node.is_some_and(|node| is_heard(node, view, now)),
+                known: last.is_some_and(|last| now.since(last) < Limits::AGENT_UNHEARD),
+            }
         };
-        let fresh: BTreeMap<NodeId, (bool, bool)> =
+        let fresh: BTreeMap<NodeId, ToldAs> =
             seen.iter().map(|(id, (_, standing))| (*id, told_as(id, standing))).collect();
         let before = std::mem::replace(&mut *locked(&self.told_as), fresh.clone());
         let other = fresh.iter().filter(|(id, now)| before.get(*id) != Some(*now));
-        let workspaces: Vec<WorkspaceId> = other
-            .filter_map(|(id, _)| view.nodes.get(id))
-            .flat_map(|live| live.workspaces.keys().copied())
-            .collect();
+        let workspaces: Vec<WorkspaceId> =
+            other.filter_map(|(id, _)| view.nodes.get(id)).flat_map(NodeLive::said).collect();
         locked(&self.moves).keep(|id| state.workspaces.contains_key(&id));
         self.note(&workspaces);
     }
@@ -312,8 +325,7 @@ fn emptied(view: &LiveView, node: NodeId, epoch: NodeEpoch) -> Option<Changed> {
     if before.is_some_and(|before| before.epoch == epoch) {
         return None;
     }
-    let before = before.into_iter().flat_map(|before| before.workspaces.keys().copied());
-    let workspaces: Vec<_> = before.collect();
+    let workspaces: Vec<_> = before.into_iter().flat_map(NodeLive::said).collect();
     Some(Changed { standing: true, sessions: workspaces.clone(), workspaces })
 }
 
@@ -321,7 +333,7 @@ fn emptied(view: &LiveView, node: NodeId, epoch: NodeEpoch) -> Option<Changed> {
 fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>) -> Changed {
     let Some(before) = before.filter(|before| before.epoch == after.epoch) else {
         let mut workspaces = named;
-        workspaces.extend(before.into_iter().flat_map(|before| before.workspaces.keys().copied()));
+        workspaces.extend(before.into_iter().flat_map(NodeLive::said));
         return Changed { standing: true, sessions: workspaces.clone(), workspaces };
     };
     let strained = before.pressed.is_some() != after.pressed.is_some();
@@ -343,6 +355,13 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
         let had = changed.workspaces.len();
         changed.workspaces.extend(gone);
         changed.standing |= changed.workspaces.len() > had;
+        changed.sessions.extend_from_slice(&changed.workspaces[had..]);
+    }
+    if before.inventory != after.inventory {
+        // what it held in earlier registrations, and no more
+        let gone = before.before.keys().filter(|id| !after.workspaces.contains_key(*id));
+        let had = changed.workspaces.len();
+        changed.workspaces.extend(gone);
         changed.sessions.extend_from_slice(&changed.workspaces[had..]);
     }
     changed

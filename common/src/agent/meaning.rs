@@ -120,7 +120,7 @@ fn own(event: &str) -> Option<Meaning> {
 
 /// Returns the state that a window's title shows; none where it shows none. Claude Code's shows
 /// the same through a whole turn, so it is not read.
-pub(super) fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
+pub fn title(kind: &AgentKind, title: &str) -> Option<StateName> {
     let title = title.trim_start();
     match kind {
         AgentKind::Gemini if title.starts_with('◇') => Some(StateName::Idle),

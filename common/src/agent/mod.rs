@@ -26,6 +26,7 @@ pub use arbiter::{Arbiter, Evidence};
 pub use attention::{Attention, AttentionKey};
 pub use failure::{Failure, FailureKind};
 pub use fold::{Verdict, Why};
+pub use meaning::title as title_of;
 pub use meter::Meter;
 pub use observation::{
     AppServer, Ask, Hook, Observation, Process, Registry, RegistryStatus, Report, Screen, Tmux,

@@ -24,7 +24,9 @@ pub use command::{Command, Envelope, Principal};
 pub use diff::{Action, Held, HeldContainer, HeldState, Next, diff, diff_recovering};
 pub use event::{Event, EventKind};
 pub use live::{LiveView, NodeLive, Opinion, Report, Seen};
-pub use liveness::{LeaseStanding, Liveness, NodeStanding, Standing, lease, liveness, standing};
+pub use liveness::{
+    LeaseStanding, Liveness, NodeStanding, Standing, is_heard, lease, liveness, standing,
+};
 pub use node_spec::node_spec;
 pub use observed::Observed;
 pub use plan::{Ask, Explanation, Plan, PlanReport, explain, plan, preview, reads_alike};

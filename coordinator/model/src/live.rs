@@ -46,6 +46,9 @@ pub struct NodeLive {
     pub pressed: Option<u32>,
     /// Its workspaces.
     pub workspaces: OrdMap<WorkspaceId, Seen>,
+    /// What it said in earlier registrations, until it has told all its workspaces in this one: for
+    /// people, who are to see a workspace run on while its node registers anew, and for nothing else.
+    pub before: OrdMap<WorkspaceId, Seen>,
     /// When the renewal was sent that a leader last confirmed, as the node says it (lease rule R1).
     pub lease: Option<Timestamp>,
 }
@@ -88,6 +91,11 @@ pub struct Report {
 }
 
 impl NodeLive {
+    /// Names the workspaces of which people are told what it said.
+    pub fn said(&self) -> impl Iterator<Item = WorkspaceId> {
+        self.workspaces.keys().chain(self.before.keys()).copied()
+    }
+
     fn new(epoch: NodeEpoch, at: Timestamp) -> Self {
         Self {
             epoch,
@@ -97,6 +105,7 @@ impl NodeLive {
             facts: None,
             pressed: None,
             workspaces: OrdMap::new(),
+            before: OrdMap::new(),
             lease: None,
         }
     }
@@ -119,6 +128,12 @@ impl LiveView {
         self.nodes.get(&node)?.workspaces.get(&workspace)
     }
 
+    /// Returns what `node` last said of `workspace`, in whichever registration: what people are told.
+    pub fn last_said(&self, node: NodeId, workspace: WorkspaceId) -> Option<&Seen> {
+        let live = self.nodes.get(&node)?;
+        live.workspaces.get(&workspace).or_else(|| live.before.get(&workspace))
+    }
+
     /// Takes a report. A higher epoch replaces everything known; a lower epoch, or a sequence not
     /// above the last one, is refused. Returns whether it was taken.
     pub fn report(&mut self, node: NodeId, report: Report) -> bool {
@@ -131,6 +146,7 @@ impl LiveView {
         live.sequence = report.sequence;
         if report.full {
             live.inventory = true;
+            live.before = OrdMap::new();
             let kept = |id: &WorkspaceId| report.workspaces.iter().any(|one| one.workspace == *id);
             live.workspaces = live.workspaces.iter().filter(|(id, _)| kept(id)).map(own).collect();
         }
@@ -213,9 +229,10 @@ impl LiveView {
         };
         let node = |(id, live): (&NodeId, &NodeLive)| {
             let workspaces = live.workspaces.iter().map(seen).collect();
+            let before = live.before.iter().map(seen).collect();
             let lease = live.lease.map(moved);
             let last_seen = moved(live.last_seen);
-            (*id, NodeLive { last_seen, workspaces, lease, ..live.clone() })
+            (*id, NodeLive { last_seen, workspaces, before, lease, ..live.clone() })
         };
         let opinion = |(id, one): (&NodeId, &Opinion)| {
             (*id, Opinion { at: moved(one.at), lease: one.lease.map(moved), ..*one })
@@ -227,12 +244,14 @@ impl LiveView {
 
     /// The node's entry for `epoch`, made or replaced where that is newer; none where it is older.
     fn enter(&mut self, node: NodeId, epoch: NodeEpoch, at: Timestamp) -> Option<&mut NodeLive> {
-        let known = self.nodes.get(&node).map(|live| live.epoch);
-        if known.is_some_and(|known| known > epoch) {
+        let known = self.nodes.get(&node);
+        if known.is_some_and(|known| known.epoch > epoch) {
             return None;
         }
-        if known != Some(epoch) {
-            self.nodes.insert(node, NodeLive::new(epoch, at));
+        if known.is_none_or(|known| known.epoch != epoch) {
+            let said = known.map(|known| known.workspaces.clone().union(known.before.clone()));
+            let before = said.unwrap_or_default();
+            self.nodes.insert(node, NodeLive { before, ..NodeLive::new(epoch, at) });
         }
         let live = self.nodes.get_mut(&node)?;
         live.last_seen = live.last_seen.max(at);

@@ -111,6 +111,19 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
     NodeStanding { liveness, reason: reason.to_owned(), last_seen, changes_at }
 }
 
+/// Judges whether what `node` said last stands for the present at `now`: it was heard within its time,
+/// whether or not it has reported since it registered anew.
+pub fn is_heard(node: &Node, live: &LiveView, now: Timestamp) -> bool {
+    match liveness(node, live, now).liveness {
+        Liveness::Ready => true,
+        Liveness::Joining => {
+            let heard = live.nodes.get(&node.id);
+            heard.is_some_and(|heard| now.since(heard.last_seen) < SUSPECT_AFTER)
+        }
+        Liveness::Suspect | Liveness::Unreachable => false,
+    }
+}
+
 /// What is known of the lease under which a workspace runs on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseStanding {

@@ -42,18 +42,18 @@ impl View<'_> {
         let Some(node) = workspace.assignment.as_ref().map(|assignment| assignment.node) else {
             return Vec::new();
         };
-        let seen = self.live.observed(node, workspace.id);
+        let seen = self.live.last_said(node, workspace.id);
         let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation)
         else {
             return Vec::new();
         };
         let mut sessions = seen.observed.sessions();
         self.as_heard(node, &mut sessions);
-        let ready = self.is_ready(node);
+        let heard = self.is_heard(node);
         let show = |session: SessionObserved| pb::Session {
             observed: Some(session.into()),
             observed_unix_ms: seen.received.0,
-            observed_live: ready,
+            observed_live: heard,
             ..self.placed(workspace)
         };
         sessions.into_iter().map(show).collect()

@@ -129,9 +129,9 @@ impl View<'_> {
         let client = client.map(|client| client.name.to_string()).unwrap_or_default();
         let node = workspace.assignment.as_ref().map(|assignment| assignment.node);
         let label = node.map(|node| self.state.node_label(node)).unwrap_or_default();
-        let seen = node.and_then(|node| self.live.observed(node, workspace.id));
+        let seen = node.and_then(|node| self.live.last_said(node, workspace.id));
         let seen = seen.filter(|seen| seen.observed.generation == workspace.generation);
-        let ready = node.is_some_and(|node| self.is_ready(node));
+        let heard = node.is_some_and(|node| self.is_heard(node));
         let lease = warren_model::lease(self.live, workspace);
         pb::Workspace {
             lease_confirmed_unix_ms: lease.map_or(0, |lease| lease.confirmed.0),
@@ -146,7 +146,7 @@ impl View<'_> {
                 whole.into()
             }),
             observed_unix_ms: seen.map_or(0, |seen| seen.received.0),
-            observed_live: seen.is_some() && ready,
+            observed_live: seen.is_some() && heard,
             request_id: self.origin(workspace),
             image_before: self.image_before(workspace),
             ..self::workspace(workspace, &client, &label)
@@ -170,7 +170,7 @@ impl View<'_> {
         let Some(node) = workspace.assignment.as_ref().map(|assignment| assignment.node) else {
             return Vec::new();
         };
-        let seen = self.live.observed(node, workspace.id);
+        let seen = self.live.last_said(node, workspace.id);
         let Some(seen) = seen.filter(|seen| seen.observed.generation == workspace.generation)
         else {
             return Vec::new();
@@ -180,14 +180,14 @@ impl View<'_> {
         let mut browsers = seen.observed.browsers();
         self.browsers_as_heard(node, &mut browsers);
         browsers.sort_by_key(|one| one.id);
-        let (label, ready) = (self.state.node_label(node), self.is_ready(node));
+        let (label, heard) = (self.state.node_label(node), self.is_heard(node));
         let show = |browser: BrowserStatus| pb::Browser {
             client: client.clone(),
             workspace: workspace.name.to_string(),
             node: label.clone(),
             observed: Some(browser.into()),
             observed_unix_ms: seen.received.0,
-            observed_live: ready,
+            observed_live: heard,
         };
         browsers.into_iter().map(show).collect()
     }
@@ -204,6 +204,12 @@ impl View<'_> {
     pub fn is_ready(&self, node: NodeId) -> bool {
         let liveness = |node| warren_model::liveness(node, self.live, self.now).liveness;
         self.state.nodes.get(&node).is_some_and(|node| liveness(node) == Liveness::Ready)
+    }
+
+    /// Whether what a node said last stands for the present.
+    pub(super) fn is_heard(&self, node: NodeId) -> bool {
+        let node = self.state.nodes.get(&node);
+        node.is_some_and(|node| warren_model::is_heard(node, self.live, self.now))
     }
 
     /// When a silent node was last heard of; none where it is heard.

@@ -187,6 +187,10 @@ fn a_registration_that_empties_a_node_tells_who_follows_its_workspaces() {
         assert!(!woken(&mut follower), "the registration is known");
         enter(&live, NodeEpoch(2));
         assert!(woken(&mut follower));
+        let (from, moved) = live.moved_since(from);
+        assert_eq!(moved, [workspace(1)].into());
+        // it was told as before until the node has told what it holds
+        assert!(take(&live, 2, 1, Vec::new()) && woken(&mut follower));
         assert_eq!(live.moved_since(from).1, [workspace(1)].into());
     }
 }

@@ -226,7 +226,7 @@ impl<T: Fed> Feed<T> {
 /// Whether a workspace's node may yet tell of it for the first time: here, or since it registered.
 fn is_untold(workspace: &Workspace, view: &View<'_>) -> bool {
     let Some(assignment) = &workspace.assignment else { return false };
-    let seen = view.live.observed(assignment.node, workspace.id);
+    let seen = view.live.last_said(assignment.node, workspace.id);
     let known = seen.is_some_and(|seen| seen.observed.generation == workspace.generation);
     !known && is_new(assignment.node, view)
 }

@@ -1,6 +1,6 @@
 //! What every commit and every landing is checked with.
 
-use std::time::Instant;
+use std::{num::NonZeroUsize, thread::available_parallelism, time::Instant};
 
 use anyhow::Result;
 
@@ -8,6 +8,9 @@ use crate::{
     command::{cargo, run, run_with},
     deny, purity, tidy,
 };
+
+/// How many tests run beside each other.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// A half of it, for whoever has something to do between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -31,7 +34,10 @@ pub fn run_all(quick: bool, part: Option<Part>) -> Result<()> {
     if part == Some(Part::Checks) {
         return run(&cargo(), &[&tests[..], &["--no-run"]].concat());
     }
-    run(&cargo(), &tests)
+    // most of them wait for real programs: beside each other as many as keep the processors half busy
+    let threads = available_parallelism().map_or(1, NonZeroUsize::get) * 2;
+    let threads = std::env::var(THREADS).unwrap_or_else(|_| threads.to_string());
+    run_with(&cargo(), &tests, &[(THREADS, &threads)])
 }
 
 fn look(quick: bool) -> Result<()> {

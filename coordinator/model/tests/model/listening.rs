@@ -2,7 +2,8 @@
 
 use warren_common::{Bytes, NodeEpoch, Timestamp, status::RunState};
 use warren_model::{
-    Command, LiveView, Liveness, Report, Standing, command::RegisterNode, liveness, standing,
+    Command, LiveView, Liveness, Report, Standing, command::RegisterNode, is_heard, liveness,
+    standing,
 };
 
 use crate::make::{START, World, create_workspace, facts, node, observed, spec, workspace};
@@ -23,6 +24,47 @@ fn late_and_superseded_reports_are_refused() {
     assert!(live.report(node(1), report(3, 1, false, &[2])), "a later registration");
     assert!(live.observed(node(1), workspace(1)).is_none(), "it replaces everything");
     assert!(!live.nodes[&node(1)].inventory, "and has not told everything yet");
+}
+
+fn register(world: &mut World) {
+    let register = RegisterNode { node: node(1), facts: facts(Bytes::gib(8), 1) };
+    world.must(Command::RegisterNode(register));
+}
+
+#[test]
+fn what_a_node_said_before_it_registered_anew_is_told_until_it_told_everything() {
+    let mut live = LiveView::new(START);
+    live.report(node(1), report(1, 1, true, &[1, 2]));
+    let said = |live: &LiveView| [1, 2, 3].map(|n| live.last_said(node(1), workspace(n)).is_some());
+    assert!(live.seen(node(1), NodeEpoch(2), START));
+    assert!(live.observed(node(1), workspace(1)).is_none(), "nothing is decided by it");
+    assert_eq!(said(&live), [true, true, false]);
+    live.report(node(1), report(3, 1, false, &[3]));
+    live.seen(node(1), NodeEpoch(4), START);
+    assert_eq!(said(&live), [true; 3], "however often it does");
+    live.clock_set(START, Timestamp(START.0 + 5000));
+    let received = live.last_said(node(1), workspace(1)).map(|seen| seen.received);
+    assert_eq!(received, Some(Timestamp(START.0 + 5000)));
+    live.report(node(1), report(4, 1, true, &[2]));
+    assert_eq!(said(&live), [false, true, false]);
+}
+
+#[test]
+fn a_node_that_registered_a_moment_ago_and_is_yet_to_report_is_heard() {
+    let mut world = World::with_nodes(&[Bytes::gib(8)]);
+    let judge = |world: &World, ms| {
+        let one = world.state.nodes.get(&node(1)).expect("there");
+        let now = Timestamp(START.0 + ms);
+        (liveness(one, &world.live, now).liveness, is_heard(one, &world.live, now))
+    };
+    assert_eq!(judge(&world, 0), (Liveness::Ready, true));
+    register(&mut world);
+    assert_eq!(judge(&world, 2000), (Liveness::Joining, true), "it said what it holds just now");
+    assert_eq!(judge(&world, 12_000), (Liveness::Suspect, false));
+    // one that registers again and again and never reports
+    world.now = Timestamp(START.0 + 60_000);
+    register(&mut world);
+    assert_eq!(judge(&world, 61_000), (Liveness::Joining, false), "that was long ago");
 }
 
 #[test]
@@ -60,8 +102,7 @@ fn a_node_is_ready_suspect_and_unreachable_by_its_silence() {
 #[test]
 fn a_node_is_joining_until_it_has_told_what_it_holds() {
     let mut world = World::with_nodes(&[Bytes::gib(8)]);
-    let register = RegisterNode { node: node(1), facts: facts(Bytes::gib(8), 1) };
-    world.must(Command::RegisterNode(register));
+    register(&mut world);
     let judged = |world: &World| {
         liveness(world.state.nodes.get(&node(1)).expect("there"), &world.live, world.now).liveness
     };

@@ -259,6 +259,10 @@ async fn an_agent_that_registers_anew_is_given_the_time_to_tell() {
     };
     anew(&mut site);
     silent(&mut watcher).await;
+    let mut other = site.watch(Scope::default()).await;
+    let (before, lines) = told(&mut other).await;
+    assert_eq!(lines, ["c1/w1 waiting"]);
+    assert!(before.sessions[0].observed_live, "its node said so a moment ago");
     site.report(&[(1, working(9))]);
     assert_eq!(told(&mut watcher).await.1, ["c1/w1 working"]);
     anew(&mut site);

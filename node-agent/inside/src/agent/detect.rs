@@ -113,12 +113,14 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
     Some(Found { kind, life, prompt, front, ticks })
 }
 
-/// Returns whether this process is a shell with a command that it has yet to become, or runs; a program
-/// that is just becoming another one is one, too.
-pub(super) fn is_on_its_way(pid: u32) -> bool {
-    let argv = tree::argv(pid);
+/// Returns whether the first process of a pane is a shell with a command that it has yet to become, or
+/// runs; and so where it has yet to become that shell, or has become an agent since it was looked at.
+pub(super) fn is_on_its_way(root: u32) -> bool {
+    let argv = tree::argv(root);
+    let kind = kind(&argv);
     let has_command = || argv.iter().skip(1).any(|word| is_command(word));
-    argv.is_empty() || kind(&argv) == AgentKind::Shell && has_command()
+    let is_forked = || tree::stat(root).is_some_and(|stat| tree::argv(stat.parent) == argv);
+    argv.is_empty() || kind.tells() || kind == AgentKind::Shell && has_command() || is_forked()
 }
 
 /// Returns whether a word says that a shell's command follows.
@@ -145,7 +147,42 @@ pub(super) fn above(pid: u32, wanted: &AgentKind) -> Option<Life> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Command, Stdio},
+    };
+
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
+
+    #[test]
+    fn a_process_that_is_yet_to_become_another_is_on_its_way() {
+        let begin = |words: &[&str], script: &str| {
+            let mut command = Command::new("bash");
+            command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("a shell");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            stdin.write_all(script.as_bytes()).expect("it reads");
+            let mut line = String::new();
+            let stdout = child.stdout.take().expect("a pipe");
+            BufReader::new(stdout).read_line(&mut line).expect("it writes");
+            (child, stdin, line)
+        };
+        // a subshell has the command line of its parent, as what was forked a moment ago
+        let (mut shell, stdin, line) =
+            begin(&["-s"], "(echo $BASHPID; while :; do sleep 0.1; done); :\n");
+        let forked = line.trim().parse().expect("its id");
+        assert!(is_on_its_way(forked) && !is_on_its_way(shell.id()), "{line}");
+        kill_process(Pid::from_raw(forked.cast_signed()).expect("an id"), Signal::KILL)
+            .expect("it runs");
+        drop(stdin);
+        shell.wait().expect("it ends");
+        let (mut shell, stdin, _) = begin(&["-c", "echo; read; :"], "");
+        assert!(is_on_its_way(shell.id()));
+        drop(stdin);
+        shell.wait().expect("it ends");
+    }
 
     #[test]
     fn agents_are_told_from_other_programs() {

@@ -18,7 +18,7 @@ use warren_common::{
 };
 use warren_proto::pb::inside::v1::AgentStatus;
 
-use super::{detect::Found, message::Message, registry::Record, tree::Life};
+use super::{detect::Found, keys::Keys, message::Message, registry::Record, tree::Life};
 use crate::tmux::Pane;
 
 /// Between two tellings of nothing but movement, and of nothing but fresh evidence.
@@ -86,6 +86,8 @@ pub(super) struct Entry {
     /// When its pane was last seen to hold a shell at its prompt, and what that pane showed.
     rest: Option<(Timestamp, Pane)>,
     reads: bool,
+    /// Whether it can be typed to; Gemini CLI's only.
+    keys: Keys,
     record: Record,
     looked: Option<Timestamp>,
     sizes: VecDeque<usize>,
@@ -123,6 +125,7 @@ impl Entry {
             ticks: None,
             rest: None,
             reads: false,
+            keys: Keys::default(),
             record: Record::default(),
             looked: None,
             sizes: VecDeque::new(),
@@ -205,6 +208,7 @@ impl Entry {
         self.ticks = None;
         self.rest = None;
         self.reads = false;
+        self.keys = Keys::default();
         self.record = Record::default();
         self.looked = None;
         self.title = (String::new(), Timestamp(0));
@@ -269,7 +273,13 @@ impl Entry {
         }
         let hook = self.fitting(message.hook);
         self.heard = self.heard.max(message.at.min(now));
-        self.observe(message.at, now, Report::Hook(Box::new(hook)));
+        let counts = match self.kind {
+            AgentKind::Gemini => self.keys.heard(message.at, hook, now),
+            _ => vec![(message.at, hook)],
+        };
+        for (at, hook) in counts {
+            self.observe(at, now, Report::Hook(Box::new(hook)));
+        }
         self.seen(now);
         true
     }
@@ -303,7 +313,7 @@ impl Entry {
     pub(super) fn is_busy(&self) -> bool {
         let status = self.arbiter.status();
         let works = status.state.name() == StateName::Working && !status.flags.stalled;
-        self.viewers > 0 || self.kind.tells() && works
+        self.viewers > 0 || self.kind.tells() && works || self.keys.are_wanted()
     }
 
     /// Returns what people are told.

@@ -12,6 +12,7 @@ mod detect;
 mod entry;
 mod explain;
 pub(crate) mod hook;
+mod keys;
 pub(crate) mod look;
 mod message;
 mod pace;

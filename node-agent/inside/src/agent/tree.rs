@@ -7,7 +7,11 @@ use std::{
     io::Read as _,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    fs::{Mode, OFlags},
+    termios::{LocalModes, tcgetattr},
+    time::{ClockId, clock_gettime},
+};
 use serde::{Deserialize, Serialize};
 use warren_common::Timestamp;
 
@@ -106,7 +110,8 @@ pub(crate) fn ticks(root: u32) -> u64 {
     below(root).iter().map(|stat| stat.ticks).sum()
 }
 
-/// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them.
+/// Returns the words of a process's command line, at most [`ARGV_BYTES`] of them; none of one that is
+/// just becoming another program.
 pub(crate) fn argv(pid: u32) -> Vec<String> {
     words(pid, "cmdline", ARGV_BYTES)
 }
@@ -117,6 +122,9 @@ pub(crate) fn words(pid: u32, file: &str, limit: u64) -> Vec<String> {
     if let Ok(file) = File::open(format!("/proc/{pid}/{file}")) {
         // what was read before an error counts
         let _ = file.take(limit).read_to_end(&mut bytes);
+    }
+    if bytes.is_empty() {
+        return Vec::new();
     }
     let text = String::from_utf8_lossy(&bytes);
     text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
@@ -136,6 +144,19 @@ pub(crate) fn reads_terminal(pid: u32) -> bool {
     reads
         && fs::read_link(format!("/proc/{pid}/fd/0"))
             .is_ok_and(|path| path.starts_with("/dev/pts/"))
+}
+
+/// Returns whether the terminal that is a process's standard input gives it keys one by one. Before a
+/// program asks for that, the terminal gathers and shows lines by itself, and what is typed is lost where
+/// the program throws away what came until then.
+pub(crate) fn takes_keys(pid: u32) -> bool {
+    let Ok(path) = fs::read_link(format!("/proc/{pid}/fd/0")) else { return false };
+    if !path.starts_with("/dev/pts/") {
+        return false;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(terminal) = rustix::fs::open(&path, flags, Mode::empty()) else { return false };
+    tcgetattr(&terminal).is_ok_and(|modes| !modes.local_modes.contains(LocalModes::ICANON))
 }
 
 #[cfg(test)]
@@ -163,5 +184,6 @@ mod tests {
         assert_eq!(below(own).first().map(|stat| stat.life), Some(life));
         assert!(argv(own)[0].contains("inside") && folder(own).is_some());
         assert!(!reads_terminal(own));
+        assert!(words(own, "nothing", 1).is_empty() && argv(u32::MAX).is_empty());
     }
 }

@@ -186,6 +186,7 @@ impl One {
         if self.begun.take().is_none() {
             return;
         }
+        end::begins(&self.means.keeper, &self.name).await;
         event!("session {} ends as asked", self.name);
         let left = self.end().await;
         if wish.goal == Goal::Stop && !left.is_empty() {

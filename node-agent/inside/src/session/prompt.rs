@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use warren_common::{Limits, spec::AgentProgram};
+use warren_common::Limits;
 use warren_proto::pb::inside::v1::{AgentStatus, Session, agent_state::State};
 
 use super::Means;
@@ -15,10 +15,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const SHOWN: Duration = Duration::from_secs(5);
 /// From then to the key that sends it.
 const MOMENT: Duration = Duration::from_millis(500);
-/// How long an agent whose title comes early takes keys before it is typed to.
-const TAKES_KEYS: Duration = Duration::from_secs(1);
-/// How long it may be ready and take none: it is typed to then all the same.
-const TAKES_NONE: Duration = Duration::from_secs(15);
 /// Between two attempts to note that the prompt is typed.
 const ROOM: Duration = Duration::from_secs(2);
 
@@ -107,29 +103,13 @@ impl Prompt {
         sleep(MOMENT).await;
     }
 
-    async fn takes_keys(&self) -> bool {
-        self.means.keeper.tmux().takes_keys(&pane_of(&self.session.name)).await
-    }
-
     async fn ready(&self) -> Result<(), String> {
         let deadline = Instant::now() + Limits::PROMPT_READY;
-        // Gemini CLI calls itself ready in its title before it reads keys
-        let early = self.session.agent == AgentProgram::Gemini.as_str();
-        let (mut ready, mut keys): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             let status = self.means.agents.status(&self.session.name);
             let status = status.filter(|one| one.since_unix_ms >= self.begun);
-            let now = Instant::now();
             if status.as_ref().is_some_and(is_idle) {
-                let ready = *ready.get_or_insert(now);
-                let takes = !early || self.takes_keys().await;
-                keys = takes.then(|| keys.unwrap_or(now));
-                let settled = keys.is_some_and(|since| now - since >= TAKES_KEYS);
-                if !early || settled || now - ready >= TAKES_NONE {
-                    return Ok(());
-                }
-            } else {
-                (ready, keys) = (None, None);
+                return Ok(());
             }
             if Instant::now() >= deadline {
                 let limit = clock::span(Limits::PROMPT_READY);

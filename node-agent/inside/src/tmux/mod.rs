@@ -12,16 +12,12 @@ mod told;
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, symlink},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    process::{Pid, Signal, kill_process},
-    termios::{LocalModes, tcgetattr},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
 pub(crate) use crash::Crashes;
@@ -254,21 +250,6 @@ impl Tmux {
             // the beginning is kept of what is too long, and the end is what people want
             history /= 2;
         }
-    }
-
-    /// Returns whether what runs in a pane takes keys one by one. Before that the terminal gathers and
-    /// shows lines by itself, and a program that begins to take keys may lose them.
-    pub(crate) async fn takes_keys(&self, pane: &str) -> bool {
-        let mut command = self.command();
-        command.args(["display-message", "-p", "-t", pane, "#{pane_tty}"]);
-        let Ok(path) = self.ask(command).await else { return false };
-        let path = Path::new(path.trim());
-        if !path.starts_with("/dev/pts") {
-            return false;
-        }
-        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(terminal) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
-        tcgetattr(&terminal).is_ok_and(|modes| !modes.local_modes.contains(LocalModes::ICANON))
     }
 
     async fn ask(&self, command: Command) -> Result<String, TmuxError> {

@@ -208,6 +208,7 @@ printf '\033]0;\xe2\x97\x87  Ready (web)\007'
 sleep 3
 while read -r -t 0.1 -n 1; do :; done
 stty -icanon
+touch ~/reads
 while read -r line; do echo "$line" >> ~/typed-$WARREN_SESSION; done
 "#;
 
@@ -225,6 +226,7 @@ async fn a_prompt_is_typed_once_its_agent_takes_keys() {
     };
     let (workspace, mut agent) = Workspace::start_in(folder, order(vec![session]));
     agent.until("its title", |status| is_idle(status, "main")).await;
+    assert!(workspace.home().join("reads").exists(), "and whoever waits for that may type, too");
     let typed = || lines(workspace.home().join("typed-main"));
     wait_until("the prompt", || !typed().is_empty()).await;
     assert_eq!(typed(), ["do this"]);

@@ -144,13 +144,13 @@ async fn two_sessions_commit_apart_on_branches_of_their_own() {
     twice.life = 6;
     tell(&agent, order(vec![session("one", "warren/one"), session("main", ""), twice])).await;
     let status = agent
-        .until("the refusal", |status| {
-            find(status, "three").is_some_and(|one| !one.problem.is_empty())
+        .until("the refusal, and the end of what was not named any more", |status| {
+            let refused = find(status, "three").is_some_and(|one| !one.problem.is_empty());
+            refused && find(status, "two").is_none()
         })
         .await;
     let three = find(&status, "three").expect("it is told");
     assert!(three.problem.contains("there") && !three.running, "{three:?}");
-    assert!(find(&status, "two").is_none(), "it was not named any more");
     assert!(Path::new(&path("two")).exists(), "its worktree stays");
     assert!(runs(&status, "one", 5), "the others run on");
     drop(workspace);
@@ -175,8 +175,10 @@ async fn a_stop_ends_what_left_its_terminal_and_nothing_of_others() {
     // Stopped it stays, whatever is told again, until a run is asked for.
     tell(&agent, setup).await;
     tell(&agent, order(vec![agent_in("one", 9), agent_in("two", 5)])).await;
-    agent.until("the new run", |status| runs(status, "one", 9) && is_idle(status, "one")).await;
-    assert_eq!(lines(workspace.home().join("argv-one")).len(), 2);
+    let again = |status: &Status| runs(status, "one", 9) && is_idle(status, "one");
+    let status = agent.until("the new run", again).await;
+    let argv = lines(workspace.home().join("argv-one"));
+    assert_eq!(argv.len(), 2, "{argv:?}, and it is told of {:?}", find(&status, "one"));
     assert_eq!(lines(workspace.home().join("argv-two")).len(), 1, "never touched");
 }
 

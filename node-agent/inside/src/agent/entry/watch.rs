@@ -6,6 +6,7 @@ use warren_common::{
     Limits, Timestamp,
     agent::{
         AgentKind, AgentState, Phase, Process, Report, Screen, Source, StateName, Tmux, WaitKind,
+        title_of,
     },
 };
 
@@ -58,6 +59,11 @@ impl Entry {
             self.rest = settled.then(|| (now, pane.clone()));
         }
         self.output(pane, prompt, now);
+        if self.keys.are_wanted()
+            && let Some((at, hook)) = self.keys.look(tree::takes_keys(pane.process), now)
+        {
+            self.observe(at, now, Report::Hook(Box::new(hook)));
+        }
         self.title(pane, now);
         let state = self.state();
         let process = self.process.map(|process| process.pid);
@@ -194,6 +200,10 @@ impl Entry {
             return;
         }
         self.stale_title = None;
+        let is_ready = title_of(&self.kind, &pane.title) == Some(StateName::Idle);
+        if self.kind == AgentKind::Gemini && is_ready && !self.keys.says_ready(now) {
+            return;
+        }
         let changed = pane.title != self.title.0;
         if changed {
             self.titled |= !self.title.0.is_empty();
