@@ -28,7 +28,7 @@ use warren_common::{
     status::NodeFacts,
 };
 use warren_model::{
-    ClusterState, LiveView, Liveness, NodeLive, NodeStanding, Observed, Opinion, Report,
+    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report,
     command::Availability, is_heard, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
@@ -74,8 +74,6 @@ pub struct Beside {
 /// What decides how the sessions of a node are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ToldAs {
-    /// It has told what it holds, and is heard.
-    ready: bool,
     /// What it said stands for the present.
     heard: bool,
     /// What its agents do is known, and not only what they did.
@@ -234,17 +232,14 @@ impl Live {
         view: &LiveView,
         (seen, now): (&BTreeMap<NodeId, (NodeName, NodeStanding)>, Timestamp),
     ) {
-        let told_as = |id: &NodeId, standing: &NodeStanding| {
-            let last = view.nodes.get(id).map(|live| live.last_seen);
-            let node = state.nodes.get(id);
+        let told_as = |id: &NodeId| {
+            let last = view.nodes.get(id).map(NodeLive::said_at);
             ToldAs {
-                ready: standing.liveness == Liveness::Ready,
-                heard: node.is_some_and(|node| is_heard(node, view, now)),
+                heard: state.nodes.get(id).is_some_and(|node| is_heard(node, view, now)),
                 known: last.is_some_and(|last| now.since(last) < Limits::AGENT_UNHEARD),
             }
         };
-        let fresh: BTreeMap<NodeId, ToldAs> =
-            seen.iter().map(|(id, (_, standing))| (*id, told_as(id, standing))).collect();
+        let fresh: BTreeMap<NodeId, ToldAs> = seen.keys().map(|id| (*id, told_as(id))).collect();
         let before = std::mem::replace(&mut *locked(&self.told_as), fresh.clone());
         let other = fresh.iter().filter(|(id, now)| before.get(*id) != Some(*now));
         let workspaces: Vec<WorkspaceId> =

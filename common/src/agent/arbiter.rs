@@ -50,6 +50,8 @@ pub struct Arbiter {
     now: Timestamp,
     heard: Timestamp,
     looked: Option<Timestamp>,
+    /// When it was last known to come up, though it has not told of itself.
+    comes: Timestamp,
 }
 
 impl Arbiter {
@@ -65,6 +67,7 @@ impl Arbiter {
             now,
             heard: now,
             looked: None,
+            comes: Timestamp(0),
         }
     }
 
@@ -105,6 +108,11 @@ impl Arbiter {
     pub fn heartbeat(&mut self, at: Timestamp) {
         self.heard = self.heard.max(at);
         self.tick(at);
+    }
+
+    /// Notes that the agent comes up, though nothing is taken from it yet: no dialog keeps it.
+    pub fn comes(&mut self, now: Timestamp) {
+        self.comes = self.comes.max(now);
     }
 
     /// Notes that a person looked at the agent.
@@ -178,9 +186,9 @@ impl Arbiter {
         if let Some(up) = fold.up()
             && self.kind.tells()
             && state == AgentState::Starting
-            && self.now.since(up) > Limits::AGENT_SETUP
+            && self.now.since(up.max(self.comes)) > Limits::AGENT_SETUP
         {
-            let since = up.plus(Limits::AGENT_SETUP);
+            let since = up.max(self.comes).plus(Limits::AGENT_SETUP);
             let (kind, text) = (WaitKind::Setup, fold.lines.clone());
             let state = AgentState::Waiting(Wait { kind, text, options: Vec::new(), since });
             return Seems { state, since, source: Source::Process, evidence: up };

@@ -49,6 +49,8 @@ pub struct NodeLive {
     /// What it said in earlier registrations, until it has told all its workspaces in this one: for
     /// people, who are to see a workspace run on while its node registers anew, and for nothing else.
     pub before: OrdMap<WorkspaceId, Seen>,
+    /// When anything last came in the registration that `before` stood in.
+    pub stood: Timestamp,
     /// When the renewal was sent that a leader last confirmed, as the node says it (lease rule R1).
     pub lease: Option<Timestamp>,
 }
@@ -91,6 +93,21 @@ pub struct Report {
 }
 
 impl NodeLive {
+    /// Returns when all that people are told of its workspaces was last true, as far as is known.
+    pub fn said_at(&self) -> Timestamp {
+        if self.before.is_empty() { self.last_seen } else { self.stood.min(self.last_seen) }
+    }
+
+    /// Returns what is to be told of a registration that has ended, and when that last stood.
+    fn left(&self) -> (OrdMap<WorkspaceId, Seen>, Timestamp) {
+        let all = self.workspaces.clone().union(self.before.clone());
+        let before = match all.len() <= Limits::OBSERVED_PER_NODE {
+            true => all,
+            false => self.workspaces.clone(),
+        };
+        (before, self.said_at())
+    }
+
     /// Names the workspaces of which people are told what it said.
     pub fn said(&self) -> impl Iterator<Item = WorkspaceId> {
         self.workspaces.keys().chain(self.before.keys()).copied()
@@ -106,6 +123,7 @@ impl NodeLive {
             pressed: None,
             workspaces: OrdMap::new(),
             before: OrdMap::new(),
+            stood: at,
             lease: None,
         }
     }
@@ -231,8 +249,8 @@ impl LiveView {
             let workspaces = live.workspaces.iter().map(seen).collect();
             let before = live.before.iter().map(seen).collect();
             let lease = live.lease.map(moved);
-            let last_seen = moved(live.last_seen);
-            (*id, NodeLive { last_seen, workspaces, before, lease, ..live.clone() })
+            let [last_seen, stood] = [live.last_seen, live.stood].map(moved);
+            (*id, NodeLive { last_seen, workspaces, before, stood, lease, ..live.clone() })
         };
         let opinion = |(id, one): (&NodeId, &Opinion)| {
             (*id, Opinion { at: moved(one.at), lease: one.lease.map(moved), ..*one })
@@ -249,9 +267,8 @@ impl LiveView {
             return None;
         }
         if known.is_none_or(|known| known.epoch != epoch) {
-            let said = known.map(|known| known.workspaces.clone().union(known.before.clone()));
-            let before = said.unwrap_or_default();
-            self.nodes.insert(node, NodeLive { before, ..NodeLive::new(epoch, at) });
+            let (before, stood) = known.map_or((OrdMap::new(), at), NodeLive::left);
+            self.nodes.insert(node, NodeLive { before, stood, ..NodeLive::new(epoch, at) });
         }
         let live = self.nodes.get_mut(&node)?;
         live.last_seen = live.last_seen.max(at);

@@ -111,14 +111,14 @@ pub fn liveness(node: &Node, live: &LiveView, now: Timestamp) -> NodeStanding {
     NodeStanding { liveness, reason: reason.to_owned(), last_seen, changes_at }
 }
 
-/// Judges whether what `node` said last stands for the present at `now`: it was heard within its time,
-/// whether or not it has reported since it registered anew.
+/// Judges whether what `node` said last stands for the present at `now`: it reports in time; or it has
+/// registered anew and is yet to report, and what it said before stood within [`SUSPECT_AFTER`].
 pub fn is_heard(node: &Node, live: &LiveView, now: Timestamp) -> bool {
     match liveness(node, live, now).liveness {
         Liveness::Ready => true,
         Liveness::Joining => {
             let heard = live.nodes.get(&node.id);
-            heard.is_some_and(|heard| now.since(heard.last_seen) < SUSPECT_AFTER)
+            heard.is_some_and(|heard| now.since(heard.said_at()) < SUSPECT_AFTER)
         }
         Liveness::Suspect | Liveness::Unreachable => false,
     }

@@ -66,8 +66,8 @@ impl View<'_> {
             command: order.program.shown(),
             ..node_pb::SessionObserved::default()
         };
-        let ready = workspace.assignment.as_ref().is_some_and(|one| self.is_ready(one.node));
-        pb::Session { observed: Some(observed), observed_live: ready, ..self.placed(workspace) }
+        let heard = workspace.assignment.as_ref().is_some_and(|one| self.is_heard(one.node));
+        pb::Session { observed: Some(observed), observed_live: heard, ..self.placed(workspace) }
     }
 
     fn placed(&self, workspace: &Workspace) -> pb::Session {
@@ -85,7 +85,9 @@ impl View<'_> {
     /// last. Nodes report what changes, so it is the node's last sign of life that counts, not the
     /// last report on the workspace.
     pub(super) fn as_heard(&self, node: NodeId, sessions: &mut [SessionObserved]) {
-        let Some(heard) = self.live.nodes.get(&node).map(|live| live.last_seen) else { return };
+        let Some(heard) = self.live.nodes.get(&node).map(warren_model::NodeLive::said_at) else {
+            return;
+        };
         for session in sessions {
             if let Some(agent) = session.agent.take() {
                 session.agent = Some(Box::new(agent.unheard(heard, self.now)));

@@ -79,10 +79,12 @@ pub(super) fn idle(moment: &Moment, workspace: &Workspace) -> Result<(), ApiErro
     let view = moment.view();
     let seen = view.workspace(workspace);
     let heard = seen.observed.is_some_and(|seen| seen.run_serial == workspace.run_serial);
+    // what it said before it registered anew decides nothing
+    let ready = workspace.assignment.as_ref().is_some_and(|one| view.is_ready(one.node));
     // one that is on its way up has nobody in it yet
     let up = workspace.phase.kind == PhaseKind::Active;
     let sessions = view.sessions(workspace).into_iter();
-    let busy: Vec<String> = match up && !(heard && seen.observed_live) {
+    let busy: Vec<String> = match up && !(heard && ready) {
         true => vec!["its node was not heard of, and nobody knows what its agents do".to_owned()],
         false => sessions.filter_map(|one| busy(one.observed?)).collect(),
     };

@@ -194,7 +194,9 @@ impl View<'_> {
 
     /// As [`Self::as_heard`], of browsers.
     fn browsers_as_heard(&self, node: NodeId, browsers: &mut [BrowserStatus]) {
-        let Some(heard) = self.live.nodes.get(&node).map(|live| live.last_seen) else { return };
+        let Some(heard) = self.live.nodes.get(&node).map(warren_model::NodeLive::said_at) else {
+            return;
+        };
         for browser in browsers {
             *browser = std::mem::take(browser).unheard(heard, self.now);
         }
@@ -206,8 +208,8 @@ impl View<'_> {
         self.state.nodes.get(&node).is_some_and(|node| liveness(node) == Liveness::Ready)
     }
 
-    /// Whether what a node said last stands for the present.
-    pub(super) fn is_heard(&self, node: NodeId) -> bool {
+    /// Whether what a node said last stands for the present: to tell people, and for no decision.
+    pub fn is_heard(&self, node: NodeId) -> bool {
         let node = self.state.nodes.get(&node);
         node.is_some_and(|node| warren_model::is_heard(node, self.live, self.now))
     }

@@ -6,7 +6,8 @@
 //!
 //! That nothing is known of a workspace does not mean that nothing is there: a coordinator that
 //! just started has heard nobody, and a node that just registered has said nothing. For as long as an
-//! agent would be known without being heard, such a workspace is left as it was told.
+//! agent would be known without being heard, such a workspace is left as it was told, or told as it was a
+//! moment before its node registered.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -226,7 +227,11 @@ impl<T: Fed> Feed<T> {
 /// Whether a workspace's node may yet tell of it for the first time: here, or since it registered.
 fn is_untold(workspace: &Workspace, view: &View<'_>) -> bool {
     let Some(assignment) = &workspace.assignment else { return false };
-    let seen = view.live.last_said(assignment.node, workspace.id);
+    // what it said long before it registered anew tells nobody anything
+    let seen = match view.is_heard(assignment.node) {
+        true => view.live.last_said(assignment.node, workspace.id),
+        false => view.live.observed(assignment.node, workspace.id),
+    };
     let known = seen.is_some_and(|seen| seen.observed.generation == workspace.generation);
     !known && is_new(assignment.node, view)
 }

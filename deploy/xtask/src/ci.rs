@@ -34,7 +34,7 @@ pub fn run_all(quick: bool, part: Option<Part>) -> Result<()> {
     if part == Some(Part::Checks) {
         return run(&cargo(), &[&tests[..], &["--no-run"]].concat());
     }
-    // most of them wait for real programs: beside each other as many as keep the processors half busy
+    // most of them wait for real programs, and leave the processors half idle
     let threads = available_parallelism().map_or(1, NonZeroUsize::get) * 2;
     let threads = std::env::var(THREADS).unwrap_or_else(|_| threads.to_string());
     run_with(&cargo(), &tests, &[(THREADS, &threads)])

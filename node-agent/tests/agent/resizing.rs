@@ -171,8 +171,8 @@ async fn caps_that_an_agent_set_and_could_not_note_are_not_held_against_the_cont
     eventually("it is as ordered", || memory(&world) == Bytes::mib(128).0).await;
     let seen = world.coordinator.sees(web(), |seen| seen.reason == "it runs").await;
     assert_eq!((seen.state, &held(&world)["id"]), (RunState::Running, &before["id"]));
-    let ledger = fs::read_to_string(world.state().join("ledger.json")).expect("the ledger");
-    assert!(!ledger.contains("next"), "it is settled: {ledger}");
+    let ledger = || fs::read_to_string(world.state().join("ledger.json")).expect("the ledger");
+    eventually("it is settled", || !ledger().contains("next")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

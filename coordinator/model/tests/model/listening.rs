@@ -34,19 +34,25 @@ fn register(world: &mut World) {
 #[test]
 fn what_a_node_said_before_it_registered_anew_is_told_until_it_told_everything() {
     let mut live = LiveView::new(START);
+    let later = Timestamp(START.0 + 1000);
     live.report(node(1), report(1, 1, true, &[1, 2]));
     let said = |live: &LiveView| [1, 2, 3].map(|n| live.last_said(node(1), workspace(n)).is_some());
     assert!(live.seen(node(1), NodeEpoch(2), START));
     assert!(live.observed(node(1), workspace(1)).is_none(), "nothing is decided by it");
     assert_eq!(said(&live), [true, true, false]);
-    live.report(node(1), report(3, 1, false, &[3]));
-    live.seen(node(1), NodeEpoch(4), START);
+    live.report(node(1), Report { received: later, ..report(3, 1, false, &[1, 3]) });
+    assert_eq!(live.nodes[&node(1)].said_at(), START, "not all of it was said since");
+    live.seen(node(1), NodeEpoch(4), later);
     assert_eq!(said(&live), [true; 3], "however often it does");
-    live.clock_set(START, Timestamp(START.0 + 5000));
     let received = live.last_said(node(1), workspace(1)).map(|seen| seen.received);
-    assert_eq!(received, Some(Timestamp(START.0 + 5000)));
+    assert_eq!((received, live.nodes[&node(1)].said_at()), (Some(later), START));
+    live.clock_set(START, Timestamp(START.0 + 5000));
+    let received = live.last_said(node(1), workspace(2)).map(|seen| seen.received);
+    let moved = Some(Timestamp(START.0 + 5000));
+    assert_eq!((received, Some(live.nodes[&node(1)].said_at())), (moved, moved));
     live.report(node(1), report(4, 1, true, &[2]));
     assert_eq!(said(&live), [false, true, false]);
+    assert_eq!(live.nodes[&node(1)].said_at(), live.nodes[&node(1)].last_seen);
 }
 
 #[test]
@@ -57,6 +63,7 @@ fn a_node_that_registered_a_moment_ago_and_is_yet_to_report_is_heard() {
         let now = Timestamp(START.0 + ms);
         (liveness(one, &world.live, now).liveness, is_heard(one, &world.live, now))
     };
+    world.report(1, true, vec![observed(1, 1, RunState::Running)]);
     assert_eq!(judge(&world, 0), (Liveness::Ready, true));
     register(&mut world);
     assert_eq!(judge(&world, 2000), (Liveness::Joining, true), "it said what it holds just now");
@@ -65,6 +72,12 @@ fn a_node_that_registered_a_moment_ago_and_is_yet_to_report_is_heard() {
     world.now = Timestamp(START.0 + 60_000);
     register(&mut world);
     assert_eq!(judge(&world, 61_000), (Liveness::Joining, false), "that was long ago");
+    for _ in 0..2 {
+        let epoch = world.state.nodes[&node(1)].epoch;
+        assert!(world.live.seen(node(1), epoch, world.now));
+        assert_eq!(judge(&world, 61_000), (Liveness::Joining, false), "and a sign of life no word");
+        register(&mut world);
+    }
 }
 
 #[test]

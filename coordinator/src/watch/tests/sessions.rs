@@ -269,6 +269,18 @@ async fn an_agent_that_registers_anew_is_given_the_time_to_tell() {
     silent(&mut watcher).await;
     site.report(&[]);
     assert_eq!(told(&mut watcher).await.1, ["c1/w1 gone"]);
+
+    // what it said before it was silent for long is no word of the present, though it is heard again
+    site.report(&[(1, waiting())]);
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 waiting"]);
+    site.pass(Duration::from_secs(3600));
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 waiting once"]);
+    anew(&mut site);
+    silent(&mut watcher).await;
+    let mut late = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut late).await.1, [""; 0]);
+    site.report(&[(1, working(9))]);
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 working"]);
 }
 
 #[tokio::test]

@@ -113,8 +113,8 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
     Some(Found { kind, life, prompt, front, ticks })
 }
 
-/// Returns whether the first process of a pane is a shell with a command that it has yet to become, or
-/// runs; and so where it has yet to become that shell, or has become an agent since it was looked at.
+/// Returns whether the first process of a pane will be an agent: it is a shell with a command that it has
+/// yet to become or runs, it is not even that shell yet, or it has become an agent a moment ago.
 pub(super) fn is_on_its_way(root: u32) -> bool {
     let argv = tree::argv(root);
     let kind = kind(&argv);

@@ -18,7 +18,13 @@ use warren_common::{
 };
 use warren_proto::pb::inside::v1::AgentStatus;
 
-use super::{detect::Found, keys::Keys, message::Message, registry::Record, tree::Life};
+use super::{
+    detect::Found,
+    keys::Keys,
+    message::{Message, Teller},
+    registry::Record,
+    tree::Life,
+};
 use crate::tmux::Pane;
 
 /// Between two tellings of nothing but movement, and of nothing but fresh evidence.
@@ -273,13 +279,14 @@ impl Entry {
         }
         let hook = self.fitting(message.hook);
         self.heard = self.heard.max(message.at.min(now));
-        let counts = match self.kind {
-            AgentKind::Gemini => self.keys.heard(message.at, hook, now),
-            _ => vec![(message.at, hook)],
+        let counts = match message.teller {
+            Teller::Gemini => self.keys.heard((message.at, hook), now),
+            Teller::Claude | Teller::Codex | Teller::Custom => vec![(message.at, hook)],
         };
         for (at, hook) in counts {
             self.observe(at, now, Report::Hook(Box::new(hook)));
         }
+        self.comes(now);
         self.seen(now);
         true
     }
@@ -313,7 +320,19 @@ impl Entry {
     pub(super) fn is_busy(&self) -> bool {
         let status = self.arbiter.status();
         let works = status.state.name() == StateName::Working && !status.flags.stalled;
-        self.viewers > 0 || self.kind.tells() && works || self.keys.are_wanted()
+        self.viewers > 0 || self.kind.tells() && works || self.is_held()
+    }
+
+    /// Returns whether it calls itself ready and has to take keys first.
+    fn is_held(&self) -> bool {
+        self.keys.are_wanted() && self.is_alive()
+    }
+
+    /// Notes that it comes up, where its word is held back: it waits for nobody to set it up.
+    fn comes(&mut self, now: Timestamp) {
+        if self.is_held() {
+            self.arbiter.comes(now);
+        }
     }
 
     /// Returns what people are told.

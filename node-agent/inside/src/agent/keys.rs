@@ -39,11 +39,11 @@ impl Keys {
         self.taken
     }
 
-    /// Keeps the hook that is too early; returns it, or what was kept before it as well, where it counts.
+    /// Takes one of its hooks with its time: keeps one that is too early, and returns those that count
+    /// now, the kept one first.
     pub(super) fn heard(
         &mut self,
-        at: Timestamp,
-        hook: Hook,
+        (at, hook): (Timestamp, Hook),
         now: Timestamp,
     ) -> Vec<(Timestamp, Hook)> {
         if !self.taken && hook.event == FIRST_HOOK {
@@ -51,7 +51,7 @@ impl Keys {
             self.held = Some((at, hook));
             return Vec::new();
         }
-        // it was typed to, or has ended
+        // each of them comes after it was typed to, or has ended
         self.taken = true;
         self.held.take().into_iter().chain([(at, hook)]).collect()
     }
@@ -84,14 +84,14 @@ mod tests {
         let mut keys = Keys::default();
         assert!(!keys.are_wanted(), "it has said nothing");
         assert!(!keys.says_ready(NOW) && keys.are_wanted());
-        assert!(keys.heard(NOW, hook(FIRST_HOOK), after(100)).is_empty());
+        assert!(keys.heard((NOW, hook(FIRST_HOOK)), after(100)).is_empty());
         for (ms, takes) in [(200, false), (300, true), (900, true), (1000, false), (1200, true)] {
             assert_eq!(keys.look(takes, after(ms)), None, "{ms}");
         }
         assert!(!keys.says_ready(after(2000)));
         assert_eq!(keys.look(true, after(2200)), Some((NOW, hook(FIRST_HOOK))));
         assert!(keys.says_ready(after(2200)) && !keys.are_wanted());
-        assert_eq!(keys.heard(NOW, hook(FIRST_HOOK), after(2300)).len(), 1, "of another thread");
+        assert_eq!(keys.heard((NOW, hook(FIRST_HOOK)), after(2300)).len(), 1, "of another thread");
     }
 
     #[test]
@@ -104,8 +104,8 @@ mod tests {
         assert!(keys.says_ready(after(15_000)));
 
         let mut keys = Keys::default();
-        assert!(keys.heard(NOW, hook(FIRST_HOOK), NOW).is_empty());
-        let heard = keys.heard(after(1), hook("BeforeAgent"), after(2));
+        assert!(keys.heard((NOW, hook(FIRST_HOOK)), NOW).is_empty());
+        let heard = keys.heard((after(1), hook("BeforeAgent")), after(2));
         let events: Vec<_> = heard.iter().map(|(_, hook)| hook.event.as_str()).collect();
         assert_eq!(events, [FIRST_HOOK, "BeforeAgent"], "in their order");
         assert!(keys.says_ready(after(3)));

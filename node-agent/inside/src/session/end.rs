@@ -31,8 +31,8 @@ const READ_BYTES: u64 = 256 * 1024;
 /// What remains is named up to this many.
 const NAMED: usize = 4;
 
-/// Notes that a session is about to end, without asking tmux: whoever takes its terminals from now on
-/// changes nothing of what is told of it.
+/// Notes that a session is about to end, without asking tmux: from now on it is told as running until all
+/// of it has ended, whoever takes its terminals. A pane that is just being made is not seen here yet.
 pub(super) async fn begins(keeper: &Keeper, name: &str) {
     keeper.ending(name, !members(name, &BTreeSet::new()).is_empty()).await;
 }
@@ -40,7 +40,6 @@ pub(super) async fn begins(keeper: &Keeper, name: &str) {
 /// Ends a session and returns what could not be ended, for people.
 pub(super) async fn session(keeper: &Keeper, agents: &Agents, name: &str) -> Vec<String> {
     let thread = agents.thread(name).filter(|_| agents.is(name, AgentProgram::Codex.as_str()));
-    begins(keeper, name).await;
     let seen = keeper.tmux().list().await.unwrap_or_default();
     let panes = seen.iter().filter(|seen| seen.name == name).flat_map(|seen| &seen.panes);
     let panes: BTreeSet<u32> = panes.filter(|pane| !pane.dead).map(|pane| pane.process).collect();

@@ -112,6 +112,7 @@ impl One {
     /// Runs it anew; false where something else is wanted meanwhile.
     async fn begin(&mut self, wish: &Wish, wishes: &mut watch::Receiver<Wish>) -> bool {
         if self.begun.take().is_some() {
+            end::begins(&self.means.keeper, &self.name).await;
             self.end().await;
         }
         let step = (wish.has_step && !self.told).then(|| session_step(&self.name));
@@ -187,6 +188,7 @@ impl One {
             return;
         }
         end::begins(&self.means.keeper, &self.name).await;
+        // whoever reads this may rely on it
         event!("session {} ends as asked", self.name);
         let left = self.end().await;
         if wish.goal == Goal::Stop && !left.is_empty() {

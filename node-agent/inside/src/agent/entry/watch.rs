@@ -65,6 +65,7 @@ impl Entry {
             self.observe(at, now, Report::Hook(Box::new(hook)));
         }
         self.title(pane, now);
+        self.comes(now);
         let state = self.state();
         let process = self.process.map(|process| process.pid);
         match found {
