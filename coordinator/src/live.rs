@@ -20,6 +20,7 @@ use std::{
 
 pub use clock::Reading;
 use clock::{Clock, Set};
+use imbl::OrdMap;
 use moves::Moves;
 use tokio::sync::watch;
 use tracing::warn;
@@ -28,7 +29,7 @@ use warren_common::{
     status::NodeFacts,
 };
 use warren_model::{
-    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report,
+    ClusterState, LiveView, NodeLive, NodeStanding, Observed, Opinion, Report, Seen,
     command::Availability, is_heard, liveness, state::Node,
 };
 use warren_proto::pb::node::v1::NodeUsage;
@@ -253,8 +254,9 @@ impl Live {
         self.moved.subscribe()
     }
 
-    /// Returns the workspaces whose sessions or browsers stood otherwise after `from`, and up to where that goes.
-    pub fn moved_since(&self, from: u64) -> (u64, BTreeSet<WorkspaceId>) {
+    /// Returns the workspaces whose sessions or browsers stood otherwise after `from`, and up to
+    /// where that goes; none where that is too long ago to be known.
+    pub fn moved_since(&self, from: u64) -> (u64, Option<BTreeSet<WorkspaceId>>) {
         locked(&self.moves).since(from)
     }
 
@@ -345,21 +347,27 @@ fn compare(before: Option<&NodeLive>, after: &NodeLive, named: Vec<WorkspaceId>)
             }
         }
     }
+    let gone = |had: &OrdMap<WorkspaceId, Seen>| -> Vec<WorkspaceId> {
+        had.keys().filter(|id| !after.workspaces.contains_key(*id)).copied().collect()
+    };
     if before.workspaces.len() + changed.workspaces.len() > after.workspaces.len() {
-        let gone = before.workspaces.keys().filter(|id| !after.workspaces.contains_key(*id));
-        let had = changed.workspaces.len();
-        changed.workspaces.extend(gone);
-        changed.standing |= changed.workspaces.len() > had;
-        changed.sessions.extend_from_slice(&changed.workspaces[had..]);
+        let gone = gone(&before.workspaces);
+        changed.standing |= !gone.is_empty();
+        changed.lose(&gone);
     }
     if before.inventory != after.inventory {
         // what it held in earlier registrations, and no more
-        let gone = before.before.keys().filter(|id| !after.workspaces.contains_key(*id));
-        let had = changed.workspaces.len();
-        changed.workspaces.extend(gone);
-        changed.sessions.extend_from_slice(&changed.workspaces[had..]);
+        changed.lose(&gone(&before.before));
     }
     changed
+}
+
+impl Changed {
+    /// Notes workspaces of which nothing is said any more.
+    fn lose(&mut self, gone: &[WorkspaceId]) {
+        self.workspaces.extend_from_slice(gone);
+        self.sessions.extend_from_slice(gone);
+    }
 }
 
 /// Whether the two say the same to the planner: what is used and shown aside.

@@ -26,12 +26,11 @@ pub struct Observed {
     pub state: RunState,
     /// Why, for people.
     pub reason: Box<str>,
-    /// The sessions, apart from the rest: they are listed, and compared with every report.
-    sessions: Box<[u8]>,
-    /// The browsers, as the sessions.
-    browsers: Box<[u8]>,
-    /// A [`Rest`].
-    rest: Box<[u8]>,
+    /// The sessions, the browsers and a [`Rest`], one after the other: what is listed, and compared
+    /// with every report, is unpacked without the rest.
+    packed: Box<[u8]>,
+    /// Where in it the browsers begin, and the rest.
+    parts: [u32; 2],
 }
 
 /// What nobody compares.
@@ -51,7 +50,7 @@ struct Rest {
 impl Observed {
     /// Returns the sessions of this workspace, as they were told.
     pub fn sessions(&self) -> Vec<SessionObserved> {
-        postcard::from_bytes(&self.sessions).expect("it was packed here")
+        postcard::from_bytes(self.parts().0).expect("it was packed here")
     }
 
     /// Returns whether the sessions of both stand alike to people: what only says that something
@@ -60,12 +59,12 @@ impl Observed {
         let standing = |one: &Self| -> Vec<SessionObserved> {
             one.sessions().into_iter().map(SessionObserved::standing).collect()
         };
-        self.sessions == other.sessions || standing(self) == standing(other)
+        self.parts().0 == other.parts().0 || standing(self) == standing(other)
     }
 
     /// Returns the browsers of this workspace, as they were told.
     pub fn browsers(&self) -> Vec<BrowserStatus> {
-        postcard::from_bytes(&self.browsers).expect("it was packed here")
+        postcard::from_bytes(self.parts().1).expect("it was packed here")
     }
 
     /// Returns whether the browsers of both stand alike to people, as [`Self::sessions_alike`].
@@ -73,12 +72,20 @@ impl Observed {
         let standing = |one: &Self| -> Vec<BrowserStatus> {
             one.browsers().into_iter().map(BrowserStatus::standing).collect()
         };
-        self.browsers == other.browsers || standing(self) == standing(other)
+        self.parts().1 == other.parts().1 || standing(self) == standing(other)
+    }
+
+    /// The packed sessions, browsers and the rest.
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let [sessions, browsers] = self.parts.map(|end| end as usize);
+        let (head, rest) = self.packed.split_at(browsers);
+        let (sessions, browsers) = head.split_at(sessions);
+        (sessions, browsers, rest)
     }
 
     /// Returns all that was said of this workspace.
     pub fn whole(&self, workspace: WorkspaceId) -> WorkspaceObserved {
-        let rest: Rest = postcard::from_bytes(&self.rest).expect("it was packed here");
+        let rest: Rest = postcard::from_bytes(self.parts().2).expect("it was packed here");
         let Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services } = rest;
         let (sessions, browsers) = (self.sessions(), self.browsers());
         WorkspaceObserved {
@@ -123,15 +130,23 @@ impl From<WorkspaceObserved> for Observed {
             browsers,
         } = said;
         let rest = Rest { since, pid, steps, usage, volume, caps, caps_reason, kills, services };
-        let (reason, rest) = (reason.into_boxed_str(), packed(&rest));
-        let (sessions, browsers) = (packed(&sessions), packed(&browsers));
-        Self { generation, run_serial, state, reason, sessions, browsers, rest }
+        let (mut packed, mut parts) = (pack(Vec::new(), &sessions), [0, 0]);
+        parts[0] = end(&packed);
+        packed = pack(packed, &browsers);
+        parts[1] = end(&packed);
+        let packed = pack(packed, &rest).into_boxed_slice();
+        let reason = reason.into_boxed_str();
+        Self { generation, run_serial, state, reason, packed, parts }
     }
 }
 
-fn packed(part: &impl Serialize) -> Box<[u8]> {
-    let bytes = postcard::to_stdvec(part).expect("its types are plain and memory is the bound");
-    bytes.into_boxed_slice()
+/// Adds a part to those that are packed.
+fn pack(before: Vec<u8>, part: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(part, before).expect("its types are plain and memory is the bound")
+}
+
+fn end(packed: &[u8]) -> u32 {
+    u32::try_from(packed.len()).expect("a report has at most some MiB")
 }
 
 #[cfg(test)]
@@ -207,8 +222,8 @@ mod tests {
 
     #[test]
     fn an_agent_takes_little() {
-        let without = of_sessions(vec![session(None)]).sessions.len();
-        let with = of_sessions(vec![session(Some(agent()))]).sessions.len();
+        let without = of_sessions(vec![session(None)]).parts().0.len();
+        let with = of_sessions(vec![session(Some(agent()))]).parts().0.len();
         assert!(with - without < 100, "{} bytes", with - without);
     }
 

@@ -115,3 +115,80 @@ fn busy(session: SessionObserved) -> Option<String> {
     };
     Some(format!("{} in session {} {at}", agent.kind.as_str(), session.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use warren_common::{
+        NodeEpoch, ReplicaId, Timestamp,
+        status::{RunState, Usage, WorkspaceObserved},
+    };
+    use warren_model::{LiveView, Report};
+
+    use super::*;
+    use crate::{api::Basis, watch::tests as cluster};
+
+    /// A cluster whose first workspace runs, on a node that has said nothing yet.
+    fn running() -> Moment {
+        let world = cluster::World::with_placed();
+        let (mut state, now) = (world.state, world.now);
+        let id = cluster::workspace(1);
+        let mut workspace = (*state.workspaces[&id]).clone();
+        workspace.phase.kind = PhaseKind::Active;
+        state.workspaces.insert(id, Arc::new(workspace));
+        let live = LiveView::new(now);
+        Moment { state, live, now, replica: ReplicaId(1), basis: Basis::Own }
+    }
+
+    /// Its node tells all it has, in this registration.
+    fn tell(moment: &mut Moment, epoch: NodeEpoch) {
+        let workspace = &moment.state.workspaces[&cluster::workspace(1)];
+        let seen = WorkspaceObserved {
+            workspace: workspace.id,
+            generation: workspace.generation,
+            run_serial: workspace.run_serial,
+            state: RunState::Running,
+            reason: String::new(),
+            since: Timestamp(1),
+            pid: None,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            usage: Usage::default(),
+            volume: None,
+            caps: None,
+            caps_reason: String::new(),
+            services: Vec::new(),
+            kills: Vec::new(),
+            browsers: Vec::new(),
+        };
+        let (received, workspaces) = (moment.now, vec![seen]);
+        let report = Report { epoch, sequence: 1, received, full: true, workspaces };
+        assert!(moment.live.report(cluster::node(1), report));
+    }
+
+    fn asked(moment: &Moment) -> Result<(), ApiError> {
+        idle(moment, &moment.state.workspaces[&cluster::workspace(1)])
+    }
+
+    #[test]
+    fn what_a_node_said_before_it_registered_anew_decides_nothing() {
+        let mut moment = running();
+        let silent = asked(&moment).expect_err("nobody said anything yet");
+        assert_eq!(silent.reason, reason::WORKSPACE_BUSY);
+        let id = cluster::node(1);
+        let first = moment.state.nodes[&id].epoch;
+        tell(&mut moment, first);
+        asked(&moment).expect("no agent is in it");
+        let second = NodeEpoch(first.0 + 1);
+        let mut node = (*moment.state.nodes[&id]).clone();
+        node.epoch = second;
+        moment.state.nodes.insert(id, Arc::new(node));
+        assert!(moment.live.seen(id, second, moment.now));
+        assert!(moment.view().is_heard(id), "people are still told what it said");
+        let anew = asked(&moment).expect_err("it has not told what its agents do");
+        assert!(anew.why.is_some_and(|why| why.contains("nobody knows")));
+        tell(&mut moment, second);
+        asked(&moment).expect("it has told");
+    }
+}

@@ -72,6 +72,8 @@ pub struct Feed<T> {
     /// To be looked at again then: their nodes are yet to tell of them.
     untold: BTreeSet<WorkspaceId>,
     again: Instant,
+    /// Who moved is not known any more: all are to be looked at.
+    missed: bool,
     /// What was decided is not to be seen here yet.
     behind: bool,
     told: BTreeMap<WorkspaceId, Told>,
@@ -110,6 +112,7 @@ impl<T: Fed> Feed<T> {
             waiting: BTreeSet::new(),
             untold: BTreeSet::new(),
             again: Instant::now(),
+            missed: false,
             behind: false,
             told: BTreeMap::new(),
             standing: Standing::New,
@@ -139,12 +142,13 @@ impl<T: Fed> Feed<T> {
         self.moves.mark_unchanged();
         let (upto, moved) = self.live.moved_since(self.upto);
         self.upto = upto;
-        self.waiting.extend(moved);
+        self.missed |= moved.is_none();
+        self.waiting.extend(moved.into_iter().flatten());
         let begins = self.standing == Standing::New;
         if self.again <= Instant::now() {
             self.waiting.append(&mut self.untold);
         }
-        if self.waiting.is_empty() && !begins {
+        if self.waiting.is_empty() && !begins && !self.missed {
             return None;
         }
         let state = (self.decided)();
@@ -154,8 +158,10 @@ impl<T: Fed> Feed<T> {
         }
         let (live, now) = self.live.snapshot();
         let view = View { state: &state, live: &live, now };
+        if begins || std::mem::take(&mut self.missed) {
+            self.waiting.extend(state.workspaces.keys().chain(self.told.keys()).copied());
+        }
         if begins {
-            self.waiting.extend(state.workspaces.keys().copied());
             self.standing = Standing::Begun;
         }
         let (stand, gone) = (Vec::new(), Vec::new());

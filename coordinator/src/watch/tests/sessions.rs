@@ -6,8 +6,9 @@ use std::{
 };
 
 use tokio::{sync::watch, time::timeout};
+use uuid::Uuid;
 use warren_common::{
-    Generation, Limits, Revision, Timestamp,
+    Generation, Limits, NodeEpoch, Revision, Timestamp, WorkspaceId,
     agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Source, Wait, WaitKind},
     status::{RunState, SessionObserved, SessionState, Usage, WorkspaceObserved},
 };
@@ -69,22 +70,9 @@ impl Site {
     fn report(&mut self, agents: &[(u8, AgentStatus)]) {
         self.sequence += 1;
         let seen = |(n, agent): &(u8, AgentStatus)| WorkspaceObserved {
-            workspace: workspace(*n),
             generation: self.generation(*n),
-            run_serial: 1,
-            state: RunState::Running,
-            reason: String::new(),
-            since: Timestamp(1),
-            pid: None,
-            steps: Vec::new(),
             sessions: vec![session(agent.clone())],
-            usage: Usage::default(),
-            volume: None,
-            caps: None,
-            caps_reason: String::new(),
-            services: Vec::new(),
-            kills: Vec::new(),
-            browsers: Vec::new(),
+            ..observed(*n)
         };
         let workspaces = agents.iter().map(seen).collect();
         let (epoch, sequence) = (self.world.state.nodes[&node(1)].epoch, self.sequence);
@@ -113,6 +101,28 @@ impl Site {
         let mut watcher = watcher.with_sessions(feed);
         assert!(matches!(next(&mut watcher).await, Kind::Bookmark(_)));
         watcher
+    }
+}
+
+/// A workspace that runs, with nothing in it.
+fn observed(n: u8) -> WorkspaceObserved {
+    WorkspaceObserved {
+        workspace: workspace(n),
+        generation: Generation::default(),
+        run_serial: 1,
+        state: RunState::Running,
+        reason: String::new(),
+        since: Timestamp(1),
+        pid: None,
+        steps: Vec::new(),
+        sessions: Vec::new(),
+        usage: Usage::default(),
+        volume: None,
+        caps: None,
+        caps_reason: String::new(),
+        services: Vec::new(),
+        kills: Vec::new(),
+        browsers: Vec::new(),
     }
 }
 
@@ -331,4 +341,32 @@ async fn what_is_decided_is_seen_where_reports_say_nothing_new() {
     site.must(vec![Command::SetRun(SetRun { workspace, run: RunRequest::Delete })]);
     site.must(vec![Command::Forget(Forget { workspace, generation })]);
     assert_eq!(told(&mut watcher).await.1, ["c1/w1 gone"]);
+}
+
+#[tokio::test]
+async fn a_watch_that_was_too_slow_looks_at_everything_once() {
+    let mut site = Site::new();
+    site.report(&[(1, working(6)), (2, working(6))]);
+    let mut watcher = site.watch(Scope::default()).await;
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 working", "c2/w2 working"]);
+    site.report(&[(1, waiting())]);
+    // so many move meanwhile that it is not known any more who did
+    for n in 0..20_u8 {
+        let seen = |m: u16| WorkspaceObserved {
+            workspace: WorkspaceId::new(Uuid::from_u128(u128::from(n) << 32 | u128::from(m))),
+            ..observed(1)
+        };
+        let workspaces = (0..1000).map(seen).collect();
+        let report = |received| Report {
+            epoch: NodeEpoch(1),
+            sequence: 1,
+            received,
+            full: true,
+            workspaces,
+        };
+        assert!(site.live.take(node(100 + n), report, Beside::default()));
+    }
+    assert_eq!(site.live.moved_since(1).1, None, "it is not known any more");
+    assert_eq!(told(&mut watcher).await.1, ["c1/w1 waiting"]);
+    silent(&mut watcher).await;
 }
