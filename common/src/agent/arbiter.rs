@@ -99,6 +99,12 @@ impl Arbiter {
         }
     }
 
+    /// Returns whether what is looked up at `now` may still show what was before: something exact was
+    /// said a moment ago, and a title or a screen would not count.
+    pub fn is_too_soon(&self, now: Timestamp) -> bool {
+        self.fold.too_soon(now)
+    }
+
     /// Lets time pass; it never goes back.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);

@@ -478,7 +478,7 @@ impl Fold {
     }
 
     /// What is looked up from time to time may still show what was before.
-    fn too_soon(&self, at: Timestamp) -> bool {
+    pub(super) fn too_soon(&self, at: Timestamp) -> bool {
         self.last_exact.is_some_and(|told| at.since(told) < Limits::AGENT_LOOK)
     }
 

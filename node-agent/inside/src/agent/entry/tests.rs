@@ -1,6 +1,6 @@
 //! What is made of looks and hooks.
 
-use warren_common::agent::AgentState;
+use warren_common::agent::{AgentState, FailureKind};
 
 use super::*;
 use crate::agent::message::tests::message;
@@ -175,6 +175,29 @@ fn the_screen_of_codex_is_read_until_it_shows_its_prompt() {
     entry.screen(include_str!("../screens/codex-prompt.txt"), after(2_003_600));
     assert_eq!(entry.state(), StateName::Idle);
     assert!(!entry.wishes_screen(after(2_009_000)), "its hooks tell what comes");
+}
+
+#[test]
+fn a_screen_that_comes_too_soon_after_a_failure_is_looked_at_again() {
+    let mut entry = entry("codex", None);
+    entry.came_up(own(), NOW);
+    let after = |ms| Timestamp(NOW.0 + ms);
+    entry.in_daemon(AppServer::Active, after(1000), after(1000));
+    // the last that is written is in the second before
+    entry.look(&Pane { active: 2008, ..Pane::default() }, None, after(8900));
+    let failed = AppServer::SystemError { about: String::new(), text: String::new() };
+    entry.in_daemon(failed, after(9000), after(9000));
+    assert!(entry.wishes_screen(after(9400)), "its daemon did not say why");
+    entry.screen(include_str!("../screens/codex-failed.txt"), after(9460));
+    let kind = |entry: &Entry| match entry.arbiter().status().state {
+        AgentState::Error(why) => why.kind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kind(&entry), FailureKind::Other, "it may be what was there before");
+    assert!(entry.wishes_screen(after(9700)), "nothing more may be written");
+    entry.screen(include_str!("../screens/codex-failed.txt"), after(9750));
+    assert_eq!(kind(&entry), FailureKind::Overloaded);
+    assert!(!entry.wishes_screen(after(60_000)), "it is known");
 }
 
 #[test]

@@ -142,6 +142,11 @@ impl Entry {
             _ => screen::For::Nothing,
         };
         let told = screen::read(text, wanted);
+        if !matches!(told, Screen::Lines(_)) && self.arbiter.is_too_soon(now) {
+            // it would not count, and nothing may be written any more: it is looked at again
+            self.looked = None;
+            return;
+        }
         let over = phase == Some(Some(Phase::Retrying));
         if phase.is_none() || over || matches!(told, Screen::Retrying(_)) {
             self.observe(now, now, Report::Screen(told));
