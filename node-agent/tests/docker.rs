@@ -117,6 +117,8 @@ impl Stage {
     async fn seen(&self) -> ContainerSeen {
         let mut all = self.docker.list().await.expect("a list");
         assert_eq!(all.len(), 1, "{all:?}");
+        let named = self.docker.workspaces().await.expect("a list");
+        assert_eq!(named, [all[0].workspace].into());
         all.remove(0)
     }
 

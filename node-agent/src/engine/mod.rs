@@ -10,7 +10,7 @@ pub mod docker;
 pub mod error;
 pub mod fake;
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -61,6 +61,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Lists every container of this cluster and node, running or not, by workspace and run.
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>>;
+
+    /// Names the workspaces that have a container of this cluster and node, running or not. Waits for
+    /// no container.
+    fn workspaces(&self) -> Answer<'_, BTreeSet<WorkspaceId>>;
 
     /// Lists the containers of one workspace, by run. Waits for no other workspace's container:
     /// one that the engine is stuck with must not hold up the rest.

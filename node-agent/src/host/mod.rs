@@ -15,7 +15,7 @@ pub mod preflight;
 pub mod swapfile;
 pub mod truth;
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{fs, io, net::Ipv4Addr, path::Path, sync::LazyLock};
 
 use warren_common::BootId;
 
@@ -80,6 +80,11 @@ pub fn abilities(engine: &EngineInfo) -> Abilities {
 /// hosted machines take that right from root) is bound by the one the engine was started with,
 /// which is taken to be this process's own.
 fn open_files() -> u64 {
+    static READ: LazyLock<u64> = LazyLock::new(read_open_files);
+    *READ
+}
+
+fn read_open_files() -> u64 {
     const CAP_SYS_RESOURCE: u32 = 24;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let powers = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

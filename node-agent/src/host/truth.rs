@@ -30,7 +30,7 @@ pub fn drifts(pid: u32, plan: &ContainerPlan) -> io::Result<Vec<Drift>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let mut drifts = of_status(&status);
-    drifts.extend(of_caps(&Layout::read()?, &groups, plan)?);
+    drifts.extend(of_caps(Layout::of_host()?, &groups, plan)?);
     Ok(drifts)
 }
 

@@ -1,6 +1,10 @@
 //! An engine that counts the calls to another one.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use warren_common::{WorkspaceId, status::Usage};
 
@@ -67,6 +71,10 @@ impl Engine for Counted {
 
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {
         timed("list", self.0.list())
+    }
+
+    fn workspaces(&self) -> Answer<'_, BTreeSet<WorkspaceId>> {
+        timed("workspaces", self.0.workspaces())
     }
 
     fn list_of(&self, workspace: WorkspaceId) -> Answer<'_, Vec<ContainerSeen>> {

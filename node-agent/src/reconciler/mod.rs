@@ -49,8 +49,10 @@ use crate::{
 use events::Happening;
 use worker::Worker;
 
-/// Everything is looked at again at least this often.
+/// Everything is looked at again this often, a part of it at each beat: what the looks take is spread,
+/// and the engine is not asked for everything at one time.
 const SWEEP: Duration = Duration::from_secs(60);
+const BEATS: u32 = 60;
 /// Steps taken at one time, image pulls aside.
 const STEPS_AT_ONCE: usize = 4;
 /// Images pulled at one time.
@@ -183,8 +185,10 @@ impl Supervisor {
     ) {
         let stop = self.stop.clone();
         let mut held = self.shared.parts.held.clone();
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.sweep();
+        let mut beats = interval(SWEEP / BEATS);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -201,7 +205,10 @@ impl Supervisor {
                     }
                 }
                 Ok(()) = held.changed() => self.sweep(),
-                _ = sweep.tick() => self.sweep(),
+                _ = beats.tick() => {
+                    self.beat(beat);
+                    beat = (beat + 1) % BEATS;
+                }
             }
         }
         // each worker stops at its next wait: a step half taken is taken again
@@ -253,21 +260,40 @@ impl Supervisor {
     /// Wakes every workspace that is ordered or has a container. Before the first document nothing
     /// is known, so nothing that runs is touched.
     fn sweep(&mut self) {
+        self.wake_ordered(|_| true);
+        self.list();
+    }
+
+    /// Does one beat's part of a sweep.
+    fn beat(&mut self, beat: u32) {
+        self.wake_ordered(|workspace| turn_of(workspace) == beat);
+        if beat == 0 {
+            self.list();
+        }
+    }
+
+    fn wake_ordered(&mut self, which: impl Fn(WorkspaceId) -> bool) {
         let memory = self.shared.parts.ledger.memory();
         if memory.rank.is_none() {
             return;
         }
-        for workspace in memory.orders.keys() {
-            self.wake(*workspace);
+        for workspace in memory.orders.keys().copied().filter(|id| which(*id)) {
+            self.wake(workspace);
         }
-        if self.lists.len() >= LISTS_AT_ONCE {
+    }
+
+    /// Asks which workspaces have a container that nobody ordered.
+    fn list(&mut self) {
+        let known = self.shared.parts.ledger.memory().rank.is_some();
+        if !known || self.lists.len() >= LISTS_AT_ONCE {
             return;
         }
         let shared = Arc::clone(&self.shared);
         self.lists.spawn(async move {
             shared.sweep_levels().await;
-            match shared.parts.engine.list().await {
-                Ok(containers) => containers.iter().map(|seen| seen.workspace).collect(),
+            let ledger = &shared.parts.ledger;
+            match shared.parts.engine.workspaces().await {
+                Ok(there) => there.into_iter().filter(|id| ledger.order(*id).is_none()).collect(),
                 Err(failed) => {
                     warn!(error = %Chain(&failed), "containers cannot be listed");
                     Vec::new()
@@ -275,6 +301,13 @@ impl Supervisor {
             }
         });
     }
+}
+
+/// The beat at which a workspace is looked at again, always the same one.
+fn turn_of(workspace: WorkspaceId) -> u32 {
+    // the last of its bytes are random
+    let [.., high, low] = *workspace.as_bytes();
+    u32::from(u16::from_be_bytes([high, low])) % BEATS
 }
 
 impl Shared {
@@ -333,5 +366,24 @@ impl Shared {
 
     fn forget_kills(&self, workspace: WorkspaceId) {
         self.killed.lock().unwrap_or_else(PoisonError::into_inner).remove(&workspace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn looks_are_spread_over_a_sweep() {
+        let mut turns = BTreeMap::new();
+        for n in 0..600 {
+            let workspace = WorkspaceId::new(Uuid::from_u128(n));
+            assert_eq!(turn_of(workspace), turn_of(workspace));
+            *turns.entry(turn_of(workspace)).or_insert(0) += 1;
+        }
+        assert!(turns.keys().eq(&(0..BEATS).collect::<Vec<_>>()), "a beat for each");
+        assert!(turns.values().all(|count| *count == 10), "{turns:?}");
     }
 }

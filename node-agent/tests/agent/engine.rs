@@ -26,7 +26,7 @@ async fn a_list_that_hangs_holds_up_no_order() {
     let mut world = World::start().await;
     world.up().await;
     world.end().await;
-    world.control(&json!({"slow_ms": {"list": 600_000}}));
+    world.control(&json!({"slow_ms": {"workspaces": 600_000}}));
     world.run().await;
     world.change(|order| (order.run_serial, order.permit) = (2, None)).await;
     let ready = |state: &RunState| *state == RunState::Prepared;

@@ -8,11 +8,12 @@ mod body;
 mod fault;
 mod image;
 mod info;
+mod list;
 mod network;
 mod readback;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -26,8 +27,8 @@ use bollard::{
         HostConfig,
     },
     query_parameters::{
-        CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
-        LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, EventsOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     },
 };
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
@@ -51,6 +52,8 @@ use crate::{
 const BACKSTOP_SECONDS: u64 = 24 * 3600;
 /// How often a removal that Docker is still at is looked at again.
 const REMOVAL_POLL: Duration = Duration::from_millis(50);
+/// The label that names a container's workspace.
+const WORKSPACE: &str = "warren.workspace";
 
 /// Docker, for the containers of one node of one cluster.
 #[derive(Debug)]
@@ -129,7 +132,7 @@ impl DockerEngine {
         let operation = "create the container";
         let existing = self.inspect(&plan.name).await?;
         let conflict = |detail: String| EngineError::Conflict { operation, detail };
-        let ours = ["warren.cluster", "warren.node", "warren.workspace"].iter().all(|label| {
+        let ours = ["warren.cluster", "warren.node", WORKSPACE].iter().all(|label| {
             let labels = existing.config.as_ref().and_then(|config| config.labels.as_ref());
             labels.and_then(|labels| labels.get(*label)) == plan.labels.get(*label)
         });
@@ -197,28 +200,6 @@ impl DockerEngine {
         Ok(drifts)
     }
 
-    /// Lists the containers of one workspace, or of all. Docker answers for a container only when
-    /// it has finished what it does with it, so nobody asks about more than they must.
-    async fn find(&self, of: Option<WorkspaceId>) -> Result<Vec<ContainerSeen>, EngineError> {
-        let api = self.api().await?;
-        let mut filter = self.filter();
-        let label = of.map(|workspace| format!("warren.workspace={workspace}"));
-        filter.entry("label").or_default().extend(label);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
-        let list = api.list_containers(Some(options));
-        let list = self.call("list containers", Limits::CALL_TIMEOUT, list).await?;
-        let mut found = Vec::with_capacity(list.len());
-        for id in list.into_iter().filter_map(|summary| summary.id) {
-            match self.inspect(&id).await {
-                Ok(container) => found.extend(seen(&container)),
-                Err(EngineError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        found.sort_by_key(|one| (one.workspace, one.run_serial));
-        Ok(found)
-    }
-
     /// Waits until a removal that somebody began has ended.
     async fn gone(&self, id: &str) -> Result<(), EngineError> {
         let operation = "remove the container";
@@ -276,6 +257,14 @@ impl Engine for DockerEngine {
 
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>> {
         self.find(None).boxed()
+    }
+
+    fn workspaces(&self) -> Answer<'_, BTreeSet<WorkspaceId>> {
+        async move {
+            let labels = self.summaries(None).await?.into_iter().filter_map(|one| one.labels);
+            Ok(labels.filter_map(|labels| labels.get(WORKSPACE)?.parse().ok()).collect())
+        }
+        .boxed()
     }
 
     fn list_of(&self, workspace: WorkspaceId) -> Answer<'_, Vec<ContainerSeen>> {
@@ -400,7 +389,7 @@ fn seen(container: &ContainerInspectResponse) -> Option<ContainerSeen> {
     let name = container.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
     let labels = container.config.as_ref()?.labels.as_ref()?;
     let number = |label: &str| labels.get(label)?.parse::<u64>().ok();
-    let workspace = labels.get("warren.workspace").and_then(|text| text.parse().ok());
+    let workspace = labels.get(WORKSPACE).and_then(|text| text.parse().ok());
     let (Some(workspace), Some(generation), Some(run_serial)) =
         (workspace, number("warren.generation"), number("warren.run"))
     else {
@@ -480,7 +469,7 @@ fn event(message: &EventMessage) -> Option<EngineEvent> {
         "update" => EngineEventKind::Changed,
         _ => return None,
     };
-    let workspace = attributes.get("warren.workspace")?.parse().ok()?;
+    let workspace = attributes.get(WORKSPACE)?.parse().ok()?;
     Some(EngineEvent { container: actor.id.clone()?, workspace, kind })
 }
 

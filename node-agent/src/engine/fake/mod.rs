@@ -13,7 +13,7 @@ mod inside;
 mod record;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -298,6 +298,15 @@ impl Engine for FakeEngine {
                 state.record.containers.values().map(|one| one.seen.clone()).collect();
             all.sort_by_key(|one| (one.workspace, one.run_serial));
             Ok(all)
+        }
+        .boxed()
+    }
+
+    fn workspaces(&self) -> Answer<'_, BTreeSet<WorkspaceId>> {
+        async move {
+            self.obey("workspaces").await?;
+            let state = self.shared.state();
+            Ok(state.record.containers.values().map(|one| one.seen.workspace).collect())
         }
         .boxed()
     }

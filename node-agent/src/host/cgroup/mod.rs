@@ -17,6 +17,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use warren_common::status::Usage;
@@ -44,6 +45,19 @@ impl Layout {
         Ok(Self::parse(&mounts, |root| {
             fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default()
         }))
+    }
+
+    /// Returns the layout of this host, read once: what is mounted where stays while the host is up,
+    /// and a host with many containers has many mounts.
+    ///
+    /// # Errors
+    /// As [`Layout::read`], which the next call tries again.
+    pub fn of_host() -> io::Result<&'static Self> {
+        static READ: OnceLock<Layout> = OnceLock::new();
+        match READ.get() {
+            Some(read) => Ok(read),
+            None => Self::read().map(|read| READ.get_or_init(|| read)),
+        }
     }
 
     /// Takes a folder for the tree of version 2, as tests make one.
@@ -119,7 +133,7 @@ impl Layout {
 /// # Errors
 /// Where the process is gone, belongs to another container, or a file cannot be read.
 pub fn usage(pid: u32, container: &str) -> io::Result<Usage> {
-    Files::open(&Layout::read()?, pid, container)?.usage(&mut Buffer::default())
+    Files::open(Layout::of_host()?, pid, container)?.usage(&mut Buffer::default())
 }
 
 #[cfg(test)]
