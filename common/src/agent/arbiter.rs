@@ -99,10 +99,10 @@ impl Arbiter {
         }
     }
 
-    /// Returns whether what is looked up at `now` may still show what was before: something exact was
-    /// said a moment ago, and a title or a screen would not count.
-    pub fn is_too_soon(&self, now: Timestamp) -> bool {
-        self.fold.too_soon(now)
+    /// Returns whether what was looked up at `at` may show what was before: something exact was
+    /// said a moment before it, or after it, and a title or a screen did not count.
+    pub fn is_too_soon(&self, at: Timestamp) -> bool {
+        self.fold.too_soon(at)
     }
 
     /// Lets time pass; it never goes back.

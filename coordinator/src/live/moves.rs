@@ -1,8 +1,8 @@
 //! Whose sessions stood otherwise, in the order in which that was heard.
 //!
 //! Each workspace is held once, at its newest number, and only so many of them. Readers remember a
-//! number and ask what came after it; nothing is done for them meanwhile. One that asks so late that
-//! some of it was let go of has to look at everything.
+//! number and ask what came after it; nothing is done for them meanwhile. One that asks so late
+//! that some of it was let go of has to look at everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -158,7 +158,8 @@ impl<T: Fed> Feed<T> {
         }
         let (live, now) = self.live.snapshot();
         let view = View { state: &state, live: &live, now };
-        if begins || std::mem::take(&mut self.missed) {
+        let missed = std::mem::take(&mut self.missed);
+        if begins || missed {
             self.waiting.extend(state.workspaces.keys().chain(self.told.keys()).copied());
         }
         if begins {

@@ -62,8 +62,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Lists every container of this cluster and node, running or not, by workspace and run.
     fn list(&self) -> Answer<'_, Vec<ContainerSeen>>;
 
-    /// Names the workspaces that have a container of this cluster and node, running or not. Waits for
-    /// no container.
+    /// Names the workspaces that have a container of this cluster and node, running or not. Waits
+    /// for no container, and looks at none.
     fn workspaces(&self) -> Answer<'_, BTreeSet<WorkspaceId>>;
 
     /// Lists the containers of one workspace, by run. Waits for no other workspace's container:

@@ -4,7 +4,9 @@
 //! held by its caps stands in `/proc` and in the cgroup; somebody on the host can change the latter
 //! without the engine knowing.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
+
+use tracing::warn;
 
 use super::cgroup::Layout;
 use crate::container::{ContainerPlan, Drift};
@@ -30,7 +32,12 @@ pub fn drifts(pid: u32, plan: &ContainerPlan) -> io::Result<Vec<Drift>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let mut drifts = of_status(&status);
-    drifts.extend(of_caps(Layout::of_host()?, &groups, plan)?);
+    match Layout::of_host().and_then(|layout| of_caps(layout, &groups, plan)) {
+        Ok(more) => drifts.extend(more),
+        // it ends at this moment
+        Err(_) if !Path::new(&format!("/proc/{pid}")).exists() => {}
+        Err(error) => warn!(pid, %error, "what holds a container's PID 1 cannot be read"),
+    }
     Ok(drifts)
 }
 

@@ -12,6 +12,7 @@ use warren_common::spec::{Run, WorkspaceOrder, WorkspaceSpec};
 use warren_daemon::telemetry::Chain;
 
 use super::{
+    SWEEP,
     act::caps,
     failure::Failure,
     picture::Standing,
@@ -24,8 +25,9 @@ use crate::{
     volume::Volume,
 };
 
-/// Between two readings, a little less than the sweep that wakes every worker.
-const EVERY: Duration = Duration::from_secs(50);
+/// Between two readings: with the sweep that wakes every worker no more than a minute.
+const EVERY: Duration = Duration::from_secs(5);
+const _: () = assert!(SWEEP.as_secs() + EVERY.as_secs() <= 60, "each minute");
 /// A difference must still be there after this: a change that was asked for may be under way.
 const AGAIN: Duration = Duration::from_secs(2);
 /// For so long after the order asked for other caps, nothing is held against the container.

@@ -21,8 +21,8 @@ impl DockerEngine {
         self.call("list containers", Limits::CALL_TIMEOUT, list).await
     }
 
-    /// Lists the containers of one workspace, or of all. Docker answers for a container only when it has
-    /// finished what it does with it, so nobody asks about more than they must.
+    /// Lists the containers of one workspace, or of all. Docker answers for a container only when
+    /// it has finished what it does with it, so nobody asks about more than they must.
     pub(super) async fn find(
         &self,
         of: Option<WorkspaceId>,

@@ -47,16 +47,22 @@ impl Layout {
         }))
     }
 
-    /// Returns the layout of this host, read once: what is mounted where stays while the host is up,
-    /// and a host with many containers has many mounts.
+    /// Returns the layout of this host, read once: what is mounted where stays while the host is
+    /// up, and a host with many containers has many mounts.
     ///
     /// # Errors
-    /// As [`Layout::read`], which the next call tries again.
+    /// As [`Layout::read`], and where memory has no place in it; the next call tries again.
     pub fn of_host() -> io::Result<&'static Self> {
         static READ: OnceLock<Layout> = OnceLock::new();
         match READ.get() {
             Some(read) => Ok(read),
-            None => Self::read().map(|read| READ.get_or_init(|| read)),
+            None => {
+                let read = Self::read()?;
+                let missing = "no memory controller is mounted";
+                let missing = || io::Error::new(io::ErrorKind::NotFound, missing);
+                read.root("memory").ok_or_else(missing)?;
+                Ok(READ.get_or_init(|| read))
+            }
         }
     }
 

@@ -194,10 +194,23 @@ fn a_screen_that_comes_too_soon_after_a_failure_is_looked_at_again() {
         other => panic!("{other:?}"),
     };
     assert_eq!(kind(&entry), FailureKind::Other, "it may be what was there before");
-    assert!(entry.wishes_screen(after(9700)), "nothing more may be written");
-    entry.screen(include_str!("../screens/codex-failed.txt"), after(9750));
+    assert!(!entry.wishes_screen(after(9700)), "a look takes its time");
+    assert!(entry.wishes_screen(after(9950)), "nothing more may be written");
+    entry.screen(include_str!("../screens/codex-failed.txt"), after(9960));
     assert_eq!(kind(&entry), FailureKind::Overloaded);
     assert!(!entry.wishes_screen(after(60_000)), "it is known");
+
+    // and where its daemon is heard late: what the screen showed first does not count any more
+    entry.in_daemon(AppServer::Active, after(70_000), after(70_000));
+    entry.look(&Pane { active: 2078, ..Pane::default() }, None, after(78_900));
+    let failed = AppServer::SystemError { about: String::new(), text: String::new() };
+    entry.looked = Some(after(79_200));
+    entry.screen(include_str!("../screens/codex-failed.txt"), after(79_210));
+    entry.in_daemon(failed, after(79_000), after(79_400));
+    assert_eq!(kind(&entry), FailureKind::Other);
+    assert!(entry.wishes_screen(after(79_900)), "it is looked at again");
+    entry.screen(include_str!("../screens/codex-failed.txt"), after(79_910));
+    assert_eq!(kind(&entry), FailureKind::Overloaded);
 }
 
 #[test]

@@ -100,7 +100,11 @@ impl Entry {
     pub(in crate::agent) fn wishes_screen(&mut self, now: Timestamp) -> bool {
         // what is written later in the same second leaves no trace
         let after = |at: Timestamp| at.0 / 1000 > self.wrote.1.0 / 1000;
-        let fresh = self.looked.is_some_and(|at| now.since(at) < SCREEN || after(at));
+        let fresh = self.looked.is_some_and(|at| match self.arbiter.is_too_soon(at) {
+            // it did not count, or something exact was said since
+            true => now.since(at) < Limits::AGENT_LOOK,
+            false => now.since(at) < SCREEN || after(at),
+        });
         let wanted = match self.arbiter.status().state {
             _ if fresh => false,
             _ if self.reads => true,
@@ -142,11 +146,6 @@ impl Entry {
             _ => screen::For::Nothing,
         };
         let told = screen::read(text, wanted);
-        if !matches!(told, Screen::Lines(_)) && self.arbiter.is_too_soon(now) {
-            // it would not count, and nothing may be written any more: it is looked at again
-            self.looked = None;
-            return;
-        }
         let over = phase == Some(Some(Phase::Retrying));
         if phase.is_none() || over || matches!(told, Screen::Retrying(_)) {
             self.observe(now, now, Report::Screen(told));
