@@ -120,10 +120,7 @@ fn busy(session: SessionObserved) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
-    use warren_common::{
-        NodeEpoch, ReplicaId, Timestamp,
-        status::{RunState, Usage, WorkspaceObserved},
-    };
+    use warren_common::{NodeEpoch, ReplicaId, status::WorkspaceObserved};
     use warren_model::{LiveView, Report};
 
     use super::*;
@@ -145,22 +142,9 @@ mod tests {
     fn tell(moment: &mut Moment, epoch: NodeEpoch) {
         let workspace = &moment.state.workspaces[&cluster::workspace(1)];
         let seen = WorkspaceObserved {
-            workspace: workspace.id,
             generation: workspace.generation,
             run_serial: workspace.run_serial,
-            state: RunState::Running,
-            reason: String::new(),
-            since: Timestamp(1),
-            pid: None,
-            steps: Vec::new(),
-            sessions: Vec::new(),
-            usage: Usage::default(),
-            volume: None,
-            caps: None,
-            caps_reason: String::new(),
-            services: Vec::new(),
-            kills: Vec::new(),
-            browsers: Vec::new(),
+            ..cluster::observed(1)
         };
         let (received, workspaces) = (moment.now, vec![seen]);
         let report = Report { epoch, sequence: 1, received, full: true, workspaces };

@@ -212,9 +212,9 @@ fn shown(workspace: &Workspace, filled: &Filled) -> pb::UpdatePlan {
 #[cfg(test)]
 mod tests {
     use warren_common::{
-        Bytes, ReplicaId, Timestamp,
+        Bytes, ReplicaId,
         spec::Resources,
-        status::{RunState, Usage, WorkspaceObserved},
+        status::{Usage, WorkspaceObserved},
     };
     use warren_model::{LiveView, Report};
     use warren_proto::error::reason;
@@ -234,22 +234,9 @@ mod tests {
         let node = &state.nodes[&cluster::node(1)];
         let workspace = &state.workspaces[&cluster::workspace(1)];
         let seen = WorkspaceObserved {
-            workspace: workspace.id,
             generation: workspace.generation,
-            run_serial: 1,
-            state: RunState::Running,
-            reason: String::new(),
-            since: Timestamp(1),
-            pid: None,
-            steps: Vec::new(),
-            sessions: Vec::new(),
             usage: Usage { held, ..Usage::default() },
-            volume: None,
-            caps: None,
-            caps_reason: String::new(),
-            services: Vec::new(),
-            kills: Vec::new(),
-            browsers: Vec::new(),
+            ..cluster::observed(1)
         };
         let mut live = LiveView::new(now);
         let (epoch, workspaces) = (node.epoch, vec![seen]);

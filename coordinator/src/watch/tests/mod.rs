@@ -9,10 +9,10 @@ use std::{sync::Arc, time::Instant};
 
 use uuid::Uuid;
 use warren_common::{
-    BootId, Bytes, ClientId, ClusterId, MilliCpus, NodeId, ReplicaId, RequestId, Revision,
-    Timestamp, TokenId, WorkspaceId,
+    BootId, Bytes, ClientId, ClusterId, Generation, MilliCpus, NodeId, ReplicaId, RequestId,
+    Revision, Timestamp, TokenId, WorkspaceId,
     spec::{Failover, Labels, PlacementRules, Resources, WorkspaceSpec},
-    status::NodeFacts,
+    status::{NodeFacts, RunState, Usage, WorkspaceObserved},
 };
 use warren_model::{
     ClusterState, Command, Envelope, Principal,
@@ -41,6 +41,28 @@ pub(crate) fn workspace(n: u8) -> WorkspaceId {
 
 pub(crate) fn node(n: u8) -> NodeId {
     NodeId::new(id(3, n))
+}
+
+/// A workspace that runs, with nothing in it.
+pub(crate) fn observed(n: u8) -> WorkspaceObserved {
+    WorkspaceObserved {
+        workspace: workspace(n),
+        generation: Generation::default(),
+        run_serial: 1,
+        state: RunState::Running,
+        reason: String::new(),
+        since: Timestamp(1),
+        pid: None,
+        steps: Vec::new(),
+        sessions: Vec::new(),
+        usage: Usage::default(),
+        volume: None,
+        caps: None,
+        caps_reason: String::new(),
+        services: Vec::new(),
+        kills: Vec::new(),
+        browsers: Vec::new(),
+    }
 }
 
 fn boot(n: u8) -> BootId {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use warren_common::{
     Generation, Limits, NodeEpoch, Revision, Timestamp, WorkspaceId,
     agent::{AgentKind, AgentState, AgentStatus, Confidence, Flags, Meter, Source, Wait, WaitKind},
-    status::{RunState, SessionObserved, SessionState, Usage, WorkspaceObserved},
+    status::{SessionObserved, SessionState, WorkspaceObserved},
 };
 use warren_daemon::Shutdown;
 use warren_model::{
@@ -22,7 +22,7 @@ use warren_proto::pb::{
     inside::v1::agent_state::State,
 };
 
-use super::{World, client, facts, node, workspace};
+use super::{World, client, facts, node, observed, workspace};
 use crate::{
     live::{Beside, Live, Reading},
     sync::locked,
@@ -101,28 +101,6 @@ impl Site {
         let mut watcher = watcher.with_sessions(feed);
         assert!(matches!(next(&mut watcher).await, Kind::Bookmark(_)));
         watcher
-    }
-}
-
-/// A workspace that runs, with nothing in it.
-fn observed(n: u8) -> WorkspaceObserved {
-    WorkspaceObserved {
-        workspace: workspace(n),
-        generation: Generation::default(),
-        run_serial: 1,
-        state: RunState::Running,
-        reason: String::new(),
-        since: Timestamp(1),
-        pid: None,
-        steps: Vec::new(),
-        sessions: Vec::new(),
-        usage: Usage::default(),
-        volume: None,
-        caps: None,
-        caps_reason: String::new(),
-        services: Vec::new(),
-        kills: Vec::new(),
-        browsers: Vec::new(),
     }
 }
 
