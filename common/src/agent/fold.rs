@@ -12,15 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     failure::Failure,
     meaning,
-    observation::{
-        AppServer, Observation, Process, Registry, RegistryStatus, Report, Screen, Tmux,
-    },
+    observation::{AppServer, Observation, Process, Report, Screen, Tmux},
     program::Program,
     state::{AgentKind, AgentState, Exit, Phase, Source, StateName, Tool, Wait, WaitKind},
 };
 use crate::{Limits, Timestamp};
 
 mod hook;
+mod registry;
 
 /// What an observation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +87,8 @@ pub(super) struct Fold {
     wait: Option<Wait>,
     /// The tool for which a person was asked, answered or not.
     asked: Option<Tool>,
+    /// Whether Claude Code's registry said last that a prompt for leave stands there.
+    prompts: bool,
     failure: Option<Failure>,
     /// How the process ended, once it did.
     gone: Option<Exit>,
@@ -121,6 +122,7 @@ impl Fold {
             open: Vec::new(),
             wait: None,
             asked: None,
+            prompts: false,
             failure: None,
             gone: None,
             oom: false,
@@ -190,31 +192,6 @@ impl Fold {
     /// Returns whether a turn ever ran.
     pub(super) const fn worked(&self) -> bool {
         self.worked || self.program.worked()
-    }
-
-    fn registry(&mut self, seen: &Observation, registry: &Registry) -> Verdict {
-        if !registry.live {
-            return Verdict::Ignored(Why::NotLive);
-        }
-        self.spoke(seen.at);
-        match registry.status {
-            RegistryStatus::Busy => self.busy(seen),
-            RegistryStatus::Idle => self.at_prompt(seen),
-            RegistryStatus::Waiting => {
-                let kind = match registry.waiting_for.as_str() {
-                    "permission prompt" => WaitKind::Permission,
-                    _ => WaitKind::Question,
-                };
-                self.blocked(seen, kind, &registry.waiting_for)
-            }
-            RegistryStatus::Shell => match self.stage {
-                StateName::Background | StateName::Error => self.confirm(seen),
-                _ => {
-                    self.clear_turn();
-                    self.enter(StateName::Background, seen)
-                }
-            },
-        }
     }
 
     fn app_server(&mut self, seen: &Observation, status: &AppServer) -> Verdict {
