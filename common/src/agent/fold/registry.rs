@@ -22,7 +22,8 @@ impl Fold {
                 self.blocked(seen, WaitKind::Permission, &registry.waiting_for)
             }
             RegistryStatus::Waiting => {
-                if prompted && self.waits_for_leave() {
+                let asks = registry.waiting_for == "input needed";
+                if asks && prompted && self.waits_for_leave() {
                     // leave was given, and what it was given for asks: the record changed twice
                     // between two looks, so nobody saw it work
                     let phase = self.phase_now();
