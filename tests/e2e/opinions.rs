@@ -54,12 +54,14 @@ fn deaf(
         ensure!(took < Duration::from_secs(3), "it took {took:?}");
         Ok(())
     })?;
-    // who knows the third alone waits on: here until the node hears it again
+    // who knows the third alone waits on: here until the node hears it again. What the third sent
+    // meanwhile it sends again after pauses that double: at worst that comes as long again after the
+    // node was deaf, and for all of it a node has 10 s
     let alone = cluster.knowing("config", &[2])?;
     node.ignore(&[third])?;
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| through(&alone));
-        std::thread::park_timeout(Duration::from_millis(4500));
+        std::thread::park_timeout(Duration::from_millis(3800));
         node.ignore(&[])?;
         asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))?
     });
