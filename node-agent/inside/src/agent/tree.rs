@@ -23,6 +23,8 @@ const MOST: usize = 128;
 const ARGV_BYTES: u64 = 4096;
 /// Ticks of a second: the kernel tells 100 wherever Linux runs today.
 const TICKS: u64 = 100;
+/// Flag of a process that has not called `exec` since its `fork` (`PF_FORKNOEXEC`; ps(1), `F`).
+const FORKED: i64 = 0x40;
 /// Number of the system call `read`.
 const READ: &str = if cfg!(target_arch = "x86_64") { "0" } else { "63" };
 
@@ -42,6 +44,8 @@ pub(crate) struct Stat {
     pub(crate) group: i32,
     /// The group in the foreground of its terminal.
     pub(crate) foreground: i32,
+    /// It was forked and has become no other program since: its command line is its parent's.
+    pub(crate) is_copy: bool,
     /// Processor time of itself and of children that it waited for.
     pub(crate) ticks: u64,
 }
@@ -84,6 +88,7 @@ fn parse(pid: u32, stat: &str) -> Option<Stat> {
         parent: u32::try_from(number(1)?).ok()?,
         group: i32::try_from(number(2)?).ok()?,
         foreground: i32::try_from(number(5)?).ok()?,
+        is_copy: number(6)? & FORKED != 0,
         ticks: u64::try_from(ticks).unwrap_or_default(),
     })
 }
@@ -169,6 +174,9 @@ mod tests {
         let seen = parse(7, line).expect("a process");
         assert_eq!(seen.life, Life { pid: 7, start: 4711 });
         assert_eq!((seen.parent, seen.group, seen.foreground, seen.ticks), (3, 7, 9, 50));
+        let flagged = |flags: &str| parse(7, &line.replace("9 0 0", &format!("9 {flags} 0")));
+        let copy = |flags: &str| flagged(flags).expect("a process").is_copy;
+        assert!(!copy("0") && !copy("4194560") && copy("4194368"));
         assert_eq!(parse(7, &line.replace(") S", ") Z")), None);
         assert_eq!(parse(7, "nonsense"), None);
     }

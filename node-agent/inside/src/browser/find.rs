@@ -98,10 +98,15 @@ impl Finder {
                 continue;
             }
             *looks = looks.saturating_add(1);
-            let known =
-                |life: &Life| watched.contains(&BrowserId { pid: life.pid, start: life.start });
+            // looked at before its command line: a browser's child has that of the browser until it
+            // becomes what it was started for
+            let Some(life) = stat(pid).filter(|stat| !stat.is_copy).map(|stat| stat.life) else {
+                continue;
+            };
             let Some(kind) = kind(&tree::argv(pid)) else { continue };
-            let Some(life) = Life::of(pid).filter(|life| !known(life)) else { continue };
+            if watched.contains(&BrowserId { pid: life.pid, start: life.start }) {
+                continue;
+            }
             let above = above(pid);
             if is_ours(&above) {
                 found.push(Browser::read(life, kind, &above, now));
@@ -270,6 +275,12 @@ fn launcher(driven: bool, above: &[u32]) -> Launcher {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        process::{Command, Stdio},
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     #[test]
@@ -285,6 +296,33 @@ mod tests {
         assert_eq!(kind("/opt/firefox/firefox|-contentproc|-x"), None);
         assert_eq!(kind("vim|chromium"), None);
         assert_eq!(kind(""), None);
+    }
+
+    #[test]
+    fn what_a_browser_forks_is_no_browser_before_it_is_its_own_program() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("chromium");
+        fs::copy("/bin/bash", &program).expect("a shell");
+        // each part of a pipe is a copy of the shell that becomes no other program
+        let mut browser = Command::new(&program)
+            .args(["-c", "(read x; exit) | (read y; exit)"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut family = tree::below(browser.id());
+        while family.len() < 3 && Instant::now() < until {
+            sleep(Duration::from_millis(10));
+            family = tree::below(browser.id());
+        }
+        let pids: Vec<u32> = family.iter().map(|stat| stat.life.pid).collect();
+        assert!(pids.len() == 3 && pids.iter().all(|pid| kind(&tree::argv(*pid)).is_some()));
+        let found = Finder::default().look(&[], 32, Timestamp(0));
+        let found: Vec<u32> = found.iter().map(|one| one.life.pid).collect();
+        let ours: Vec<u32> = pids.into_iter().filter(|pid| found.contains(pid)).collect();
+        assert_eq!(ours, [browser.id()]);
+        drop(browser.stdin.take());
+        browser.wait().expect("it ended");
     }
 
     #[test]
