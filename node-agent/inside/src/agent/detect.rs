@@ -103,13 +103,15 @@ pub(super) fn in_pane(root: u32) -> Option<Found> {
         }
         let leads = i32::try_from(stat.life.pid).is_ok_and(|pid| pid == group);
         if leader.is_none() || leads {
-            leader = Some((kind, life, argv));
+            leader = Some((kind, *stat, argv));
         }
     }
-    let (kind, life, argv) = leader.unwrap_or((AgentKind::Shell, first.life, Vec::new()));
+    let (kind, leads, argv) = leader.unwrap_or((AgentKind::Shell, *first, Vec::new()));
+    let life = leads.life;
     let alone = !all.iter().any(|stat| stat.parent == life.pid && in_front(&stat));
-    let prompt =
-        kind == AgentKind::Shell && alone && !argv.iter().skip(1).any(|word| is_command(word));
+    // what a shell forked for a job looks like the shell and shows no prompt
+    let shell = kind == AgentKind::Shell && !leads.is_copy;
+    let prompt = shell && alone && !argv.iter().skip(1).any(|word| is_command(word));
     Some(Found { kind, life, prompt, front, ticks })
 }
 
@@ -152,8 +154,6 @@ mod tests {
         process::{Command, Stdio},
     };
 
-    use rustix::process::{Pid, Signal, kill_process};
-
     use super::*;
 
     #[test]
@@ -170,12 +170,11 @@ mod tests {
             (child, stdin, line)
         };
         // a subshell has the command line of its parent, as what was forked a moment ago
-        let (mut shell, stdin, line) =
-            begin(&["-s"], "(echo $BASHPID; while :; do sleep 0.1; done); :\n");
+        let (mut shell, stdin, line) = begin(&["-s"], "(echo $BASHPID; read x; exit); :\n");
         let forked = line.trim().parse().expect("its id");
         assert!(is_on_its_way(forked) && !is_on_its_way(shell.id()), "{line}");
-        kill_process(Pid::from_raw(forked.cast_signed()).expect("an id"), Signal::KILL)
-            .expect("it runs");
+        let found = in_pane(forked).expect("it runs");
+        assert!(found.kind == AgentKind::Shell && !found.prompt, "{found:?}");
         drop(stdin);
         shell.wait().expect("it ends");
         let (mut shell, stdin, _) = begin(&["-c", "echo; read; :"], "");

@@ -23,7 +23,8 @@ const MOST: usize = 128;
 const ARGV_BYTES: u64 = 4096;
 /// Ticks of a second: the kernel tells 100 wherever Linux runs today.
 const TICKS: u64 = 100;
-/// Flag of a process that has not called `exec` since its `fork` (`PF_FORKNOEXEC`; ps(1), `F`).
+/// Flag of a process that has not called `exec` since its `fork`: `PF_FORKNOEXEC` in field 9 of its
+/// `stat`, shown as 1 by ps(1). gVisor tells no flags.
 const FORKED: i64 = 0x40;
 /// Number of the system call `read`.
 const READ: &str = if cfg!(target_arch = "x86_64") { "0" } else { "63" };
@@ -44,7 +45,8 @@ pub(crate) struct Stat {
     pub(crate) group: i32,
     /// The group in the foreground of its terminal.
     pub(crate) foreground: i32,
-    /// It was forked and has become no other program since: its command line is its parent's.
+    /// It was forked and has become no other program since: its command line is that of what forked
+    /// it, where it wrote no title over it. Never told under gVisor.
     pub(crate) is_copy: bool,
     /// Processor time of itself and of children that it waited for.
     pub(crate) ticks: u64,

@@ -62,7 +62,7 @@ pub(super) struct Browser {
     pub(super) parent: Option<Life>,
 }
 
-/// Processes that were looked at: how often, and when they began.
+/// Processes that were looked at, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     known: BTreeMap<u32, u8>,
@@ -98,12 +98,13 @@ impl Finder {
                 continue;
             }
             *looks = looks.saturating_add(1);
-            // looked at before its command line: a browser's child has that of the browser until it
-            // becomes what it was started for
-            let Some(life) = stat(pid).filter(|stat| !stat.is_copy).map(|stat| stat.life) else {
+            if kind(&tree::argv(pid)).is_none() {
                 continue;
-            };
-            let Some(kind) = kind(&tree::argv(pid)) else { continue };
+            }
+            // a browser's child has the command line of the browser until it becomes what it was
+            // started for: what it is now counts once it has
+            let Some(stat) = stat(pid).filter(|stat| !stat.is_copy) else { continue };
+            let (life, Some(kind)) = (stat.life, kind(&tree::argv(pid))) else { continue };
             if watched.contains(&BrowserId { pid: life.pid, start: life.start }) {
                 continue;
             }
@@ -276,9 +277,9 @@ fn launcher(driven: bool, above: &[u32]) -> Launcher {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
         process::{Command, Stdio},
-        thread::sleep,
-        time::{Duration, Instant},
     };
 
     use super::*;
@@ -300,23 +301,21 @@ mod tests {
 
     #[test]
     fn what_a_browser_forks_is_no_browser_before_it_is_its_own_program() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = folder.path().join("chromium");
-        fs::copy("/bin/bash", &program).expect("a shell");
         // each part of a pipe is a copy of the shell that becomes no other program
-        let mut browser = Command::new(&program)
-            .args(["-c", "(read x; exit) | (read y; exit)"])
+        let mut browser = Command::new("bash")
+            .arg0("/opt/chromium/chromium")
+            .args(["-c", "(echo >&2; read x; exit) | (echo >&2; read y; exit)"])
             .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("it runs");
-        let until = Instant::now() + Duration::from_secs(20);
-        let mut family = tree::below(browser.id());
-        while family.len() < 3 && Instant::now() < until {
-            sleep(Duration::from_millis(10));
-            family = tree::below(browser.id());
-        }
+        let mut lines = BufReader::new(browser.stderr.take().expect("a pipe")).lines();
+        let both = (lines.next(), lines.next());
+        assert!(matches!(both, (Some(Ok(_)), Some(Ok(_)))), "{both:?}");
+        let family = tree::below(browser.id());
         let pids: Vec<u32> = family.iter().map(|stat| stat.life.pid).collect();
-        assert!(pids.len() == 3 && pids.iter().all(|pid| kind(&tree::argv(*pid)).is_some()));
+        let browsers = pids.iter().filter(|pid| kind(&tree::argv(**pid)).is_some()).count();
+        assert_eq!((pids.len(), browsers), (3, 3), "{family:?}");
         let found = Finder::default().look(&[], 32, Timestamp(0));
         let found: Vec<u32> = found.iter().map(|one| one.life.pid).collect();
         let ours: Vec<u32> = pids.into_iter().filter(|pid| found.contains(pid)).collect();
